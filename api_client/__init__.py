@@ -1,0 +1,52 @@
+"""The thin client: submit edits, follow them, fetch results. Never imports torch, diffusers or transformers."""
+
+from api_client.board import WorkerInfo
+from api_client.client import Client, EditResult, Health, JobHandle
+from api_client.contract import EditParams, EditRequest, JobStatus, Prompts, Slot, Stage, State
+from api_client.errors import (
+    ArtifactError,
+    BadPicture,
+    BrokerUnavailable,
+    DiffEditError,
+    InvalidRequest,
+    JobCancelled,
+    JobError,
+    JobExpired,
+    JobFailed,
+    JobNotFound,
+    JobTimeout,
+    NoWorkerWarning,
+    ServiceError,
+    StoreUnavailable,
+)
+from api_client.settings import Settings
+
+__all__ = [
+    "ArtifactError",
+    "BadPicture",
+    "BrokerUnavailable",
+    "Client",
+    "DiffEditError",
+    "EditParams",
+    "EditRequest",
+    "EditResult",
+    "Health",
+    "InvalidRequest",
+    "JobCancelled",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobHandle",
+    "JobNotFound",
+    "JobStatus",
+    "JobTimeout",
+    "NoWorkerWarning",
+    "Prompts",
+    "ServiceError",
+    "Settings",
+    "Slot",
+    "Stage",
+    "State",
+    "StoreUnavailable",
+    "WorkerInfo",
+]

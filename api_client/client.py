@@ -1,0 +1,378 @@
+"""Submit edits, follow them, fetch their results.
+
+    client = Client.from_env()
+    job = client.edit("bowl.png", source_prompt="a bowl of fruits", target_prompt="a bowl of pears")
+    job.result(timeout=120).image.save("edited.png")
+
+Everything that can be wrong with a request is found here, before anything is queued.
+"""
+
+import functools
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+
+from PIL import Image
+from pydantic import ValidationError
+
+from api_client.board import Board, RedisBoard, WorkerInfo
+from api_client.contract import (
+    EditParams,
+    EditRequest,
+    Family,
+    Frozen,
+    Job,
+    JobStatus,
+    Slot,
+    State,
+    explain,
+    queue_name,
+)
+from api_client.dispatch import celery_app, send
+from api_client.errors import (
+    BadPicture,
+    InvalidRequest,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    JobTimeout,
+    NoWorkerWarning,
+    ServiceError,
+)
+from api_client.pictures import read_mask, read_picture
+from api_client.result import EditResult
+from api_client.settings import Settings
+from api_client.store import S3Store, Store, input_key
+
+PictureLike = str | Path | bytes | Image.Image
+Send = Callable[[Job], None]
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between two looks at a job: short at first and after every change, longer while nothing happens."""
+
+
+class Health(Frozen):
+    """Whether the services answer, who works, and what waits. `broker` and `store` are "ok" or say what is wrong."""
+
+    broker: str
+    store: str
+    workers: tuple[WorkerInfo, ...] = ()
+    queues: dict[str, int] = {}
+
+    @property
+    def ok(self) -> bool:
+        """Whether a job submitted now would be worked on."""
+        return self.broker == self.store == "ok" and bool(self.workers)
+
+
+class Client:
+    """Talks to Redis and S3. One per process is enough; safe to share between threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        board: Board | None = None,
+        store: Store | None = None,
+        send: Send | None = None,
+    ) -> None:
+        self._settings = settings
+        self._board = board or RedisBoard(settings)
+        self._store = store or S3Store(settings)
+        self._send_message = send
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """A client for the services that the environment names (see `Settings`)."""
+        return cls(Settings.from_env())
+
+    def edit(
+        self,
+        image: PictureLike,
+        *,
+        target_prompt: str | None = None,
+        source_prompt: str | None = None,
+        source_concept: str | None = None,
+        target_concept: str | None = None,
+        caption: str | None = None,
+        negative_prompt: str | None = None,
+        mask: PictureLike | None = None,
+        idempotency_key: str | None = None,
+        **params: Any,
+    ) -> "JobHandle":
+        """Queue an edit of `image` and return at once.
+
+        Ask in one of three ways: two prompts; two concepts, from which the language model writes the prompts; or a
+        target prompt alone. What you supply need not be made: a `caption`, a `mask` (a picture of the same size, white
+        where it may change).
+
+        Args:
+            image: a path, the bytes of a PNG, JPEG or WebP file, or a PIL image.
+            idempotency_key: a second call with the same key returns the first call's job and queues nothing.
+            params: fields of `EditParams`: `num_inference_steps`, `strength`, `guidance_scale`, `seed`, `model`, ...
+
+        Raises:
+            InvalidRequest: the request contradicts itself or leaves its ranges (BadPicture: the picture is unusable).
+            BrokerUnavailable, StoreUnavailable: a service does not answer; nothing was queued.
+        """
+        asked = dict(
+            target_prompt=target_prompt,
+            source_prompt=source_prompt,
+            source_concept=source_concept,
+            target_concept=target_concept,
+            caption=caption,
+            negative_prompt=negative_prompt,
+        )
+        return self._queue(self._prepare(image, mask, asked, params, Slot.RESULT), idempotency_key)
+
+    def edit_many(
+        self, image: PictureLike, targets: Iterable[str | Mapping[str, Any]], **common: Any
+    ) -> list["JobHandle"]:
+        """Queue several edits of one picture; its caption and inversion are made once and shared.
+
+        Args:
+            targets: target prompts, or keyword arguments of `edit` that differ from one edit to the next.
+            common: keyword arguments of `edit` for all of them.
+
+        Raises:
+            as `edit` does; a bad request among several queues none of them.
+        """
+        # One seed for all, so that what depends on it is shared as well.
+        common.setdefault("seed", EditParams(model="any").seed)
+        edits = [{"target_prompt": target} if isinstance(target, str) else dict(target) for target in targets]
+        prepared = []
+        for each in edits:
+            texts, params = _split({**common, **each})
+            key = params.pop("idempotency_key", None)
+            prepared.append((self._prepare(image, texts.pop("mask", None), texts, params, Slot.RESULT), key))
+        return [self._queue(one, key) for one, key in prepared]
+
+    def preview_mask(self, image: PictureLike, **asked: Any) -> "JobHandle":
+        """Queue only what it takes to find the edit mask; arguments as for `edit`.
+
+        The edit that follows with the same arguments and the same `seed` (`handle.status().request.params.seed`)
+        finds this mask done.
+        """
+        idempotency_key = asked.pop("idempotency_key", None)
+        texts, params = _split(asked)
+        return self._queue(self._prepare(image, texts.pop("mask", None), texts, params, Slot.MASK), idempotency_key)
+
+    def job(self, job_id: str) -> "JobHandle":
+        """The handle of a job that was submitted earlier, here or in another process. Asks nobody."""
+        return JobHandle(job_id, self)
+
+    def jobs(self, state: State | str | None = None, limit: int = 50) -> list[JobStatus]:
+        """The newest jobs (of this state), newest first."""
+        return self._board.jobs(State(state) if state else None, limit)
+
+    def health(self) -> Health:
+        """Whether broker and store answer, who works, and how much waits in each queue. Raises nothing."""
+        workers: list[WorkerInfo] = []
+        depths: dict[str, int] = {}
+        broker = store = "ok"
+        try:
+            self._board.ping()
+            workers = self._board.workers()
+            served = {queue for worker in workers for queue in worker.queues}
+            own = {queue_name(self._settings.profile, family) for family in Family} if self._settings.profile else set()
+            depths = self._board.depths(sorted(served | own))
+        except ServiceError as error:
+            broker = str(error)
+        try:
+            self._store.ping()
+        except ServiceError as error:
+            store = str(error)
+        return Health(broker=broker, store=store, workers=tuple(workers), queues=depths)
+
+    def _prepare(
+        self,
+        image: PictureLike,
+        mask: PictureLike | None,
+        asked: dict[str, Any],
+        params: dict[str, Any],
+        goal: Slot,
+    ) -> "_Prepared":
+        """Check everything and resolve every default; nothing is uploaded or queued yet."""
+        data = _picture_bytes(image)
+        picture = read_picture(data)
+        image_key, mask_key = input_key(data, picture.extension), None
+        uploads = {image_key: data}
+        if mask is not None:
+            mask_data = _picture_bytes(mask)
+            read_mask(mask_data, picture.image.size)
+            mask_key = input_key(mask_data, read_picture(mask_data, what="mask").extension)
+            uploads[mask_key] = mask_data
+
+        workers = self._board.workers()
+        params = {"model": self._profile(workers), **params}
+        try:
+            request = EditRequest.model_validate(
+                {"image": image_key, "mask": mask_key, "goal": goal, **asked, "params": params}
+            )
+        except ValidationError as error:
+            raise InvalidRequest(explain(error)) from None
+        return _Prepared(request, uploads, workers)
+
+    def _queue(self, prepared: "_Prepared", idempotency_key: str | None) -> "JobHandle":
+        for key, content in prepared.uploads.items():
+            if not self._store.exists(key):
+                self._store.put(key, content)
+        handle = self._submit(prepared.request, idempotency_key)
+        _warn_unless_served(prepared.request, prepared.workers)
+        return handle
+
+    def _profile(self, workers: list[WorkerInfo]) -> str:
+        """The profile of a request that names none: the configured one, else the one that is served."""
+        served = {worker.profile for worker in workers}
+        return self._settings.profile or (served.pop() if len(served) == 1 else "tiny")
+
+    def _submit(self, request: EditRequest, idempotency_key: str | None) -> "JobHandle":
+        job_id = uuid.uuid4().hex
+        holder = self._board.open(job_id, request, idempotency_key)
+        if holder == job_id:
+            try:
+                self._send(Job(id=job_id, request=request))
+            except ServiceError:
+                self._board.discard(job_id)
+                raise
+        return JobHandle(holder, self)
+
+    @functools.cached_property
+    def _send(self) -> Send:
+        return self._send_message or functools.partial(send, celery_app(self._settings))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    request: EditRequest
+    uploads: dict[str, bytes]
+    workers: list[WorkerInfo]
+
+
+class JobHandle:
+    """A submitted job. Holds nothing but its id: `client.job(id)` makes the same handle in another process."""
+
+    def __init__(self, job_id: str, client: Client) -> None:
+        self.id = job_id
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.id!r})"
+
+    def status(self) -> JobStatus:
+        """Where the job stands, in one round trip. Raises JobNotFound."""
+        return self._client._board.status(self.id)
+
+    def watch(self, timeout: float = 600) -> Iterator[JobStatus]:
+        """Yield the status now and at every change, up to and including the terminal one.
+
+        Raises:
+            JobTimeout: the job has not ended after `timeout` seconds.
+            JobNotFound: no record of this job.
+        """
+        deadline = time.monotonic() + timeout
+        seen, pause = None, FIRST_PAUSE
+        while True:
+            status = self.status()
+            if status != seen:
+                yield status
+                seen, pause = status, FIRST_PAUSE
+            if status.is_terminal:
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise JobTimeout(self.id, f"still {status.state.value} after {timeout:g} s; wait again or cancel it")
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+
+    def wait(self, timeout: float = 600, progress: bool = False) -> JobStatus:
+        """Wait until the job has succeeded; with `progress`, behind a live bar on stderr.
+
+        Raises:
+            JobFailed, JobCancelled, JobExpired: it ended otherwise.
+            JobTimeout: it has not ended after `timeout` seconds.
+        """
+        if progress:
+            from api_client.progress import follow
+
+            (status,) = follow([self], timeout)
+        else:
+            *_, status = self.watch(timeout)
+        _raise_unless_succeeded(status)
+        return status
+
+    def result(self, timeout: float = 600) -> EditResult:
+        """Wait until the job has succeeded and return its result. Raises as `wait` does."""
+        return EditResult(self.wait(timeout), self._client._store)
+
+    def cancel(self) -> bool:
+        """Cancel the job. Returns whether it is cancelled now; False if it had ended otherwise before.
+
+        Holds with no worker up, too: a queued job never starts, a running one stops within a step.
+        """
+        return self._client._board.finish(self.id, State.CANCELLED) is State.CANCELLED
+
+    def retry(self) -> "JobHandle":
+        """Submit the same request again, as a new job that goes on from the artifacts that this one made.
+
+        Raises:
+            InvalidRequest: the job has not ended.
+        """
+        status = self.status()
+        if not status.is_terminal:
+            raise InvalidRequest(f"job {self.id} is {status.state.value}; only a job that has ended can be retried")
+        return self._client._submit(status.request, idempotency_key=None)
+
+
+def _split(asked: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keyword arguments of an edit, as fields of the request and of its parameters."""
+    texts = {name: value for name, value in asked.items() if name in EditRequest.model_fields}
+    return texts, {name: value for name, value in asked.items() if name not in texts}
+
+
+def _picture_bytes(picture: PictureLike) -> bytes:
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, Image.Image):
+        buffer = BytesIO()
+        try:
+            picture.save(buffer, "PNG", exif=picture.getexif())
+        except (OSError, ValueError) as error:
+            raise BadPicture(f"the PIL image cannot be sent as PNG ({error}); convert it to RGB first") from error
+        return buffer.getvalue()
+    try:
+        return Path(picture).read_bytes()
+    except OSError as error:
+        raise BadPicture(f"cannot read {picture}: {error.strerror}") from error
+
+
+def _warn_unless_served(request: EditRequest, workers: list[WorkerInfo]) -> None:
+    wanted = {queue_name(request.params.model, family) for family in request.families}
+    missing = wanted - {queue for worker in workers for queue in worker.queues}
+    if missing:
+        served = ", ".join(sorted({worker.profile for worker in workers})) or "nothing"
+        warnings.warn(
+            f"no live worker reads {', '.join(sorted(missing))}, so the job waits; now served: {served}",
+            NoWorkerWarning,
+            stacklevel=4,
+        )
+
+
+def _raise_unless_succeeded(status: JobStatus) -> None:
+    if status.state is State.FAILED:
+        error = status.error
+        raise JobFailed(
+            status.id,
+            stage=error.stage and error.stage.value if error else None,
+            failure=error.code if error else "unknown",
+            message=error.message if error else "no reason was recorded",
+        )
+    if status.state is State.CANCELLED:
+        raise JobCancelled(status.id)
+    if status.state is State.EXPIRED:
+        raise JobExpired(status.id)

@@ -1,0 +1,156 @@
+"""Every error that a user can meet.
+
+    DiffEditError
+    |-- InvalidRequest          what was asked cannot be done; raised before anything is queued
+    |   |-- BadPicture          the picture (or the mask) cannot be used
+    |   `-- UnknownProfile      no such model profile
+    |-- ServiceError            a service that we depend on does not answer
+    |   |-- BrokerUnavailable   Redis / Valkey
+    |   `-- StoreUnavailable    S3
+    |-- ArtifactError           a stored artifact is missing or is not what its key promises
+    |-- StageError              a stage cannot do its work on this input; fails the job
+    |   |-- EmptyMask
+    |   `-- ModelUnavailable
+    `-- JobError                about one job; carries job_id
+        |-- JobNotFound
+        |-- JobTimeout          the wait ended, the job did not
+        |-- JobFailed           carries stage, code, message
+        |-- JobCancelled
+        `-- JobExpired
+
+`code` is stable: it travels in the job record, in `--json` output and in log lines, and programs may branch on it.
+Messages say what to do next and may change.
+"""
+
+from typing import ClassVar
+
+
+class DiffEditError(Exception):
+    """Base of everything that this project raises on purpose."""
+
+    code: ClassVar[str] = "error"
+
+
+class InvalidRequest(DiffEditError):
+    """The request contradicts itself or leaves its ranges; the message names the field."""
+
+    code = "invalid_request"
+
+
+class BadPicture(InvalidRequest):
+    """The picture or mask cannot be decoded, is too large, too small, animated or of an unsupported format."""
+
+    code = "bad_picture"
+
+
+class UnknownProfile(InvalidRequest):
+    """No model profile of that name."""
+
+    code = "unknown_profile"
+
+
+class ServiceError(DiffEditError):
+    """A service that we depend on does not answer."""
+
+    code = "service_unavailable"
+
+
+class BrokerUnavailable(ServiceError):
+    """Redis / Valkey does not answer, or refuses the credentials."""
+
+    code = "broker_unavailable"
+
+
+class StoreUnavailable(ServiceError):
+    """S3 does not answer, or refuses the credentials."""
+
+    code = "store_unavailable"
+
+
+class ArtifactError(DiffEditError):
+    """An artifact is missing, truncated or not of the kind that its key promises."""
+
+    code = "bad_artifact"
+
+
+class StageError(DiffEditError):
+    """A stage cannot do its work on this input. The job fails with this error's code."""
+
+    code = "stage_failed"
+
+
+class EmptyMask(StageError):
+    """The mask selects nothing, so there is nothing to edit."""
+
+    code = "empty_mask"
+
+
+class ModelUnavailable(StageError):
+    """The model of this profile cannot be loaded on this worker."""
+
+    code = "model_unavailable"
+
+
+class JobError(DiffEditError):
+    """About one job, named by `job_id`."""
+
+    code = "job_error"
+
+    def __init__(self, job_id: str, message: str) -> None:
+        super().__init__(f"job {job_id}: {message}")
+        self.job_id = job_id
+
+
+class JobNotFound(JobError):
+    """No record of this job: never submitted here, or past its retention."""
+
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id, "not found; check the id and the Redis URL, or its record is past its retention")
+
+
+class JobTimeout(JobError, TimeoutError):
+    """The wait ended before the job did. The job goes on: wait again, or cancel it."""
+
+    code = "job_timeout"
+
+
+class JobFailed(JobError):
+    """The job ended in FAILED.
+
+    Attributes:
+        stage: the stage that failed, or None if the job failed outside of any stage.
+        failure: the wire code of what went wrong (`code` itself stays "job_failed").
+        message: what went wrong, for a person.
+    """
+
+    code = "job_failed"
+
+    def __init__(self, job_id: str, *, stage: str | None, failure: str, message: str) -> None:
+        super().__init__(job_id, f"failed in stage {stage or '-'} with {failure}: {message}")
+        self.stage = stage
+        self.failure = failure
+        self.message = message
+
+
+class JobCancelled(JobError):
+    """The job was cancelled."""
+
+    code = "job_cancelled"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id, "was cancelled; retry() submits it again")
+
+
+class JobExpired(JobError):
+    """The job ran out of the time that it was given."""
+
+    code = "job_expired"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id, "ran out of its time; retry() submits it again")
+
+
+class NoWorkerWarning(UserWarning):
+    """The job is queued, but no live worker serves its profile."""

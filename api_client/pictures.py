@@ -1,0 +1,342 @@
+"""Picture bytes in, pictures out: what the client checks before anything is queued and the worker checks again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Self
+
+from PIL import ExifTags, Image, ImageFile, ImageFilter
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL.WebPImagePlugin import WebPImageFile
+
+from api_client.errors import BadPicture
+
+MAX_BYTES = 32 * 2**20
+MAX_PIXELS = 40_000_000
+MIN_SIDE = 8
+MAX_ASPECT = 8
+
+Size = tuple[int, int]
+"""Width and height in pixels, as in PIL."""
+
+_GREY_MODES = {"1", "L", "LA", "I", "I;16"}
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that passed: RGB, 8 bit, upright, opaque.
+
+    `icc_profile` says what the RGB values mean, None for sRGB; hand it to `encode_png`. `extension` names the format
+    that the bytes were in: "png", "jpg" or "webp".
+    """
+
+    image: Image.Image
+    icc_profile: bytes | None
+    extension: str
+
+
+def read_picture(data: bytes, *, what: str = "picture") -> Picture:
+    """The picture in `data` (PNG, JPEG or WebP), with EXIF orientation applied and alpha flattened on white.
+
+    RGB values stay as they are and their ICC profile is handed on; CMYK and greyscale with a profile become sRGB. EXIF
+    and ICC data that cannot be read are ignored.
+
+    Raises:
+        BadPicture: not a whole still picture in one of the three formats; over MAX_BYTES or MAX_PIXELS; a side under
+            MIN_SIDE pixels; one side over MAX_ASPECT times the other. The message calls the picture `what`.
+    """
+    source, extension = _decode(data, what)
+    flat, profile = _colour_managed(source, _flatten(source, "white"))
+    return Picture(_upright(flat, source), profile, extension)
+
+
+def read_mask(data: bytes, size: Size | None = None) -> Image.Image:
+    """The mask in `data` as mode "L" of 0 and 255; 255 where the picture may change, that is where it is 128 or more.
+
+    Transparent counts as black: on white, as pictures are flattened, it would come to mean "change this". Leave `size`,
+    that of the upright picture, out only for a mask that was checked before it was stored.
+
+    Raises:
+        BadPicture: as read_picture, or the mask is not of `size`, or it selects nothing.
+    """
+    source, _ = _decode(data, "mask")
+    grey = _upright(_flatten(source, "black"), source).convert("L")
+    if size is not None and grey.size != size:
+        raise BadPicture(f"the mask is {_by(grey.size)} pixels and the picture {_by(size)}; make the mask as large")
+    mask = grey.point([0] * 128 + [255] * 128)
+    if mask.getbbox() is None:
+        raise BadPicture("the mask selects nothing; paint white, and not transparent, where the picture may change")
+    return mask
+
+
+def encode_png(
+    image: Image.Image, *, icc_profile: bytes | None = None, text: Mapping[str, str] | None = None
+) -> bytes:
+    """`image` as PNG with `text` in iTXt chunks (UTF-8). Keys have 1 to 79 Latin-1 characters."""
+    chunks = PngInfo()
+    for key, value in (text or {}).items():
+        chunks.add_itxt(key, value)
+    buffer = BytesIO()
+    # On photographs level 1 is quicker than the default by a third and larger by a tenth.
+    image.save(buffer, "PNG", compress_level=1, icc_profile=icc_profile, pnginfo=chunks)
+    return buffer.getvalue()
+
+
+def read_text(data: bytes) -> dict[str, str]:
+    """The text chunks of a PNG; none for JPEG and WebP. Raises BadPicture as read_picture."""
+    source, _ = _decode(data, "picture")
+    return {key: str(value) for key, value in source.text.items()} if isinstance(source, PngImageFile) else {}
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _decode(data: bytes, what: str) -> tuple[ImageFile.ImageFile, str]:
+    if not data:
+        raise BadPicture(f"the {what} is empty; check the file")
+    if len(data) > MAX_BYTES:
+        raise BadPicture(
+            f"the {what} takes {len(data) / 2**20:.1f} MiB, over the limit of {MAX_BYTES // 2**20}; scale it down"
+        )
+    opener, extension = _opener(data, what)
+    try:
+        source = opener(BytesIO(data))
+        _check_header(source, what)
+        source.load()
+    except (BadPicture, MemoryError):
+        raise  # A machine out of memory is not the picture's fault: the same bytes may do well elsewhere.
+    except Image.DecompressionBombError as error:
+        # From WebP alone, which compares the size with Pillow's own limit before it lets us see it.
+        raise BadPicture(f"the {what} is too large ({error}); scale it down") from error
+    except Exception as error:
+        # PIL's decoders let nearly anything escape on foreign bytes: OSError, SyntaxError, ValueError, struct.error...
+        raise BadPicture(
+            f"the {what} cannot be decoded, it seems damaged or cut short ({error}); save or fetch it again"
+        ) from error
+    return source, extension
+
+
+def _opener(data: bytes, what: str) -> tuple[type[ImageFile.ImageFile], str]:
+    # Not Image.open: it puts Pillow's process-wide pixel limit before ours, as a warning or an error without the size,
+    # and takes the JPEGs of many phones, which carry a second picture, for animations.
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImageFile, "png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return JpegImageFile, "jpg"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WebPImageFile, "webp"
+    raise BadPicture(f"the {what} is not a PNG, JPEG or WebP file; convert it to one of them")
+
+
+def _check_header(source: ImageFile.ImageFile, what: str) -> None:
+    (width, height), frames = source.size, getattr(source, "n_frames", 1)
+    if width * height > MAX_PIXELS:
+        raise BadPicture(
+            f"the {what} has {_by(source.size)} = {width * height / 1e6:.1f} million pixels, over the limit of "
+            f"{MAX_PIXELS / 1e6:g} million; scale it down"
+        )
+    if min(width, height) < MIN_SIDE:
+        raise BadPicture(f"the {what} is {_by(source.size)} pixels; both sides need at least {MIN_SIDE}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise BadPicture(
+            f"the {what} is {_by(source.size)} pixels, one side over {MAX_ASPECT} times the other; crop it"
+        )
+    if frames > 1:
+        raise BadPicture(f"the {what} is an animation of {frames} frames; save one frame as a still picture")
+
+
+def _flatten(source: Image.Image, background: str) -> Image.Image:
+    image = source
+    if source.mode.startswith("I"):
+        # PIL's own conversion clips 16-bit values at 255 instead of scaling them.
+        wide, clear = source.convert("I"), source.info.get("transparency")
+        image = wide.point([(value * 255 + 32767) // 65535 for value in range(65536)], "L")
+        if clear is not None:
+            image.putalpha(wide.point([255 * (value != clear) for value in range(65536)], "L"))
+    if not image.has_transparency_data:
+        flat = image.convert("RGB")
+    else:
+        image = image.convert("RGBA")
+        flat = Image.new("RGB", image.size, background)
+        flat.paste(image, mask=image.getchannel("A"))
+    # Whoever saves this picture would otherwise write the source's EXIF, orientation included, along with it.
+    flat.info.clear()
+    return flat
+
+
+def _colour_managed(source: Image.Image, flat: Image.Image) -> tuple[Image.Image, bytes | None]:
+    profile = source.info.get("icc_profile")
+    if not profile:
+        return flat, None
+    try:
+        from PIL import ImageCms
+
+        space = ImageCms.ImageCmsProfile(BytesIO(profile)).profile.xcolor_space.strip()
+        image = flat
+        if source.mode == "CMYK":
+            image = source
+        elif space == "GRAY" and source.mode in _GREY_MODES:
+            image = flat.convert("L")
+        # Building the transform proves the profile whole and fit for these pixels, even where it is only handed on.
+        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        to_srgb = ImageCms.buildTransform(BytesIO(profile), srgb, image.mode, "RGB")
+        if image is flat:
+            return flat, profile
+        managed = to_srgb.apply(image)
+    except Exception:
+        return flat, None
+    managed.info.clear()
+    return managed, None
+
+
+def _upright(flat: Image.Image, source: Image.Image) -> Image.Image:
+    # Not ImageOps.exif_transpose: it writes the EXIF data anew, and so fails on tags that have nothing to do with this.
+    try:
+        turn = _UPRIGHT.get(source.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        turn = None
+    return flat if turn is None else flat.transpose(turn)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """How a picture is fitted into a model's square without distortion; every size is (width, height) in pixels.
+
+    `size` is the picture's, `scaled` what it is resized to, `padded` that with the right and bottom padding.
+    """
+
+    size: Size
+    scaled: Size
+    padded: Size
+
+    @classmethod
+    def fit(cls, size: Size, limit: int, factor: int) -> Self:
+        """Scale the longer side, up or down, to `limit`, then pad both sides to the next multiple of `factor`.
+
+        Raises:
+            ValueError: `limit` is not a multiple of `factor`.
+        """
+        if limit < factor or limit % factor:
+            raise ValueError(f"limit {limit} is not a multiple of factor {factor}")
+        width, height = (max(1, round(side * limit / max(size))) for side in size)
+        return cls(size, (width, height), (-(-width // factor) * factor, -(-height // factor) * factor))
+
+    def place(self, image: Image.Image) -> Image.Image:
+        """The picture (of `size`) on the canvas (of `padded`), RGB; the padding repeats the last column and row."""
+        _expect("picture", image.size, self.size)
+        (width, height), (right, bottom) = self.scaled, self.padded
+        canvas = Image.new("RGB", self.padded)
+        canvas.paste(image.convert("RGB").resize(self.scaled, Image.Resampling.LANCZOS))
+        if right > width:
+            column = canvas.crop((width - 1, 0, width, height))
+            canvas.paste(column.resize((right - width, height), Image.Resampling.NEAREST), (width, 0))
+        if bottom > height:
+            row = canvas.crop((0, height - 1, right, height))
+            canvas.paste(row.resize((right, bottom - height), Image.Resampling.NEAREST), (0, height))
+        return canvas
+
+    def bring_back(self, canvas_image: Image.Image) -> Image.Image:
+        """The picture (of `size`) that lies on the canvas (of `padded`)."""
+        _expect("canvas", canvas_image.size, self.padded)
+        return canvas_image.crop((0, 0, *self.scaled)).resize(self.size, Image.Resampling.LANCZOS)
+
+
+def _expect(what: str, size: Size, wanted: Size) -> None:
+    if size != wanted:
+        raise ValueError(f"the {what} is {_by(size)} pixels, not {_by(wanted)}")
+
+
+def grow_mask(cells: Image.Image, canvas: Canvas) -> Image.Image:
+    """A latent mask (mode "L", on above 127, of `canvas.padded` / factor) at the picture's size, as 0 and 255."""
+    factor = canvas.padded[0] // cells.width
+    _expect("latent mask", cells.size, (canvas.padded[0] // factor, canvas.padded[1] // factor))
+    mask = Image.new("L", canvas.size)
+    for place, box in _cells(canvas, factor):
+        if cells.getpixel(place) > 127:  # type: ignore[operator]  # mode "L" has one number per pixel
+            mask.paste(255, box)
+    return mask
+
+
+def shrink_mask(mask: Image.Image, canvas: Canvas, factor: int) -> Image.Image:
+    """A picture-size mask (mode "L" of 0 and 255) as a latent mask of `canvas.padded` / `factor`, as 0 and 255.
+
+    A cell is on where a quarter of its pixels is, or where any is if that left nothing. Being generous costs nothing:
+    `compose` puts back the original wherever the picture-size mask is off. Undoes `grow_mask` exactly as long as the
+    picture has at least one pixel per cell along both sides.
+    """
+    _expect("mask", mask.size, canvas.size)
+    quarter, touched = (Image.new("L", (canvas.padded[0] // factor, canvas.padded[1] // factor)) for _ in range(2))
+    for place, box in _cells(canvas, factor):
+        covered = mask.crop(box).histogram()[255]
+        if covered:
+            touched.putpixel(place, 255)
+        if 4 * covered >= (box[2] - box[0]) * (box[3] - box[1]):
+            quarter.putpixel(place, 255)
+    return quarter if quarter.getbbox() else touched
+
+
+def _cells(canvas: Canvas, factor: int) -> Iterator[tuple[tuple[int, int], tuple[int, int, int, int]]]:
+    """Each latent cell with its box of picture pixels."""
+    columns, rows = (
+        _spans(size, scaled, padded // factor, factor)
+        for size, scaled, padded in zip(canvas.size, canvas.scaled, canvas.padded, strict=True)
+    )
+    for y, (top, bottom) in enumerate(rows):
+        for x, (left, right) in enumerate(columns):
+            yield (x, y), (left, top, right, bottom)
+
+
+def _spans(size: int, scaled: int, cells: int, factor: int) -> list[tuple[int, int]]:
+    """Along one axis, the picture pixels [first, last) whose centres lie in each cell; no cell is without.
+
+    A cell begins every `size * factor / scaled` pixels; integers, because a rounding error here moves an edge.
+    """
+    if size < cells:
+        # Several cells to a pixel: each takes the pixel in which its own centre lies.
+        firsts = [min((2 * cell + 1) * size * factor // (2 * scaled), size - 1) for cell in range(cells)]
+        return [(first, first + 1) for first in firsts]
+    starts = [-((scaled - 2 * cell * size * factor) // (2 * scaled)) for cell in range(cells)]
+    # The last cell may be nearly all padding and hold no pixel's centre; it then gets the last pixel.
+    starts = [min(start, size - cells + cell) for cell, start in enumerate(starts)]
+    return list(zip(starts, [*starts[1:], size], strict=True))
+
+
+def compose(original: Image.Image, edited: Image.Image, mask: Image.Image, edge: float) -> Image.Image:
+    """`edited` where `mask` is 255, `original` where it is 0 (RGB, RGB and "L" of one size).
+
+    The seam is a straight ramp about `edge` pixels wide, half of it on either side of the mask's edge; beyond it both
+    pictures' pixels are exact. 0 gives a hard edge.
+    """
+    return Image.composite(edited, original, mask.filter(ImageFilter.BoxBlur(edge / 2)))
+
+
+def side_by_side(
+    images: Sequence[Image.Image], gap: int = 8, background: str = "white", *, show: int = 256
+) -> Image.Image:
+    """The images in one row, RGB, aligned at the top and `gap` pixels apart.
+
+    Images under `show` pixels on their longer side are enlarged by the whole factor that brings them there.
+    """
+    shown = []
+    for image in images:
+        times = max(1, -(-show // max(image.size)))
+        larger = (image.width * times, image.height * times)
+        shown.append(image.convert("RGB").resize(larger, Image.Resampling.NEAREST))
+    width = sum(image.width for image in shown) + gap * (len(shown) - 1)
+    row = Image.new("RGB", (width, max(image.height for image in shown)), background)
+    left = 0
+    for image in shown:
+        row.paste(image, (left, 0))
+        left += image.width + gap
+    return row

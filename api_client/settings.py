@@ -1,0 +1,61 @@
+"""One frozen settings object; the environment is read here and nowhere else."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from api_client.contract import ProfileName, explain
+from api_client.errors import InvalidRequest
+
+
+class Settings(BaseModel):
+    """Where the services are, and how this process uses them.
+
+    Each field is read from the variable named as its alias (`Settings.from_env()`) or given by name
+    (`Settings(redis_url=...)`). Without AWS keys boto3 looks for them where it always does (profile, instance role).
+    """
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), alias="DIFFEDIT_REDIS_URL")
+    s3_bucket: str = Field("diffedit", alias="DIFFEDIT_S3_BUCKET", min_length=3, max_length=63)
+    s3_endpoint_url: str | None = Field(
+        None, validation_alias=AliasChoices("DIFFEDIT_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    )
+    aws_access_key_id: str | None = Field(None, alias="AWS_ACCESS_KEY_ID")
+    aws_secret_access_key: SecretStr | None = Field(None, alias="AWS_SECRET_ACCESS_KEY")
+    aws_session_token: SecretStr | None = Field(None, alias="AWS_SESSION_TOKEN")
+    aws_region: str | None = Field(None, validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"))
+
+    profile: ProfileName | None = Field(None, alias="DIFFEDIT_PROFILE")
+    """Client: the model profile of jobs that name none. Worker: the profile that it serves."""
+    profiles_file: Path | None = Field(None, alias="DIFFEDIT_PROFILES")
+    """Worker: a TOML file with further profiles."""
+    device: str | None = Field(None, alias="DIFFEDIT_DEVICE")
+    """Worker: "cuda", "cuda:1", "mps", "cpu"; None takes the best there is."""
+    cpu_offload: bool = Field(False, alias="DIFFEDIT_CPU_OFFLOAD")
+    """Worker, CUDA only: keep on the GPU only the model that is running."""
+    retention: int = Field(7 * 24 * 3600, alias="DIFFEDIT_RETENTION", ge=60)
+    """Seconds for which the record of an ended job is kept."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """The settings of this environment; a variable set to "" counts as unset.
+
+        Raises:
+            InvalidRequest: a variable has a value that cannot be; the message names it.
+        """
+        try:
+            return cls.model_validate({name: value for name, value in environ.items() if value})
+        except ValidationError as error:
+            raise InvalidRequest(f"the environment is not usable: {explain(error)}") from None
+
+    @property
+    def redis_host(self) -> str:
+        """Host and port of the Redis URL, without its credentials: what may be printed."""
+        parts = urlsplit(self.redis_url.get_secret_value())
+        return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path

@@ -1,0 +1,144 @@
+"""Bytes by key in S3. A key is written once: its content follows from the key, so writing it again changes nothing."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from api_client.errors import ArtifactError, StoreUnavailable
+from api_client.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CONTENT_TYPES = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "webp": "image/webp",
+    "json": "application/json",
+    "safetensors": "application/octet-stream",
+}
+
+
+def input_key(data: bytes, extension: str) -> str:
+    """Where an uploaded picture lies: by its content, so that the same picture is stored once."""
+    return _key("inputs", hashlib.sha256(data).hexdigest(), extension)
+
+
+def artifact_key(slot: str, recipe: str, extension: str) -> str:
+    """Where a derived artifact lies: by its recipe (64 hex digits)."""
+    return _key(f"artifacts/{slot}", recipe, extension)
+
+
+def _key(folder: str, name: str, extension: str) -> str:
+    return f"{folder}/{name[:2]}/{name}.{extension}"
+
+
+class Store(Protocol):
+    """Where pictures and tensors lie. `S3Store` is the real one, `testing.MemoryStore` its double."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store `data`."""
+
+    def get(self, key: str) -> bytes:
+        """What lies at `key`. Raises ArtifactError if nothing does."""
+
+    def exists(self, key: str) -> bool:
+        """Whether something lies at `key`."""
+
+    def url(self, key: str, expires: int) -> str:
+        """A URL that anyone may read the object from for `expires` seconds, from now."""
+
+    def ping(self) -> None:
+        """Raises StoreUnavailable if the bucket does not answer."""
+
+
+def _speaking(method: Callable[P, R]) -> Callable[P, R]:
+    """boto3's own errors, as ours; boto3 has retried by then."""
+
+    @functools.wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return method(*args, **kwargs)
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "unknown")
+            if code in ("NoSuchKey", "404", "NotFound"):
+                raise ArtifactError("nothing is stored under this key; it was deleted or never made") from error
+            raise StoreUnavailable(f"S3 refuses ({code}); check the AWS keys and DIFFEDIT_S3_BUCKET") from error
+        except BotoCoreError as error:
+            raise StoreUnavailable(f"S3 does not answer: {error}; check DIFFEDIT_S3_ENDPOINT_URL") from error
+
+    return guarded
+
+
+class S3Store:
+    """A bucket on any S3 server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._bucket = settings.s3_bucket
+
+    @functools.cached_property
+    def _s3(self) -> Any:
+        # boto3 costs 0.2 s to import; a client that only polls never needs it.
+        import boto3
+        from botocore.config import Config
+
+        settings = self._settings
+        secret, token = settings.aws_secret_access_key, settings.aws_session_token
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=settings.s3_endpoint_url,
+            region_name=settings.aws_region or "us-east-1",
+            aws_access_key_id=settings.aws_access_key_id,
+            aws_secret_access_key=secret and secret.get_secret_value(),
+            aws_session_token=token and token.get_secret_value(),
+            config=Config(
+                # Without "s3v4" boto3 presigns in a form that rclone and newer regions refuse.
+                signature_version="s3v4",
+                # Self-hosted servers rarely have wildcard DNS; AWS proper is left to boto3.
+                s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
+                retries={"mode": "standard", "max_attempts": 4},
+                connect_timeout=5,
+                read_timeout=30,
+                # A worker's stages and a client's threads share this one client.
+                max_pool_connections=16,
+                # Only what the operation requires: several S3 servers choke on the trailing checksums sent otherwise.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+
+    @_speaking
+    def put(self, key: str, data: bytes) -> None:
+        content_type = CONTENT_TYPES[key.rpartition(".")[2]]
+        self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=content_type)
+
+    @_speaking
+    def get(self, key: str) -> bytes:
+        body: bytes = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        return body
+
+    @_speaking
+    def exists(self, key: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            self._s3.head_object(Bucket=self._bucket, Key=key)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                return False
+            raise
+        return True
+
+    @_speaking
+    def url(self, key: str, expires: int) -> str:
+        params = {"Bucket": self._bucket, "Key": key}
+        link: str = self._s3.generate_presigned_url("get_object", Params=params, ExpiresIn=expires)
+        return link
+
+    @_speaking
+    def ping(self) -> None:
+        self._s3.head_bucket(Bucket=self._bucket)

@@ -1,0 +1,34 @@
+"""What every store promises; run over the double in tests/unit and over S3 in tests/integration."""
+
+import os
+
+import pytest
+
+from api_client.errors import ArtifactError
+from api_client.store import Store, artifact_key, input_key
+
+
+class StoreBehaviour:
+    """Subclasses give a `store` fixture."""
+
+    def test_what_is_put_can_be_had(self, store: Store) -> None:
+        data = os.urandom(200_000)
+        key = input_key(data, "png")
+        assert not store.exists(key)
+        store.put(key, data)
+        assert store.exists(key)
+        assert store.get(key) == data
+
+    def test_nothing_is_a_typed_error(self, store: Store) -> None:
+        with pytest.raises(ArtifactError, match="nothing is stored"):
+            store.get(artifact_key("mask", os.urandom(32).hex(), "png"))
+
+    def test_putting_again_changes_nothing(self, store: Store) -> None:
+        data = os.urandom(100)
+        key = input_key(data, "json")
+        store.put(key, data)
+        store.put(key, data)
+        assert store.get(key) == data
+
+    def test_it_answers(self, store: Store) -> None:
+        store.ping()

@@ -1,0 +1,177 @@
+"""diffusers' deprecated DiffEdit pipeline as the oracle, on small models with random weights.
+
+Our deviations are switched off here (sampled encodings, one a noise; normalisation over the batch; the blend one level
+behind); everything else has to agree. `python -m tests.unit.test_parity` prints the differences as a table.
+
+The oracle's mask is always guided: without guidance it unpacks (embeddings, None) the wrong way round and fails. With
+guidance the swap makes its difference (1 - g)(eps_Q - eps_R), whose factor falls out where the map is scaled.
+"""
+
+import warnings
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+import pytest
+import torch
+from diffusers import StableDiffusionDiffEditPipeline
+from diffusers.utils import logging
+
+from tests.unit.small_models import embeddings, pictures, small_models
+from worker.diffedit import compute_mask, decode, edit, encode, invert
+
+STEPS, STRENGTH, MASK_STRENGTH, MAPS = 5, 0.8, 0.5, 2
+TOLERANCE = 1e-4
+
+
+class Case(NamedTuple):
+    seed: int
+    guidance: float
+    count: int
+    prediction_type: str
+
+    def __str__(self):
+        many = "1 picture" if self.count == 1 else f"{self.count} pictures"
+        return f"{self.prediction_type}, guidance {self.guidance}, {many}, seed {self.seed}"
+
+
+CASES = [Case(*case) for case in product((0, 1, 2), (1.0, 7.5), (1, 3), ("epsilon", "v_prediction"))]
+
+
+@dataclass(frozen=True)
+class Result:
+    mask: torch.Tensor
+    trajectory: torch.Tensor
+    latents: torch.Tensor
+    image: torch.Tensor
+
+
+class Differences(NamedTuple):
+    mask_cells: int
+    trajectory: float
+    latents: float
+    image: float
+
+
+def differences(case: Case, aligned: bool = False) -> tuple[Differences, Result]:
+    models = small_models(case.prediction_type, case.seed)
+    images = pictures(case.count, case.seed)
+    source, target, negative = (embeddings(case.count, 10 * case.seed + k) for k in range(3))
+    a = upstream(models, images, source, target, negative, case)
+    b = ours(models, images, source, target, negative, case, aligned)
+
+    def largest(x, y):
+        assert x.shape == y.shape
+        return (x - y).abs().max().item()
+
+    return Differences(
+        mask_cells=int((a.mask != b.mask).sum()),
+        trajectory=largest(a.trajectory, b.trajectory[:, :-1]),
+        latents=largest(a.latents, b.latents),
+        image=largest(a.image, b.image),
+    ), b
+
+
+def upstream(models, images, source, target, negative, case) -> Result:
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe = StableDiffusionDiffEditPipeline(
+            vae=models.vae,
+            text_encoder=None,
+            tokenizer=None,
+            unet=models.unet,
+            scheduler=models.scheduler,
+            inverse_scheduler=models.inverse_scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    logging.set_verbosity(verbosity)
+    pipe.set_progress_bar_config(disable=True)
+    mask = pipe.generate_mask(
+        images,
+        source_prompt_embeds=source,
+        source_negative_prompt_embeds=negative,
+        target_prompt_embeds=target,
+        target_negative_prompt_embeds=negative,
+        num_maps_per_mask=MAPS,
+        mask_encode_strength=MASK_STRENGTH,
+        num_inference_steps=STEPS,
+        generator=torch.Generator().manual_seed(case.seed),
+    )
+    mask = torch.from_numpy(mask)
+    shared = {
+        "num_inference_steps": STEPS,
+        "inpaint_strength": STRENGTH,
+        "guidance_scale": case.guidance,
+        "negative_prompt_embeds": negative if case.guidance > 1 else None,
+    }
+    generator = torch.Generator().manual_seed(case.seed)
+    trajectory = pipe.invert(prompt_embeds=source, image=images, generator=generator, **shared).latents
+    edited = {"prompt_embeds": target, "mask_image": mask.float(), "image_latents": trajectory, **shared}
+    latents = pipe(output_type="latent", **edited).images
+    image = pipe.image_processor.postprocess(decoded_upstream(pipe, latents), output_type="pt")
+    return Result(mask.bool(), trajectory, latents, image)
+
+
+@torch.no_grad()
+def decoded_upstream(pipe, latents):
+    """What the pipeline's call does after its loop; calling it again for a picture would double the time."""
+    return pipe.vae.decode(latents / pipe.vae.config.scaling_factor, return_dict=False)[0]
+
+
+def ours(models, images, source, target, negative, case, aligned) -> Result:
+    images = 2 * images - 1
+    generator = torch.Generator().manual_seed(case.seed)
+    copies = encode(models.vae, images.repeat_interleave(MAPS, dim=0), generator).unflatten(0, (case.count, MAPS))
+    noise = torch.randn(copies.flatten(0, 1).shape, generator=generator).view_as(copies)
+    mask = compute_mask(
+        models.unet,
+        models.scheduler,
+        copies,
+        source,
+        target,
+        noise,
+        num_inference_steps=STEPS,
+        mask_encode_strength=MASK_STRENGTH,
+        per_picture=False,
+    )
+    shared = {"num_inference_steps": STEPS, "strength": STRENGTH, "guidance_scale": case.guidance}
+    z0 = encode(models.vae, images, torch.Generator().manual_seed(case.seed))
+    trajectory = invert(models.unet, models.inverse_scheduler, z0, source, uncond=negative, **shared)
+    latents = edit(
+        models.unet, models.scheduler, trajectory, mask, target, negative=negative, aligned=aligned, **shared
+    )
+    return Result(mask, trajectory, latents, decode(models.vae, latents) / 2 + 0.5)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_agrees_with_diffusers(case):
+    found, result = differences(case)
+    assert all(len(mask.unique()) == 2 for mask in result.mask), "a mask of one value compares nothing"
+    assert found.mask_cells == 0
+    assert max(found.trajectory, found.latents, found.image) <= TOLERANCE
+
+
+def test_the_blend_is_where_we_part_from_diffusers():
+    found, _ = differences(CASES[0], aligned=True)
+    assert found.mask_cells == 0
+    assert found.trajectory <= TOLERANCE
+    assert found.latents > 100 * TOLERANCE
+
+
+def table() -> str:
+    rows = [
+        "| case | mask cells differing | trajectory max diff | latents max diff | image max diff |",
+        "|---|---|---|---|---|",
+    ]
+    for case in CASES:
+        cells, *floats = differences(case)[0]
+        rows.append(f"| {case} | {cells} | " + " | ".join(f"{value:.1e}" for value in floats) + " |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(table())

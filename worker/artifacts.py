@@ -1,0 +1,82 @@
+"""How each slot's content becomes bytes and back: safetensors for tensors, PNG for pictures, JSON for texts.
+
+Never pickle. Reading is defensive: whatever lies in the bucket, the answer is a checked value or an ArtifactError.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+
+from api_client.contract import Prompts, Slot, Text
+from api_client.errors import ArtifactError
+from api_client.pictures import Picture, encode_png, read_mask, read_picture
+
+PROVENANCE = "diffedit"
+"""The PNG text chunk that says how a picture was made."""
+
+Provenance = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Codec:
+    extension: str
+    encode: Callable[[Any, Provenance], bytes]
+    decode: Callable[[bytes], Any]
+
+
+def _encode_result(result: Picture, provenance: Provenance) -> bytes:
+    text = {PROVENANCE: json.dumps(provenance)}
+    return encode_png(result.image, icc_profile=result.icc_profile, text=text)
+
+
+def _encode_tensors(tensors: Mapping[str, torch.Tensor], _: Provenance) -> bytes:
+    return save_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _tensors(*names: str, ndim: int) -> Codec:
+    """Tensors of these names, each of `ndim` dimensions and finite."""
+
+    def decode(data: bytes) -> dict[str, torch.Tensor]:
+        try:
+            tensors = load_safetensors(data)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise ArtifactError(f"not a safetensors file: {error}") from error
+        if set(tensors) != set(names) or any(tensor.ndim != ndim for tensor in tensors.values()):
+            raise ArtifactError(f"holds other tensors than {', '.join(names)} of {ndim} dimensions")
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ArtifactError("holds values that are not finite")
+        return tensors
+
+    return Codec("safetensors", _encode_tensors, decode)
+
+
+def _json(kind: Any) -> Codec:
+    """A JSON value that is validated as `kind`."""
+    adapter = TypeAdapter(kind)
+
+    def decode(data: bytes) -> Any:
+        try:
+            return adapter.validate_json(data)
+        except ValidationError as error:
+            raise ArtifactError("not the JSON that was expected") from error
+
+    return Codec("json", lambda value, _: adapter.dump_json(value), decode)
+
+
+CODECS: dict[Slot, Codec] = {
+    Slot.IMAGE: Codec("png", _encode_result, read_picture),
+    Slot.CAPTION: _json(Text),
+    Slot.PROMPTS: _json(Prompts),
+    Slot.EMBEDDINGS: _tensors("source", "target", "negative", ndim=3),
+    Slot.CAPTION_EMBEDDING: _tensors("caption", "unconditional", ndim=3),
+    Slot.MASK: Codec("png", lambda mask, _: encode_png(mask), read_mask),
+    Slot.TRAJECTORY: _tensors("latents", ndim=5),
+    Slot.RESULT: Codec("png", _encode_result, read_picture),
+}

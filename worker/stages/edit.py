@@ -1,0 +1,55 @@
+"""The edit itself: denoise towards the target inside the mask, keep the picture outside of it."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
+
+from api_client.contract import Slot
+from api_client.errors import BadPicture
+from api_client.pictures import Canvas, Picture, compose, shrink_mask
+from worker import diffedit
+from worker.models import Models
+
+
+def edit(
+    *,
+    models: Models,
+    on_step: diffedit.OnStep,
+    image: Picture,
+    mask: Image.Image,
+    trajectory: dict[str, torch.Tensor],
+    embeddings: dict[str, torch.Tensor],
+    scheduler: str,
+    num_inference_steps: int,
+    strength: float,
+    guidance_scale: float,
+) -> dict[Slot, Any]:
+    """The edited picture (DiffEdit, step 3), in the original's size and with its own pixels outside of the mask.
+
+    Raises:
+        BadPicture: the mask is not of the picture's size.
+    """
+    if mask.size != image.image.size:
+        raise BadPicture(f"the mask is {mask.size} pixels and the picture {image.image.size}; make them the same size")
+    canvas = Canvas.fit(image.image.size, models.size, models.vae_scale_factor)
+    cells = torch.from_numpy(np.array(shrink_mask(mask, canvas, models.vae_scale_factor))) > 127
+    latents = diffedit.edit(
+        models.unet,
+        models.scheduler(scheduler),
+        trajectory["latents"].to(models.device, models.dtype),
+        cells[None].to(models.device),
+        embeddings["target"].to(models.device, models.dtype),
+        negative=embeddings["negative"].to(models.device, models.dtype),
+        num_inference_steps=num_inference_steps,
+        strength=strength,
+        guidance_scale=guidance_scale,
+        on_step=on_step,
+    )
+    pixels = diffedit.decode(models.vae, latents).float()
+    edited = canvas.bring_back(VaeImageProcessor().postprocess(pixels, output_type="pil")[0])
+    cell = models.vae_scale_factor * canvas.size[0] / canvas.scaled[0]
+    return {Slot.RESULT: replace(image, image=compose(image.image, edited, mask, edge=cell))}

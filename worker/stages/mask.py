@@ -1,0 +1,53 @@
+"""Where the picture must change for the target to become true of it."""
+
+from typing import Any
+
+import torch
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
+
+from api_client.contract import Slot
+from api_client.errors import EmptyMask
+from api_client.pictures import Canvas, Picture, grow_mask
+from worker import diffedit
+from worker.models import Models
+
+
+def mask(
+    *,
+    models: Models,
+    on_step: diffedit.OnStep,
+    image: Picture,
+    embeddings: dict[str, torch.Tensor],
+    seed: int,
+    scheduler: str,
+    num_inference_steps: int,
+    num_maps_per_mask: int,
+    mask_encode_strength: float,
+    mask_thresholding_ratio: float,
+) -> dict[Slot, Any]:
+    """The edit mask (DiffEdit, step 1), as an "L" picture of the original's size: 255 where it may change.
+
+    Raises:
+        EmptyMask: the model sees no difference between source and target.
+    """
+    canvas = Canvas.fit(image.image.size, models.size, models.vae_scale_factor)
+    pixels = VaeImageProcessor(do_resize=False).preprocess(canvas.place(image.image))
+    z0 = diffedit.encode(models.vae, pixels.to(models.device, models.dtype))
+    noise = diffedit.draw_noise((1, num_maps_per_mask, *z0.shape[1:]), seed, device=models.device, dtype=models.dtype)
+    cells = diffedit.compute_mask(
+        models.unet,
+        models.scheduler(scheduler),
+        z0,
+        embeddings["source"].to(models.device, models.dtype),
+        embeddings["target"].to(models.device, models.dtype),
+        noise,
+        num_inference_steps=num_inference_steps,
+        mask_encode_strength=mask_encode_strength,
+        mask_thresholding_ratio=mask_thresholding_ratio,
+        on_step=on_step,
+    )
+    if not cells.any():
+        raise EmptyMask("source and target make no difference to the model; ask for a clearer change, or give a mask")
+    grid = Image.fromarray(cells[0].to(torch.uint8).mul(255).cpu().numpy())
+    return {Slot.MASK: grow_mask(grid, canvas)}
