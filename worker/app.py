@@ -21,7 +21,7 @@ app.conf.update(
     # What a worker reads unless -Q says otherwise.
     task_queues=[Queue(queue_name(profile, family)) for family in Family],
     # One GPU, one job. In a thread, so that control commands and heartbeats go on while the model works.
-    worker_pool="threads",
+    worker_pool="worker.pool:TaskPool",
     worker_concurrency=1,
     # A worker takes a message when it is free, and no sooner: what waits, waits in the queue for everybody.
     worker_disable_prefetch=True,

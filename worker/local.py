@@ -19,8 +19,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,8 +33,9 @@ from api_client.errors import DiffEditError
 HOST = "127.0.0.1"
 BUCKET = "diffedit"
 VALKEY, S3 = "valkey", "s3"
-PORTS = range(20_000, 32_000)
+VALKEY_PORTS, S3_PORTS = range(20_000, 26_000), range(26_000, 32_000)
 """Below the ephemeral ports: up there, a client that keeps calling a stopped server may connect to itself."""
+ACCESS_KEY = "diffedit-local"
 FOREIGN = ("AWS_", "CELERY_", "RCLONE_")
 """The user's own variables that would lead our children elsewhere."""
 WORKER_GRACE, SERVER_GRACE = 5.0, 3.0
@@ -47,7 +48,7 @@ ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 if os.getppid() == int(owner):
     os.execv(command[0], command)
 """
-"""Becomes `command`, which the kernel then kills with its owner. (As a `preexec_fn` it might deadlock among threads.)"""
+"""Becomes `command`, which the kernel kills as its owner ends. Not a `preexec_fn`: among threads that may deadlock."""
 
 Process = subprocess.Popen[bytes]
 
@@ -100,6 +101,17 @@ class Stack:
             raise
         return self
 
+    def announced_environment(self) -> dict[str, str]:
+        """What `environment` is while the stack runs in some process, or will be when it next does.
+
+        For processes that start beside it (a Procfile). The next run differs only if its ports are taken by then.
+        """
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = _State.load(self._state_file)
+        if not self._state_file.exists():
+            _write(self._state_file, asdict(state))
+        return self._environment(state)
+
     def __exit__(self, *_: object) -> None:
         with _undisturbed():
             self._hands.submit(self._stop_all).result()
@@ -111,21 +123,20 @@ class Stack:
 
     def start_valkey(self) -> Process:
         """Starts Valkey, again on the same port and data; `wait_ready()` waits until it answers."""
-        state = self._state
-        config = f'bind {HOST}\nport {state.valkey_port}\nrequirepass {state.valkey_password}\nappendonly yes\nsave ""\n'
-        return self._start(VALKEY, [self._valkey_server, "-"], cwd=self.directory / "valkey", stdin=config.encode())
+        server = f"bind {HOST}\nport {self._state.valkey_port}\nrequirepass {self._state.secret}\n"
+        config = f'{server}appendonly yes\nsave ""\n'
+        return self._start(VALKEY, [self._valkey_server, "-"], cwd=self.directory / VALKEY, stdin=config.encode())
 
     def start_s3(self) -> Process:
         """Starts the S3 server, again on the same port and data; `wait_ready()` waits until it answers."""
         command = [self._rclone, "serve", "s3", ".", "--addr", f"{HOST}:{self._state.s3_port}"]
-        # CSV in CSV, hence the quotes. An empty RCLONE_CONFIG keeps it from the user's configuration.
-        keys = f'"{self._state.s3_key},{self._state.s3_secret}"'
-        environment = {"RCLONE_AUTH_KEY": keys, "RCLONE_CONFIG": ""}
-        return self._start(S3, command, cwd=self.directory / "s3", environment=environment)
+        # CSV in CSV, hence the quotes. The empty RCLONE_CONFIG keeps it from the user's configuration.
+        environment = {"RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{self._state.secret}"', "RCLONE_CONFIG": ""}
+        return self._start(S3, command, cwd=self.directory / S3, environment=environment)
 
     def start_worker(self, name: str = "worker", queues: Sequence[str] = ()) -> Process:
         """Starts a Celery worker, which reads all queues of the profile unless told otherwise. Does not wait for it."""
-        command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-P", "threads", "-c", "1"]
+        command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
         command += ["-n", f"{name}@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
         command += ["-Q", ",".join(queues)] if queues else []
         return self._start(name, command, environment=self.environment)
@@ -185,14 +196,22 @@ class Stack:
                 shutil.rmtree(self.directory / name, ignore_errors=True)
         for name in (VALKEY, f"{S3}/{BUCKET}", "logs"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
-        self._state = state = _State.load(self.directory / "state.json")
-        self.environment = {
-            "DIFFEDIT_REDIS_URL": f"redis://:{state.valkey_password}@{HOST}:{state.valkey_port}/0",
+        self._state = _State.load(self._state_file).on_free_ports()
+        _write(self._state_file, asdict(self._state))
+        self.environment = self._environment(self._state)
+
+    @property
+    def _state_file(self) -> Path:
+        return self.directory / "state.json"
+
+    def _environment(self, state: "_State") -> dict[str, str]:
+        return {
+            "DIFFEDIT_REDIS_URL": f"redis://:{state.secret}@{HOST}:{state.valkey_port}/0",
             "DIFFEDIT_S3_BUCKET": BUCKET,
             "DIFFEDIT_S3_ENDPOINT_URL": f"http://{HOST}:{state.s3_port}",
             "DIFFEDIT_PROFILE": self.profile,
-            "AWS_ACCESS_KEY_ID": state.s3_key,
-            "AWS_SECRET_ACCESS_KEY": state.s3_secret,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": state.secret,
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 
@@ -231,8 +250,10 @@ class Stack:
 
     def _register(self) -> None:
         """Writes down who has to be cleared away if this process is killed."""
+        import psutil
+
         alive = [(name, process.pid) for name, process in self.processes.items() if process.poll() is None]
-        children = [{"name": name, "pid": pid, "created": _created(pid)} for name, pid in alive]
+        children = [{"name": name, "pid": pid, "created": psutil.Process(pid).create_time()} for name, pid in alive]
         _write(self.directory / "processes.json", {"owner": os.getpid(), "children": children})
 
     def _end(self, processes: Sequence[Process], grace: float) -> None:
@@ -245,23 +266,23 @@ class Stack:
             process.kill()
             process.wait()
         self.processes = {name: process for name, process in self.processes.items() if process not in processes}
-        self._register()
 
     def _stop_all(self) -> None:
-        if self.processes:
-            self._end([process for name, process in self.processes.items() if name not in (VALKEY, S3)], WORKER_GRACE)
-            self._end(list(self.processes.values()), SERVER_GRACE)
+        workers = [process for name, process in self.processes.items() if name not in (VALKEY, S3)]
+        self._end(workers, WORKER_GRACE)
+        self._end(list(self.processes.values()), SERVER_GRACE)
 
     def _valkey_answers(self) -> bool:
         url = self.environment["DIFFEDIT_REDIS_URL"]
-        with suppress(redis.RedisError), redis.Redis.from_url(url, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
+        client = redis.Redis.from_url(url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+        with suppress(redis.RedisError), client:
             return bool(client.ping())
         return False
 
     def _s3_answers(self) -> bool:
         """Whether it answers, and turns strangers away."""
         connection = http.client.HTTPConnection(HOST, self._state.s3_port, timeout=1)
-        with suppress(OSError, http.client.HTTPException):
+        with suppress(OSError, http.client.HTTPException), closing(connection):
             connection.request("GET", "/")
             return connection.getresponse().status in (400, 403)
         return False
@@ -275,24 +296,19 @@ class Stack:
 class _State:
     """What one run hands on to the next."""
 
-    valkey_port: int
-    s3_port: int
-    valkey_password: str
-    s3_key: str
-    s3_secret: str
+    valkey_port: int = field(default_factory=lambda: random.choice(VALKEY_PORTS))
+    s3_port: int = field(default_factory=lambda: random.choice(S3_PORTS))
+    secret: str = field(default_factory=secrets.token_hex)
 
     @classmethod
-    def load(cls, path: Path) -> "_State":
-        """The state of the last run, with other ports if somebody else has taken them, or a new one."""
-        if last := _read(path):
-            state = cls(**last)
-            ports = _free_ports(state.valkey_port, state.s3_port)
-            state = replace(state, valkey_port=ports[0], s3_port=ports[1])
-        else:
-            # rclone refuses access keys as short as a few characters.
-            state = cls(*_free_ports(), secrets.token_hex(20), secrets.token_hex(10), secrets.token_hex(20))
-        _write(path, asdict(state))
-        return state
+    def load(cls, path: Path) -> Self:
+        """The state of the last run, or a new one."""
+        return cls(**_read(path))
+
+    def on_free_ports(self) -> Self:
+        """The same, but for ports that somebody else has taken."""
+        valkey_port, s3_port = _free_port(self.valkey_port, VALKEY_PORTS), _free_port(self.s3_port, S3_PORTS)
+        return replace(self, valkey_port=valkey_port, s3_port=s3_port)
 
 
 def _programs() -> tuple[str, str]:
@@ -311,19 +327,13 @@ def _programs() -> tuple[str, str]:
         raise LocalError(f"no embedded Valkey for this machine: {error}") from None
 
 
-def _free_ports(*preferred: int) -> list[int]:
-    """Two of them: the preferred ones, in place of each that is taken another one."""
-    others = filter(_is_free, random.sample(PORTS, 100))
-    return [port if port and _is_free(port) else next(others) for port in preferred or (0, 0)]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):
+def _free_port(preferred: int, others: range) -> int:
+    for port in (preferred, *random.sample(others, 100)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
-            return True
-    return False
+            return port
+    raise LocalError(f"no free port from {others.start} to {others.stop - 1}")
 
 
 def _inherited() -> dict[str, str]:
@@ -334,31 +344,23 @@ def _inherited() -> dict[str, str]:
     return environ | {"no_proxy": ",".join(direct), "NO_PROXY": ",".join(direct)}
 
 
-def _created(pid: int) -> float | None:
-    """When the process was started, None if it has ended."""
+def _kill(pid: int, created: float) -> bool:
+    """Kills this very process, and not another one that has its pid by now. False if it has ended already."""
     import psutil
 
-    with suppress(psutil.NoSuchProcess):
+    try:
         process = psutil.Process(pid)
-        return process.create_time() if process.status() != psutil.STATUS_ZOMBIE else None
-    return None
-
-
-def _kill(pid: int, created: float | None) -> bool:
-    """Kills this very process, and not another one that has its pid by now. Returns whether there was one to kill."""
-
-    def lives() -> bool:
-        now = _created(pid)
-        # Not "equal": creation is reckoned from the time of boot, which shifts when the clock is set.
-        return now is not None and created is not None and abs(now - created) < 1
-
-    if not lives():
+        # Roughly equal, for creation is reckoned from the time of boot, which shifts when the clock is set.
+        if process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - created) > 1:
+            return False
+        process.kill()
+    except psutil.NoSuchProcess:
         return False
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + SERVER_GRACE
-    while lives() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    with suppress(psutil.NoSuchProcess):
+        # Where nobody reaps orphans, as in a container without an init, it stays a zombie.
+        while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            time.sleep(0.01)
     return True
 
 
@@ -381,7 +383,7 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt inside, so that `kill` ends this process as tidily as Ctrl-C. Main thread only."""
+    """SIGTERM raises KeyboardInterrupt inside, so that `kill` ends things as tidily as Ctrl-C. Main thread only."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

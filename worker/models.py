@@ -107,6 +107,8 @@ class Models:
         self.profile = profile
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(self.device)
+        if self.device.type == "cpu" and profile.cpu_threads:
+            torch.set_num_threads(profile.cpu_threads)
         self._offload = cpu_offload and self.device.type == "cuda"
         self._hooks: list[Any] = []
         self._fingerprints: dict[Part, str] = {}

@@ -52,10 +52,16 @@ class ModelSource(Frozen):
 
 
 class Profile(Frozen):
-    """The models that work together, and the side in pixels of the square that the diffusion model was trained on."""
+    """The models that work together.
+
+    `size` is the side in pixels of the square that the diffusion model was trained on. `cpu_threads` bounds torch's
+    threads where the models run on a CPU; a very small model gains nothing from more, and waits for all of them
+    whenever the machine has other work.
+    """
 
     name: ProfileName
     size: int = Field(ge=64, le=4096, multiple_of=8)
+    cpu_threads: int | None = Field(None, ge=1)
     diffusion: ModelSource
     captioner: ModelSource
     prompter: ModelSource

@@ -54,7 +54,11 @@ def add_tasks(app: Celery, settings: Settings) -> None:
         return made.model_dump(mode="json")
 
     for stage in Stage:
-        app.task(functools.partial(run, stage), name=task_name(stage))
+
+        def task(message: Any, stage: Stage = stage) -> dict[str, Any]:
+            return run(stage, message)
+
+        app.task(task, name=task_name(stage))
 
 
 def _refuse(runner: "Runner", stage: Stage, message: Any, error: ValueError) -> None:

@@ -16,6 +16,9 @@ from worker import profiles as profiles_module
 from worker.models import Models, resolve_device, resolve_dtype
 from worker.profiles import BUILT_IN, ModelSource, Profile, default_profile, fingerprint, load_profiles, profile_named
 
+# Two threads of a small model wait for each other far longer than they compute, when the machine has other work.
+torch.set_num_threads(1)
+
 TINY = BUILT_IN.parent / "tiny"
 
 
@@ -88,7 +91,7 @@ def test_a_file_of_ones_own_adds_profiles_and_replaces_them(toml, tmp_path):
 
 
 def test_an_unknown_profile_is_told_what_there_is():
-    with pytest.raises(UnknownProfile, match="no profile 'sdxl'.*sd15, sd21, tiny"):
+    with pytest.raises(UnknownProfile, match=r"no profile 'sdxl'.*sd15, sd21, tiny"):
         profile_named(load_profiles(), "sdxl")
 
 
@@ -312,7 +315,8 @@ def test_a_configuration_of_another_scheduler_serves(tiny, tmp_path, capsys):
 
     for scheduler in (models.scheduler("ddim"), models.inverse_scheduler("ddim")):
         config = scheduler.config
-        assert (config.prediction_type, config.beta_schedule, config.steps_offset) == ("v_prediction", "scaled_linear", 1)
+        assert config.prediction_type == "v_prediction"
+        assert (config.beta_schedule, config.steps_offset) == ("scaled_linear", 1)
         assert (config.timestep_spacing, config.clip_sample, config.set_alpha_to_one) == ("leading", False, False)
     assert "not expected" not in capsys.readouterr().err
 
@@ -351,7 +355,7 @@ PARTS = {"captioner": "captioner", "prompter": "prompter", "text_encoder": "diff
 def test_a_model_that_is_not_downloaded(tiny, no_network, attribute, part):
     models = Models(replaced(tiny, **{part: ModelSource(id="nobody/nothing", revision="v7")}))
 
-    with pytest.raises(ModelUnavailable, match=r"nobody/nothing@v7 cannot be loaded .*--revision v7.*HF_TOKEN.*director"):
+    with pytest.raises(ModelUnavailable, match=r"nobody/nothing@v7 cannot be loaded .*--revision v7.*HF_TOKEN"):
         getattr(models, attribute)
 
 

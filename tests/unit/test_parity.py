@@ -9,6 +9,7 @@ guidance the swap makes its difference (1 - g)(eps_Q - eps_R), whose factor fall
 
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
@@ -20,8 +21,10 @@ from diffusers.utils import logging
 from tests.unit.small_models import embeddings, pictures, small_models
 from worker.diffedit import compute_mask, decode, edit, encode, invert
 
-STEPS, STRENGTH, MASK_STRENGTH, MAPS = 5, 0.8, 0.5, 2
+STEPS, STRENGTH, MASK_STRENGTH, MAPS = 5, 0.6, 0.5, 2
 TOLERANCE = 1e-4
+
+models_of = cache(small_models)
 
 
 class Case(NamedTuple):
@@ -35,7 +38,8 @@ class Case(NamedTuple):
         return f"{self.prediction_type}, guidance {self.guidance}, {many}, seed {self.seed}"
 
 
-CASES = [Case(*case) for case in product((0, 1, 2), (1.0, 7.5), (1, 3), ("epsilon", "v_prediction"))]
+def cases(seeds: int) -> list[Case]:
+    return [Case(*case) for case in product(range(seeds), (1.0, 7.5), (1, 2), ("epsilon", "v_prediction"))]
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Differences(NamedTuple):
 
 
 def differences(case: Case, aligned: bool = False) -> tuple[Differences, Result]:
-    models = small_models(case.prediction_type, case.seed)
+    """How far our result is from the oracle's, and ours. Our trajectory has one entry more: z0, which ends it."""
+    models = models_of(case.prediction_type, case.seed)
     images = pictures(case.count, case.seed)
     source, target, negative = (embeddings(case.count, 10 * case.seed + k) for k in range(3))
     a = upstream(models, images, source, target, negative, case)
@@ -64,12 +69,13 @@ def differences(case: Case, aligned: bool = False) -> tuple[Differences, Result]
         assert x.shape == y.shape
         return (x - y).abs().max().item()
 
-    return Differences(
+    found = Differences(
         mask_cells=int((a.mask != b.mask).sum()),
         trajectory=largest(a.trajectory, b.trajectory[:, :-1]),
         latents=largest(a.latents, b.latents),
         image=largest(a.image, b.image),
-    ), b
+    )
+    return found, b
 
 
 def upstream(models, images, source, target, negative, case) -> Result:
@@ -147,7 +153,7 @@ def ours(models, images, source, target, negative, case, aligned) -> Result:
     return Result(mask, trajectory, latents, decode(models.vae, latents) / 2 + 0.5)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", cases(seeds=2), ids=str)
 def test_agrees_with_diffusers(case):
     found, result = differences(case)
     assert all(len(mask.unique()) == 2 for mask in result.mask), "a mask of one value compares nothing"
@@ -156,18 +162,18 @@ def test_agrees_with_diffusers(case):
 
 
 def test_the_blend_is_where_we_part_from_diffusers():
-    found, _ = differences(CASES[0], aligned=True)
+    found, _ = differences(Case(0, 1.0, 1, "epsilon"), aligned=True)
     assert found.mask_cells == 0
     assert found.trajectory <= TOLERANCE
     assert found.latents > 100 * TOLERANCE
 
 
-def table() -> str:
+def table(seeds: int = 3) -> str:
     rows = [
         "| case | mask cells differing | trajectory max diff | latents max diff | image max diff |",
         "|---|---|---|---|---|",
     ]
-    for case in CASES:
+    for case in cases(seeds):
         cells, *floats = differences(case)[0]
         rows.append(f"| {case} | {cells} | " + " | ".join(f"{value:.1e}" for value in floats) + " |")
     return "\n".join(rows)

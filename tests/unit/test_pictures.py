@@ -6,7 +6,7 @@ from io import BytesIO
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageCms
 
@@ -139,6 +139,7 @@ def two_pixels(mode: str, first, second) -> Image.Image:
         pytest.param(png16(65535, 0), "png", WHITE, BLACK, id="16 bit, ends"),
         pytest.param(png16(257 * 100, 32768), "png", (100,) * 3, (128,) * 3, id="16 bit, between"),
         pytest.param(png16(300, 65535 - 300), "png", (1,) * 3, (254,) * 3, id="16 bit, near the ends"),
+        pytest.param(png16(200, 100), "png", (1,) * 3, BLACK, id="16 bit, rounded"),
         pytest.param(png16(300, 301, transparency=300), "png", WHITE, (1,) * 3, id="16 bit, tRNS"),
         pytest.param(saved(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG"), "jpg", (0, 255, 255), (0, 255, 255),
                      id="cmyk"),
@@ -462,6 +463,7 @@ def test_png_carries_text_and_pixels_unchanged():
     data = encode_png(image, text=text)
 
     assert read_text(data) == text
+    assert data.count(b"iTXt") == 3
     assert same(read_picture(data).image, image)
 
 
@@ -513,9 +515,16 @@ def test_the_round_trip_is_exact_where_nothing_is_scaled():
         assert same(canvas.bring_back(canvas.place(image)), image)
 
 
-@pytest.mark.parametrize("size", [(64, 41), (41, 64), (64, 33), (33, 64)])
-def test_the_padding_repeats_the_edge(size):
-    canvas, image = Canvas.fit(size, 64, 8), speckled(size)
+@pytest.mark.parametrize(
+    "canvas",
+    [
+        Canvas.fit((64, 41), 64, 8),
+        Canvas.fit((33, 64), 64, 8),
+        Canvas(size=(60, 41), scaled=(60, 41), padded=(64, 48)),
+    ],
+)
+def test_the_padding_repeats_the_edge(canvas):
+    size, image = canvas.size, speckled(canvas.size)
 
     placed = canvas.place(image)
 
@@ -561,6 +570,7 @@ def latent(canvas: Canvas, factor: int, bits: int = 0) -> Image.Image:
 
 @settings(quick, max_examples=100)
 @given(sizes, st.sampled_from(FITS), st.integers(0, 2**1024 - 1))
+@example((11, 12), (80, 8), int("10" * 50, 2))  # the last cell but one holds a single pixel, the last one no centre
 def test_shrinking_undoes_growing(size, fit, bits):
     canvas, factor = Canvas.fit(size, *fit), fit[1]
     cells = latent(canvas, factor, bits)
@@ -600,6 +610,29 @@ def test_a_grown_cell_is_where_the_canvas_shows_it():
             assert shares.getpixel((x, y)) == shares.getextrema()[1] > 200
             shares.putpixel((x, y), 0)
             assert shares.getextrema()[1] < 40
+
+
+@pytest.mark.parametrize("size", [(203, 131), (128, 100), (77, 150), (1000, 333)])
+def test_a_pixel_belongs_to_the_cell_in_which_its_centre_lies(size):
+    canvas = Canvas.fit(size, 128, 16)
+    cells = latent(canvas, 16, int("10" * 200, 2))
+    mask = grow_mask(cells, canvas)
+    # The last row and column may belong to a cell that is nearly all padding
+    for y in range(0, size[1] - 1, 3):
+        for x in range(size[0] - 1):
+            cell = tuple(int((at + 0.5) * canvas.scaled[i] / size[i] / 16) for i, at in enumerate((x, y)))
+            assert mask.getpixel((x, y)) == cells.getpixel(cell)
+
+
+def test_pixels_larger_than_cells_take_whole_blocks():
+    canvas = Canvas.fit((8, 16), 256, 8)
+    mask = Image.new("L", (8, 16))
+    mask.putpixel((5, 9), 255)
+
+    cells = shrink_mask(mask, canvas, 8)
+
+    assert (cells.size, cells.getbbox()) == ((16, 32), (10, 18, 12, 20))
+    assert same(grow_mask(cells, canvas), mask)
 
 
 def test_a_stroke_keeps_every_cell_that_it_crosses_and_a_graze_does_not_count():

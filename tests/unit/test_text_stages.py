@@ -17,6 +17,9 @@ from worker.stages.caption import caption, tidy
 from worker.stages.embed import embed
 from worker.stages.prompts import prompts
 
+# Two threads of a small model wait for each other far longer than they compute, when the machine has other work.
+torch.set_num_threads(1)
+
 SAMPLES = BUILT_IN.parent / "tiny" / "samples"
 SCENES = json.loads((SAMPLES / "scenes.json").read_text())
 

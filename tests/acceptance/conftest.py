@@ -1,0 +1,48 @@
+"""The whole system: real Valkey, real S3, a real worker process with the bundled model."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from api_client import Client, JobHandle, JobStatus, Settings
+from worker.local import Stack
+
+SAMPLES = Path(__file__).parents[2] / "worker/tiny/samples"
+QUICK = {"num_inference_steps": 4, "num_maps_per_mask": 2}
+SLOW = {"num_inference_steps": 500, "num_maps_per_mask": 2}
+PEAR = {
+    "source_prompt": "a photograph of a pear on a green table",
+    "target_prompt": "a photograph of some cherries on a green table",
+}
+
+
+def until(condition: Callable[[], object], what: str, timeout: float = 60) -> None:
+    """Wait for a condition; a test fails with `what` if it never comes true."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        time.sleep(0.02)
+
+
+def until_status(job: JobHandle, holds: Callable[[JobStatus], bool], what: str) -> JobStatus:
+    for status in job.watch(timeout=60):
+        if holds(status):
+            return status
+    pytest.fail(f"the job ended as {status.state} before {what}")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Services and one worker for the tests that leave them as they are."""
+    with Stack(tmp_path_factory.mktemp("stack")) as stack:
+        stack.start_worker()
+        client = Client(Settings.from_env(stack.environment))
+        until(lambda: client.health().ok, "a ready worker")
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def client(stack: Stack) -> Client:
+    return Client(Settings.from_env(stack.environment))

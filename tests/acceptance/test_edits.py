@@ -1,0 +1,162 @@
+"""Edits through the queue: what comes out, and what is not done twice."""
+
+import json
+import secrets
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from api_client import Client, JobHandle, Slot, Stage, State
+from tests.acceptance.conftest import PEAR, QUICK, SAMPLES
+from worker.models import Models
+from worker.profiles import load_profiles
+from worker.stages.caption import caption
+
+SCENES = json.loads((SAMPLES / "scenes.json").read_text())
+# A generous mask: at the default ratio of 3 the bundled model misses one of the eight (a flower stays half a flower).
+GENEROUS = {"mask_thresholding_ratio": 2.0, "seed": 0}
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB"), dtype=np.int16)
+
+
+def edges(mask: np.ndarray, width: int) -> np.ndarray:
+    """Where a picture is within `width` pixels of the mask."""
+    grown = mask.copy()
+    for dy in range(-width, width + 1):
+        for dx in range(-width, width + 1):
+            grown |= np.roll(mask, (dy, dx), axis=(0, 1))
+    return grown
+
+
+@pytest.fixture(scope="module")
+def captioner() -> Models:
+    """Says what is on a picture; independent of the models that edit it."""
+    return Models(load_profiles()["tiny"], device="cpu")
+
+
+@pytest.fixture(scope="module")
+def edited(client: Client) -> list[JobHandle]:
+    return [
+        client.edit(
+            SAMPLES / scene["picture"],
+            source_prompt=scene["source_prompt"],
+            target_prompt=scene["target_prompt"],
+            **GENEROUS,
+        )
+        for scene in SCENES
+    ]
+
+
+@pytest.mark.parametrize("number", range(len(SCENES)))
+def test_the_edited_place_shows_the_target_and_the_rest_is_the_original(
+    edited: list[JobHandle], captioner: Models, number: int
+) -> None:
+    scene, result = SCENES[number], edited[number].result(timeout=120)
+    original, image = pixels(result.original), pixels(result.image)
+    region = np.asarray(Image.open(SAMPLES / scene["region"]).convert("L")) > 127
+    mask = np.asarray(result.mask) > 127
+
+    seen = caption(models=captioner, on_step=lambda *_: None, image=SimpleNamespace(image=result.image))[Slot.CAPTION]
+    assert scene["target_concept"] in seen
+    assert scene["source_concept"] not in seen
+    assert np.abs(image - original)[region].mean() > 20
+    # The mask covers the place where the true result differs ...
+    assert (mask & region).sum() / region.sum() > 0.7
+    # ... and beyond its soft edge not one pixel has moved.
+    outside = ~edges(mask, width=3)
+    assert outside.mean() > 0.3
+    assert (image == original)[outside].all()
+
+
+def test_every_way_of_asking_runs_its_stages(client: Client) -> None:
+    picture = SAMPLES / "02.png"
+    seed = secrets.randbelow(2**32)
+    common = {**QUICK, "seed": seed}
+    concepts = client.edit(picture, source_concept="dog", target_concept="apple", num_prompts=4, **common)
+    alone = client.edit(picture, target_prompt="a photograph of an apple and a ball on a blue table", **common)
+
+    result = concepts.result(timeout=60)
+    assert set(result.status.timings) == set(Stage)
+    assert "dog" in result.caption
+    assert len(result.prompts.source) == len(result.prompts.target) == 4
+    assert any("apple" in prompt for prompt in result.prompts.target)
+
+    result = alone.result(timeout=60)
+    assert result.prompts.source == (result.caption,)
+    assert Stage.CAPTION in result.status.cache_hits  # the other job has described this picture
+
+
+def test_a_second_target_on_a_picture_skips_caption_and_inversion(client: Client) -> None:
+    picture = SAMPLES / "03.png"
+    first = client.edit(picture, target_prompt="a photograph of a dog on a blue table", **QUICK)
+    assert first.wait(timeout=60).cache_hits == ()
+    second = client.edit(picture, target_prompt="a photograph of a cat on a blue table", **QUICK)
+    assert set(second.wait(timeout=60).cache_hits) == {Stage.CAPTION, Stage.INVERT}
+
+
+def test_edit_many_shares_what_can_be_shared(client: Client) -> None:
+    targets = [f"a photograph of a {thing} on a purple table" for thing in ("pear", "lemon", "ball")]
+    jobs = client.edit_many(SAMPLES / "05.png", targets, **QUICK)
+    statuses = [job.wait(timeout=60) for job in jobs]
+    assert len({status.request.params.seed for status in statuses}) == 1
+    assert sum(Stage.INVERT not in status.cache_hits for status in statuses) == 1
+    assert len({status.refs[Slot.RESULT] for status in statuses}) == 3
+
+
+def test_an_own_caption_drops_the_captioner_and_an_own_mask_the_mask_stage(client: Client) -> None:
+    picture = Image.open(SAMPLES / "06.png")
+    mask = Image.new("L", picture.size)
+    mask.paste(255, (40, 0, 64, 64))
+    job = client.edit(picture, mask=mask, caption="a photograph of a pear", target_prompt="cherries", **QUICK)
+    result = job.result(timeout=60)
+    assert result.status.stages == (Stage.EMBED, Stage.INVERT, Stage.EDIT)
+    assert result.caption == "a photograph of a pear"
+    assert result.mask.tobytes() == mask.tobytes()
+    changed = (pixels(result.image) != pixels(picture)).any(axis=2)
+    assert changed[:, 44:].any()
+    assert not changed[:, :36].any()
+
+
+def test_a_mask_preview_is_what_the_edit_then_uses(client: Client) -> None:
+    asked = {**PEAR, **QUICK, "seed": secrets.randbelow(2**32)}
+    preview = client.preview_mask(SAMPLES / "06.png", **asked).result(timeout=60)
+    assert preview.status.stages == (Stage.EMBED, Stage.MASK)
+    edit = client.edit(SAMPLES / "06.png", **asked).result(timeout=60)
+    assert {Stage.EMBED, Stage.MASK} <= set(edit.status.cache_hits)
+    assert edit.mask.tobytes() == preview.mask.tobytes()
+
+
+@pytest.mark.parametrize("size", [(200, 120), (33, 90), (640, 480), (64, 8)])
+def test_a_picture_of_any_size_keeps_its_size_and_its_background(client: Client, size: tuple[int, int]) -> None:
+    picture = Image.open(SAMPLES / "06.png").convert("RGB").resize(size)
+    result = client.edit(picture, **PEAR, **QUICK, seed=1).result(timeout=60)
+    assert result.image.size == result.mask.size == size
+    mask = np.asarray(result.mask) > 127
+    cell = -(-max(size) // 16)
+    outside = ~edges(mask, width=min(cell, 40))
+    assert (pixels(result.image) == pixels(picture))[outside].all()
+
+
+def test_the_result_lasts_and_can_be_linked(client: Client, tmp_path) -> None:
+    from urllib.request import urlopen
+
+    job = client.edit(SAMPLES / "06.png", **PEAR, **QUICK, seed=2)
+    job.wait(timeout=60)
+    result = client.job(job.id).result(timeout=1)  # as another process would
+    paths = result.save(tmp_path)
+    assert json.loads(paths["manifest"].read_text())["request"]["params"]["seed"] == 2
+    with urlopen(result.url(expires=60)) as response:
+        assert response.read() == paths["result"].read_bytes()
+    assert result.grid().width > 3 * 200
+
+
+def test_the_same_idempotency_key_gives_the_first_job(client: Client) -> None:
+    key = secrets.token_hex(8)
+    jobs = [client.edit(SAMPLES / "06.png", **PEAR, **QUICK, idempotency_key=key) for _ in range(3)]
+    assert len({job.id for job in jobs}) == 1
+    assert jobs[0].wait(timeout=60).state is State.SUCCEEDED
+    assert jobs[0].status().attempts == dict.fromkeys(jobs[0].status().stages, 1)

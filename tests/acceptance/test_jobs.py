@@ -1,0 +1,233 @@
+"""Following, cancelling, failing and retrying jobs on real processes."""
+
+import json
+import logging
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis
+
+from api_client import (
+    BadPicture,
+    Client,
+    InvalidRequest,
+    JobCancelled,
+    JobFailed,
+    JobNotFound,
+    JobTimeout,
+    NoWorkerWarning,
+    Settings,
+    Stage,
+    State,
+)
+from api_client.contract import Job
+from api_client.dispatch import celery_app, send, task_name
+from api_client.store import S3Store
+from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, SLOW, until, until_status
+from tests.requests import a_request
+from worker.local import Stack
+
+PICTURE = SAMPLES / "06.png"
+
+
+@contextmanager
+def stopped_queue(client: Client) -> Iterator[None]:
+    """The one worker is busy inside."""
+    blocker = client.edit(PICTURE, **PEAR, **SLOW)
+    until_status(blocker, lambda status: status.state is State.RUNNING and status.step > 0, "the worker is busy")
+    yield
+    blocker.cancel()
+
+
+def test_the_status_tells_the_way(client: Client) -> None:
+    job = client.edit(PICTURE, **PEAR, num_inference_steps=40)
+    seen = list(job.watch(timeout=60))
+    assert [status.progress for status in seen] == sorted(status.progress for status in seen)
+    assert seen[-1].state is State.SUCCEEDED
+    assert seen[-1].progress == 1
+    steps = {(status.stage, status.steps) for status in seen if status.step}
+    assert {stage for stage, _ in steps} >= {Stage.INVERT, Stage.EDIT}
+    assert seen[-1].created_at <= seen[-1].started_at <= seen[-1].finished_at
+
+
+def test_a_running_job_is_cancelled_within_steps_and_frees_the_worker(client: Client) -> None:
+    job = client.edit(PICTURE, **PEAR, **SLOW)
+    until_status(job, lambda status: status.stage is Stage.INVERT and status.step > 0, "the inversion began")
+    assert job.cancel()
+    at_cancel = job.status()
+    with pytest.raises(JobCancelled, match=job.id):
+        job.wait(timeout=5)
+    # The worker is free at once: the next job does not wait for the steps that were left.
+    assert client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
+    status = job.status()
+    assert (status.state, status.step) == (State.CANCELLED, at_cancel.step)
+    assert Stage.INVERT not in status.timings
+    assert job.cancel()  # asked again, it still is
+    assert job.retry().cancel()
+
+
+def test_a_queued_job_is_cancelled_and_never_starts(client: Client) -> None:
+    with stopped_queue(client):
+        job = client.edit(PICTURE, **PEAR, **QUICK)
+        assert job.cancel()
+    assert client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
+    status = job.status()
+    assert (status.state, status.started_at, status.attempts) == (State.CANCELLED, None, {})
+
+
+def test_a_finished_job_cannot_be_cancelled(client: Client) -> None:
+    job = client.edit(PICTURE, **PEAR, **QUICK)
+    job.wait(timeout=60)
+    assert not job.cancel()
+    assert job.status().state is State.SUCCEEDED
+
+
+def test_a_wait_times_out_with_the_job_id_and_the_job_goes_on(client: Client) -> None:
+    job = client.edit(PICTURE, **PEAR, **SLOW)
+    for wait in (job.wait, job.result):
+        with pytest.raises(JobTimeout) as caught:
+            wait(timeout=0.2)
+        assert caught.value.job_id == job.id
+    assert not job.status().is_terminal
+    job.cancel()
+
+
+def test_an_unknown_job_never_looks_pending(client: Client) -> None:
+    job = client.job(uuid.uuid4().hex)
+    for ask in (job.status, job.cancel, job.retry, lambda: job.result(timeout=1), lambda: next(job.watch())):
+        with pytest.raises(JobNotFound, match=job.id):
+            ask()
+
+
+def test_jobs_are_listed(client: Client) -> None:
+    job = client.edit(PICTURE, **PEAR, **QUICK)
+    assert client.jobs(limit=1)[0].id == job.id
+    job.wait(timeout=60)
+    assert job.id in [status.id for status in client.jobs(state="succeeded")]
+    assert job.id not in [status.id for status in client.jobs(state="failed")]
+
+
+def test_health_names_worker_and_queues(client: Client) -> None:
+    health = client.health()
+    assert health.ok
+    (worker,) = health.workers
+    assert worker.profile == "tiny"
+    assert set(worker.queues) == {"diffedit.tiny.language", "diffedit.tiny.diffusion"} == set(health.queues)
+
+
+def test_an_unserved_profile_is_told_at_once_and_the_job_waits(client: Client, stack: Stack) -> None:
+    with pytest.warns(NoWorkerWarning, match=r"diffedit\.sd15\.diffusion.*now served: tiny"):
+        job = client.edit(PICTURE, **PEAR, model="sd15")
+    assert job.status().state is State.QUEUED
+    server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
+    assert server.llen("diffedit.sd15.language") == 1
+    job.cancel()
+
+
+def test_nothing_bad_is_queued(client: Client, stack: Stack) -> None:
+    server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
+    before = server.zcard("diffedit:jobs")
+    with pytest.raises(BadPicture):
+        client.edit(b"GIF89a", **PEAR)
+    with pytest.raises(BadPicture, match="cannot read"):
+        client.edit("no/such/picture.png", **PEAR)
+    with pytest.raises(InvalidRequest, match="strength"):
+        client.edit(PICTURE, **PEAR, strength=2)
+    with pytest.raises(InvalidRequest, match="num_steps"):
+        client.edit(PICTURE, **PEAR, num_steps=2)
+    with pytest.raises(InvalidRequest, match="nothing to change"):
+        client.edit_many(PICTURE, ["fine", "a pear"], source_prompt="a pear")
+    assert server.zcard("diffedit:jobs") == before
+
+
+def test_the_largest_message_stays_under_8_kb(client: Client, stack: Stack) -> None:
+    pear, texts = "\N{PEAR}", {"source_prompt": "s", "target_prompt": "t"}
+    longest = max(
+        (n for n in range(0, 400, 5) if _fits(caption=pear * n, negative_prompt=pear, **texts)), key=lambda n: n
+    )
+    request = a_request(caption=pear * longest, negative_prompt=pear, params={"model": "nobody"}, **texts)
+    send(celery_app(Settings.from_env(stack.environment)), Job(id=uuid.uuid4().hex, request=request))
+    server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
+    message = server.lpop("diffedit.nobody.language")
+    logging.getLogger(__name__).info("largest message: %d bytes", len(message))
+    assert len(message) < 8192
+    assert b"argsrepr" in message
+
+
+def _fits(**fields: str) -> bool:
+    from pydantic import ValidationError
+
+    try:
+        a_request(**fields)
+    except ValidationError:
+        return False
+    return True
+
+
+WRONG_MESSAGES = {
+    "not a job": 7,
+    "no version": {"id": "0" * 32},
+    "an unknown job": Job(id="f" * 32, request=a_request()).model_dump(mode="json"),
+    "another version": {**Job(id="f" * 32, request=a_request()).model_dump(mode="json"), "version": 9},
+}
+
+
+@pytest.mark.parametrize("case", WRONG_MESSAGES)
+def test_a_foreign_message_is_dropped_and_the_worker_lives(client: Client, stack: Stack, case: str) -> None:
+    app = celery_app(Settings.from_env(stack.environment))
+    app.send_task(task_name(Stage.EMBED), args=(WRONG_MESSAGES[case],), queue="diffedit.tiny.language")
+    assert client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
+
+
+def test_a_message_that_spoils_a_known_job_fails_it_with_the_reason(client: Client, stack: Stack) -> None:
+    with pytest.warns(NoWorkerWarning):
+        job = client.edit(PICTURE, **PEAR, model="nobody")
+    spoilt = {**Job(id=job.id, request=job.status().request).model_dump(mode="json"), "refs": {"mask": "/etc/passwd"}}
+    app = celery_app(Settings.from_env(stack.environment))
+    app.send_task(task_name(Stage.EDIT), args=(spoilt,), queue="diffedit.tiny.diffusion")
+    with pytest.raises(JobFailed) as caught:
+        job.wait(timeout=30)
+    assert (caught.value.failure, caught.value.stage) == ("bad_message", "edit")
+
+
+def test_a_lost_picture_fails_the_job_and_a_retry_goes_on(client: Client, stack: Stack) -> None:
+    settings = Settings.from_env(stack.environment)
+    store = S3Store(settings)
+    picture = PICTURE.read_bytes() + b"trailing bytes make it another picture"
+    with stopped_queue(client):
+        job = client.edit(picture, **PEAR, **QUICK)
+        key = job.status().request.image
+        store._s3.delete_object(Bucket=settings.s3_bucket, Key=key)
+    with pytest.raises(JobFailed) as caught:
+        job.wait(timeout=60)
+    assert (caught.value.stage, caught.value.failure, caught.value.job_id) == ("mask", "bad_artifact", job.id)
+    store.put(key, picture)
+    assert Stage.EMBED in job.retry().wait(timeout=60).cache_hits
+
+
+def test_no_text_and_no_secret_reaches_the_log(client: Client, stack: Stack) -> None:
+    word = f"word{uuid.uuid4().hex}"
+    job = client.edit(PICTURE, source_prompt=word, target_prompt=f"{word} {word}", **QUICK)
+    job.wait(timeout=60)
+    log = (stack.directory / "logs/worker.log").read_text()
+    assert job.id in log
+    assert word not in log
+    assert stack.environment["AWS_SECRET_ACCESS_KEY"] not in log
+
+
+def test_a_worker_takes_leave_when_it_is_stopped(client: Client, stack: Stack) -> None:
+    second = stack.start_worker("second")
+    until(lambda: len(client.health().workers) == 2, "the second worker")
+    stack.stop(second)
+    assert len(client.health().workers) == 1
+
+
+def test_clients_share_nothing_but_the_services(client: Client, stack: Stack) -> None:
+    job = client.edit(PICTURE, **PEAR, **QUICK)
+    code = f"from api_client import Client; print(Client.from_env().job({job.id!r}).wait(timeout=60).model_dump_json())"
+    done = subprocess.run([sys.executable, "-c", code], env=stack.environment, capture_output=True, check=True)
+    assert json.loads(done.stdout)["state"] == "succeeded"

@@ -1,0 +1,19 @@
+"""Real Valkey, real S3; no workers."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from api_client import Settings
+from worker.local import Stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("services")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def settings(stack: Stack) -> Settings:
+    return Settings.from_env(stack.environment)

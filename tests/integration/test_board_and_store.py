@@ -1,0 +1,141 @@
+"""Redis and S3 keep the promises that the doubles keep, and those that only real servers can break."""
+
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+
+import pytest
+import redis
+
+from api_client import ArtifactError, BrokerUnavailable, Settings, Stage, State, StoreUnavailable
+from api_client.board import RedisBoard
+from api_client.store import S3Store, input_key
+from tests.board_behaviour import BoardBehaviour
+from tests.requests import a_request
+from tests.store_behaviour import StoreBehaviour
+
+
+@pytest.fixture
+def server(settings: Settings) -> redis.Redis:
+    return redis.Redis.from_url(settings.redis_url.get_secret_value(), decode_responses=True)
+
+
+@pytest.fixture
+def board(settings: Settings, server: redis.Redis) -> RedisBoard:
+    server.flushdb()
+    return RedisBoard(settings)
+
+
+@pytest.fixture
+def store(settings: Settings) -> S3Store:
+    return S3Store(settings)
+
+
+class TestRedisBoard(BoardBehaviour):
+    pass
+
+
+class TestS3Store(StoreBehaviour):
+    pass
+
+
+def test_a_status_is_one_round_trip(board: RedisBoard, server: redis.Redis) -> None:
+    job = board.open(uuid.uuid4().hex, a_request())
+    board.status(job)
+    before = server.info("commandstats")
+    board.status(job)
+    after = server.info("commandstats")
+    calls = {
+        name: stats["calls"] - before.get(name, {"calls": 0})["calls"]
+        for name, stats in after.items()
+        if name != "cmdstat_info"
+    }
+    assert {name: count for name, count in calls.items() if count} == {"cmdstat_hgetall": 1}
+
+
+def test_records_expire_from_their_end_and_never_before(settings: Settings, server: redis.Redis) -> None:
+    server.flushdb()
+    board = RedisBoard(settings.model_copy(update={"retention": 100}))
+    key = uuid.uuid4().hex
+    job = board.open(uuid.uuid4().hex, a_request(), key)
+    board.begin(job, Stage.EMBED)
+    names = [f"diffedit:job:{job}", f"diffedit:idempotency:{key}"]
+    assert [server.ttl(name) for name in names] == [-1, -1]
+    board.finish(job, State.CANCELLED)
+    assert all(90 < server.ttl(name) <= 100 for name in names)
+
+
+def test_expired_records_leave_the_list(board: RedisBoard, server: redis.Redis) -> None:
+    jobs = [board.open(uuid.uuid4().hex, a_request()) for _ in range(60)]
+    server.delete(*(f"diffedit:job:{job}" for job in jobs[5:55]))
+    assert [status.id for status in board.jobs(limit=10)] == (jobs[:5] + jobs[55:])[::-1]
+    assert server.zcard("diffedit:jobs") == 10
+
+
+def test_an_idempotency_key_outlives_nothing_but_its_job(board: RedisBoard, server: redis.Redis) -> None:
+    first = board.open(uuid.uuid4().hex, a_request(), "key")
+    server.delete(f"diffedit:job:{first}")
+    second = uuid.uuid4().hex
+    assert board.open(second, a_request(), "key") == second
+
+
+def test_a_worker_that_dies_is_forgotten(board: RedisBoard, server: redis.Redis) -> None:
+    from api_client import WorkerInfo
+
+    board.announce(WorkerInfo(name="w", profile="tiny", device="cpu", queues=()))
+    assert 0 < server.ttl("diffedit:worker:w") <= 20
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis://:wrong@{host}/0"])
+def test_a_broker_that_does_not_serve_us_is_a_typed_error(settings: Settings, url: str) -> None:
+    board = RedisBoard(Settings(redis_url=url.format(host=settings.redis_host)))
+    with pytest.raises(BrokerUnavailable, match="DIFFEDIT_REDIS_URL"):
+        board.ping()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"s3_endpoint_url": "http://127.0.0.1:1"}, {"aws_secret_access_key": "wrong"}, {"aws_access_key_id": "wrong"}],
+)
+def test_a_store_that_does_not_serve_us_is_a_typed_error(settings: Settings, change: dict) -> None:
+    store = S3Store(Settings(**{**settings.model_dump(), **change}))
+    for ask in (store.ping, lambda: store.get(input_key(b"x", "png")), lambda: store.put(input_key(b"x", "png"), b"x")):
+        with pytest.raises(StoreUnavailable):
+            ask()
+
+
+def test_a_missing_object_is_not_taken_for_a_missing_bucket(settings: Settings, store: S3Store) -> None:
+    with pytest.raises(ArtifactError):
+        store.get(input_key(b"never stored", "png"))
+
+
+def test_a_presigned_url_serves_strangers_until_it_expires(store: S3Store) -> None:
+    key = input_key(b"some bytes", "png")
+    store.put(key, b"some bytes")
+    url = store.url(key, expires=1)
+    with urllib.request.urlopen(url) as response:
+        assert response.read() == b"some bytes"
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url).close()
+        except urllib.error.HTTPError as error:
+            assert error.code in (400, 403)  # rclone and AWS differ
+            break
+        time.sleep(0.2)
+    else:
+        pytest.fail("the link never expired")
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(url.partition("?")[0])
+
+
+def test_what_is_stored_survives_for_another_client_process(settings: Settings, stack) -> None:
+    S3Store(settings).put(input_key(b"shared", "json"), b"shared")
+    code = (
+        "from api_client import Settings; from api_client.store import S3Store, input_key;"
+        "assert S3Store(Settings.from_env()).get(input_key(b'shared', 'json')) == b'shared'"
+    )
+    subprocess.run([sys.executable, "-c", code], env=stack.environment, check=True)

@@ -1,0 +1,91 @@
+"""What `diffedit up`, `diffedit env` and `diffedit demo` do with the embedded stack."""
+
+import time
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from rich.console import Console
+
+from api_client.client import Client, JobHandle
+from api_client.progress import follow
+from api_client.settings import Settings
+from worker.local import LocalError, Stack, sigterm_as_interrupt
+from worker.profiles import default_profile, load_profiles, profile_named
+
+out = Console(highlight=False)
+
+PICTURE = "06.png"
+SOURCE = "a photograph of a pear on a green table"
+TARGETS = ("a photograph of some cherries on a green table", "a photograph of a ball on a green table")
+
+
+def up(directory: Path, *, workers: int, profile: str | None) -> None:
+    """Run services and workers until interrupted."""
+    settings = Settings.from_env()
+    name = profile or settings.profile or default_profile()
+    profile_named(load_profiles(settings.profiles_file), name)
+    with sigterm_as_interrupt(), Stack(directory, profile=name) as stack:
+        _report_cleared(stack)
+        for number in range(1, workers + 1):
+            stack.start_worker(f"worker{number}")
+        out.print("# Valkey and S3 are up; use them from another terminal with")
+        for variable, value in stack.environment.items():
+            out.print(f"export {variable}={value}", soft_wrap=True)
+        if workers:
+            _wait_for_worker(stack, Client(Settings.from_env(stack.environment)), workers)
+            out.print(f"# {workers} worker(s) ready; logs in {stack.directory / 'logs'}; Ctrl-C stops everything")
+        while True:
+            stack.check()
+            time.sleep(0.5)
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """What reaches the services of `up` in this directory, running or not."""
+    return Stack(directory, profile=Settings.from_env().profile or default_profile()).announced_environment()
+
+
+def demo(out_dir: Path, directory: Path) -> None:
+    """Edit a bundled picture twice through embedded services and a worker, and save what comes out."""
+    with sigterm_as_interrupt(), Stack(directory, fresh=True, profile="tiny") as stack:
+        _report_cleared(stack)
+        out.print(f"Valkey and S3 are up, data in {stack.directory}")
+        stack.start_worker()
+        client = Client(Settings.from_env(stack.environment))
+        _wait_for_worker(stack, client, 1)
+        out.print(f'A worker is ready. Editing "{SOURCE}"')
+        with as_file(files("worker") / "tiny" / "samples" / PICTURE) as picture:
+            jobs = [client.edit(picture, source_prompt=SOURCE, target_prompt=target, seed=0) for target in TARGETS]
+        for target in TARGETS:
+            out.print(f'  into "{target}"')
+        follow(jobs, timeout=300, console=out)
+        for number, job in enumerate(jobs, start=1):
+            _tell(job, out_dir if number == 1 else out_dir / "second")
+    out.print("Everything is stopped again.\n")
+    out.print(
+        "What to try next:\n"
+        "  diffedit up                  services and a worker until Ctrl-C; prints what to export\n"
+        "  diffedit edit worker/tiny/samples/02.png --source-concept dog --target-concept apple\n"
+        "  diffedit jobs                what was asked and how it went"
+    )
+
+
+def _tell(job: JobHandle, out_dir: Path) -> None:
+    result = job.result(timeout=60)
+    paths = result.save(out_dir)
+    seconds = sum(result.status.timings.values())
+    found = ", ".join(stage.value for stage in result.status.cache_hits) or "nothing"
+    out.print(f"{paths['grid']}: original | mask | result; {seconds:.1f} s of work, already there: {found}")
+
+
+def _wait_for_worker(stack: Stack, client: Client, workers: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(client.health().workers) < workers:
+        stack.check()
+        if time.monotonic() > deadline:
+            raise LocalError(f"the worker does not come up; see {stack.directory / 'logs'}")
+        time.sleep(0.1)
+
+
+def _report_cleared(stack: Stack) -> None:
+    for sentence in stack.cleared:
+        out.print(sentence)
