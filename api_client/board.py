@@ -7,7 +7,6 @@ the server's, so that hosts need not agree on the time.
 """
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ParamSpec, Protocol, TypeVar, cast
@@ -208,7 +207,7 @@ def _speaking(method: Callable[P, R]) -> Callable[P, R]:
         try:
             return method(*args, **kwargs)
         except redis.RedisError as error:
-            raise BrokerUnavailable(f"Redis does not serve us: {error}; check DIFFEDIT_REDIS_URL and the server") from error
+            raise BrokerUnavailable(f"Redis does not serve us ({error}); check DIFFEDIT_REDIS_URL") from error
 
     return guarded
 

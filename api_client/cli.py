@@ -96,7 +96,7 @@ def edit(
     target_concept: Annotated[str | None, typer.Option(help='What to put there, in a word: "basket".')] = None,
     caption: Annotated[str | None, typer.Option(help="Describes the whole picture; spares the captioner.")] = None,
     negative: Annotated[str | None, typer.Option(help="What the result must not show.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="White where the picture may change; spares the mask stage.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="White where it may change; spares the mask stage.")] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Find the mask only.")] = False,
     steps: Annotated[int | None, typer.Option(help="Denoising steps (50).")] = None,
     strength: Annotated[float | None, typer.Option(help="How far into noise the edit starts, up to 1 (0.8).")] = None,
@@ -110,7 +110,7 @@ def edit(
     as_json: AsJson = False,
 ) -> None:
     """Edit PICTURE: queue the job, follow it, save its result."""
-    given = {
+    given: dict[str, Any] = {
         "source_prompt": source,
         "target_prompt": target,
         "source_concept": source_concept,

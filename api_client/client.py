@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from PIL import Image
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from api_client.board import Board, RedisBoard, WorkerInfo
 from api_client.contract import (
@@ -62,7 +62,7 @@ class Health(Frozen):
     broker: str
     store: str
     workers: tuple[WorkerInfo, ...] = ()
-    queues: dict[str, int] = {}
+    queues: dict[str, int] = Field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -120,14 +120,14 @@ class Client:
             InvalidRequest: the request contradicts itself or leaves its ranges (BadPicture: the picture is unusable).
             BrokerUnavailable, StoreUnavailable: a service does not answer; nothing was queued.
         """
-        asked = dict(
-            target_prompt=target_prompt,
-            source_prompt=source_prompt,
-            source_concept=source_concept,
-            target_concept=target_concept,
-            caption=caption,
-            negative_prompt=negative_prompt,
-        )
+        asked = {
+            "target_prompt": target_prompt,
+            "source_prompt": source_prompt,
+            "source_concept": source_concept,
+            "target_concept": target_concept,
+            "caption": caption,
+            "negative_prompt": negative_prompt,
+        }
         return self._queue(self._prepare(image, mask, asked, params, Slot.RESULT), idempotency_key)
 
     def edit_many(

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from api_client.errors import InvalidRequest
 
-WIRE_VERSION = 1
+WIRE_VERSION: Literal[1] = 1
 MAX_REQUEST_BYTES = 3_500
 """Of the request as ASCII JSON, so that a queue message stays under 8 KB (base64 and Celery's envelope included)."""
 
@@ -64,14 +64,10 @@ class StageSpec:
 STAGES: dict[Stage, StageSpec] = {
     Stage.CAPTION: StageSpec((Slot.IMAGE,), (Slot.CAPTION,), Family.LANGUAGE),
     Stage.PROMPTS: StageSpec((Slot.CAPTION,), (Slot.PROMPTS,), Family.LANGUAGE),
-    Stage.EMBED: StageSpec(
-        (Slot.PROMPTS, Slot.CAPTION), (Slot.EMBEDDINGS, Slot.CAPTION_EMBEDDING), Family.LANGUAGE
-    ),
+    Stage.EMBED: StageSpec((Slot.PROMPTS, Slot.CAPTION), (Slot.EMBEDDINGS, Slot.CAPTION_EMBEDDING), Family.LANGUAGE),
     Stage.MASK: StageSpec((Slot.IMAGE, Slot.EMBEDDINGS), (Slot.MASK,), Family.DIFFUSION),
     Stage.INVERT: StageSpec((Slot.IMAGE, Slot.CAPTION_EMBEDDING), (Slot.TRAJECTORY,), Family.DIFFUSION),
-    Stage.EDIT: StageSpec(
-        (Slot.IMAGE, Slot.MASK, Slot.TRAJECTORY, Slot.EMBEDDINGS), (Slot.RESULT,), Family.DIFFUSION
-    ),
+    Stage.EDIT: StageSpec((Slot.IMAGE, Slot.MASK, Slot.TRAJECTORY, Slot.EMBEDDINGS), (Slot.RESULT,), Family.DIFFUSION),
 }
 
 MAKER: dict[Slot, Stage] = {slot: stage for stage, spec in STAGES.items() for slot in spec.gives}
@@ -186,8 +182,9 @@ class EditRequest(Frozen):
 
     @model_validator(mode="after")
     def _one_way_of_asking(self) -> Self:
-        prompts, concepts = bool(self.source_prompt or self.target_prompt), bool(
-            self.source_concept or self.target_concept
+        prompts, concepts = (
+            bool(self.source_prompt or self.target_prompt),
+            bool(self.source_concept or self.target_concept),
         )
         if prompts and concepts:
             raise ValueError("give prompts or concepts, not both")
@@ -195,7 +192,8 @@ class EditRequest(Frozen):
             raise ValueError("concepts come in pairs; give source_concept and target_concept")
         if not concepts and not self.target_prompt:
             raise ValueError("nothing says what to change; give target_prompt, or source_concept and target_concept")
-        source, target = self.source_concept or self.source_prompt or self.caption, self.target_concept or self.target_prompt
+        source = self.source_concept or self.source_prompt or self.caption
+        target = self.target_concept or self.target_prompt
         if source and target and source.casefold() == target.casefold():
             raise ValueError("source and target say the same, so there is nothing to change")
         if self.goal is Slot.MASK and self.mask:

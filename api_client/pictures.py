@@ -79,9 +79,7 @@ def read_mask(data: bytes, size: Size | None = None) -> Image.Image:
     return mask
 
 
-def encode_png(
-    image: Image.Image, *, icc_profile: bytes | None = None, text: Mapping[str, str] | None = None
-) -> bytes:
+def encode_png(image: Image.Image, *, icc_profile: bytes | None = None, text: Mapping[str, str] | None = None) -> bytes:
     """`image` as PNG with `text` in iTXt chunks (UTF-8). Keys have 1 to 79 Latin-1 characters."""
     chunks = PngInfo()
     for key, value in (text or {}).items():

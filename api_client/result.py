@@ -83,5 +83,7 @@ class EditResult:
 
     def _key(self, slot: Slot) -> str:
         if slot not in self.status.refs:
-            raise ArtifactError(f"job {self.status.id} made no {slot.value}: its goal was the {self._request.goal.value}")
+            raise ArtifactError(
+                f"job {self.status.id} made no {slot.value}: its goal was the {self._request.goal.value}"
+            )
         return self.status.refs[slot]

@@ -43,7 +43,7 @@ logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
 _keeper: Keeper | None = None
 
 
-@worker_ready.connect
+@worker_ready.connect  # type: ignore[untyped-decorator]
 def _start_keeper(sender: Any, **_: Any) -> None:
     global _keeper
     queues = tuple(sorted(sender.task_consumer.queues and [queue.name for queue in sender.task_consumer.queues]))
@@ -51,7 +51,7 @@ def _start_keeper(sender: Any, **_: Any) -> None:
     _keeper.start()
 
 
-@worker_shutdown.connect
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _stop_keeper(**_: Any) -> None:
     if _keeper:
         _keeper.stop()

@@ -6,6 +6,7 @@ lying for up to a second: more than most of what surrounds the model. Here the e
 """
 
 import socket
+from contextlib import suppress
 from typing import Any
 
 from celery.concurrency.thread import ApplyResult
@@ -29,8 +30,6 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
         return result
 
     def _ring(self, _: Any) -> None:
-        try:
+        # Full of rings that will wake the loop anyway, or closed because the worker ends.
+        with suppress(OSError):
             self._bell.send(b"!")
-        except OSError:
-            # Full of rings that wake the loop anyway, or closed because the worker ends.
-            pass

@@ -173,7 +173,9 @@ all_params = st.builds(
     seed=st.integers(0, 2**32 - 1),
 )
 ways = st.one_of(
-    st.fixed_dictionaries({"target_prompt": texts.map("x".__add__)}, optional={"source_prompt": texts.map("y".__add__)}),
+    st.fixed_dictionaries(
+        {"target_prompt": texts.map("x".__add__)}, optional={"source_prompt": texts.map("y".__add__)}
+    ),
     st.fixed_dictionaries({"source_concept": texts.map("y".__add__), "target_concept": texts.map("x".__add__)}),
 )
 
