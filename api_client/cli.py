@@ -39,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Text-driven image editing as a service that you run yourself.",
 )
-out, err = Console(), Console(stderr=True)
+out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 EXIT_CODES: tuple[tuple[type[DiffEditError], int], ...] = (
     (InvalidRequest, 2),

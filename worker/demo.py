@@ -12,7 +12,7 @@ from api_client.settings import Settings
 from worker.local import LocalError, Stack, sigterm_as_interrupt
 from worker.profiles import default_profile, load_profiles, profile_named
 
-out = Console(highlight=False)
+out = Console(highlight=False, soft_wrap=True)
 
 PICTURE = "06.png"
 SOURCE = "a photograph of a pear on a green table"
@@ -30,7 +30,7 @@ def up(directory: Path, *, workers: int, profile: str | None) -> None:
             stack.start_worker(f"worker{number}")
         out.print("# Valkey and S3 are up; use them from another terminal with")
         for variable, value in stack.environment.items():
-            out.print(f"export {variable}={value}", soft_wrap=True)
+            out.print(f"export {variable}={value}")
         if workers:
             _wait_for_worker(stack, Client(Settings.from_env(stack.environment)), workers)
             out.print(f"# {workers} worker(s) ready; logs in {stack.directory / 'logs'}; Ctrl-C stops everything")
@@ -63,9 +63,10 @@ def demo(out_dir: Path, directory: Path) -> None:
     out.print("Everything is stopped again.\n")
     out.print(
         "What to try next:\n"
-        "  diffedit up                  services and a worker until Ctrl-C; prints what to export\n"
+        "  diffedit up                     services and a worker, until Ctrl-C; then in another terminal\n"
+        "  export $(diffedit env)\n"
         "  diffedit edit worker/tiny/samples/02.png --source-concept dog --target-concept apple\n"
-        "  diffedit jobs                what was asked and how it went"
+        "  diffedit jobs                   what was asked and how it went"
     )
 
 

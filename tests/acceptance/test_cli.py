@@ -1,0 +1,117 @@
+"""The `diffedit` command against a running stack, as a script would use it."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.acceptance.conftest import PEAR, SAMPLES
+from worker.local import Stack
+
+DIFFEDIT = Path(sys.executable).with_name("diffedit")
+EDIT = ["edit", str(SAMPLES / "06.png"), "--source", PEAR["source_prompt"], "--target", PEAR["target_prompt"]]
+QUICK = ["--steps", "4", "--seed", "3"]
+SLOW = ["--steps", "500"]
+
+
+@pytest.fixture
+def diffedit(stack: Stack, tmp_path: Path):
+    def run(*words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess:
+        env = {**os.environ, **stack.environment, "COLUMNS": "200", **environment}
+        done = subprocess.run([DIFFEDIT, *words], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+def test_an_edit_is_saved_and_can_be_asked_about(diffedit, tmp_path: Path) -> None:
+    done = diffedit(*EDIT, *QUICK, "--out", "pictures")
+    files = done.stdout.split()
+    assert sorted(Path(name).name for name in files) == ["grid.png", "manifest.json", "mask.png", "result.png"]
+    assert all((tmp_path / name).exists() for name in files)
+    job_id = done.stderr.split()[1]
+
+    assert "succeeded" in diffedit("status", job_id).stdout
+    assert job_id in diffedit("jobs").stdout
+    assert job_id in diffedit("jobs", "--state", "succeeded").stdout
+    assert job_id not in diffedit("jobs", "--state", "failed").stdout
+    diffedit("watch", job_id)
+    diffedit("result", job_id, "--out", "again")
+    assert (tmp_path / "again/result.png").read_bytes() == (tmp_path / "pictures/result.png").read_bytes()
+
+
+def test_json_is_for_scripts(diffedit, tmp_path: Path) -> None:
+    job = json.loads(diffedit(*EDIT, *QUICK, "--no-wait", "--json").stdout)["id"]
+    lines = diffedit("watch", job, "--json").stdout.splitlines()
+    assert json.loads(lines[-1])["state"] == "succeeded"
+    assert json.loads(diffedit("status", job, "--json").stdout)["progress"] == 1
+    saved = json.loads(diffedit("result", job, "--json").stdout)
+    assert (tmp_path / saved["files"]["result"]).exists()
+    assert json.loads(diffedit("jobs", "--json", "--limit", "1").stdout)[0]["id"] == job
+    assert json.loads(diffedit("health", "--json").stdout)["broker"] == "ok"
+
+
+def test_concepts_a_mask_and_a_preview(diffedit, tmp_path: Path) -> None:
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (30, 10, 60, 60))
+    mask.save(tmp_path / "mask.png")
+    picture = str(SAMPLES / "06.png")
+    diffedit("edit", picture, "--source-concept", "pear", "--target-concept", "cherries", "--mask", "mask.png", *QUICK)
+    assert (tmp_path / "out/result.png").exists()
+    diffedit(*EDIT, *QUICK, "--preview", "--out", "preview")
+    assert [path.name for path in (tmp_path / "preview").iterdir()] == ["mask.png"]
+
+
+def test_cancel_and_retry(diffedit) -> None:
+    job = diffedit(*EDIT, *SLOW, "--no-wait").stdout.strip()
+    assert diffedit("cancel", job).stdout.strip() == "cancelled"
+    diffedit("watch", job, code=6)
+    retried = diffedit("retry", job).stdout.strip()
+    assert retried != job
+    assert json.loads(diffedit("cancel", retried, "--json").stdout)["state"] == "cancelled"
+
+
+def test_health_for_a_person(diffedit) -> None:
+    shown = diffedit("health").stdout
+    assert "worker@" in shown
+    assert "diffedit.tiny.diffusion" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "error"),
+    [
+        (["edit", "no/such.png", "--target", "x"], 2, "bad_picture"),
+        (["edit", str(SAMPLES / "06.png")], 2, "invalid_request"),
+        ([*EDIT, "--strength", "7"], 2, "invalid_request"),
+        (["status", uuid.uuid4().hex], 4, "job_not_found"),
+        (["cancel", uuid.uuid4().hex], 4, "job_not_found"),
+        ([*EDIT, *SLOW, "--timeout", "0.3"], 5, "job_timeout"),
+    ],
+)
+def test_exit_codes_tell_what_went_wrong(diffedit, words: list[str], code: int, error: str) -> None:
+    plain = diffedit(*words, code=code)
+    assert error in plain.stderr
+    assert "Traceback" not in plain.stderr
+    assert json.loads(diffedit(*words, "--json", code=code).stderr)["error"] == error
+
+
+def test_a_wrong_option_is_a_usage_error(diffedit) -> None:
+    diffedit("edit", code=2)
+    diffedit("nonsense", code=2)
+
+
+def test_services_that_are_down_are_named(diffedit) -> None:
+    done = diffedit("status", uuid.uuid4().hex, code=3, DIFFEDIT_REDIS_URL="redis://:pass@127.0.0.1:1/0")
+    assert "broker_unavailable" in done.stderr
+    assert ":pass@" not in done.stderr
+    diffedit("health", code=7, DIFFEDIT_REDIS_URL="redis://127.0.0.1:1/0")
+
+
+def test_a_job_id_cannot_steer_the_terminal(diffedit) -> None:
+    assert "\x1b" not in diffedit("status", "\x1b[2Jx", code=4).stderr

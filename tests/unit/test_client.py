@@ -1,0 +1,191 @@
+"""The client over the memory doubles: what it queues, what it refuses, what it raises."""
+
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from api_client import (
+    BadPicture,
+    BrokerUnavailable,
+    Client,
+    InvalidRequest,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    JobTimeout,
+    NoWorkerWarning,
+    Settings,
+    Stage,
+    State,
+    WorkerInfo,
+)
+from api_client.contract import ErrorInfo, Job
+from api_client.testing import MemoryBoard, MemoryStore
+
+TEXTS = {"source_prompt": "a bowl of fruits", "target_prompt": "a bowl of pears"}
+
+
+class Desk:
+    """A client, and what it has queued."""
+
+    def __init__(self, **settings) -> None:
+        self.board, self.store, self.sent = MemoryBoard(), MemoryStore(), []
+        self.client = Client(Settings(**settings), board=self.board, store=self.store, send=self.send)
+        self.serve("tiny")
+
+    def send(self, job: Job) -> None:
+        self.sent.append(job)
+
+    def serve(self, profile: str) -> None:
+        queues = (f"diffedit.{profile}.language", f"diffedit.{profile}.diffusion")
+        self.board.announce(WorkerInfo(name=f"{profile}@here", profile=profile, device="cpu", queues=queues))
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def png(size: tuple[int, int] = (32, 24), colour: str = "green") -> bytes:
+    buffer = BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_what_is_queued_says_everything(desk: Desk) -> None:
+    handle = desk.client.edit(png(), **TEXTS, strength=0.5)
+    (job,) = desk.sent
+    assert job.id == handle.id
+    assert desk.store.get(job.request.image) == png()
+    assert job.request.params.model == "tiny"
+    assert job.request.params.strength == 0.5
+    assert handle.status().request == job.request
+
+
+@pytest.mark.parametrize("form", ["path", "str", "bytes", "pil", "pil with alpha"])
+def test_a_picture_comes_in_any_form(desk: Desk, tmp_path: Path, form: str) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(png())
+    picture = {
+        "path": path,
+        "str": str(path),
+        "bytes": png(),
+        "pil": Image.new("RGB", (32, 24)),
+        "pil with alpha": Image.new("RGBA", (32, 24)),
+    }[form]
+    desk.client.edit(picture, **TEXTS)
+    assert desk.sent[0].request.image.endswith(".png")
+
+
+def test_a_jpeg_is_stored_as_it_came(desk: Desk) -> None:
+    buffer = BytesIO()
+    Image.new("RGB", (32, 24)).save(buffer, "JPEG")
+    desk.client.edit(buffer.getvalue(), **TEXTS)
+    assert desk.sent[0].request.image.endswith(".jpg")
+    assert desk.store.get(desk.sent[0].request.image) == buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("picture", "asked", "error", "reason"),
+    [
+        (b"", TEXTS, BadPicture, "empty"),
+        (b"GIF89a", TEXTS, BadPicture, "PNG, JPEG or WebP"),
+        ("no/such.png", TEXTS, BadPicture, "cannot read"),
+        (png(), {}, InvalidRequest, "target_prompt"),
+        (png(), {**TEXTS, "strength": 2}, InvalidRequest, "strength"),
+        (png(), {**TEXTS, "num_steps": 5}, InvalidRequest, "num_steps"),
+        (png(), {**TEXTS, "mask": png((8, 8))}, BadPicture, "8 x 8"),
+        (png(), {**TEXTS, "mask": png(colour="black")}, BadPicture, "selects nothing"),
+        (png(), {**TEXTS, "mask": b"x"}, BadPicture, "mask"),
+        (png((4, 4)), TEXTS, BadPicture, "at least"),
+        (png(), {**TEXTS, "model": "../x"}, InvalidRequest, "model"),
+    ],
+)
+def test_a_bad_request_is_refused_and_leaves_nothing(desk: Desk, picture, asked, error, reason) -> None:
+    with pytest.raises(error, match=reason):
+        desk.client.edit(picture, **asked)
+    assert desk.sent == []
+    assert desk.client.jobs() == []
+    assert desk.store._objects == {}
+
+
+def test_a_broker_that_fails_at_the_last_moment_leaves_no_record_and_frees_the_key() -> None:
+    desk = Desk()
+
+    def fail(job: Job) -> None:
+        raise BrokerUnavailable("gone")
+
+    failing = Client(Settings(), board=desk.board, store=desk.store, send=fail)
+    with pytest.raises(BrokerUnavailable):
+        failing.edit(png(), **TEXTS, idempotency_key="k")
+    assert desk.client.jobs() == []
+    assert desk.client.edit(png(), **TEXTS, idempotency_key="k").id == desk.sent[0].id
+
+
+def test_the_same_key_queues_once(desk: Desk) -> None:
+    first, second = (desk.client.edit(png(), **TEXTS, idempotency_key="k") for _ in range(2))
+    assert first.id == second.id
+    assert len(desk.sent) == 1
+
+
+def test_the_profile_is_the_configured_one_else_the_served_one() -> None:
+    assert Desk().client.edit(png(), **TEXTS).status().request.params.model == "tiny"
+    alone = Desk()
+    alone.board.leave("tiny@here")
+    alone.serve("sd21")
+    assert alone.client.edit(png(), **TEXTS).status().request.params.model == "sd21"
+    configured = Desk(profile="sd15")
+    with pytest.warns(NoWorkerWarning, match="now served: tiny"):
+        assert configured.client.edit(png(), **TEXTS).status().request.params.model == "sd15"
+
+
+def test_several_targets_are_queued_together_or_not_at_all(desk: Desk) -> None:
+    with pytest.raises(InvalidRequest, match="nothing to change"):
+        desk.client.edit_many(png(), ["a bowl of pears", "a bowl"], source_prompt="a bowl")
+    assert desk.sent == []
+    jobs = desk.client.edit_many(
+        png(), ["a bowl of pears", {"target_prompt": "a basket", "strength": 0.4}], source_prompt="a bowl"
+    )
+    assert len(jobs) == len(desk.sent) == 2
+    assert desk.sent[0].request.params.seed == desk.sent[1].request.params.seed
+    assert [job.request.params.strength for job in desk.sent] == [0.8, 0.4]
+
+
+def test_a_wait_raises_how_the_job_ended(desk: Desk) -> None:
+    failed, cancelled, expired, running = (desk.client.edit(png(), **TEXTS) for _ in range(4))
+    error = ErrorInfo(stage=Stage.MASK, code="empty_mask", message="no difference")
+    desk.board.finish(failed.id, State.FAILED, error)
+    cancelled.cancel()
+    desk.board.finish(expired.id, State.EXPIRED)
+
+    with pytest.raises(JobFailed, match="no difference") as caught:
+        failed.result(timeout=1)
+    raised = caught.value
+    assert (raised.job_id, raised.stage, raised.failure) == (failed.id, "mask", "empty_mask")
+    with pytest.raises(JobCancelled, match=cancelled.id):
+        cancelled.wait(timeout=1)
+    with pytest.raises(JobExpired, match=expired.id):
+        expired.wait(timeout=1)
+    with pytest.raises(JobTimeout, match=running.id):
+        running.wait(timeout=0.05)
+
+
+def test_only_what_has_ended_can_be_retried(desk: Desk) -> None:
+    job = desk.client.edit(png(), **TEXTS)
+    with pytest.raises(InvalidRequest, match="queued"):
+        job.retry()
+    job.cancel()
+    retried = job.retry()
+    assert retried.id != job.id
+    assert desk.sent[1].request == desk.sent[0].request
+
+
+def test_health_says_what_is_wrong_and_raises_nothing() -> None:
+    down = Settings(redis_url="redis://127.0.0.1:1/0", s3_endpoint_url="http://127.0.0.1:1")
+    health = Client(down).health()
+    assert not health.ok
+    assert "DIFFEDIT_REDIS_URL" in health.broker
+    assert "DIFFEDIT_S3_ENDPOINT_URL" in health.store
+    assert Desk().client.health().ok

@@ -1,0 +1,52 @@
+"""Settings: from the environment, and silent about secrets."""
+
+import pytest
+
+from api_client import InvalidRequest, Settings
+
+ENVIRONMENT = {
+    "DIFFEDIT_REDIS_URL": "rediss://user:s3cret@redis.example:6380/2",
+    "DIFFEDIT_S3_BUCKET": "pictures",
+    "DIFFEDIT_S3_ENDPOINT_URL": "https://s3.example",
+    "DIFFEDIT_PROFILE": "sd21",
+    "AWS_ACCESS_KEY_ID": "id",
+    "AWS_SECRET_ACCESS_KEY": "t0psecret",
+    "AWS_SESSION_TOKEN": "t0ken",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    "HOME": "/home/somebody",
+}
+
+
+def test_everything_is_read_from_its_variable() -> None:
+    settings = Settings.from_env(ENVIRONMENT)
+    assert settings.redis_url.get_secret_value() == ENVIRONMENT["DIFFEDIT_REDIS_URL"]
+    assert (settings.s3_bucket, settings.s3_endpoint_url) == ("pictures", "https://s3.example")
+    assert (settings.profile, settings.aws_region) == ("sd21", "eu-central-1")
+    assert settings.redis_host == "redis.example:6380"
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert Settings.from_env({"DIFFEDIT_PROFILE": "", "DIFFEDIT_S3_BUCKET": ""}) == Settings()
+
+
+def test_secrets_do_not_show() -> None:
+    settings = Settings.from_env(ENVIRONMENT)
+    for shown in (repr(settings), str(settings), settings.model_dump_json(), f"{settings.redis_host}"):
+        for secret in ("s3cret", "t0psecret", "t0ken"):
+            assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("DIFFEDIT_PROFILE", "../x"), ("DIFFEDIT_S3_BUCKET", "x"), ("DIFFEDIT_RETENTION", "soon")],
+)
+def test_an_impossible_value_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(InvalidRequest, match="environment is not usable") as caught:
+        Settings.from_env({name: value})
+    assert value not in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().s3_bucket = "other"
