@@ -9,7 +9,8 @@ demo: $(VENV)/.installed
 	$(BIN)/diffedit demo
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest tests/unit --numprocesses 2 --dist loadfile
+	$(BIN)/pytest tests/integration tests/acceptance
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ import uuid
 import pytest
 import redis
 
-from api_client import ArtifactError, BrokerUnavailable, Settings, Stage, State, StoreUnavailable
+from api_client import ArtifactError, BrokerUnavailable, Client, Settings, Stage, State, StoreUnavailable, WorkerInfo
 from api_client.board import RedisBoard
 from api_client.store import S3Store, input_key
 from tests.board_behaviour import BoardBehaviour
@@ -83,8 +83,6 @@ def test_an_idempotency_key_outlives_nothing_but_its_job(board: RedisBoard, serv
 
 
 def test_a_worker_that_dies_is_forgotten(board: RedisBoard, server: redis.Redis) -> None:
-    from api_client import WorkerInfo
-
     board.announce(WorkerInfo(name="w", profile="tiny", device="cpu", queues=()))
     assert 0 < server.ttl("diffedit:worker:w") <= 20
 
@@ -105,6 +103,14 @@ def test_a_store_that_does_not_serve_us_is_a_typed_error(settings: Settings, cha
     for ask in (store.ping, lambda: store.get(input_key(b"x", "png")), lambda: store.put(input_key(b"x", "png"), b"x")):
         with pytest.raises(StoreUnavailable):
             ask()
+
+
+def test_health_says_what_is_wrong_and_raises_nothing(settings: Settings) -> None:
+    assert Client(settings).health().broker == Client(settings).health().store == "ok"
+    down = Client(Settings(redis_url="redis://127.0.0.1:1/0", s3_endpoint_url="http://127.0.0.1:1")).health()
+    assert not down.ok
+    assert "DIFFEDIT_REDIS_URL" in down.broker
+    assert "DIFFEDIT_S3_ENDPOINT_URL" in down.store
 
 
 def test_a_missing_object_is_not_taken_for_a_missing_bucket(settings: Settings, store: S3Store) -> None:
