@@ -1,0 +1,37 @@
+"""Edit every picture of a folder in the background, and save what succeeds.
+
+python examples/edit_folder.py pictures/ "a bowl of pears" --out edited/
+"""
+
+import argparse
+from pathlib import Path
+
+from api_client import Client, InvalidRequest, JobError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("target", help="what each picture shall show")
+    parser.add_argument("--out", type=Path, default=Path("edited"))
+    asked = parser.parse_args()
+
+    client = Client.from_env()
+    jobs = {}
+    for path in sorted(asked.folder.iterdir()):
+        try:
+            # Named after the picture and the wish, so that running this again queues nothing twice.
+            key = f"{path.name}: {asked.target}"
+            jobs[path.name] = client.edit(path, target_prompt=asked.target, idempotency_key=key)
+        except InvalidRequest as error:
+            print(f"{path.name}: skipped, {error}")
+    for name, job in jobs.items():
+        try:
+            paths = job.result(timeout=3600).save(asked.out / Path(name).stem)
+            print(f"{name}: {paths['result']}")
+        except JobError as error:
+            print(f"{name}: {error}")
+
+
+if __name__ == "__main__":
+    main()
