@@ -1,7 +1,7 @@
 """The thin client: submit edits, follow them, fetch results. Never imports torch, diffusers or transformers."""
 
 from api_client.board import WorkerInfo
-from api_client.client import Client, Health, JobHandle
+from api_client.client import Client, Health
 from api_client.contract import EditParams, EditRequest, JobStatus, Prompts, Slot, Stage, State
 from api_client.errors import (
     ArtifactError,
@@ -19,6 +19,7 @@ from api_client.errors import (
     ServiceError,
     StoreUnavailable,
 )
+from api_client.handle import JobHandle
 from api_client.result import EditResult
 from api_client.settings import Settings
 

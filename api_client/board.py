@@ -291,17 +291,25 @@ class RedisBoard:
 
     @_speaking
     def announce(self, worker: WorkerInfo) -> None:
-        self._redis.set(f"diffedit:worker:{worker.name}", worker.model_dump_json(), ex=WORKER_TTL)
+        with self._redis.pipeline() as pipe:
+            pipe.sadd("diffedit:workers", worker.name)
+            pipe.set(_worker_key(worker.name), worker.model_dump_json(), ex=WORKER_TTL)
+            pipe.execute()
 
     @_speaking
     def leave(self, name: str) -> None:
-        self._redis.delete(f"diffedit:worker:{name}")
+        self._redis.delete(_worker_key(name))
 
     @_speaking
     def workers(self) -> list[WorkerInfo]:
-        names = sorted(self._redis.scan_iter("diffedit:worker:*", count=1000))
-        found = cast(list[str | None], self._redis.mget(names)) if names else []
-        return [WorkerInfo.model_validate_json(text) for text in found if text]
+        names = sorted(cast(set[str], self._redis.smembers("diffedit:workers")))
+        if not names:
+            return []
+        found = dict(zip(names, cast(list[str | None], self._redis.mget(map(_worker_key, names))), strict=True))
+        gone = [name for name, text in found.items() if not text]
+        if gone:
+            self._redis.srem("diffedit:workers", *gone)
+        return [WorkerInfo.model_validate_json(text) for text in found.values() if text]
 
     @_speaking
     def depths(self, queues: Sequence[str]) -> dict[str, int]:
@@ -317,6 +325,10 @@ class RedisBoard:
 
 def _job_key(job_id: str) -> str:
     return f"diffedit:job:{job_id}"
+
+
+def _worker_key(name: str) -> str:
+    return f"diffedit:worker:{name}"
 
 
 def _answer(job_id: str, answer: object) -> State | None:

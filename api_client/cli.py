@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from api_client.client import Client, JobHandle
+from api_client.client import Client
 from api_client.contract import JobStatus, State
 from api_client.errors import (
     ArtifactError,
@@ -31,6 +31,7 @@ from api_client.errors import (
     JobTimeout,
     ServiceError,
 )
+from api_client.handle import JobHandle
 from api_client.progress import describe
 
 app = typer.Typer(

@@ -8,10 +8,9 @@ Everything that can be wrong with a request is found here, before anything is qu
 """
 
 import functools
-import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -37,23 +36,19 @@ from api_client.dispatch import celery_app, send
 from api_client.errors import (
     BadPicture,
     InvalidRequest,
-    JobCancelled,
-    JobExpired,
-    JobFailed,
-    JobTimeout,
     NoWorkerWarning,
     ServiceError,
 )
-from api_client.pictures import read_mask, read_picture
-from api_client.result import EditResult
+from api_client.handle import JobHandle
+from api_client.pictures import MAX_BYTES, read_mask, read_picture
 from api_client.settings import Settings
 from api_client.store import S3Store, Store, input_key
 
 PictureLike = str | Path | bytes | Image.Image
 Send = Callable[[Job], None]
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-"""Seconds between two looks at a job: short at first and after every change, longer while nothing happens."""
+MAX_KEY = 200
+"""Characters of an idempotency key."""
 
 
 class Health(Frozen):
@@ -104,7 +99,7 @@ class Client:
         mask: PictureLike | None = None,
         idempotency_key: str | None = None,
         **params: Any,
-    ) -> "JobHandle":
+    ) -> JobHandle:
         """Queue an edit of `image` and return at once.
 
         Ask in one of three ways: two prompts; two concepts, from which the language model writes the prompts; or a
@@ -128,11 +123,11 @@ class Client:
             "caption": caption,
             "negative_prompt": negative_prompt,
         }
-        return self._queue(self._prepare(image, mask, asked, params, Slot.RESULT), idempotency_key)
+        return self._queue(self._prepare(image, mask, asked, params, Slot.RESULT, idempotency_key))
 
     def edit_many(
         self, image: PictureLike, targets: Iterable[str | Mapping[str, Any]], **common: Any
-    ) -> list["JobHandle"]:
+    ) -> list[JobHandle]:
         """Queue several edits of one picture; its caption and inversion are made once and shared.
 
         Args:
@@ -142,6 +137,8 @@ class Client:
         Raises:
             as `edit` does; a bad request among several queues none of them.
         """
+        if "idempotency_key" in common:
+            raise InvalidRequest("idempotency_key: one for all would give one job; give each edit its own")
         # One seed for all, so that what depends on it is shared as well.
         common.setdefault("seed", EditParams(model="any").seed)
         edits = [{"target_prompt": target} if isinstance(target, str) else dict(target) for target in targets]
@@ -149,22 +146,22 @@ class Client:
         for each in edits:
             texts, params = _split({**common, **each})
             key = params.pop("idempotency_key", None)
-            prepared.append((self._prepare(image, texts.pop("mask", None), texts, params, Slot.RESULT), key))
-        return [self._queue(one, key) for one, key in prepared]
+            prepared.append(self._prepare(image, texts.pop("mask", None), texts, params, Slot.RESULT, key))
+        return [self._queue(one) for one in prepared]
 
-    def preview_mask(self, image: PictureLike, **asked: Any) -> "JobHandle":
+    def preview_mask(self, image: PictureLike, **asked: Any) -> JobHandle:
         """Queue only what it takes to find the edit mask; arguments as for `edit`.
 
         The edit that follows with the same arguments and the same `seed` (`handle.status().request.params.seed`)
         finds this mask done.
         """
-        idempotency_key = asked.pop("idempotency_key", None)
+        key = asked.pop("idempotency_key", None)
         texts, params = _split(asked)
-        return self._queue(self._prepare(image, texts.pop("mask", None), texts, params, Slot.MASK), idempotency_key)
+        return self._queue(self._prepare(image, texts.pop("mask", None), texts, params, Slot.MASK, key))
 
-    def job(self, job_id: str) -> "JobHandle":
+    def job(self, job_id: str) -> JobHandle:
         """The handle of a job that was submitted earlier, here or in another process. Asks nobody."""
-        return JobHandle(job_id, self)
+        return JobHandle(job_id, self._board, self._store, self._submit)
 
     def jobs(self, state: State | str | None = None, limit: int = 50) -> list[JobStatus]:
         """The newest jobs (of this state), newest first."""
@@ -196,8 +193,11 @@ class Client:
         asked: dict[str, Any],
         params: dict[str, Any],
         goal: Slot,
+        idempotency_key: str | None,
     ) -> "_Prepared":
         """Check everything and resolve every default; nothing is uploaded or queued yet."""
+        if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY:
+            raise InvalidRequest(f"idempotency_key: give 1 to {MAX_KEY} characters")
         data = _picture_bytes(image)
         picture = read_picture(data)
         image_key, mask_key = input_key(data, picture.extension), None
@@ -216,13 +216,13 @@ class Client:
             )
         except ValidationError as error:
             raise InvalidRequest(explain(error)) from None
-        return _Prepared(request, uploads, workers)
+        return _Prepared(request, uploads, workers, idempotency_key)
 
-    def _queue(self, prepared: "_Prepared", idempotency_key: str | None) -> "JobHandle":
+    def _queue(self, prepared: "_Prepared") -> JobHandle:
         for key, content in prepared.uploads.items():
             if not self._store.exists(key):
                 self._store.put(key, content)
-        handle = self._submit(prepared.request, idempotency_key)
+        handle = self._submit(prepared.request, prepared.idempotency_key)
         _warn_unless_served(prepared.request, prepared.workers)
         return handle
 
@@ -231,7 +231,7 @@ class Client:
         served = {worker.profile for worker in workers}
         return self._settings.profile or (served.pop() if len(served) == 1 else "tiny")
 
-    def _submit(self, request: EditRequest, idempotency_key: str | None) -> "JobHandle":
+    def _submit(self, request: EditRequest, idempotency_key: str | None = None) -> JobHandle:
         job_id = uuid.uuid4().hex
         holder = self._board.open(job_id, request, idempotency_key)
         if holder == job_id:
@@ -240,7 +240,7 @@ class Client:
             except ServiceError:
                 self._board.discard(job_id)
                 raise
-        return JobHandle(holder, self)
+        return self.job(holder)
 
     @functools.cached_property
     def _send(self) -> Send:
@@ -252,81 +252,7 @@ class _Prepared:
     request: EditRequest
     uploads: dict[str, bytes]
     workers: list[WorkerInfo]
-
-
-class JobHandle:
-    """A submitted job. Holds nothing but its id: `client.job(id)` makes the same handle in another process."""
-
-    def __init__(self, job_id: str, client: Client) -> None:
-        self.id = job_id
-        self._client = client
-
-    def __repr__(self) -> str:
-        return f"JobHandle({self.id!r})"
-
-    def status(self) -> JobStatus:
-        """Where the job stands, in one round trip. Raises JobNotFound."""
-        return self._client._board.status(self.id)
-
-    def watch(self, timeout: float = 600) -> Iterator[JobStatus]:
-        """Yield the status now and at every change, up to and including the terminal one.
-
-        Raises:
-            JobTimeout: the job has not ended after `timeout` seconds.
-            JobNotFound: no record of this job.
-        """
-        deadline = time.monotonic() + timeout
-        seen, pause = None, FIRST_PAUSE
-        while True:
-            status = self.status()
-            if status != seen:
-                yield status
-                seen, pause = status, FIRST_PAUSE
-            if status.is_terminal:
-                return
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise JobTimeout(self.id, f"still {status.state.value} after {timeout:g} s; wait again or cancel it")
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, LONGEST_PAUSE)
-
-    def wait(self, timeout: float = 600, progress: bool = False) -> JobStatus:
-        """Wait until the job has succeeded; with `progress`, behind a live bar on stderr.
-
-        Raises:
-            JobFailed, JobCancelled, JobExpired: it ended otherwise.
-            JobTimeout: it has not ended after `timeout` seconds.
-        """
-        if progress:
-            from api_client.progress import follow
-
-            (status,) = follow([self], timeout)
-        else:
-            *_, status = self.watch(timeout)
-        _raise_unless_succeeded(status)
-        return status
-
-    def result(self, timeout: float = 600) -> EditResult:
-        """Wait until the job has succeeded and return its result. Raises as `wait` does."""
-        return EditResult(self.wait(timeout), self._client._store)
-
-    def cancel(self) -> bool:
-        """Cancel the job. Returns whether it is cancelled now; False if it had ended otherwise before.
-
-        Holds with no worker up, too: a queued job never starts, a running one stops within a step.
-        """
-        return self._client._board.finish(self.id, State.CANCELLED) is State.CANCELLED
-
-    def retry(self) -> "JobHandle":
-        """Submit the same request again, as a new job that goes on from the artifacts that this one made.
-
-        Raises:
-            InvalidRequest: the job has not ended.
-        """
-        status = self.status()
-        if not status.is_terminal:
-            raise InvalidRequest(f"job {self.id} is {status.state.value}; only a job that has ended can be retried")
-        return self._client._submit(status.request, idempotency_key=None)
+    idempotency_key: str | None
 
 
 def _split(asked: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -346,7 +272,9 @@ def _picture_bytes(picture: PictureLike) -> bytes:
             raise BadPicture(f"the PIL image cannot be sent as PNG ({error}); convert it to RGB first") from error
         return buffer.getvalue()
     try:
-        return Path(picture).read_bytes()
+        with open(picture, "rb") as file:
+            # One byte over the limit is enough to refuse it; what it is may be any size.
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise BadPicture(f"cannot read {picture}: {error.strerror}") from error
 
@@ -361,18 +289,3 @@ def _warn_unless_served(request: EditRequest, workers: list[WorkerInfo]) -> None
             NoWorkerWarning,
             stacklevel=4,
         )
-
-
-def _raise_unless_succeeded(status: JobStatus) -> None:
-    if status.state is State.FAILED:
-        error = status.error
-        raise JobFailed(
-            status.id,
-            stage=error.stage and error.stage.value if error else None,
-            failure=error.code if error else "unknown",
-            message=error.message if error else "no reason was recorded",
-        )
-    if status.state is State.CANCELLED:
-        raise JobCancelled(status.id)
-    if status.state is State.EXPIRED:
-        raise JobExpired(status.id)

@@ -11,7 +11,7 @@ from api_client.contract import JobStatus
 from api_client.errors import JobTimeout
 
 if TYPE_CHECKING:
-    from api_client.client import JobHandle
+    from api_client.handle import JobHandle
 
 PAUSE = 0.1
 """Seconds between two looks: quick enough to see the steps of a stage."""

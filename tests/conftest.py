@@ -1,6 +1,10 @@
-"""For all tests: one torch thread a process, here and in the workers that tests start. On a small, shared machine the
-threads of several processes would wait for each other for most of their time."""
+"""For all tests, and for the processes that they start."""
 
 import os
+import signal
 
+# One torch thread a process: on a small machine the threads of several would mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so would every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,11 +10,13 @@ from api_client.contract import Family, queue_name
 from api_client.dispatch import celery_app
 from api_client.settings import Settings
 from worker.keeper import Keeper
-from worker.profiles import default_profile
+from worker.profiles import default_profile, load_profiles, profile_named
 from worker.tasks import add_tasks
 
 settings = Settings.from_env()
 profile = settings.profile or default_profile()
+# A worker without its profile could only fail jobs; better that it does not start.
+profile_named(load_profiles(settings.profiles_file), profile)
 
 app = celery_app(settings)
 app.conf.update(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from api_client.client import Client, JobHandle
+from api_client.client import Client
+from api_client.handle import JobHandle
 from api_client.progress import follow
 from api_client.settings import Settings
 from worker.local import LocalError, Stack, sigterm_as_interrupt

@@ -16,7 +16,9 @@ from worker.local import Stack
 DIFFEDIT = Path(sys.executable).with_name("diffedit")
 EDIT = ["edit", str(SAMPLES / "06.png"), "--source", PEAR["source_prompt"], "--target", PEAR["target_prompt"]]
 QUICK = ["--steps", "4", "--seed", "3"]
-SLOW = ["--steps", "500"]
+SLOW = ["--steps", "500", "--caption", f"a pear {uuid.uuid4().hex}"]
+
+pytestmark = pytest.mark.usefixtures("cleared_desk")
 
 
 @pytest.fixture

@@ -27,17 +27,19 @@ from api_client import (
 from api_client.contract import Job
 from api_client.dispatch import celery_app, send, task_name
 from api_client.store import S3Store
-from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, SLOW, until, until_status
+from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, slow, until, until_status
 from tests.requests import a_request
 from worker.local import Stack
 
 PICTURE = SAMPLES / "06.png"
 
+pytestmark = pytest.mark.usefixtures("cleared_desk")
+
 
 @contextmanager
 def stopped_queue(client: Client) -> Iterator[None]:
     """The one worker is busy inside."""
-    blocker = client.edit(PICTURE, **PEAR, **SLOW)
+    blocker = client.edit(PICTURE, **PEAR, **slow())
     until_status(blocker, lambda status: status.state is State.RUNNING and status.step > 0, "the worker is busy")
     yield
     blocker.cancel()
@@ -55,7 +57,7 @@ def test_the_status_tells_the_way(client: Client) -> None:
 
 
 def test_a_running_job_is_cancelled_within_steps_and_frees_the_worker(client: Client) -> None:
-    job = client.edit(PICTURE, **PEAR, **SLOW)
+    job = client.edit(PICTURE, **PEAR, **slow())
     until_status(job, lambda status: status.stage is Stage.INVERT and status.step > 0, "the inversion began")
     assert job.cancel()
     at_cancel = job.status()
@@ -87,7 +89,7 @@ def test_a_finished_job_cannot_be_cancelled(client: Client) -> None:
 
 
 def test_a_wait_times_out_with_the_job_id_and_the_job_goes_on(client: Client) -> None:
-    job = client.edit(PICTURE, **PEAR, **SLOW)
+    job = client.edit(PICTURE, **PEAR, **slow())
     for wait in (job.wait, job.result):
         with pytest.raises(JobTimeout) as caught:
             wait(timeout=0.2)

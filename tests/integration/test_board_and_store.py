@@ -85,6 +85,9 @@ def test_an_idempotency_key_outlives_nothing_but_its_job(board: RedisBoard, serv
 def test_a_worker_that_dies_is_forgotten(board: RedisBoard, server: redis.Redis) -> None:
     board.announce(WorkerInfo(name="w", profile="tiny", device="cpu", queues=()))
     assert 0 < server.ttl("diffedit:worker:w") <= 20
+    server.delete("diffedit:worker:w")  # as its expiry does
+    assert board.workers() == []
+    assert not server.exists("diffedit:workers")
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis://:wrong@{host}/0"])

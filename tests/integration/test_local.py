@@ -1,14 +1,12 @@
-"""The embedded servers: their data, their secrets, and that none of them outlives its owner."""
+"""The embedded servers: their data, their secrets, and that an interrupt leaves none of them behind."""
 
-import json
-import os
 import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ import pytest
 import redis
 from botocore.config import Config
 
-from worker.local import LocalError, Stack, sigterm_as_interrupt
+from tests.integration.test_children import children_of, is_ready, owner_of, until
+from worker.local import LocalError, Stack
 
 OWNER = """
 import sys, threading
@@ -57,47 +56,10 @@ def holds(stack: Stack) -> tuple[bool, bool]:
     return valkey(stack).get("greeting") == b"hello", [found["Key"] for found in listed] == ["some/where.txt"]
 
 
-def children_of(directory: Path) -> list[psutil.Process]:
-    """Every process at work in the directory, or told of it, whoever started it."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            is_ours = Path(process.cwd()).is_relative_to(directory) or str(directory) in process.cmdline()
-            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def until(condition: Callable[[], object], seconds: float = 8) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
-
-
-@contextmanager
-def owner_of(directory: Path, script: str = OWNER) -> Iterator[subprocess.Popen[str]]:
-    """Another process that owns a stack in the directory, as soon as it prints "ready"."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-c", script, str(directory)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as it:
-        assert it.stdout is not None
-        assert it.stdout.readline() == "begins\n"
-        try:
-            yield it
-        finally:
-            it.kill()
-
-
 @pytest.fixture
 def owner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    with owner_of(tmp_path) as it:
+    with owner_of(tmp_path, OWNER) as it:
         yield it
-
-
-def is_ready(owner: subprocess.Popen[str]) -> bool:
-    assert owner.stdout is not None
-    return owner.stdout.readline() == "ready\n"
 
 
 def test_both_servers_answer_and_keep_their_data_until_asked_for_fresh_ones(tmp_path: Path) -> None:
@@ -169,6 +131,21 @@ def test_another_port_when_the_old_one_is_taken(tmp_path: Path) -> None:
             assert one.environment["AWS_SECRET_ACCESS_KEY"] == two.environment["AWS_SECRET_ACCESS_KEY"]
 
 
+def test_all_who_ask_at_once_are_told_the_same(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        announced = list(pool.map(lambda _: Stack(tmp_path).announced_environment(), range(8)))
+    assert all(environment == announced[0] for environment in announced)
+    with Stack(tmp_path) as stack:
+        assert stack.environment == announced[0]
+
+
+def test_a_damaged_state_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"valkey_port"')
+    with pytest.raises(LocalError, match=r"state\.json is damaged, delete it"), Stack(tmp_path):
+        pass
+    assert not (tmp_path / "processes.json").exists()
+
+
 def test_a_server_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "valkey/appendonlydir").mkdir(parents=True)
     (tmp_path / "valkey/appendonlydir/appendonly.aof.manifest").write_text("no manifest\n")
@@ -207,38 +184,6 @@ def test_a_worker_reads_the_queues_that_it_is_told(tmp_path: Path) -> None:
     assert (tmp_path / "logs/painter.log").exists()
 
 
-def test_only_one_owner_at_a_time(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
-    assert is_ready(owner)
-    with pytest.raises(LocalError, match=f"in use by process {owner.pid}; .* --dir"), Stack(tmp_path):
-        pass
-    assert len(children_of(tmp_path)) == 3  # the owner itself, whose command line names the directory, and its two
-    assert (tmp_path / "processes.json").exists()
-
-
-def test_children_go_with_a_killed_owner(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
-    assert is_ready(owner)
-    assert len(children_of(tmp_path)) == 3
-    owner.kill()
-    if sys.platform == "linux":
-        until(lambda: not children_of(tmp_path))
-    owner.wait()
-    with Stack(tmp_path) as stack:
-        assert bool(stack.cleared) == (sys.platform != "linux")
-
-
-def test_children_that_outlive_a_killed_owner_are_cleared_away(tmp_path: Path) -> None:
-    without_death_signal = f"import psutil, sys\n{OWNER}".replace("print", 'sys.platform = "elsewhere"\nprint', 1)
-    with owner_of(tmp_path, without_death_signal) as owner:
-        assert is_ready(owner)
-        owner.kill()
-        owner.wait()
-        left = children_of(tmp_path)
-        assert len(left) == 2
-        with Stack(tmp_path) as stack:
-            assert sorted(sentence.split()[1] for sentence in stack.cleared) == ["s3", "valkey"]
-            assert not set(left) & set(children_of(tmp_path))
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_owner_stops_its_children(
     tmp_path: Path, owner: subprocess.Popen[str], number: signal.Signals
@@ -258,33 +203,3 @@ def test_an_interrupt_while_starting_leaves_nothing(
     owner.send_signal(signal.SIGINT)
     owner.wait(5)
     until(lambda: not children_of(tmp_path), 2)
-
-
-def test_only_the_very_processes_of_the_killed_owner_are_cleared_away(tmp_path: Path) -> None:
-    owner = subprocess.Popen(["true"])
-    owner.wait()
-    left, stranger = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
-    try:
-        created = psutil.Process(left.pid).create_time()
-        children = [
-            {"name": "valkey", "pid": left.pid, "created": created},
-            {"name": "s3", "pid": stranger.pid, "created": created - 3600},
-            {"name": "worker", "pid": owner.pid, "created": created},
-        ]
-        (tmp_path / "processes.json").write_text(json.dumps({"owner": owner.pid, "children": children}))
-        with Stack(tmp_path) as stack:
-            assert len(stack.cleared) == 1
-            assert f"valkey (process {left.pid}), left behind by process {owner.pid}" in stack.cleared[0]
-        assert left.poll() is not None
-        assert stranger.poll() is None, "this one only has the pid"
-    finally:
-        for process in (left, stranger):
-            process.kill()
-            process.wait()
-
-
-def test_sigterm_as_interrupt_restores_the_handler() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
-        signal.raise_signal(signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before

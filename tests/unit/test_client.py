@@ -101,6 +101,8 @@ def test_a_jpeg_is_stored_as_it_came(desk: Desk) -> None:
         (png(), {**TEXTS, "mask": b"x"}, BadPicture, "mask"),
         (png((4, 4)), TEXTS, BadPicture, "at least"),
         (png(), {**TEXTS, "model": "../x"}, InvalidRequest, "model"),
+        (png(), {**TEXTS, "idempotency_key": ""}, InvalidRequest, "idempotency_key"),
+        (png(), {**TEXTS, "idempotency_key": "x" * 201}, InvalidRequest, "idempotency_key"),
     ],
 )
 def test_a_bad_request_is_refused_and_leaves_nothing(desk: Desk, picture, asked, error, reason) -> None:
@@ -145,6 +147,8 @@ def test_several_targets_are_queued_together_or_not_at_all(desk: Desk) -> None:
     with pytest.raises(InvalidRequest, match="nothing to change"):
         desk.client.edit_many(png(), ["a bowl of pears", "a bowl"], source_prompt="a bowl")
     assert desk.sent == []
+    with pytest.raises(InvalidRequest, match="each edit its own"):
+        desk.client.edit_many(png(), ["a bowl of pears"], source_prompt="a bowl", idempotency_key="k")
     jobs = desk.client.edit_many(
         png(), ["a bowl of pears", {"target_prompt": "a basket", "strength": 0.4}], source_prompt="a bowl"
     )

@@ -10,8 +10,9 @@ from PIL import Image
 
 from api_client.contract import Slot
 from api_client.errors import BadPicture
-from api_client.pictures import Canvas, Picture, compose, shrink_mask
+from api_client.pictures import Picture
 from worker import diffedit
+from worker.canvas import Canvas, compose, shrink_mask
 from worker.models import Models
 
 

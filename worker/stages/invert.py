@@ -6,8 +6,9 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 
 from api_client.contract import Slot
-from api_client.pictures import Canvas, Picture
+from api_client.pictures import Picture
 from worker import diffedit
+from worker.canvas import Canvas
 from worker.models import Models
 
 

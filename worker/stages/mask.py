@@ -8,8 +8,9 @@ from PIL import Image
 
 from api_client.contract import Slot
 from api_client.errors import EmptyMask
-from api_client.pictures import Canvas, Picture, grow_mask
+from api_client.pictures import Picture
 from worker import diffedit
+from worker.canvas import Canvas, grow_mask
 from worker.models import Models
 
 

@@ -1,0 +1,107 @@
+"""One submitted job: its status, its end, its result."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from api_client.board import Board
+from api_client.contract import EditRequest, JobStatus, State
+from api_client.errors import InvalidRequest, JobCancelled, JobExpired, JobFailed, JobTimeout
+from api_client.result import EditResult
+from api_client.store import Store
+
+Submit = Callable[[EditRequest], "JobHandle"]
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between two looks at a job: short at first and after every change, longer while nothing happens."""
+
+
+class JobHandle:
+    """A submitted job, by its id. `client.job(id)` makes the same handle in another process."""
+
+    def __init__(self, job_id: str, board: Board, store: Store, submit: Submit) -> None:
+        self.id = job_id
+        self._board = board
+        self._store = store
+        self._submit = submit
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.id!r})"
+
+    def status(self) -> JobStatus:
+        """Where the job stands, in one round trip. Raises JobNotFound."""
+        return self._board.status(self.id)
+
+    def watch(self, timeout: float = 600) -> Iterator[JobStatus]:
+        """Yield the status now and at every change, up to and including the terminal one.
+
+        Raises:
+            JobTimeout: the job has not ended after `timeout` seconds.
+            JobNotFound: no record of this job.
+        """
+        deadline = time.monotonic() + timeout
+        seen, pause = None, FIRST_PAUSE
+        while True:
+            status = self.status()
+            if status != seen:
+                yield status
+                seen, pause = status, FIRST_PAUSE
+            if status.is_terminal:
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise JobTimeout(self.id, f"still {status.state.value} after {timeout:g} s; wait again or cancel it")
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+
+    def wait(self, timeout: float = 600, progress: bool = False) -> JobStatus:
+        """Wait until the job has succeeded; with `progress`, behind a live bar on stderr.
+
+        Raises:
+            JobFailed, JobCancelled, JobExpired: it ended otherwise.
+            JobTimeout: it has not ended after `timeout` seconds.
+        """
+        if progress:
+            from api_client.progress import follow
+
+            (status,) = follow([self], timeout)
+        else:
+            *_, status = self.watch(timeout)
+        _raise_unless_succeeded(status)
+        return status
+
+    def result(self, timeout: float = 600) -> EditResult:
+        """Wait until the job has succeeded and return its result. Raises as `wait` does."""
+        return EditResult(self.wait(timeout), self._store)
+
+    def cancel(self) -> bool:
+        """Cancel the job. Returns whether it is cancelled now; False if it had ended otherwise before.
+
+        Holds with no worker up, too: a queued job never starts, a running one stops within a step.
+        """
+        return self._board.finish(self.id, State.CANCELLED) is State.CANCELLED
+
+    def retry(self) -> "JobHandle":
+        """Submit the same request again, as a new job that goes on from the artifacts that this one made.
+
+        Raises:
+            InvalidRequest: the job has not ended.
+        """
+        status = self.status()
+        if not status.is_terminal:
+            raise InvalidRequest(f"job {self.id} is {status.state.value}; only a job that has ended can be retried")
+        return self._submit(status.request)
+
+
+def _raise_unless_succeeded(status: JobStatus) -> None:
+    if status.state is State.FAILED:
+        error = status.error
+        raise JobFailed(
+            status.id,
+            stage=error.stage and error.stage.value if error else None,
+            failure=error.code if error else "unknown",
+            message=error.message if error else "no reason was recorded",
+        )
+    if status.state is State.CANCELLED:
+        raise JobCancelled(status.id)
+    if status.state is State.EXPIRED:
+        raise JobExpired(status.id)
