@@ -186,7 +186,11 @@ def jobs(
     if as_json:
         print(json.dumps([status.model_dump(mode="json") for status in found]))
         return
-    table = Table("id", "state", "where", "submitted", "seconds", box=None)
+    table = Table(box=None)
+    # Whole, whatever the terminal's width: it is there to be copied.
+    table.add_column("id", no_wrap=True, min_width=32)
+    for column in ("state", "where", "submitted", "seconds"):
+        table.add_column(column)
     for status in found:
         seconds = f"{(status.finished_at - status.created_at).total_seconds():.1f}" if status.finished_at else ""
         table.add_row(status.id, status.state.value, _where(status), f"{status.created_at:%Y-%m-%d %H:%M:%S}", seconds)
@@ -206,7 +210,8 @@ def health(as_json: AsJson = False) -> None:
         for worker in report.workers:
             rows.add_row("worker", printable(f"{worker.name}  {worker.profile} on {worker.device}"))
         for queue, depth in report.queues.items():
-            rows.add_row("queue", printable(f"{queue}  {depth} waiting"))
+            reader = "; no worker reads it" if queue in report.unserved else ""
+            rows.add_row("queue", printable(f"{queue}  {depth} waiting{reader}"))
         if not report.workers:
             rows.add_row("worker", "none; start one with `celery -A worker.app worker` or `diffedit up`")
         out.print(rows)
@@ -284,4 +289,6 @@ def _show(status: JobStatus, as_json: bool) -> None:
 
 
 def _where(status: JobStatus) -> str:
-    return f"{status.error.stage or '-'}: {status.error.code}" if status.error else describe(status)
+    if status.error:
+        return f"{status.error.stage or '-'}: {status.error.code}"
+    return "" if status.is_terminal else describe(status)

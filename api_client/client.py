@@ -52,17 +52,22 @@ MAX_KEY = 200
 
 
 class Health(Frozen):
-    """Whether the services answer, who works, and what waits. `broker` and `store` are "ok" or say what is wrong."""
+    """Whether the services answer, who works, and what waits.
+
+    `broker` and `store` are "ok" or say what is wrong; `queues` holds how many messages wait in each queue, `unserved`
+    those queues of the client's profile that no live worker reads.
+    """
 
     broker: str
     store: str
     workers: tuple[WorkerInfo, ...] = ()
     queues: dict[str, int] = Field(default_factory=dict)
+    unserved: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether a job submitted now would be worked on."""
-        return self.broker == self.store == "ok" and bool(self.workers)
+        return self.broker == self.store == "ok" and not self.unserved
 
 
 class Client:
@@ -165,26 +170,32 @@ class Client:
 
     def jobs(self, state: State | str | None = None, limit: int = 50) -> list[JobStatus]:
         """The newest jobs (of this state), newest first."""
+        if state is not None and state not in list(State):
+            raise InvalidRequest(f"state: {state!r} is none of {', '.join(State)}")
         return self._board.jobs(State(state) if state else None, limit)
 
     def health(self) -> Health:
         """Whether broker and store answer, who works, and how much waits in each queue. Raises nothing."""
         workers: list[WorkerInfo] = []
         depths: dict[str, int] = {}
+        unserved: set[str] = set()
         broker = store = "ok"
         try:
             self._board.ping()
             workers = self._board.workers()
             served = {queue for worker in workers for queue in worker.queues}
-            own = {queue_name(self._settings.profile, family) for family in Family} if self._settings.profile else set()
+            own = {queue_name(self._profile(workers), family) for family in Family}
             depths = self._board.depths(sorted(served | own))
+            unserved = own - served
         except ServiceError as error:
             broker = str(error)
         try:
             self._store.ping()
         except ServiceError as error:
             store = str(error)
-        return Health(broker=broker, store=store, workers=tuple(workers), queues=depths)
+        return Health(
+            broker=broker, store=store, workers=tuple(workers), queues=depths, unserved=tuple(sorted(unserved))
+        )
 
     def _prepare(
         self,

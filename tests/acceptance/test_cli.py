@@ -40,7 +40,7 @@ def test_an_edit_is_saved_and_can_be_asked_about(diffedit, tmp_path: Path) -> No
     job_id = done.stderr.split()[1]
 
     assert "succeeded" in diffedit("status", job_id).stdout
-    assert job_id in diffedit("jobs").stdout
+    assert job_id in diffedit("jobs", COLUMNS="60").stdout
     assert job_id in diffedit("jobs", "--state", "succeeded").stdout
     assert job_id not in diffedit("jobs", "--state", "failed").stdout
     diffedit("watch", job_id)

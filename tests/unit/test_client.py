@@ -176,6 +176,21 @@ def test_a_wait_raises_how_the_job_ended(desk: Desk) -> None:
         running.wait(timeout=0.05)
 
 
+def test_health_names_the_queues_that_nobody_reads(desk: Desk) -> None:
+    assert desk.client.health().ok
+    desk.board.leave("tiny@here")
+    info = WorkerInfo(name="half@here", profile="tiny", device="cpu", queues=("diffedit.tiny.language",))
+    desk.board.announce(info)
+    health = desk.client.health()
+    assert not health.ok
+    assert health.unserved == ("diffedit.tiny.diffusion",)
+
+
+def test_an_unknown_state_is_refused(desk: Desk) -> None:
+    with pytest.raises(InvalidRequest, match="none of queued, running"):
+        desk.client.jobs(state="lost")
+
+
 def test_only_what_has_ended_can_be_retried(desk: Desk) -> None:
     job = desk.client.edit(png(), **TEXTS)
     with pytest.raises(InvalidRequest, match="queued"):
