@@ -47,6 +47,8 @@ from api_client.store import S3Store, Store, input_key
 PictureLike = str | Path | bytes | Image.Image
 Send = Callable[[Job], None]
 
+TEXTS = frozenset(EditRequest.model_fields) - {"image", "mask", "goal", "params"}
+"""What of an edit is asked in words."""
 MAX_KEY = 200
 """Characters of an idempotency key."""
 
@@ -127,8 +129,10 @@ class Client:
             "target_concept": target_concept,
             "caption": caption,
             "negative_prompt": negative_prompt,
+            "mask": mask,
+            "idempotency_key": idempotency_key,
         }
-        return self._queue(self._prepare(image, mask, asked, params, Slot.RESULT, idempotency_key))
+        return self._queue(self._prepare(_upload(image), Slot.RESULT, {**params, **asked}))
 
     def edit_many(
         self, image: PictureLike, targets: Iterable[str | Mapping[str, Any]], **common: Any
@@ -147,11 +151,8 @@ class Client:
         # One seed for all, so that what depends on it is shared as well.
         common.setdefault("seed", EditParams(model="any").seed)
         edits = [{"target_prompt": target} if isinstance(target, str) else dict(target) for target in targets]
-        prepared = []
-        for each in edits:
-            texts, params = _split({**common, **each})
-            key = params.pop("idempotency_key", None)
-            prepared.append(self._prepare(image, texts.pop("mask", None), texts, params, Slot.RESULT, key))
+        upload = _upload(image)
+        prepared = [self._prepare(upload, Slot.RESULT, {**common, **each}) for each in edits]
         return [self._queue(one) for one in prepared]
 
     def preview_mask(self, image: PictureLike, **asked: Any) -> JobHandle:
@@ -160,9 +161,7 @@ class Client:
         The edit that follows with the same arguments and the same `seed` (`handle.status().request.params.seed`)
         finds this mask done.
         """
-        key = asked.pop("idempotency_key", None)
-        texts, params = _split(asked)
-        return self._queue(self._prepare(image, texts.pop("mask", None), texts, params, Slot.MASK, key))
+        return self._queue(self._prepare(_upload(image), Slot.MASK, asked))
 
     def job(self, job_id: str) -> JobHandle:
         """The handle of a job that was submitted earlier, here or in another process. Asks nobody."""
@@ -197,42 +196,32 @@ class Client:
             broker=broker, store=store, workers=tuple(workers), queues=depths, unserved=tuple(sorted(unserved))
         )
 
-    def _prepare(
-        self,
-        image: PictureLike,
-        mask: PictureLike | None,
-        asked: dict[str, Any],
-        params: dict[str, Any],
-        goal: Slot,
-        idempotency_key: str | None,
-    ) -> "_Prepared":
+    def _prepare(self, image: "_Upload", goal: Slot, asked: Mapping[str, Any]) -> "_Prepared":
         """Check everything and resolve every default; nothing is uploaded or queued yet."""
-        if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY:
+        texts = {name: value for name, value in asked.items() if name in TEXTS}
+        params = {name: value for name, value in asked.items() if name not in {*TEXTS, "mask", "idempotency_key"}}
+        key = asked.get("idempotency_key")
+        if key is not None and not 1 <= len(key) <= MAX_KEY:
             raise InvalidRequest(f"idempotency_key: give 1 to {MAX_KEY} characters")
-        data = _picture_bytes(image)
-        picture = read_picture(data)
-        image_key, mask_key = input_key(data, picture.extension), None
-        uploads = {image_key: data}
-        if mask is not None:
-            mask_data = _picture_bytes(mask)
-            read_mask(mask_data, picture.image.size)
-            mask_key = input_key(mask_data, read_picture(mask_data, what="mask").extension)
-            uploads[mask_key] = mask_data
-
+        mask = None if asked.get("mask") is None else _mask_upload(asked["mask"], image.size)
         workers = self._board.workers()
-        params = {"model": self._profile(workers), **params}
+        fields = {
+            **texts,
+            "image": image.key,
+            "mask": mask and mask.key,
+            "goal": goal,
+            "params": {"model": self._profile(workers), **params},
+        }
         try:
-            request = EditRequest.model_validate(
-                {"image": image_key, "mask": mask_key, "goal": goal, **asked, "params": params}
-            )
+            request = EditRequest.model_validate(fields)
         except ValidationError as error:
             raise InvalidRequest(explain(error)) from None
-        return _Prepared(request, uploads, workers, idempotency_key)
+        return _Prepared(request, [upload for upload in (image, mask) if upload], workers, key)
 
     def _queue(self, prepared: "_Prepared") -> JobHandle:
-        for key, content in prepared.uploads.items():
-            if not self._store.exists(key):
-                self._store.put(key, content)
+        for upload in prepared.uploads:
+            if not self._store.exists(upload.key):
+                self._store.put(upload.key, upload.data)
         handle = self._submit(prepared.request, prepared.idempotency_key)
         _warn_unless_served(prepared.request, prepared.workers)
         return handle
@@ -259,17 +248,30 @@ class Client:
 
 
 @dataclass(frozen=True)
+class _Upload:
+    key: str
+    data: bytes
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class _Prepared:
     request: EditRequest
-    uploads: dict[str, bytes]
+    uploads: list[_Upload]
     workers: list[WorkerInfo]
     idempotency_key: str | None
 
 
-def _split(asked: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keyword arguments of an edit, as fields of the request and of its parameters."""
-    texts = {name: value for name, value in asked.items() if name in EditRequest.model_fields}
-    return texts, {name: value for name, value in asked.items() if name not in texts}
+def _upload(picture: PictureLike) -> _Upload:
+    data = _picture_bytes(picture)
+    read = read_picture(data)
+    return _Upload(input_key(data, read.extension), data, read.image.size)
+
+
+def _mask_upload(mask: PictureLike, size: tuple[int, int]) -> _Upload:
+    data = _picture_bytes(mask)
+    read_mask(data, size)
+    return _Upload(input_key(data, read_picture(data, what="mask").extension), data, size)
 
 
 def _picture_bytes(picture: PictureLike) -> bytes:

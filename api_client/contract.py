@@ -318,6 +318,8 @@ def explain(error: ValidationError) -> str:
     """A pydantic error as one line that names each field and what is wrong with it, without echoing the values."""
     parts = []
     for item in error.errors(include_url=False, include_input=False, include_context=False):
-        where = ".".join(str(place) for place in item["loc"] if place != "params")
+        # A parameter is named as the caller named it, without the group that it is kept in.
+        places = item["loc"][1:] if item["loc"][:1] == ("params",) else item["loc"]
+        where = ".".join(map(str, places))
         parts.append(f"{where}: {item['msg']}" if where else item["msg"].removeprefix("Value error, "))
     return "; ".join(parts)

@@ -20,6 +20,11 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
         for end in (self._ear, self._bell):
             end.setblocking(False)
 
+    def on_stop(self) -> None:
+        super().on_stop()
+        self._ear.close()
+        self._bell.close()
+
     def register_with_event_loop(self, loop: Any) -> None:
         loop.add_reader(self._ear, self._ear.recv, 4096)
 

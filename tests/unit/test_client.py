@@ -157,6 +157,17 @@ def test_several_targets_are_queued_together_or_not_at_all(desk: Desk) -> None:
     assert [job.request.params.strength for job in desk.sent] == [0.8, 0.4]
 
 
+def test_a_preview_takes_what_an_edit_takes(desk: Desk) -> None:
+    jobs = [desk.client.preview_mask(png(), **TEXTS, strength=0.5, idempotency_key="k") for _ in range(2)]
+    assert jobs[0].id == jobs[1].id
+    assert desk.sent[0].request.goal == "mask"
+    for wrong in ({"goal": "result"}, {"params": {}}, {"num_steps": 3}):
+        with pytest.raises(InvalidRequest, match=next(iter(wrong))):
+            desk.client.preview_mask(png(), **TEXTS, **wrong)
+    with pytest.raises(InvalidRequest, match="leave one out"):
+        desk.client.preview_mask(png(), **TEXTS, mask=png(colour="white"))
+
+
 def test_a_wait_raises_how_the_job_ended(desk: Desk) -> None:
     failed, cancelled, expired, running = (desk.client.edit(png(), **TEXTS) for _ in range(4))
     error = ErrorInfo(stage=Stage.MASK, code="empty_mask", message="no difference")

@@ -1,0 +1,59 @@
+"""The pool turns Celery's loop when a task has ended."""
+
+import select
+import threading
+
+import pytest
+
+from worker.pool import TaskPool
+
+
+class Loop:
+    """What the pool sees of kombu's hub."""
+
+    def add_reader(self, ear, callback, *args) -> None:
+        self.ear, self.hear = ear, lambda: callback(*args)
+
+    def rings(self, timeout: float) -> bool:
+        return bool(select.select([self.ear], [], [], timeout)[0])
+
+
+@pytest.fixture
+def pool():
+    pool = TaskPool(limit=1)
+    yield pool
+    pool.on_stop()
+
+
+def test_the_end_of_a_task_rings_and_its_start_does_not(pool: TaskPool) -> None:
+    loop, go_on = Loop(), threading.Event()
+    pool.register_with_event_loop(loop)
+    pool.on_apply(go_on.wait, (10,))
+    assert not loop.rings(timeout=0.05)
+    go_on.set()
+    assert loop.rings(timeout=10)
+    loop.hear()
+    assert not loop.rings(timeout=0)
+
+
+def test_a_task_that_breaks_rings_too(pool: TaskPool) -> None:
+    loop = Loop()
+    pool.register_with_event_loop(loop)
+    pool.on_apply(lambda: 1 / 0)
+    assert loop.rings(timeout=10)
+
+
+def test_more_rings_than_anybody_hears_block_nothing(pool: TaskPool) -> None:
+    loop = Loop()
+    pool.register_with_event_loop(loop)
+    for _ in range(100_000):
+        pool._ring(None)
+    assert loop.rings(timeout=0)
+
+
+def test_it_rings_for_a_new_loop_after_a_lost_connection(pool: TaskPool) -> None:
+    first, second = Loop(), Loop()
+    pool.register_with_event_loop(first)
+    pool.register_with_event_loop(second)
+    pool.on_apply(lambda: None)
+    assert second.rings(timeout=10)
