@@ -15,7 +15,7 @@ from worker.profiles import load_profiles
 from worker.stages.caption import caption
 
 SCENES = json.loads((SAMPLES / "scenes.json").read_text())
-# A generous mask: at the default ratio of 3 the bundled model misses one of the eight (a flower stays half a flower).
+# A generous mask: at the default ratio of 3 the bundled model leaves parts of one or two of the eight objects in place.
 GENEROUS = {"mask_thresholding_ratio": 2.0, "seed": 0}
 
 
