@@ -21,6 +21,7 @@ from api_client.contract import (
     ErrorInfo,
     Frozen,
     JobStatus,
+    ProfileName,
     Slot,
     Stage,
     State,
@@ -97,7 +98,7 @@ class WorkerInfo(Frozen):
     """A live worker: its name, the profile and device that it serves with, and the queues that it reads."""
 
     name: str
-    profile: str
+    profile: ProfileName
     device: str
     queues: tuple[str, ...]
 

@@ -40,7 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Text-driven image editing as a service that you run yourself.",
 )
-out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+# No markup: what is printed comes from elsewhere, and brackets in it are brackets.
+out, err = Console(soft_wrap=True, markup=False), Console(stderr=True, soft_wrap=True, markup=False)
 
 EXIT_CODES: tuple[tuple[type[DiffEditError], int], ...] = (
     (InvalidRequest, 2),
@@ -67,12 +68,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         as_json = bool(kwargs.get("as_json"))
-        warnings.showwarning = lambda message, *_, **__: err.print(Text(f"warning: {message}", "yellow"))
+        warnings.showwarning = lambda message, *_, **__: err.print(Text(f"warning: {printable(message)}", "yellow"))
         try:
             function(*args, **kwargs)
         except DiffEditError as error:
             if as_json:
-                print(json.dumps({"error": error.code, "message": str(error)}), file=sys.stderr)
+                details = {name: value for name, value in vars(error).items() if name in ("job_id", "stage", "failure")}
+                print(json.dumps({"error": error.code, "message": str(error), **details}), file=sys.stderr)
             else:
                 err.print(Text(f"{error.code}: {printable(error)}", "red"))
             raise typer.Exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind))) from None
@@ -140,13 +142,13 @@ def edit(
 @command
 def status(job_id: JobIdArg, as_json: AsJson = False) -> None:
     """Show where a job stands."""
-    _show(Client.from_env().job(job_id).status(), as_json)
+    _show(_job(job_id).status(), as_json)
 
 
 @command
 def watch(job_id: JobIdArg, timeout: Timeout = 600, as_json: AsJson = False) -> None:
     """Follow a job until it ends; with --json, one line of JSON per change."""
-    job = Client.from_env().job(job_id)
+    job = _job(job_id)
     if as_json:
         for change in job.watch(timeout):
             print(change.model_dump_json(), flush=True)
@@ -156,13 +158,13 @@ def watch(job_id: JobIdArg, timeout: Timeout = 600, as_json: AsJson = False) -> 
 @command
 def result(job_id: JobIdArg, out_dir: OutDir = Path("out"), timeout: Timeout = 600, as_json: AsJson = False) -> None:
     """Save what a job has made, waiting for it if need be."""
-    _fetch(Client.from_env().job(job_id), out_dir, timeout, as_json)
+    _fetch(_job(job_id), out_dir, timeout, as_json)
 
 
 @command
 def cancel(job_id: JobIdArg, as_json: AsJson = False) -> None:
     """Cancel a job; exit code 2 if it had ended before."""
-    job = Client.from_env().job(job_id)
+    job = _job(job_id)
     if not job.cancel():
         raise InvalidRequest(f"job {job_id} had ended already: {job.status().state.value}")
     print(json.dumps({"id": job_id, "state": State.CANCELLED.value}) if as_json else "cancelled")
@@ -171,7 +173,7 @@ def cancel(job_id: JobIdArg, as_json: AsJson = False) -> None:
 @command
 def retry(job_id: JobIdArg, as_json: AsJson = False) -> None:
     """Submit a failed, cancelled or expired job again; prints the new job's id."""
-    job = Client.from_env().job(job_id).retry()
+    job = _job(job_id).retry()
     print(json.dumps({"id": job.id, "retry_of": job_id}) if as_json else job.id)
 
 
@@ -245,6 +247,12 @@ def demo(
     _local().demo(out_dir, directory)
 
 
+def _job(job_id: str) -> JobHandle:
+    if not (job_id.isascii() and job_id.isalnum()):
+        raise JobNotFound(job_id)
+    return Client.from_env().job(job_id)
+
+
 def _local() -> Any:
     try:
         from worker import demo
@@ -290,5 +298,5 @@ def _show(status: JobStatus, as_json: bool) -> None:
 
 def _where(status: JobStatus) -> str:
     if status.error:
-        return f"{status.error.stage or '-'}: {status.error.code}"
+        return printable(f"{status.error.stage or '-'}: {status.error.code}")
     return "" if status.is_terminal else describe(status)

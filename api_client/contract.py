@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from api_client.errors import InvalidRequest
+from api_client.errors import ArtifactError, InvalidRequest
 
 WIRE_VERSION: Literal[1] = 1
 MAX_REQUEST_BYTES = 3_300
@@ -255,8 +255,15 @@ class Job(Frozen):
         return self.model_copy(update={"refs": {**self.refs, **refs}})
 
     def identity(self, slot: Slot) -> str:
-        """What identifies the content of a filled slot: its key, or the hash of a supplied text."""
-        return self.request.supplied.get(slot) or self.refs[slot]
+        """What identifies the content of a filled slot: its key, or the hash of a supplied text.
+
+        Raises:
+            ArtifactError: the slot is not filled.
+        """
+        identity = self.request.supplied.get(slot) or self.refs.get(slot)
+        if identity is None:
+            raise ArtifactError(f"nothing fills the slot {slot.value}; an earlier stage was left out")
+        return identity
 
 
 class State(StrEnum):

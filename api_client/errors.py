@@ -10,6 +10,7 @@
     |-- ArtifactError           a stored artifact is missing or is not what its key promises
     |-- StageError              a stage cannot do its work on this input; fails the job
     |   |-- EmptyMask
+    |   |-- NotFinite
     |   `-- ModelUnavailable
     `-- JobError                about one job; carries job_id
         |-- JobNotFound
@@ -22,7 +23,7 @@
 Messages say what to do next and may change.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class DiffEditError(Exception):
@@ -85,6 +86,15 @@ class EmptyMask(StageError):
     code = "empty_mask"
 
 
+class NotFinite(StageError):
+    """The model gave infinities or NaN. Nothing of it is stored."""
+
+    code = "not_finite"
+
+    def __init__(self) -> None:
+        super().__init__("the model gave values that are not finite; ask for less guidance, or use another device")
+
+
 class ModelUnavailable(StageError):
     """The model of this profile cannot be loaded on this worker."""
 
@@ -99,6 +109,17 @@ class JobError(DiffEditError):
     def __init__(self, job_id: str, message: str) -> None:
         super().__init__(f"job {job_id}: {message}")
         self.job_id = job_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are pickled by their arguments, and ours are not what __init__ takes; process pools pickle them.
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[JobError], args: tuple[Any, ...], attributes: dict[str, Any]) -> JobError:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(attributes)
+    return error
 
 
 class JobNotFound(JobError):

@@ -20,11 +20,11 @@ PAUSE = 0.1
 def follow(jobs: Sequence["JobHandle"], timeout: float, console: Console | None = None) -> list[JobStatus]:
     """Draw a bar per job until all have ended; returns their last statuses. Raises JobTimeout and JobNotFound."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
     )
     deadline = time.monotonic() + timeout
     with Progress(*columns, console=console or Console(stderr=True)) as progress:

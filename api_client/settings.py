@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from api_client.contract import ProfileName, explain
 from api_client.errors import InvalidRequest
@@ -42,6 +42,20 @@ class Settings(BaseModel):
     retention: int = Field(7 * 24 * 3600, alias="DIFFEDIT_RETENTION", ge=60)
     """Seconds for which the record of an ended job is kept."""
 
+    @field_validator("redis_url")
+    @classmethod
+    def _a_redis_url(cls, url: SecretStr) -> SecretStr:
+        if _broken(url.get_secret_value(), "redis", "rediss", "unix"):
+            raise ValueError("must be redis://[:password@]host:port/db, special characters of the password as %XX")
+        return url
+
+    @field_validator("s3_endpoint_url")
+    @classmethod
+    def _an_http_url(cls, url: str | None) -> str | None:
+        if url and _broken(url, "http", "https"):
+            raise ValueError("must be http://host:port or https://host")
+        return url
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """The settings of this environment; a variable set to "" counts as unset.
@@ -59,3 +73,11 @@ class Settings(BaseModel):
         """Host and port of the Redis URL, without its credentials: what may be printed."""
         parts = urlsplit(self.redis_url.get_secret_value())
         return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
+
+
+def _broken(url: str, *schemes: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme not in schemes or not (parts.hostname or parts.path) or (parts.port or 1) < 1
+    except ValueError:  # a port that is no number, brackets that do not close
+        return True

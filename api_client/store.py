@@ -58,7 +58,7 @@ def _speaking(method: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(method)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
         try:
             return method(*args, **kwargs)
@@ -67,6 +67,10 @@ def _speaking(method: Callable[P, R]) -> Callable[P, R]:
             if code in ("NoSuchKey", "404", "NotFound"):
                 raise ArtifactError("nothing is stored under this key; it was deleted or never made") from error
             raise StoreUnavailable(f"S3 refuses ({code}); check the AWS keys and DIFFEDIT_S3_BUCKET") from error
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise StoreUnavailable(
+                "no AWS keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role that boto3 finds"
+            ) from error
         except BotoCoreError as error:
             raise StoreUnavailable(f"S3 does not answer: {error}; check DIFFEDIT_S3_ENDPOINT_URL") from error
 
@@ -88,10 +92,11 @@ class S3Store:
 
         settings = self._settings
         secret, token = settings.aws_secret_access_key, settings.aws_session_token
-        return boto3.session.Session().client(
+        session = boto3.session.Session()
+        return session.client(
             "s3",
             endpoint_url=settings.s3_endpoint_url,
-            region_name=settings.aws_region or "us-east-1",
+            region_name=settings.aws_region or session.region_name or "us-east-1",
             aws_access_key_id=settings.aws_access_key_id,
             aws_secret_access_key=secret and secret.get_secret_value(),
             aws_session_token=token and token.get_secret_value(),
@@ -141,4 +146,11 @@ class S3Store:
 
     @_speaking
     def ping(self) -> None:
-        self._s3.head_bucket(Bucket=self._bucket)
+        from botocore.exceptions import ClientError
+
+        try:
+            self._s3.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                raise StoreUnavailable(f"no bucket {self._bucket!r}; create it, or check DIFFEDIT_S3_BUCKET") from error
+            raise

@@ -48,7 +48,7 @@ _keeper: Keeper | None = None
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _start_keeper(sender: Any, **_: Any) -> None:
     global _keeper
-    queues = tuple(sorted(sender.task_consumer.queues and [queue.name for queue in sender.task_consumer.queues]))
+    queues = tuple(sorted(queue.name for queue in sender.task_consumer.queues))
     _keeper = Keeper(settings, name=sender.hostname, profile=profile, queues=queues)
     _keeper.start()
 

@@ -15,7 +15,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from api_client.contract import Prompts, Slot, Text
-from api_client.errors import ArtifactError
+from api_client.errors import ArtifactError, NotFinite
 from api_client.pictures import Picture, encode_png, read_mask, read_picture
 
 PROVENANCE = "diffedit"
@@ -37,6 +37,9 @@ def _encode_result(result: Picture, provenance: Provenance) -> bytes:
 
 
 def _encode_tensors(tensors: Mapping[str, torch.Tensor], _: Provenance) -> bytes:
+    # Once stored, it would be found by every later job of the same recipe, and spoil them all.
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise NotFinite
     return save_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 

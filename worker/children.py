@@ -233,14 +233,30 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     new.replace(path)
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+INSIST = 0.5
+"""Seconds after which an interrupt that nobody minded comes again."""
+
+
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt inside, so that `kill` ends things as tidily as Ctrl-C. Main thread only."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """SIGTERM raises KeyboardInterrupt inside, so that `kill` ends things as tidily as Ctrl-C. Main thread only.
+
+    Both are raised until they take effect: what is raised while Python runs the callback of a weak reference, as it
+    does all the time when it imports, is printed and forgotten.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, INSIST)
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -249,7 +265,7 @@ def undisturbed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         yield
     finally:

@@ -1,5 +1,7 @@
 """What `diffedit up`, `diffedit env` and `diffedit demo` do with the embedded stack."""
 
+import shutil
+import sys
 import time
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,7 +15,7 @@ from api_client.settings import Settings
 from worker.local import LocalError, Stack, sigterm_as_interrupt
 from worker.profiles import default_profile, load_profiles, profile_named
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, markup=False)
 
 PICTURE = "06.png"
 SOURCE = "a photograph of a pear on a green table"
@@ -62,12 +64,14 @@ def demo(out_dir: Path, directory: Path) -> None:
         for number, job in enumerate(jobs, start=1):
             _tell(job, out_dir if number == 1 else out_dir / "second")
     out.print("Everything is stopped again.\n")
+    program = _program()
     out.print(
         "What to try next:\n"
-        "  diffedit up                     services and a worker, until Ctrl-C; then in another terminal\n"
-        "  export $(diffedit env)\n"
-        "  diffedit edit worker/tiny/samples/02.png --source-concept dog --target-concept apple\n"
-        "  diffedit jobs                   what was asked and how it went"
+        f"  {program} up\n"
+        "      services and a worker, until Ctrl-C; then, in another terminal here,\n"
+        f"  export $({program} env)\n"
+        f"  {program} edit worker/tiny/samples/02.png --source-concept dog --target-concept apple\n"
+        f"  {program} jobs"
     )
 
 
@@ -86,6 +90,14 @@ def _wait_for_worker(stack: Stack, client: Client, workers: int) -> None:
         if time.monotonic() > deadline:
             raise LocalError(f"the worker does not come up; see {stack.directory / 'logs'}")
         time.sleep(0.1)
+
+
+def _program() -> str:
+    """What to type to run this program again from here."""
+    own = Path(sys.executable).with_name("diffedit")
+    if (found := shutil.which("diffedit")) and Path(found).samefile(own):
+        return "diffedit"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
 
 
 def _report_cleared(stack: Stack) -> None:

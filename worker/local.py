@@ -150,7 +150,7 @@ class Stack:
                 shutil.rmtree(self.directory / name, ignore_errors=True)
         for name in (VALKEY, f"{S3}/{BUCKET}"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
-        self._state = _State.load(self._state_file).on_free_ports()
+        self._state = replace(_State.load(self._state_file).on_free_ports(), profile=self.profile)
         write_json(self._state_file, asdict(self._state))
         self.environment = self._environment(self._state)
 
@@ -163,7 +163,7 @@ class Stack:
             "DIFFEDIT_REDIS_URL": f"redis://:{state.secret}@{HOST}:{state.valkey_port}/0",
             "DIFFEDIT_S3_BUCKET": BUCKET,
             "DIFFEDIT_S3_ENDPOINT_URL": f"http://{HOST}:{state.s3_port}",
-            "DIFFEDIT_PROFILE": self.profile,
+            "DIFFEDIT_PROFILE": state.profile or self.profile,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": state.secret,
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -192,6 +192,7 @@ class _State:
     valkey_port: int = field(default_factory=lambda: random.choice(VALKEY_PORTS))
     s3_port: int = field(default_factory=lambda: random.choice(S3_PORTS))
     secret: str = field(default_factory=secrets.token_hex)
+    profile: str = ""
 
     @classmethod
     def load(cls, path: Path) -> Self:

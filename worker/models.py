@@ -181,6 +181,11 @@ class Models:
         dtype = str(self.dtype).removeprefix("torch.")
         return f"{name}/{dtype}/{self.size}" if part == "diffusion" else f"{name}/{dtype}"
 
+    def name(self, part: Part) -> str:
+        """What this part is called in the profile; of a directory its name alone, for its path is private."""
+        source: ModelSource = getattr(self.profile, part)
+        return source.directory.name if source.directory else str(source)
+
     @loaded_once
     def _scheduler_config(self) -> Any:
         config = self._pretrained(DDIMScheduler, self.profile.diffusion, subfolder="scheduler").config

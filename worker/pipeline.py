@@ -59,7 +59,8 @@ PIPELINE: dict[Stage, Row] = {
             )
         },
     ),
-    # Two recipes, since the caption's embedding (and with it the inversion) must outlive a change of the prompts.
+    # Two recipes, since the caption's embedding (and with it the inversion) must outlive a change of the prompts. A
+    # third for the negative prompt would spare a mask when only that changes, and cost every job an object more.
     Stage.EMBED: Row(
         embed,
         "diffusion",
@@ -144,7 +145,11 @@ def manifest(job: Job, models: Models, texts: dict[str, Any]) -> dict[str, Any]:
         "request": job.request.model_dump(mode="json"),
         "texts": texts,
         "artifacts": {slot.value: key for slot, key in job.refs.items()},
-        "models": {part: models.identity(part) for part in ("captioner", "prompter", "diffusion")},
+        # The worker that edits need not have the language models, so it names them without looking at them.
+        "models": {
+            part: models.identity(part) if part == PIPELINE[Stage.EDIT].model else models.name(part)
+            for part in dict.fromkeys(PIPELINE[stage].model for stage in job.request.stages)
+        },
         "stages": {stage.value: PIPELINE[stage].version for stage in job.request.stages},
         "device": models.device.type,
         "software": {name: version(name) for name in ("diffedit-service", "diffusers", "transformers", "torch")},

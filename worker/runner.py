@@ -52,15 +52,15 @@ class Runner:
         except JobNotFound:
             log.warning("job %s: no record of it, so its stage %s is dropped", job.id, stage.value)
         except DiffEditError as error:
-            self.fail(job.id, ErrorInfo(stage=stage, code=error.code, message=str(error)))
+            self._fail(job.id, ErrorInfo(stage=stage, code=error.code, message=str(error)))
         except Exception as error:
             # The text of a foreign exception may hold anything, so it stays in the worker's log.
             log.exception("job %s: stage %s broke", job.id, stage.value)
             message = f"unexpected {type(error).__name__}; the worker's log holds the traceback under this job's id"
-            self.fail(job.id, ErrorInfo(stage=stage, code="internal", message=message))
+            self._fail(job.id, ErrorInfo(stage=stage, code="internal", message=message))
         return None
 
-    def fail(self, job_id: str, error: ErrorInfo) -> None:
+    def _fail(self, job_id: str, error: ErrorInfo) -> None:
         """Record that the job failed, if anything can be recorded."""
         log.error("job %s: failed in %s with %s: %s", job_id, error.stage or "-", error.code, error.message)
         try:
@@ -109,8 +109,6 @@ class Runner:
             return request.given_prompts
         try:
             return CODECS[slot].decode(self._store.get(job.identity(slot)))
-        except KeyError:
-            raise ArtifactError(f"the message names no {slot.value}, which this stage needs") from None
         except ArtifactError as error:
             raise ArtifactError(f"the {slot.value} cannot be used: {error}") from error
 

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -9,8 +10,9 @@ from celery.exceptions import Ignore
 from pydantic import ValidationError
 
 from api_client.board import RedisBoard
-from api_client.contract import ErrorInfo, Job, Stage, explain
+from api_client.contract import ErrorInfo, Job, Stage, State, explain
 from api_client.dispatch import task_name
+from api_client.errors import JobNotFound, ServiceError
 from api_client.settings import Settings
 from api_client.store import S3Store
 
@@ -44,10 +46,17 @@ def add_tasks(app: Celery, settings: Settings) -> None:
             job = Job.model_validate(message)
             if stage not in job.request.stages:
                 raise ValueError(f"stage {stage.value} is not part of the plan of job {job.id}")
+            ready = runner()
         except ValueError as error:
-            _refuse(runner(), stage, message, error)
+            reason = explain(error) if isinstance(error, ValidationError) else str(error)
+            give_up(settings, stage, message, "bad_message", f"the worker refused the message: {reason}")
             raise Ignore from None
-        made = runner().run(stage, job)
+        except Exception as error:
+            log.exception("this worker cannot run stages")
+            reason = f"the worker is not fit for work ({type(error).__name__}); its log says why"
+            give_up(settings, stage, message, "worker_unfit", reason)
+            raise Ignore from None
+        made = ready.run(stage, job)
         if made is None:
             # Nothing is handed on: the job has ended.
             raise Ignore
@@ -61,10 +70,13 @@ def add_tasks(app: Celery, settings: Settings) -> None:
         app.task(task, name=task_name(stage))
 
 
-def _refuse(runner: "Runner", stage: Stage, message: Any, error: ValueError) -> None:
-    """Drop a message that is not a job of ours; if it names one, that job fails rather than hangs."""
-    reason = explain(error) if isinstance(error, ValidationError) else str(error)
+def give_up(settings: Settings, stage: Stage, message: Any, code: str, reason: str) -> None:
+    """Drop a message that cannot be worked on; if it names a job of ours, that job fails rather than hangs."""
     job_id = message.get("id") if isinstance(message, dict) else None
-    log.error("a message for stage %s is not a job: %s", stage.value, reason)
-    if isinstance(job_id, str) and len(job_id) == 32 and job_id.isalnum():
-        runner.fail(job_id, ErrorInfo(stage=stage, code="bad_message", message=f"the worker refused it: {reason}"))
+    log.error("a message for stage %s is dropped: %s", stage.value, reason)
+    if not isinstance(job_id, str) or not re.fullmatch("[0-9a-f]{32}", job_id):
+        return
+    try:
+        RedisBoard(settings).finish(job_id, State.FAILED, ErrorInfo(stage=stage, code=code, message=reason))
+    except (ServiceError, JobNotFound) as unrecorded:
+        log.error("job %s: its failure could not be recorded: %s", job_id, unrecorded)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from api_client import Client, State
+from api_client.contract import ErrorInfo
 from tests.acceptance.conftest import PEAR, SAMPLES
 from worker.local import Stack
 
@@ -100,7 +102,9 @@ def test_exit_codes_tell_what_went_wrong(diffedit, words: list[str], code: int, 
     plain = diffedit(*words, code=code)
     assert error in plain.stderr
     assert "Traceback" not in plain.stderr
-    assert json.loads(diffedit(*words, "--json", code=code).stderr)["error"] == error
+    told = json.loads(diffedit(*words, "--json", code=code).stderr)
+    assert told["error"] == error
+    assert error not in ("job_not_found", "job_timeout") or len(told["job_id"]) == 32
 
 
 def test_a_wrong_option_is_a_usage_error(diffedit) -> None:
@@ -115,5 +119,12 @@ def test_services_that_are_down_are_named(diffedit) -> None:
     diffedit("health", code=7, DIFFEDIT_REDIS_URL="redis://127.0.0.1:1/0")
 
 
-def test_a_job_id_cannot_steer_the_terminal(diffedit) -> None:
-    assert "\x1b" not in diffedit("status", "\x1b[2Jx", code=4).stderr
+def test_nothing_that_comes_from_elsewhere_steers_the_terminal(diffedit, client: Client) -> None:
+    for command in ("status", "watch", "result", "cancel", "retry"):
+        assert "\x1b" not in diffedit(command, "\x1b[2Jx[/red]", code=4).stderr
+    job = client.edit(SAMPLES / "06.png", **PEAR, num_inference_steps=500, caption="a pear of its own")
+    told = "torn [/models] [enforce fail at x.cc:12] \x1b]0;title\x07"
+    client._board.finish(job.id, State.FAILED, ErrorInfo(stage=None, code="internal", message=told))
+    shown = diffedit("status", job.id).stdout + diffedit("jobs").stdout
+    assert "torn [/models] [enforce fail at x.cc:12]" in shown
+    assert "\x1b" not in shown

@@ -110,10 +110,18 @@ def test_a_store_that_does_not_serve_us_is_a_typed_error(settings: Settings, cha
 
 def test_health_says_what_is_wrong_and_raises_nothing(settings: Settings) -> None:
     assert Client(settings).health().broker == Client(settings).health().store == "ok"
-    down = Client(Settings(redis_url="redis://127.0.0.1:1/0", s3_endpoint_url="http://127.0.0.1:1")).health()
+    nowhere = {"redis_url": "redis://127.0.0.1:1/0", "s3_endpoint_url": "http://127.0.0.1:1"}
+    down = Client(Settings(**{**settings.model_dump(), **nowhere})).health()
     assert not down.ok
     assert "DIFFEDIT_REDIS_URL" in down.broker
     assert "DIFFEDIT_S3_ENDPOINT_URL" in down.store
+
+
+def test_a_missing_bucket_is_named(settings: Settings) -> None:
+    elsewhere = settings.model_copy(update={"s3_bucket": "elsewhere"})
+    with pytest.raises(StoreUnavailable, match="no bucket 'elsewhere'"):
+        S3Store(elsewhere).ping()
+    assert "no bucket" in Client(elsewhere).health().store
 
 
 def test_a_missing_object_is_not_taken_for_a_missing_bucket(settings: Settings, store: S3Store) -> None:

@@ -188,3 +188,15 @@ def test_sigterm_as_interrupt_restores_the_handler() -> None:
     with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_that_nobody_minded_comes_again(number: int) -> None:
+    def wait_for_it() -> None:
+        with suppress(KeyboardInterrupt):  # as Python does in the callback of a weak reference
+            signal.raise_signal(number)
+        time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
+        wait_for_it()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)

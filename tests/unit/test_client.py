@@ -1,5 +1,6 @@
 """The client over the memory doubles: what it queues, what it refuses, what it raises."""
 
+import pickle
 from io import BytesIO
 from pathlib import Path
 
@@ -210,3 +211,10 @@ def test_only_what_has_ended_can_be_retried(desk: Desk) -> None:
     retried = job.retry()
     assert retried.id != job.id
     assert desk.sent[1].request == desk.sent[0].request
+
+
+def test_errors_about_jobs_travel_between_processes() -> None:
+    failed = JobFailed("id", stage="mask", failure="empty_mask", message="no difference")
+    for error in (failed, JobTimeout("id", "late"), JobCancelled("id")):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

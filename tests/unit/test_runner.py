@@ -12,8 +12,10 @@ from api_client import Client, EditParams, EditRequest, Settings, WorkerInfo
 from api_client.contract import Job, Slot, Stage, State
 from api_client.errors import JobFailed
 from api_client.testing import MemoryBoard, MemoryStore
+from tests.requests import a_request
+from worker import diffedit
 from worker.models import Models
-from worker.profiles import load_profiles
+from worker.profiles import ModelSource, load_profiles
 from worker.runner import Runner, manifest_key
 
 SAMPLE = Path(__file__).parents[2] / "worker/tiny/samples/06.png"
@@ -187,6 +189,33 @@ def test_a_damaged_artifact_fails_the_job_and_not_the_worker(rig: Rig, slot: Slo
     retried = job.retry()
     assert retried.id != job.id
     assert retried.status().state is State.SUCCEEDED
+
+
+def test_a_message_without_its_artifacts_fails_the_job_with_the_reason(rig: Rig) -> None:
+    job_id = rig.board.open(uuid.uuid4().hex, a_request())
+    assert rig.runner.run(Stage.MASK, Job(id=job_id, request=a_request())) is None
+    error = rig.board.status(job_id).error
+    assert (error.stage, error.code) == (Stage.MASK, "bad_artifact")
+    assert "embeddings" in error.message
+
+
+@pytest.mark.parametrize("stage", [Stage.INVERT, Stage.EDIT])
+def test_values_that_are_not_finite_are_never_stored(rig: Rig, monkeypatch, stage: Stage) -> None:
+    walk = getattr(diffedit, stage.value)
+    monkeypatch.setattr(diffedit, stage.value, lambda *args, **kwargs: walk(*args, **kwargs) * float("nan"))
+    job = rig.edit()
+    error = job.status().error
+    assert (error.stage, error.code) == (stage, "not_finite")
+    monkeypatch.undo()
+    assert job.retry().status().state is State.SUCCEEDED
+
+
+def test_a_worker_that_edits_need_not_have_the_language_models(rig: Rig) -> None:
+    profile = load_profiles(None)["tiny"]
+    nowhere = ModelSource(id="/nonexistent/model")
+    bare = Models(profile.model_copy(update={"captioner": nowhere, "prompter": nowhere}), device="cpu")
+    rig.runner = Runner(rig.board, rig.store, lambda name: bare)
+    assert rig.edit().result(timeout=1).manifest["models"].keys() == {"diffusion"}
 
 
 def test_an_unforeseen_exception_is_reported_without_its_text(rig: Rig) -> None:

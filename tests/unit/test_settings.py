@@ -47,6 +47,22 @@ def test_an_impossible_value_is_refused_by_name(name: str, value: str) -> None:
     assert name in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DIFFEDIT_REDIS_URL", "redis://:hunter2/x@host:6379/0"),
+        ("DIFFEDIT_REDIS_URL", "hunter2:6379"),
+        ("DIFFEDIT_REDIS_URL", "http://hunter2"),
+        ("DIFFEDIT_S3_ENDPOINT_URL", "hunter2:9000"),
+        ("DIFFEDIT_S3_ENDPOINT_URL", "https://"),
+    ],
+)
+def test_a_broken_url_is_refused_without_being_shown(name: str, value: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{name}: .* must be") as caught:
+        Settings.from_env({name: value})
+    assert "hunter2" not in str(caught.value)
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().s3_bucket = "other"

@@ -9,7 +9,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from api_client.contract import Slot
-from api_client.errors import BadPicture
+from api_client.errors import BadPicture, NotFinite
 from api_client.pictures import Picture
 from worker import diffedit
 from worker.canvas import Canvas, compose, shrink_mask
@@ -33,6 +33,7 @@ def edit(
 
     Raises:
         BadPicture: the mask is not of the picture's size.
+        NotFinite: the model gave values that are not finite.
     """
     if mask.size != image.image.size:
         raise BadPicture(f"the mask is {mask.size} pixels and the picture {image.image.size}; make them the same size")
@@ -51,6 +52,8 @@ def edit(
         on_step=on_step,
     )
     pixels = diffedit.decode(models.vae, latents).float()
+    if not torch.isfinite(pixels).all():
+        raise NotFinite
     edited = canvas.bring_back(VaeImageProcessor().postprocess(pixels, output_type="pil")[0])
     cell = models.vae_scale_factor * canvas.size[0] / canvas.scaled[0]
     return {Slot.RESULT: replace(image, image=compose(image.image, edited, mask, edge=cell))}
