@@ -68,12 +68,6 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise InvalidRequest(f"the environment is not usable: {explain(error)}") from None
 
-    @property
-    def redis_host(self) -> str:
-        """Host and port of the Redis URL, without its credentials: what may be printed."""
-        parts = urlsplit(self.redis_url.get_secret_value())
-        return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
-
 
 def _broken(url: str, *schemes: str) -> bool:
     try:

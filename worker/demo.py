@@ -94,10 +94,8 @@ def _wait_for_worker(stack: Stack, client: Client, workers: int) -> None:
 
 def _program() -> str:
     """What to type to run this program again from here."""
-    own = Path(sys.executable).with_name("diffedit")
-    if (found := shutil.which("diffedit")) and Path(found).samefile(own):
-        return "diffedit"
-    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
+    found = shutil.which("diffedit")
+    return "diffedit" if found and Path(found).absolute() == Path(sys.argv[0]).absolute() else sys.argv[0]
 
 
 def _report_cleared(stack: Stack) -> None:

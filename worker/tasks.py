@@ -46,11 +46,12 @@ def add_tasks(app: Celery, settings: Settings) -> None:
             job = Job.model_validate(message)
             if stage not in job.request.stages:
                 raise ValueError(f"stage {stage.value} is not part of the plan of job {job.id}")
-            ready = runner()
         except ValueError as error:
             reason = explain(error) if isinstance(error, ValidationError) else str(error)
             give_up(settings, stage, message, "bad_message", f"the worker refused the message: {reason}")
             raise Ignore from None
+        try:
+            ready = runner()
         except Exception as error:
             log.exception("this worker cannot run stages")
             reason = f"the worker is not fit for work ({type(error).__name__}); its log says why"

@@ -90,9 +90,10 @@ def test_a_worker_that_dies_is_forgotten(board: RedisBoard, server: redis.Redis)
     assert not server.exists("diffedit:workers")
 
 
-@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis://:wrong@{host}/0"])
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis://:wrong@{place}"])
 def test_a_broker_that_does_not_serve_us_is_a_typed_error(settings: Settings, url: str) -> None:
-    board = RedisBoard(Settings(redis_url=url.format(host=settings.redis_host)))
+    place = settings.redis_url.get_secret_value().rpartition("@")[2]
+    board = RedisBoard(Settings(redis_url=url.format(place=place)))
     with pytest.raises(BrokerUnavailable, match="DIFFEDIT_REDIS_URL"):
         board.ping()
 

@@ -22,7 +22,6 @@ def test_everything_is_read_from_its_variable() -> None:
     assert settings.redis_url.get_secret_value() == ENVIRONMENT["DIFFEDIT_REDIS_URL"]
     assert (settings.s3_bucket, settings.s3_endpoint_url) == ("pictures", "https://s3.example")
     assert (settings.profile, settings.aws_region) == ("sd21", "eu-central-1")
-    assert settings.redis_host == "redis.example:6380"
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
@@ -31,7 +30,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
 
 def test_secrets_do_not_show() -> None:
     settings = Settings.from_env(ENVIRONMENT)
-    for shown in (repr(settings), str(settings), settings.model_dump_json(), f"{settings.redis_host}"):
+    for shown in (repr(settings), str(settings), settings.model_dump_json()):
         for secret in ("s3cret", "t0psecret", "t0ken"):
             assert secret not in shown
 
