@@ -68,7 +68,8 @@ def add_tasks(app: Celery, settings: Settings) -> None:
         def task(message: Any, stage: Stage = stage) -> dict[str, Any]:
             return run(stage, message)
 
-        app.task(task, name=task_name(stage))
+        # Celery would otherwise give the task to every other application of this process, too.
+        app.task(task, name=task_name(stage), shared=False)
 
 
 def give_up(settings: Settings, stage: Stage, message: Any, code: str, reason: str) -> None:
