@@ -121,8 +121,8 @@ def test_the_announced_environment_is_that_of_the_next_run(tmp_path: Path) -> No
 
     before = announced()
     with started("up", "--workers", "0", "--dir", "data", cwd=tmp_path) as up:
-        until(lambda: "are up" in printed(tmp_path), "services")
-        assert all(f"export {line}" in printed(tmp_path) for line in before.splitlines())
+        lines = [f"export {line}" for line in before.splitlines()]
+        until(lambda: all(line in printed(tmp_path) for line in lines), "the announced environment", timeout=20)
         up.send_signal(signal.SIGTERM)
         up.wait(timeout=20)
     assert announced() == before
