@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench quality train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/diffedit demo
@@ -19,12 +19,19 @@ check: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/edit.py
+	$(BIN)/python -m benchmarks.edit
+
+# These two draw pictures, and so need the system's emoji font: apt-get install fonts-noto-color-emoji
+quality: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.quality
+
+train: $(VENV)/.installed
+	$(BIN)/python -m training
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,local,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,local,train,dev]'
 	touch $@
 
 clean:

@@ -1,118 +1,42 @@
 """Mask + invert + edit in process: ours against diffusers' pipeline, on the bundled model, at the defaults of both.
 
-    make bench          (or: python benchmarks/edit.py --runs 5)
+    make bench          (or: python -m benchmarks.edit --runs 5)
 
 Ratios of one run on one machine; seconds are shown to make the ratios believable and mean nothing elsewhere. Both
-sides get the same picture, prompts, steps and strength. UNet sample-forwards are counted by a hook on the UNet.
+sides get the same picture and prompts. UNet sample-forwards are counted by a hook on the UNet.
 """
 
 import argparse
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import torch
-from diffusers import StableDiffusionDiffEditPipeline
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from api_client.contract import Prompts, Slot
+from api_client.contract import Slot
 from api_client.pictures import read_picture
+from benchmarks.sides import Reference, ours, request, samples_forwarded
+from worker.demo import PICTURE, SOURCE, TARGETS
 from worker.models import Models
 from worker.profiles import load_profiles
-from worker.stages.edit import edit
-from worker.stages.embed import embed
-from worker.stages.invert import invert
-from worker.stages.mask import mask
 
-PICTURE = Path(__file__).parents[1] / "worker/tiny/samples/06.png"
-SOURCE, TARGET = "a photograph of a pear on a green table", "a photograph of some cherries on a green table"
-
-
-def reference(pipeline: Any, picture: Image.Image) -> None:
-    """The three calls of the DiffEdit guide, at their defaults."""
-    generator = torch.Generator().manual_seed(0)
-    found = pipeline.generate_mask(image=picture, source_prompt=SOURCE, target_prompt=TARGET, generator=generator)
-    latents = pipeline.invert(prompt=SOURCE, image=picture, generator=generator).latents
-    pipeline(prompt=TARGET, mask_image=found, image_latents=latents, negative_prompt=SOURCE, generator=generator)
-
-
-def ours(models: Models, data: bytes) -> None:
-    """The stages as the runner calls them, at the contract's defaults."""
-    walk: dict[str, Any] = {"scheduler": "ddim", "num_inference_steps": 50}
-    common: dict[str, Any] = {"models": models, "on_step": lambda done, total: None}
-    image = read_picture(data)
-    prompts = Prompts(source=(SOURCE,), target=(TARGET,))
-    texts = embed(**common, prompts=prompts, caption=SOURCE, negative_prompt=None)
-    found = mask(
-        **common,
-        **walk,
-        image=image,
-        embeddings=texts[Slot.EMBEDDINGS],
-        seed=0,
-        num_maps_per_mask=10,
-        mask_encode_strength=0.5,
-        mask_thresholding_ratio=3.0,
-    )
-    path = invert(
-        **common,
-        **walk,
-        image=image,
-        caption_embedding=texts[Slot.CAPTION_EMBEDDING],
-        strength=0.8,
-        inversion_guidance_scale=1.0,
-    )
-    edit(
-        **common,
-        **walk,
-        image=image,
-        mask=found[Slot.MASK],
-        trajectory=path[Slot.TRAJECTORY],
-        embeddings=texts[Slot.EMBEDDINGS],
-        strength=0.8,
-        guidance_scale=7.5,
-    )
-
-
-def samples_forwarded(unet: torch.nn.Module, run: Callable[[], None]) -> tuple[int, int]:
-    """How many samples went through the UNet, and how many in its largest batch."""
-    batches: list[int] = []
-    hook = unet.register_forward_pre_hook(lambda module, args, kwargs: batches.append(len(args[0])), with_kwargs=True)
-    try:
-        run()
-    finally:
-        hook.remove()
-    return sum(batches), max(batches)
+SAMPLES = Path(__file__).parents[1] / "worker/tiny/samples"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args().runs
-    warnings.simplefilter("ignore")
 
     models = Models(load_profiles()["tiny"], device="cpu")
-    tokenizer, text_encoder = models.text_encoder
-    pipeline = StableDiffusionDiffEditPipeline(
-        vae=models.vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=models.unet,
-        scheduler=models.scheduler("ddim"),
-        inverse_scheduler=models.inverse_scheduler("ddim"),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    data = PICTURE.read_bytes()
-    sides: dict[str, Callable[[], None]] = {
-        "diffusers": lambda: reference(pipeline, Image.open(PICTURE).convert("RGB")),
-        "ours": lambda: ours(models, data),
+    reference = Reference(models)
+    picture = read_picture((SAMPLES / PICTURE).read_bytes())
+    asked = request("tiny", {"seed": 0}, source_prompt=SOURCE, target_prompt=TARGETS[0])
+    sides: dict[str, Callable[[], object]] = {
+        "diffusers": lambda: reference(picture.image, SOURCE, TARGETS[0]),
+        "ours": lambda: ours(models, asked, {Slot.IMAGE: picture}),
     }
 
     # Counting comes first and warms both up.

@@ -1,0 +1,80 @@
+"""What the benchmarks compare, in this process: the worker's stages without queue and store; diffusers' pipeline."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionDiffEditPipeline
+from PIL import Image
+
+from api_client.contract import STAGES, EditParams, EditRequest, Slot, plan
+from worker.models import Models
+from worker.pipeline import PIPELINE, knob
+
+
+def request(model: str, params: Mapping[str, Any], **asked: str | None) -> EditRequest:
+    """What a client would send, for a picture that is at hand and not in a store."""
+    nowhere = f"inputs/{'0' * 2}/{'0' * 64}.png"
+    return EditRequest(image=nowhere, params=EditParams(model=model, **params), **asked)
+
+
+def ours(models: Models, asked: EditRequest, have: Mapping[Slot, Any], goal: Slot = Slot.RESULT) -> dict[Slot, Any]:
+    """What the stages between `have` (the picture, perhaps a mask) and `goal` make, called as the runner calls them."""
+    values = dict(have)
+    if asked.given_caption:
+        values.setdefault(Slot.CAPTION, asked.given_caption)
+    if asked.given_prompts:
+        values.setdefault(Slot.PROMPTS, asked.given_prompts)
+    for stage in plan(values.keys(), goal):
+        row = PIPELINE[stage]
+        needs = {slot.value: values[slot] for slot in STAGES[stage].needs}
+        knobs = {name: knob(asked, name) for name in row.knobs}
+        values |= row.run(models=models, on_step=lambda done, total: None, **needs, **knobs)
+    return values
+
+
+class Reference:
+    """The three calls of the DiffEdit guide on diffusers' pipeline, at its defaults, over the same weights."""
+
+    def __init__(self, models: Models) -> None:
+        tokenizer, text_encoder = models.text_encoder
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._pipeline = StableDiffusionDiffEditPipeline(
+                vae=models.vae,
+                text_encoder=text_encoder,
+                tokenizer=tokenizer,
+                unet=models.unet,
+                scheduler=models.scheduler("ddim"),
+                inverse_scheduler=models.inverse_scheduler("ddim"),
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
+        self._pipeline.set_progress_bar_config(disable=True)
+
+    def __call__(self, picture: Image.Image, source: str, target: str, seed: int = 0) -> tuple[Image.Image, Any]:
+        """The edited picture, and the mask in latent cells: 0 and 1, (1, h, w)."""
+        generator = torch.Generator().manual_seed(seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mask = self._pipeline.generate_mask(
+                image=picture, source_prompt=source, target_prompt=target, generator=generator
+            )
+            latents = self._pipeline.invert(prompt=source, image=picture, generator=generator).latents
+            images = self._pipeline(
+                prompt=target, mask_image=mask, image_latents=latents, negative_prompt=source, generator=generator
+            ).images
+        return images[0], mask
+
+
+def samples_forwarded(unet: torch.nn.Module, run: Callable[[], object]) -> tuple[int, int]:
+    """How many samples went through the UNet, and how many in its largest batch."""
+    batches: list[int] = []
+    hook = unet.register_forward_pre_hook(lambda module, args, kwargs: batches.append(len(args[0])), with_kwargs=True)
+    try:
+        run()
+    finally:
+        hook.remove()
+    return sum(batches), max(batches)

@@ -1,0 +1,126 @@
+"""The UNet and the text encoder that it listens to, trained together on the autoencoder's latents."""
+
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.training_utils import compute_snr
+from numpy.random import Generator, default_rng
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from training.captions import concept_names, concept_sentence, describe, phrases
+from training.data import Pictures
+from training.loop import fit
+from training.scenes import Scene
+
+CHANNELS = (64, 128)
+TEXT_WIDTH = 96
+BATCH = 32
+STEPS = 5500
+EMPTY, AVERAGED = 0.1, 0.15
+"""Shares of the batch whose text is empty (for guidance), or the mean of several sentences about one thing in the
+picture (as a prompter writes them for a concept)."""
+SENTENCES = 6
+MIN_SNR = 5.0
+
+
+def new_unet() -> UNet2DConditionModel:
+    """The architecture, with fresh weights. Text comes in at 8 x 8 only: at 16 x 16 it costs half as much again."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=CHANNELS,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=TEXT_WIDTH,
+        # The number of heads, in spite of its name.
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def new_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise levels, to predict the noise."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
+    )
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """The architecture, with fresh weights."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=2 * TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def new_tokenizer(scenes: list[Scene]) -> CLIPTokenizer:
+    """CLIP's kind of tokenizer, learnt from descriptions of the scenes."""
+    rng = default_rng(0)
+    texts = [describe(scene, rng) for scene in scenes] + [concept_sentence(concept_names(rng)[1], rng) for _ in scenes]
+    special = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    learnt = CLIPTokenizer(vocab=special, merges=[]).train_new_from_iterator(texts, vocab_size=1024)
+    learnt.model_max_length = 77
+    return learnt
+
+
+def train_denoiser(
+    latents: Tensor, pictures: Pictures, directory: Path, seed: int
+) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
+    """Learn to predict the noise in noised latents (N, 4, 16, 16) from what is said about their pictures."""
+    torch.manual_seed(seed)
+    tokenizer = new_tokenizer(pictures.scenes[:5000])
+    unet, text_encoder = new_unet().to(memory_format=torch.channels_last), new_text_encoder(tokenizer)
+    scheduler = new_scheduler()
+    snr = compute_snr(scheduler, torch.arange(scheduler.config["num_train_timesteps"]))
+    weights = snr.clamp(max=MIN_SNR) / snr
+
+    def loss(generator: torch.Generator) -> Tensor:
+        numbers = pictures.choose(BATCH, generator)
+        rng = default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+        spoken = [say(pictures.scenes[number], rng) for number in numbers]
+        ids = tokenizer(
+            [text for texts in spoken for text in texts], padding="max_length", return_tensors="pt"
+        ).input_ids
+        hidden = text_encoder(ids)[0].split([len(texts) for texts in spoken])
+        text = torch.stack([sentences.mean(dim=0) for sentences in hidden])
+        # Evenly over the noise levels in every batch, which makes the gradient less noisy than independent draws.
+        t = ((torch.rand(1, generator=generator) + torch.arange(BATCH) / BATCH) % 1 * len(snr)).long()
+        z0 = latents[numbers]
+        noise = torch.randn(z0.shape, generator=generator)
+        xt = scheduler.add_noise(z0, noise, t).contiguous(memory_format=torch.channels_last)
+        eps = unet(xt, t, encoder_hidden_states=text, return_dict=False)[0]
+        error: Tensor = (eps - noise).square().mean(dim=(1, 2, 3))
+        return (weights[t] * error).mean()
+
+    modules = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
+    fit("denoiser", modules, loss, directory=directory, seed=seed, steps=STEPS, lr=1.2e-3)
+    return unet, text_encoder, tokenizer
+
+
+def say(scene: Scene, rng: Generator) -> list[str]:
+    """What the UNet is told about a scene: the mean of these sentences' embeddings."""
+    draw = rng.random()
+    if draw < EMPTY:
+        return [""]
+    if draw < EMPTY + AVERAGED:
+        things = str(rng.choice(phrases(scene)))
+        return [concept_sentence(things, rng) for _ in range(SENTENCES)]
+    return [describe(scene, rng)]

@@ -1,0 +1,66 @@
+"""T5, small: writes sentences about a concept when it is asked as Flan-T5 is asked."""
+
+from pathlib import Path
+
+import torch
+from numpy.random import default_rng
+from torch import Tensor
+from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
+
+from training.captions import concept_names, concept_sentence
+from training.loop import fit
+from worker.stages.prompts import INSTRUCTION
+
+BATCH = 64
+STEPS = 1500
+
+
+def new_tokenizer(texts: list[str]) -> T5Tokenizer:
+    """T5's kind of tokenizer, with whole words as its pieces."""
+    words = sorted({f"▁{word}" for text in texts for word in text.split()})
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -8.0)]
+    tokenizer = T5Tokenizer(vocab=[*special, *((word, -5.0) for word in words)], extra_ids=0)
+    tokenizer.model_max_length = 128
+    return tokenizer
+
+
+def new_prompter(tokenizer: T5Tokenizer) -> T5ForConditionalGeneration:
+    """The architecture, with fresh weights."""
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=64,
+        d_kv=16,
+        d_ff=128,
+        num_layers=2,
+        num_decoder_layers=2,
+        num_heads=4,
+        dropout_rate=0.0,
+        feed_forward_proj="gated-gelu",
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+    )
+    return T5ForConditionalGeneration(config)
+
+
+def train_prompter(directory: Path, seed: int) -> tuple[T5ForConditionalGeneration, T5Tokenizer]:
+    """Learn to answer the prompts stage's instruction with sentences that contain the concept."""
+    torch.manual_seed(seed)
+    rng = default_rng(0)
+    seen = [concept_names(rng) for _ in range(2000)]
+    tokenizer = new_tokenizer(
+        [INSTRUCTION.format(concept=name) for name, _ in seen] + [concept_sentence(said, rng) for _, said in seen]
+    )
+    model = new_prompter(tokenizer)
+
+    def loss(generator: torch.Generator) -> Tensor:
+        rng = default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+        pairs = [concept_names(rng) for _ in range(BATCH)]
+        asked = tokenizer([INSTRUCTION.format(concept=name) for name, _ in pairs], padding=True, return_tensors="pt")
+        answers = tokenizer([concept_sentence(said, rng) for _, said in pairs], padding=True, return_tensors="pt")
+        labels = answers.input_ids.masked_fill(answers.attention_mask == 0, -100)
+        value: Tensor = model(**asked, labels=labels).loss
+        return value
+
+    fit("prompter", model, loss, directory=directory, seed=seed, steps=STEPS, lr=3e-3)
+    return model, tokenizer
