@@ -12,7 +12,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -131,11 +131,18 @@ class Prompts(Frozen):
     target: tuple[str, ...] = Field(min_length=1)
 
 
+TUNED: dict[str, dict[str, Any]] = {"tiny": {"mask_cleanup": True}}
+"""Per model, the defaults that differ from the DiffEdit guide's: chosen by benchmarks/quality.py (docs/quality.md)."""
+
+
 class EditParams(Frozen):
     """The numbers of an edit, named as in diffusers' DiffEdit pipeline, with the DiffEdit guide's defaults.
 
+    A model may have other defaults, where they were measured (`TUNED`).
+
     `num_inference_steps`, `strength` and `scheduler` hold for inversion and edit alike: the two walk the same noise
-    levels, once up and once down. A guidance scale of 1 means no guidance.
+    levels, once up and once down. A guidance scale of 1 means no guidance. `mask_cleanup` drops specks of the mask and
+    fills its holes.
     """
 
     model: ProfileName
@@ -146,9 +153,15 @@ class EditParams(Frozen):
     num_maps_per_mask: int = Field(10, ge=1, le=100)
     mask_encode_strength: float = Field(0.5, gt=0, le=1)
     mask_thresholding_ratio: float = Field(3.0, gt=0, le=100)
+    mask_cleanup: bool = False
     num_prompts: int = Field(16, ge=1, le=64)
     seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, lt=2**32)
     scheduler: Literal["ddim"] = "ddim"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _measured(cls, values: Any) -> Any:
+        return {**TUNED.get(str(values.get("model")), {}), **values} if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _at_least_one_step(self) -> Self:

@@ -4,7 +4,8 @@
 
 Every picture is drawn, so the true result and the true changed region are known. The rows are edits of the same
 pictures: by diffusers' pipeline at its defaults, by ours at our defaults, with the true mask, asked by concepts (whose
-sentences the prompter writes), and by the target alone (the captioner's words being the source). Columns:
+sentences the prompter writes), and by the target alone (the captioner's words being the source). Two rows are no edits
+and show that the judge sees what is there. Columns:
 
     success        the edited place is most like the target, out of everything that could be there (`judge.py`)
     still source   ... most like what was there before
@@ -49,7 +50,9 @@ OURS = "ours, our defaults"
 TRUE_MASK = "ours, true mask"
 CONCEPTS = "ours, concepts"
 ALONE = "ours, target alone"
-ROWS = (REFERENCE, OURS, TRUE_MASK, CONCEPTS, ALONE)
+TRUTH = "control: the true result"
+INPUT = "control: the input"
+ROWS = (REFERENCE, OURS, TRUE_MASK, CONCEPTS, ALONE, TRUTH, INPUT)
 
 SHEET = 24
 
@@ -100,7 +103,7 @@ class Bench:
             seen=seen(swap, picture),
             iou=float((cells & true_cells).sum() / (cells | true_cells).sum()),
             recall=float((np.asarray(mask) > 127)[region].mean()),
-            raw_error=_error(raw[-1], original, background),
+            raw_error=_error(raw[-1] if raw else picture, original, background),
             composed_error=_error(picture, original, background),
             seconds=seconds,
             picture=picture,
@@ -115,6 +118,8 @@ class Bench:
             picture, found = self.reference(original, texts["source_prompt"], texts["target_prompt"])
             canvas = Canvas.fit(original.size, self.models.size, self.models.vae_scale_factor)
             return picture, grow_mask(Image.fromarray((found[0] * 255).astype(np.uint8)), canvas)
+        if row in (TRUTH, INPUT):
+            return draw(swap.after if row == TRUTH else swap.before), Image.fromarray(changed_region(swap)).convert("L")
         have: dict[Slot, Any] = {Slot.IMAGE: Picture(original, None, "png")}
         if row == TRUE_MASK:
             have[Slot.MASK] = Image.fromarray(changed_region(swap)).convert("L")
@@ -220,7 +225,7 @@ def report(results: dict[str, list[Edit]]) -> list[Table]:
 
 
 def contact_sheet(held: list[Swap], results: dict[str, list[Edit]], path: Path) -> None:
-    """Evenly chosen swaps: before, the mask's outline cut out, every row's result, the true result."""
+    """Evenly chosen swaps: the picture, the mask with the rest darkened, every row's result, the true result."""
     side, gap, head = 128, 4, 30
     numbers = range(0, len(held), max(1, len(held) // SHEET))
     names = ["before", f"mask of {OURS}", *results, "true result"]
@@ -294,8 +299,10 @@ def main() -> None:
     for table in report(results):
         console.print(table)
     args.out.mkdir(parents=True, exist_ok=True)
-    contact_sheet(held, results, args.out / "sheet.png")
-    console.print(f"{args.out / 'sheet.png'}: {SHEET} of them to look at")
+    edits = {name: made for name, made in results.items() if name not in (TRUTH, INPUT)}
+    if edits:
+        contact_sheet(held, edits, args.out / "sheet.png")
+        console.print(f"{args.out / 'sheet.png'}: some of them to look at")
 
 
 if __name__ == "__main__":

@@ -171,9 +171,19 @@ def draw(scene: Scene) -> Image.Image:
 def place(picture: Image.Image, thing: Thing) -> Image.Image:
     """The picture with the thing on it."""
     picture = picture.copy()
-    glyph = _glyph(thing.kind, thing.size, thing.angle)
-    picture.paste(glyph, _corner(thing), glyph)
+    drawing = glyph(thing.kind, thing.size, thing.angle)
+    picture.paste(drawing, _corner(thing), drawing)
     return picture
+
+
+@lru_cache(maxsize=8192)
+def glyph(kind: str, size: int, angle: int) -> Image.Image:
+    """One emoji, RGBA, `size` x `size` pixels, turned by `angle` degrees."""
+    canvas = Image.new("RGBA", (136, 136))
+    # The bitmap font has one size and loads at no other.
+    font = ImageFont.truetype(FONT, 109)
+    ImageDraw.Draw(canvas).text((0, 4), EMOJI[kind], font=font, embedded_color=True)
+    return canvas.rotate(angle, Image.Resampling.BICUBIC).resize((size, size), Image.Resampling.LANCZOS)
 
 
 def coverage(scene: Scene, index: int) -> np.ndarray:
@@ -181,8 +191,7 @@ def coverage(scene: Scene, index: int) -> np.ndarray:
     alpha = Image.new("L", (SIZE, SIZE))
     for number, thing in enumerate(scene.things):
         if scene.bowl or number == index:
-            glyph = _glyph(thing.kind, thing.size, thing.angle).getchannel("A")
-            alpha.paste(255, _corner(thing), glyph)
+            alpha.paste(255, _corner(thing), glyph(thing.kind, thing.size, thing.angle).getchannel("A"))
     if scene.bowl:
         front = _bowl_front(scene.bowl.width).getchannel("A")
         left, top, *_ = _rim(scene.bowl)
@@ -193,7 +202,8 @@ def coverage(scene: Scene, index: int) -> np.ndarray:
 
 def changed_region(swap: Swap) -> np.ndarray:
     """Where the swap changes the picture: bool, (SIZE, SIZE), the union of what is seen of both."""
-    return coverage(swap.before, swap.index) | coverage(swap.after, swap.index)
+    changed: np.ndarray = coverage(swap.before, swap.index) | coverage(swap.after, swap.index)
+    return changed
 
 
 def _thing(
@@ -230,15 +240,6 @@ def _corner(thing: Thing) -> tuple[int, int]:
 
 def _rim(bowl: Bowl) -> tuple[int, int, int, int]:
     return bowl.x - bowl.width // 2, bowl.y - 5, bowl.x + bowl.width // 2, bowl.y + 5
-
-
-@lru_cache(maxsize=8192)
-def _glyph(kind: str, size: int, angle: int) -> Image.Image:
-    canvas = Image.new("RGBA", (136, 136))
-    # The bitmap font has one size and loads at no other.
-    font = ImageFont.truetype(FONT, 109)
-    ImageDraw.Draw(canvas).text((0, 4), EMOJI[kind], font=font, embedded_color=True)
-    return canvas.rotate(angle, Image.Resampling.BICUBIC).resize((size, size), Image.Resampling.LANCZOS)
 
 
 @lru_cache(maxsize=64)

@@ -84,6 +84,7 @@ PIPELINE: dict[Stage, Row] = {
                     "num_maps_per_mask",
                     "mask_encode_strength",
                     "mask_thresholding_ratio",
+                    "mask_cleanup",
                 ),
             )
         },

@@ -12,6 +12,7 @@ from api_client.contract import (
     MAKER,
     MAX_REQUEST_BYTES,
     STAGES,
+    TUNED,
     EditParams,
     EditRequest,
     Job,
@@ -106,10 +107,11 @@ BAD_PARAMS = {
     "num_maps_per_mask": [0, 101],
     "mask_encode_strength": [0, 1.1],
     "mask_thresholding_ratio": [0, -3, 101],
+    "mask_cleanup": ["perhaps", 2],
     "num_prompts": [0, 65],
     "seed": [-1, 2**32, "lucky"],
     "scheduler": ["euler", ""],
-    "model": ["", "../etc", "A", "x" * 33, "a b", None],
+    "model": ["", "../etc", "A", "x" * 33, "a b", None, ["tiny"]],
     "num_images": [1],
 }
 
@@ -152,6 +154,14 @@ def test_bad_requests_are_refused_with_the_reason(case: str) -> None:
 
 def test_white_space_in_texts_is_folded() -> None:
     assert a_request(target_prompt=" a\n bowl\t of  pears ").target_prompt == "a bowl of pears"
+
+
+def test_a_model_may_have_defaults_of_its_own_and_what_is_asked_wins() -> None:
+    guide, tiny = EditParams(model="sd21", seed=1), EditParams(model="tiny", seed=1)
+    differs = {name: value for name, value in tiny.model_dump().items() if getattr(guide, name) != value}
+    assert differs == {"model": "tiny", **TUNED["tiny"]}
+    own = {name: getattr(guide, name) for name in TUNED["tiny"]}
+    assert EditParams(model="tiny", seed=1, **own).model_dump() == {**guide.model_dump(), "model": "tiny"}
 
 
 def test_the_seed_is_resolved_when_the_parameters_are_made() -> None:

@@ -7,7 +7,17 @@ import pytest
 import torch
 
 from tests.unit.small_models import SIZE, embeddings, pictures, small_models
-from worker.diffedit import compute_mask, decode, draw_noise, edit, encode, invert, predict_noise, steps_walked
+from worker.diffedit import (
+    compute_mask,
+    decode,
+    draw_noise,
+    edit,
+    encode,
+    invert,
+    predict_noise,
+    steps_walked,
+    whole_regions,
+)
 
 STEPS = {"num_inference_steps": 5}
 SIDE = SIZE // 2
@@ -127,6 +137,33 @@ def test_equal_descriptions_leave_nothing_to_edit(models, z0, noise):
     assert mask.dtype == torch.bool
     assert mask.shape == (2, SIDE, SIDE)
     assert not mask.any()
+
+
+def test_cleaning_up_drops_specks_and_fills_holes():
+    D = torch.zeros(16, 16)
+    D[2:9, 2:9] = 3.0
+    D[5, 5] = 0.0
+    D[12:15, 12:15] = 1.6  # passes the cut, and nothing near it is strong
+    cleaned = whole_regions(D, 1.0)
+    assert cleaned[3:8, 3:8].all()
+    assert not cleaned[11:, 11:].any()
+
+
+def test_a_faint_difference_is_cleaned_up_as_a_clear_one_is():
+    D = torch.zeros(16, 16)
+    D[2:9, 2:9] = 1.4
+    assert whole_regions(D, 1.0)[3:8, 3:8].all()
+    assert not whole_regions(torch.zeros(16, 16), 0.0).any()
+
+
+def test_each_picture_is_cleaned_up_by_itself(models, z0, noise):
+    options = {"mask_cleanup": True, "mask_thresholding_ratio": 2.0, **STEPS}
+    both = compute_mask(models.unet, models.scheduler, z0, SOURCE, TARGET, noise, **options)
+    alone = [
+        compute_mask(models.unet, models.scheduler, z0[[i]], SOURCE, TARGET, noise[[i]], **options) for i in (0, 1)
+    ]
+    assert both.dtype == torch.bool
+    assert torch.equal(both, torch.cat(alone))
 
 
 def test_a_lower_threshold_gives_a_larger_mask(models, z0, noise):

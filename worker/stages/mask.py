@@ -26,6 +26,7 @@ def mask(
     num_maps_per_mask: int,
     mask_encode_strength: float,
     mask_thresholding_ratio: float,
+    mask_cleanup: bool,
 ) -> dict[Slot, Any]:
     """The edit mask (DiffEdit, step 1), as an "L" picture of the original's size: 255 where it may change.
 
@@ -46,6 +47,7 @@ def mask(
         num_inference_steps=num_inference_steps,
         mask_encode_strength=mask_encode_strength,
         mask_thresholding_ratio=mask_thresholding_ratio,
+        mask_cleanup=mask_cleanup,
         on_step=on_step,
     )
     if not cells.any():
