@@ -132,7 +132,7 @@ class Prompts(Frozen):
 
 
 TUNED: dict[str, dict[str, Any]] = {"tiny": {"mask_cleanup": True}}
-"""Per model, the defaults that differ from the DiffEdit guide's: chosen by benchmarks/quality.py (docs/quality.md)."""
+"""Per model, the defaults that differ from the DiffEdit guide's: chosen by benchmarks/quality.py."""
 
 
 class EditParams(Frozen):

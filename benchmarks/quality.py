@@ -31,19 +31,20 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from api_client.contract import Slot
+from api_client.contract import EditParams, Slot, explain
 from api_client.pictures import Picture
 from benchmarks.judge import seen
 from benchmarks.sides import Reference, ours, request
 from training.bundle import asked
-from training.scenes import Layout, Swap, changed_region, draw, swaps
+from training.scenes import Layout, Swap, changed_region, draw, require_font, swaps
 from worker.canvas import Canvas, grow_mask, shrink_mask
 from worker.models import Models
-from worker.profiles import load_profiles
+from worker.profiles import load_profiles, profile_named
 
 REFERENCE = "diffusers, its defaults"
 OURS = "ours, our defaults"
@@ -259,8 +260,19 @@ def _work(task: tuple[str, Swap, dict[str, Any]]) -> Edit:
 
 
 def _params(text: str) -> dict[str, Any]:
-    pairs = (pair.split("=") for pair in text.split(","))
-    return {name: json.loads(value) for name, value in pairs}
+    """ "strength=0.6,num_maps_per_mask=20" as parameters of an edit; what is wrong with them is argparse's to tell."""
+    try:
+        params = {name: json.loads(value) for name, value in (pair.split("=") for pair in text.split(","))}
+        EditParams(model="tiny", **params)
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(explain(error)) from error
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value,... with values as in JSON") from error
+    return params
+
+
+def _named(params: dict[str, Any]) -> str:
+    return ",".join(f"{name}={json.dumps(value)}" for name, value in params.items())
 
 
 def main() -> None:
@@ -270,14 +282,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000, help="of the scenes; never the one that the model knows")
     parser.add_argument("--count", type=int, default=300, help="swaps of one object in scenes of one and two")
     parser.add_argument("--row", action="append", choices=ROWS, help="only these rows")
-    parser.add_argument("--try", action="append", default=[], dest="tries", metavar="NAME=VALUE,...")
+    parser.add_argument("--try", action="append", type=_params, default=[], dest="tries", metavar="NAME=VALUE,...")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--profiles", type=Path, help="a profiles file, as DIFFEDIT_PROFILES")
     parser.add_argument("--out", type=Path, default=Path("out/quality"))
     args = parser.parse_args()
 
-    profile = load_profiles(args.profiles)[args.profile]
+    require_font()
+    profile = profile_named(load_profiles(args.profiles), args.profile)
     card = Path(profile.diffusion.id).parent / "training.json"
     if card.exists() and args.seed in (known := json.loads(card.read_text()))["seeds"]:
         parser.error(f"the model was made with the seeds {known['seeds']}; take another")
@@ -285,7 +298,7 @@ def main() -> None:
     rows: dict[str, tuple[str, dict[str, Any]]] = {
         name: (name, {}) for name in args.row or ([] if args.tries else ROWS)
     }
-    rows |= {f"ours, {text}": (OURS, _params(text)) for text in args.tries}
+    rows |= {f"ours, {_named(params)}": (OURS, params) for params in args.tries}
 
     results: dict[str, list[Edit]] = {}
     start = (args.profile, args.profiles)

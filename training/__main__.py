@@ -19,7 +19,7 @@ from training.captioner import train_captioner
 from training.data import Pictures
 from training.denoiser import train_denoiser
 from training.prompter import train_prompter
-from training.scenes import FONT
+from training.scenes import require_font
 from training.vae import psnr, train_vae
 
 log = logging.getLogger("training")
@@ -34,8 +34,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of scenes and weights; others are held out")
     parser.add_argument("--pictures", type=int, default=PICTURES)
     args = parser.parse_args()
-    if not FONT.exists():
-        raise SystemExit(f"{FONT} is missing: apt-get install fonts-noto-color-emoji")
+    require_font()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     # More wait for each other on models this small.
     torch.set_num_threads(min(2, torch.get_num_threads()))

@@ -45,8 +45,8 @@ def new_unet() -> UNet2DConditionModel:
 def new_scheduler() -> DDIMScheduler:
     """Stable Diffusion 2's: its noise levels, and the velocity as what is predicted.
 
-    To predict the noise teaches the text too slowly at this size. Only under much noise does the picture not say itself
-    what it shows, and there even a wrong guess at the picture makes a small error in the noise.
+    The text matters most under much noise, where the picture does not say itself what it shows. There a wrong guess
+    at the picture makes a small error in the noise, and a large one in the velocity.
     """
     return DDIMScheduler(
         beta_start=0.00085,
@@ -95,7 +95,7 @@ def new_tokenizer(scenes: list[Scene]) -> CLIPTokenizer:
 def train_denoiser(
     latents: Tensor, pictures: Pictures, directory: Path, seed: int
 ) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
-    """Learn to predict the noise in noised latents (N, 4, 16, 16) from what is said about their pictures."""
+    """Learn to predict the velocity of noised latents (N, 4, 16, 16) from what is said about their pictures."""
     torch.manual_seed(seed)
     tokenizer = new_tokenizer(pictures.scenes[:5000])
     unet, text_encoder = new_unet().to(memory_format=torch.channels_last), new_text_encoder(tokenizer)

@@ -113,6 +113,12 @@ class Swap:
         return self.after.content if self.after.bowl else self.after.things[self.index].kind
 
 
+def require_font() -> None:
+    """Raises FileNotFoundError, with what to do, if the emoji cannot be drawn here."""
+    if not FONT.exists():
+        raise FileNotFoundError(f"the emoji font {FONT} is missing: apt-get install fonts-noto-color-emoji")
+
+
 def compose(rng: Generator, layout: Layout | None = None) -> Scene:
     """A random scene."""
     layout = layout or rng.choice(list(LAYOUTS), p=list(LAYOUTS.values()))
