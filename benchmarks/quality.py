@@ -18,10 +18,9 @@ with 95 % intervals (Wilson's for shares, normal for means). `--try strength=0.6
 
 import argparse
 import json
-import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +37,9 @@ from rich.table import Table
 
 from api_client.contract import EditParams, Slot, explain
 from api_client.pictures import Picture
+from benchmarks.figures import mean, psnr, share
 from benchmarks.judge import seen
+from benchmarks.parts import parts
 from benchmarks.sides import Reference, ours, request
 from training.bundle import asked
 from training.scenes import Layout, Swap, changed_region, draw, require_font, swaps
@@ -160,26 +161,6 @@ def held_out(seed: int, count: int) -> list[Swap]:
 def _error(picture: Image.Image, original: Image.Image, where: np.ndarray) -> float:
     difference = np.asarray(picture.convert("RGB"), dtype=np.float64) - np.asarray(original, dtype=np.float64)
     return float(np.square(difference)[where].mean())
-
-
-def psnr(errors: Iterable[float]) -> str:
-    """Of the mean error over all edits, in dB."""
-    error = statistics.fmean(errors)
-    return "exact" if error == 0 else f"{10 * math.log10(255**2 / error):.1f}"
-
-
-def share(hits: Sequence[bool]) -> str:
-    """A share in per cent with Wilson's 95 % interval."""
-    n, p, z = len(hits), sum(hits) / len(hits), 1.96
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return f"{100 * p:.1f} [{100 * max(0.0, centre - half):.0f}-{100 * min(1.0, centre + half):.0f}]"
-
-
-def mean(values: Sequence[float]) -> str:
-    """A mean with its 95 % interval."""
-    half = 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):.3f} ±{half:.3f}"
 
 
 def succeeded(edit: Edit) -> bool:
@@ -309,6 +290,9 @@ def main() -> None:
 
     console = Console(width=150)
     console.print(f"seed {args.seed}, {args.count} swaps; {args.processes} processes of one thread")
+    if not (args.row or args.tries):
+        torch.set_num_threads(1)
+        console.print(parts(Models(profile, device="cpu"), args.seed, args.count))
     for table in report(results):
         console.print(table)
     args.out.mkdir(parents=True, exist_ok=True)

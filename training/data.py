@@ -39,7 +39,7 @@ class Pictures:
 
     def images(self, numbers: list[int] | slice) -> Tensor:
         """Those pictures as a model sees them: (B, 3, SIZE, SIZE) in [-1, 1]."""
-        pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[numbers]))
+        pixels = torch.tensor(self.pixels[numbers])
         return (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 

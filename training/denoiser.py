@@ -18,7 +18,7 @@ from training.scenes import Scene
 CHANNELS = (64, 128)
 TEXT_WIDTH = 96
 BATCH = 32
-STEPS = 6000
+STEPS = 8000
 EMPTY, AVERAGED = 0.1, 0.15
 """Shares of the batch whose text is empty (for guidance), or the mean of several sentences about one thing in the
 picture (as a prompter writes them for a concept)."""
@@ -116,7 +116,7 @@ def train_denoiser(
         z0 = latents[numbers]
         noise = torch.randn(z0.shape, generator=generator)
         xt = scheduler.add_noise(z0, noise, t).contiguous(memory_format=torch.channels_last)
-        velocity = unet(xt, t, encoder_hidden_states=text, return_dict=False)[0]
+        velocity = unet(xt, t, encoder_hidden_states=text, return_dict=False)[0].float()
         error: Tensor = (velocity - scheduler.get_velocity(z0, noise, t)).square()
         return error.mean()
 

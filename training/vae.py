@@ -51,7 +51,7 @@ def train_vae(pictures: Pictures, directory: Path, seed: int) -> tuple[Autoencod
         x = pictures.images(pictures.choose(BATCH, generator))
         z = vae.encode(x).latent_dist.mode()
         noise = torch.randn(z.shape, generator=generator)
-        y = vae.decode(z + POSTERIOR_STD * noise).sample
+        y = vae.decode(z + POSTERIOR_STD * noise).sample.float()
         # The last term only keeps the latents from growing until the noise no longer matters.
         penalty: Tensor = 5e-4 * z.square().mean()
         return reconstruction_loss(y, x) + penalty
@@ -67,7 +67,7 @@ def train_vae(pictures: Pictures, directory: Path, seed: int) -> tuple[Autoencod
         numbers = pictures.choose(BATCH, generator)
         z = latents[numbers] / vae.config["scaling_factor"]
         noise = torch.randn(z.shape, generator=generator)
-        return reconstruction_loss(vae.decode(z + std / 2 * noise).sample, pictures.images(numbers))
+        return reconstruction_loss(vae.decode(z + std / 2 * noise).sample.float(), pictures.images(numbers))
 
     fit("vae-decoder", vae, decoder, directory=directory, seed=seed + 1, steps=DECODER_STEPS, lr=1e-3)
     return vae.requires_grad_(False), latents

@@ -1,0 +1,25 @@
+"""Figures of many edits as text, with 95 % intervals where they can have one."""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+
+def psnr(errors: Iterable[float]) -> str:
+    """Of the mean error over all edits, in dB."""
+    error = statistics.fmean(errors)
+    return "exact" if error == 0 else f"{10 * math.log10(255**2 / error):.1f}"
+
+
+def share(hits: Sequence[bool]) -> str:
+    """A share in per cent with Wilson's 95 % interval."""
+    n, p, z = len(hits), sum(hits) / len(hits), 1.96
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return f"{100 * p:.1f} [{100 * max(0.0, centre - half):.0f}-{100 * min(1.0, centre + half):.0f}]"
+
+
+def mean(values: Sequence[float]) -> str:
+    """A mean with its 95 % interval."""
+    half = 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return f"{statistics.fmean(values):.3f} ±{half:.3f}"
