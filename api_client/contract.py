@@ -141,8 +141,9 @@ class EditParams(Frozen):
     A model may have other defaults, where they were measured (`TUNED`).
 
     `num_inference_steps`, `strength` and `scheduler` hold for inversion and edit alike: the two walk the same noise
-    levels, once up and once down. A guidance scale of 1 means no guidance. `mask_cleanup` drops specks of the mask and
-    fills its holes.
+    levels, once up and once down. A guidance scale of 1 means no guidance. The mask is where the
+    difference is above half of `mask_thresholding_ratio` times its mean, or with "otsu" where the difference itself
+    parts the picture in two; `mask_cleanup` drops specks of the mask and fills its holes.
     """
 
     model: ProfileName
@@ -152,7 +153,7 @@ class EditParams(Frozen):
     inversion_guidance_scale: float = Field(1.0, ge=1, le=50)
     num_maps_per_mask: int = Field(10, ge=1, le=100)
     mask_encode_strength: float = Field(0.5, gt=0, le=1)
-    mask_thresholding_ratio: float = Field(3.0, gt=0, le=100)
+    mask_thresholding_ratio: Annotated[float, Field(gt=0, le=100)] | Literal["otsu"] = 3.0
     mask_cleanup: bool = False
     num_prompts: int = Field(16, ge=1, le=64)
     seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, lt=2**32)

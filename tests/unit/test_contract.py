@@ -106,7 +106,7 @@ BAD_PARAMS = {
     "inversion_guidance_scale": [0, 51],
     "num_maps_per_mask": [0, 101],
     "mask_encode_strength": [0, 1.1],
-    "mask_thresholding_ratio": [0, -3, 101],
+    "mask_thresholding_ratio": [0, -3, 101, "auto"],
     "mask_cleanup": ["perhaps", 2],
     "num_prompts": [0, 65],
     "seed": [-1, 2**32, "lucky"],
@@ -178,7 +178,7 @@ all_params = st.builds(
     inversion_guidance_scale=st.floats(1, 50),
     num_maps_per_mask=st.integers(1, 100),
     mask_encode_strength=st.floats(0.1, 1),
-    mask_thresholding_ratio=st.floats(0.1, 100),
+    mask_thresholding_ratio=st.floats(0.1, 100) | st.just("otsu"),
     num_prompts=st.integers(1, 64),
     seed=st.integers(0, 2**32 - 1),
 )

@@ -14,7 +14,9 @@ from worker.diffedit import (
     edit,
     encode,
     invert,
+    otsu,
     predict_noise,
+    smoothed,
     steps_walked,
     whole_regions,
 )
@@ -145,19 +147,56 @@ def test_cleaning_up_drops_specks_and_fills_holes():
     D[5, 5] = 0.0
     D[12:15, 12:15] = 1.6  # passes the cut, and nothing near it is strong
     cleaned = whole_regions(D, 1.0)
-    assert cleaned[3:8, 3:8].all()
-    assert not cleaned[11:, 11:].any()
+    assert cleaned[2:9, 2:9].all()
+    assert cleaned.sum() == 49
 
 
 def test_a_faint_difference_is_cleaned_up_as_a_clear_one_is():
     D = torch.zeros(16, 16)
     D[2:9, 2:9] = 1.4
-    assert whole_regions(D, 1.0)[3:8, 3:8].all()
+    assert whole_regions(D, 1.0)[2:9, 2:9].all()
     assert not whole_regions(torch.zeros(16, 16), 0.0).any()
 
 
-def test_each_picture_is_cleaned_up_by_itself(models, z0, noise):
-    options = {"mask_cleanup": True, "mask_thresholding_ratio": 2.0, **STEPS}
+def test_smoothing_keeps_maps_apart_and_what_is_even():
+    D = torch.ones(2, 16, 16)
+    D[1, 4, 4] = 5.0
+    smooth = smoothed(D)
+    assert torch.allclose(smooth[0], D[0])
+    assert 1 < smooth[1, 4, 5] < smooth[1, 4, 4] < 5
+    assert smooth.sum() == pytest.approx(D.sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_otsus_cut_parts_two_groups_however_large_and_however_strong(share, scale):
+    generator = torch.Generator().manual_seed(0)
+    D = torch.rand(3, 16, 16, generator=generator)
+    high = torch.rand(3, 16, 16, generator=generator) < share
+    D[high] += 3.0
+    assert torch.equal(scale * D > otsu(scale * D), high)
+
+
+def test_otsus_cut_is_the_one_of_least_variance_within():
+    D = torch.rand(1, 6, 6, generator=torch.Generator().manual_seed(3)).square()
+    cells = D.flatten().sort().values
+
+    def within(count: int) -> float:
+        return sum(len(part) * part.var(correction=0).item() for part in (cells[:count], cells[count:]))
+
+    best = min(range(1, len(cells)), key=within)
+    assert (otsu(D) >= D).sum() == best
+
+
+def test_equal_descriptions_leave_nothing_to_edit_by_otsus_cut_either(models, z0, noise):
+    for cleanup in (False, True):
+        options = {"mask_thresholding_ratio": "otsu", "mask_cleanup": cleanup, **STEPS}
+        assert not compute_mask(models.unet, models.scheduler, z0, SOURCE, SOURCE, noise, **options).any()
+
+
+@pytest.mark.parametrize("ratio", [2.0, "otsu"])
+def test_each_picture_is_cleaned_up_by_itself(models, z0, noise, ratio):
+    options = {"mask_cleanup": True, "mask_thresholding_ratio": ratio, **STEPS}
     both = compute_mask(models.unet, models.scheduler, z0, SOURCE, TARGET, noise, **options)
     alone = [
         compute_mask(models.unet, models.scheduler, z0[[i]], SOURCE, TARGET, noise[[i]], **options) for i in (0, 1)

@@ -107,7 +107,7 @@ def test_another_target_shares_the_inversion_and_a_negative_prompt_leaves_it(rig
     [
         ({"seed": 8}, {Stage.MASK, Stage.EDIT}),
         ({"num_maps_per_mask": 2}, {Stage.MASK, Stage.EDIT}),
-        ({"mask_thresholding_ratio": 2.0}, {Stage.MASK, Stage.EDIT}),
+        ({"mask_thresholding_ratio": 2.5}, {Stage.MASK, Stage.EDIT}),
         ({"mask_cleanup": False}, {Stage.MASK, Stage.EDIT}),
         ({"strength": 0.5}, {Stage.INVERT, Stage.EDIT}),
         ({"inversion_guidance_scale": 2.0}, {Stage.INVERT, Stage.EDIT}),

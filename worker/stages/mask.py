@@ -1,6 +1,6 @@
 """Where the picture must change for the target to become true of it."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers.image_processor import VaeImageProcessor
@@ -25,7 +25,7 @@ def mask(
     num_inference_steps: int,
     num_maps_per_mask: int,
     mask_encode_strength: float,
-    mask_thresholding_ratio: float,
+    mask_thresholding_ratio: float | Literal["otsu"],
     mask_cleanup: bool,
 ) -> dict[Slot, Any]:
     """The edit mask (DiffEdit, step 1), as an "L" picture of the original's size: 255 where it may change.
