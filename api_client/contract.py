@@ -131,7 +131,7 @@ class Prompts(Frozen):
     target: tuple[str, ...] = Field(min_length=1)
 
 
-TUNED: dict[str, dict[str, Any]] = {"tiny": {"mask_cleanup": True}}
+TUNED: dict[str, dict[str, Any]] = {"tiny": {"mask_thresholding_ratio": "otsu", "mask_cleanup": True}}
 """Per model, the defaults that differ from the DiffEdit guide's: chosen by benchmarks/quality.py."""
 
 

@@ -17,9 +17,9 @@ from worker.profiles import default_profile, load_profiles, profile_named
 
 out = Console(highlight=False, soft_wrap=True, markup=False)
 
-PICTURE = "06.png"
-SOURCE = "a photograph of a pear on a green table"
-TARGETS = ("a photograph of some cherries on a green table", "a photograph of a ball on a green table")
+PICTURE = "08.png"
+SOURCE = "a photograph of a bowl of fruits on a wooden table"
+TARGETS = ("a photograph of a bowl of pears on a wooden table", "a photograph of a bowl of lemons on a wooden table")
 
 
 def up(directory: Path, *, workers: int, profile: str | None) -> None:

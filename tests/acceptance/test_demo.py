@@ -52,14 +52,14 @@ def test_the_demo_edits_a_picture_and_stops_everything(tmp_path: Path) -> None:
     done = subprocess.run([DIFFEDIT, "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     out = tmp_path / "out"
-    original = np.asarray(Image.open(SAMPLES / "06.png").convert("RGB"), dtype=np.int16)
+    original = np.asarray(Image.open(SAMPLES / "08.png").convert("RGB"), dtype=np.int16)
     result = np.asarray(Image.open(out / "result.png").convert("RGB"), dtype=np.int16)
     mask = np.asarray(Image.open(out / "mask.png")) > 127
     assert np.abs(result - original)[mask].mean() > 20
     assert (np.abs(result - original).sum(axis=2) == 0).mean() > 0.5
     with Image.open(out / "grid.png") as grid:
         assert grid.width > 3 * 64
-    assert "pear" in json.loads((out / "manifest.json").read_text())["texts"]["caption"]
+    assert "bowl of fruits" in json.loads((out / "manifest.json").read_text())["texts"]["caption"]
     for expected in ("succeeded", "already there: invert", "What to try next"):
         assert expected in done.stdout
     assert children_below(tmp_path) == []
