@@ -17,6 +17,7 @@ from api_client.errors import (
     JobTimeout,
     NoWorkerWarning,
     ServiceError,
+    StoreRefused,
     StoreUnavailable,
 )
 from api_client.handle import JobHandle
@@ -49,6 +50,7 @@ __all__ = [
     "Slot",
     "Stage",
     "State",
+    "StoreRefused",
     "StoreUnavailable",
     "WorkerInfo",
 ]

@@ -2,112 +2,76 @@
 
 One hash per job. Its fields are facts ("stage mask was begun twice", "the outcome is failed"); the state that a user
 sees is derived from them (`status_of`). `outcome` is written once: the first ending wins, whoever writes it, and
-nothing but that ending is written afterwards. Scripts make each of these one atomic round trip, and their clock is
-the server's, so that hosts need not agree on the time.
+nothing but that ending is written afterwards.
+
+A job that has not ended waits or is held by one worker. Messages only say that there may be something to do: what the
+record says goes, so that a message may be lost or doubled. Each change is one atomic script (`scripts.py`).
 """
 
 import functools
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
+from api_client import scripts
 from api_client.contract import (
+    STAGES,
     TERMINAL,
     EditRequest,
     ErrorInfo,
     Frozen,
+    Job,
     JobStatus,
     ProfileName,
     Slot,
     Stage,
     State,
 )
-from api_client.errors import BrokerUnavailable, JobNotFound
+from api_client.errors import BrokerUnavailable, JobElsewhere, JobNotFound
 from api_client.settings import Settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-WORKER_TTL = 20
-"""Seconds after its last sign of life at which a worker counts as gone."""
+WORKER_LOST = "worker_lost"
 
-_NOW = """
-local time = redis.call('TIME')
-local now = string.format('%d.%06d', time[1], time[2])
-"""
-
-# KEYS: job, index, idempotency key ("" for none). ARGV: id, request, key prefix of jobs. Answers the id that holds.
-_OPEN = (
-    _NOW
-    + """
-if KEYS[3] ~= '' then
-  local first = redis.call('GET', KEYS[3])
-  if first and redis.call('EXISTS', ARGV[3] .. first) == 1 then return first end
-  redis.call('SET', KEYS[3], ARGV[1])
-end
-redis.call('HSET', KEYS[1], 'request', ARGV[2], 'created', now, 'idempotency', KEYS[3])
-redis.call('ZADD', KEYS[2], now, ARGV[1])
-return ARGV[1]
-"""
-)
-
-# KEYS: job. ARGV: field, value, ... Answers "missing", the outcome, or "" (the fields were written).
-_WRITE = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 'missing' end
-local outcome = redis.call('HGET', KEYS[1], 'outcome')
-if outcome then return outcome end
-redis.call('HSET', KEYS[1], unpack(ARGV))
-return ''
-"""
-
-# KEYS: job. ARGV: stage. Answers as _WRITE does.
-_BEGIN = (
-    _NOW
-    + """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 'missing' end
-local outcome = redis.call('HGET', KEYS[1], 'outcome')
-if outcome then return outcome end
-redis.call('HSET', KEYS[1], 'stage', ARGV[1], 'step', 0, 'steps', 0)
-redis.call('HSETNX', KEYS[1], 'started', now)
-redis.call('HINCRBY', KEYS[1], 'attempts:' .. ARGV[1], 1)
-return ''
-"""
-)
-
-# KEYS: job. ARGV: outcome, error ("" for none), retention. Answers "missing", the outcome that won before, or "".
-_FINISH = (
-    _NOW
-    + """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 'missing' end
-if redis.call('HSETNX', KEYS[1], 'outcome', ARGV[1]) == 0 then return redis.call('HGET', KEYS[1], 'outcome') end
-redis.call('HSET', KEYS[1], 'finished', now)
-if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[2]) end
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-local idempotency = redis.call('HGET', KEYS[1], 'idempotency')
-if idempotency and idempotency ~= '' then redis.call('EXPIRE', idempotency, ARGV[3]) end
-return ''
-"""
-)
+_PREFIX = "diffedit:"
+_INDEX, _RUNNING, _WORKERS, _LEADER = (_PREFIX + name for name in ("jobs", "running", "workers", "leader"))
+_WAITING, _ALIVE, _MAKING, _PARKED = (_PREFIX + name for name in ("waiting:", "worker:", "making:", "parked:"))
+_PAGE = 500
 
 
 class WorkerInfo(Frozen):
-    """A live worker: its name, the profile and device that it serves with, and the queues that it reads."""
+    """A live worker.
 
+    `id` is this process's own, `name` Celery's, which its successor inherits. `job` is what it works on, `memory` what
+    its process has taken from the system at most, in bytes.
+    """
+
+    id: str
     name: str
     profile: ProfileName
     device: str
     queues: tuple[str, ...]
+    job: str | None = None
+    memory: int = 0
 
 
 class Board(Protocol):
-    """What client and worker know of jobs. `RedisBoard` is the real one, `testing.MemoryBoard` its double."""
+    """What client and worker know of jobs. `RedisBoard` is the real one, `testing.MemoryBoard` its double.
 
-    def open(self, job_id: str, request: EditRequest, idempotency_key: str | None = None) -> str:
-        """Record a new job. Returns its id, or the id of the first job that was opened with the same key."""
+    `worker` is a worker's id. What a worker does to a job raises JobElsewhere if it does not hold that job, and
+    JobNotFound if there is no record; it returns the job's outcome if the job has ended meanwhile, else None.
+    """
+
+    def open(self, job: Job, idempotency_key: str | None = None) -> str:
+        """Record a new job, which waits for its first stage. Returns its id, or that of the first job with this key."""
 
     def discard(self, job_id: str) -> None:
         """Forget a job that never reached the queue."""
@@ -118,22 +82,53 @@ class Board(Protocol):
     def jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
         """The newest `limit` jobs (of this state), newest first."""
 
-    def begin(self, job_id: str, stage: Stage) -> State | None:
-        """Count an attempt at `stage`. Returns the job's outcome if it has ended, else None. Raises JobNotFound."""
+    def begin(self, job_id: str, stage: Stage, worker: str) -> State | None:
+        """Take a waiting job, and count an attempt at its stage. The job of a dead worker counts as waiting.
 
-    def tick(self, job_id: str, step: int, steps: int) -> State | None:
-        """Report a step of the running stage. Returns and raises as `begin` does."""
+        Raises:
+            AttemptsSpent: the stage has been begun as often as is allowed.
+        """
 
-    def advance(self, job_id: str, stage: Stage, refs: Mapping[Slot, str], seconds: float, hit: bool) -> State | None:
-        """Record that `stage` is done and where its artifacts lie. Returns and raises as `begin` does."""
+    def tick(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
+        """Report a step of the running stage."""
 
-    def finish(self, job_id: str, outcome: State, error: ErrorInfo | None = None) -> State:
-        """End the job. Returns the outcome that holds: this one, or an earlier one. Raises JobNotFound."""
+    def advance(self, job: Job, stage: Stage, seconds: float, hit: bool, worker: str) -> State | None:
+        """Record that `stage` is done, with its artifacts in `job`; the job then waits for its next stage, or has
+        succeeded after its last."""
+
+    def hand_back(self, job: Job, worker: str | None = None, *, refund: bool = False) -> State | None:
+        """Let the job wait again, for the first stage whose artifacts are not in `job`; with `refund`, as if that stage
+        had not been begun. Without a worker, only a job that nobody alive holds."""
+
+    def finish(self, job_id: str, outcome: State, error: ErrorInfo | None = None, worker: str | None = None) -> State:
+        """End the job. Returns the outcome that holds: this one, or an earlier one. A client names no worker and may
+        end any job."""
+
+    def note(self, job_id: str, stage: Stage, cause: str) -> None:
+        """Say why this attempt at a stage will not come back."""
+
+    def count_retry(self, job_id: str, worker: str) -> State | None:
+        """Count that the running stage waits for a service."""
+
+    def claim(self, key: str, job_id: str, worker: str) -> bool:
+        """Whether this worker may make the artifact; else somebody does, and the job is noted as waiting for it."""
+
+    def unclaim(self, key: str, worker: str) -> list[str]:
+        """Make the artifact no longer. Returns the jobs that wait for it, and forgets them."""
+
+    def held_by(self, worker: str) -> list[str]:
+        """The jobs that this worker holds."""
+
+    def lost(self, grace: float) -> list[str]:
+        """The jobs that a dead worker held, and those that have waited for `grace` seconds with no message queued."""
+
+    def lead(self, worker: str, seconds: float) -> bool:
+        """Whether this worker is the one that looks after lost jobs, for so long."""
 
     def announce(self, worker: WorkerInfo) -> None:
-        """Say that this worker lives; holds for WORKER_TTL seconds."""
+        """Say that this worker lives; holds for `worker_ttl` seconds."""
 
-    def leave(self, name: str) -> None:
+    def leave(self, worker: str) -> None:
         """Say that this worker is gone."""
 
     def workers(self) -> list[WorkerInfo]:
@@ -144,6 +139,14 @@ class Board(Protocol):
 
     def ping(self) -> None:
         """Raises BrokerUnavailable if the server does not answer."""
+
+
+class AttemptsSpent(Exception):
+    """A stage was begun as often as is allowed and never came to its end."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
 
 
 def status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
@@ -175,6 +178,8 @@ def status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         step=step,
         steps=steps,
         progress=round(min(progress, 1.0), 4),
+        worker=fields.get("worker"),
+        retries=int(fields.get("retries", 0)),
         timings={stage: float(fields[f"seconds:{stage.value}"]) for stage in done},
         cache_hits=tuple(stage for stage in done if fields.get(f"hit:{stage.value}") == "1"),
         attempts={stage: int(fields[name]) for stage in stages if (name := f"attempts:{stage.value}") in fields},
@@ -187,13 +192,22 @@ def status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
     )
 
 
-def done_fields(stage: Stage, refs: Mapping[Slot, str], seconds: float, hit: bool) -> dict[str, str]:
+def done_fields(job: Job, stage: Stage, seconds: float, hit: bool) -> dict[str, str]:
     """What a finished stage adds to the record."""
     return {
         f"seconds:{stage.value}": f"{seconds:.4f}",
         f"hit:{stage.value}": str(int(hit)),
-        **{f"ref:{slot.value}": key for slot, key in refs.items()},
+        **{f"ref:{slot.value}": job.refs[slot] for slot in STAGES[stage].gives},
     }
+
+
+def undone_fields(job: Job) -> list[str]:
+    """What the stages that are left, in running order, had added to the record if they were done before."""
+    fields = []
+    for stage in job.stages_left:
+        slots = [slot for slot in STAGES[stage].gives if slot not in job.refs]
+        fields += [f"seconds:{stage.value}", f"hit:{stage.value}", *(f"ref:{slot.value}" for slot in slots)]
+    return fields
 
 
 def _moment(seconds: str) -> datetime:
@@ -226,23 +240,33 @@ class RedisBoard:
             health_check_interval=30,
             retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1), 4),
         )
-        self._retention = settings.retention
-        self._open, self._write, self._begin, self._finish = (
-            self._redis.register_script(script) for script in (_OPEN, _WRITE, _BEGIN, _FINISH)
-        )
+        self._settings = settings
+        self._scripts = {
+            text: self._redis.register_script(text)
+            for text in (
+                scripts.OPEN,
+                scripts.DISCARD,
+                scripts.BEGIN,
+                scripts.WRITE,
+                scripts.COUNT_RETRY,
+                scripts.ADVANCE,
+                scripts.HAND_BACK,
+                scripts.FINISH,
+                scripts.CLAIM,
+                scripts.UNCLAIM,
+            )
+        }
 
     @_speaking
-    def open(self, job_id: str, request: EditRequest, idempotency_key: str | None = None) -> str:
-        idempotency = f"diffedit:idempotency:{idempotency_key}" if idempotency_key else ""
-        keys = [_job_key(job_id), "diffedit:jobs", idempotency]
-        return cast(str, self._open(keys=keys, args=[job_id, request.model_dump_json(), _job_key("")]))
+    def open(self, job: Job, idempotency_key: str | None = None) -> str:
+        idempotency = f"{_PREFIX}idempotency:{idempotency_key}" if idempotency_key else ""
+        stage = job.stages_left[0]
+        args = [_job_key(""), job.request.model_dump_json(), stage.value, job.request.queue(stage)]
+        return cast(str, self._run(scripts.OPEN, job.id, None, *args, keys=[_INDEX, idempotency]))
 
     @_speaking
     def discard(self, job_id: str) -> None:
-        with self._redis.pipeline() as pipe:
-            pipe.delete(_job_key(job_id))
-            pipe.zrem("diffedit:jobs", job_id)
-            pipe.execute()
+        self._run(scripts.DISCARD, job_id, None, keys=[_INDEX])
 
     @_speaking
     def status(self, job_id: str) -> JobStatus:
@@ -256,7 +280,7 @@ class RedisBoard:
         found: list[JobStatus] = []
         start, page = 0, max(limit, 50)
         while len(found) < limit:
-            ids = cast(list[str], self._redis.zrevrange("diffedit:jobs", start, start + page - 1))
+            ids = cast(list[str], self._redis.zrevrange(_INDEX, start, start + page - 1))
             if not ids:
                 break
             with self._redis.pipeline(transaction=False) as pipe:
@@ -265,52 +289,124 @@ class RedisBoard:
                 records = dict(zip(ids, pipe.execute(), strict=True))
             expired = [job_id for job_id, fields in records.items() if not fields]
             if expired:
-                self._redis.zrem("diffedit:jobs", *expired)
+                self._redis.zrem(_INDEX, *expired)
             statuses = [status_of(job_id, fields) for job_id, fields in records.items() if fields]
             found += [status for status in statuses if state is None or status.state is state]
             start += page - len(expired)
         return found[:limit]
 
     @_speaking
-    def begin(self, job_id: str, stage: Stage) -> State | None:
-        return _answer(job_id, self._begin(keys=[_job_key(job_id)], args=[stage.value]))
+    def begin(self, job_id: str, stage: Stage, worker: str) -> State | None:
+        answer = self._run(scripts.BEGIN, job_id, worker, stage.value, self._settings.max_attempts)
+        if answer == "spent":
+            cause = cast(str | None, self._redis.hget(_job_key(job_id), f"cause:{stage.value}"))
+            raise AttemptsSpent(cause or WORKER_LOST)
+        return _outcome(job_id, answer)
 
     @_speaking
-    def tick(self, job_id: str, step: int, steps: int) -> State | None:
-        return _answer(job_id, self._write(keys=[_job_key(job_id)], args=["step", step, "steps", steps]))
+    def tick(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
+        return _outcome(job_id, self._run(scripts.WRITE, job_id, worker, "step", step, "steps", steps))
 
     @_speaking
-    def advance(self, job_id: str, stage: Stage, refs: Mapping[Slot, str], seconds: float, hit: bool) -> State | None:
-        fields = [part for pair in done_fields(stage, refs, seconds, hit).items() for part in pair]
-        return _answer(job_id, self._write(keys=[_job_key(job_id)], args=fields))
+    def advance(self, job: Job, stage: Stage, seconds: float, hit: bool, worker: str) -> State | None:
+        left = job.stages_left
+        then = [left[0].value, job.request.queue(left[0])] if left else ["", ""]
+        fields = [part for pair in done_fields(job, stage, seconds, hit).items() for part in pair]
+        answer = self._run(scripts.ADVANCE, job.id, worker, self._settings.retention, *then, *fields)
+        return _outcome(job.id, answer)
 
     @_speaking
-    def finish(self, job_id: str, outcome: State, error: ErrorInfo | None = None) -> State:
+    def hand_back(self, job: Job, worker: str | None = None, *, refund: bool = False) -> State | None:
+        stage = job.stages_left[0]
+        args = [stage.value, job.request.queue(stage), int(refund), *undone_fields(job)]
+        return _outcome(job.id, self._run(scripts.HAND_BACK, job.id, worker, *args))
+
+    @_speaking
+    def finish(self, job_id: str, outcome: State, error: ErrorInfo | None = None, worker: str | None = None) -> State:
         assert outcome in TERMINAL
-        args = [outcome.value, error.model_dump_json() if error else "", self._retention]
-        return _answer(job_id, self._finish(keys=[_job_key(job_id)], args=args)) or outcome
+        args = [outcome.value, error.model_dump_json() if error else "", self._settings.retention]
+        return _outcome(job_id, self._run(scripts.FINISH, job_id, worker, *args)) or outcome
+
+    @_speaking
+    def note(self, job_id: str, stage: Stage, cause: str) -> None:
+        self._redis.hset(_job_key(job_id), f"cause:{stage.value}", cause)
+
+    @_speaking
+    def count_retry(self, job_id: str, worker: str) -> State | None:
+        return _outcome(job_id, self._run(scripts.COUNT_RETRY, job_id, worker))
+
+    @_speaking
+    def claim(self, key: str, job_id: str, worker: str) -> bool:
+        seconds = math.ceil(self._settings.stage_timeout)
+        return not self._run(scripts.CLAIM, job_id, worker, seconds, keys=[_MAKING + key, _PARKED + key])
+
+    @_speaking
+    def unclaim(self, key: str, worker: str) -> list[str]:
+        return cast(list[str], self._run(scripts.UNCLAIM, "", worker, keys=[_MAKING + key, _PARKED + key]))
+
+    @_speaking
+    def held_by(self, worker: str) -> list[str]:
+        holders = cast(dict[str, str], self._redis.hgetall(_RUNNING))
+        return [job_id for job_id, holder in holders.items() if holder == worker]
+
+    @_speaking
+    def lost(self, grace: float) -> list[str]:
+        holders = cast(dict[str, str], self._redis.hgetall(_RUNNING))
+        living = {worker.id for worker in self.workers()}
+        found = [job_id for job_id, worker in holders.items() if worker not in living]
+        seconds, microseconds = self._redis.time()
+        for queue in cast(set[str], self._redis.smembers(_WAITING + "queues")):
+            overdue = self._overdue(queue, seconds + microseconds / 1e6 - grace)
+            found += sorted(overdue - self._queued(queue)) if overdue else []
+        return found
+
+    def _overdue(self, queue: str, since: float) -> set[str]:
+        """The jobs that have waited for so long, if messages are missing: a long queue alone is no reason to look."""
+        with self._redis.pipeline() as pipe:
+            pipe.zcard(_WAITING + queue)
+            pipe.llen(queue)
+            pipe.zrangebyscore(_WAITING + queue, "-inf", since)
+            waiting, messages, overdue = pipe.execute()
+        return set(overdue) if waiting > messages else set()
+
+    def _queued(self, queue: str) -> set[str]:
+        """The jobs whose messages are in the queue."""
+        found: set[str] = set()
+        start = 0
+        while messages := cast(list[str], self._redis.lrange(queue, start, start + _PAGE - 1)):
+            found.update(_job_of(message) for message in messages)
+            start += _PAGE
+        return found
+
+    @_speaking
+    def lead(self, worker: str, seconds: float) -> bool:
+        milliseconds = int(1000 * seconds)
+        if self._redis.set(_LEADER, worker, px=milliseconds, nx=True):
+            return True
+        return self._redis.get(_LEADER) == worker and bool(self._redis.pexpire(_LEADER, milliseconds))
 
     @_speaking
     def announce(self, worker: WorkerInfo) -> None:
         with self._redis.pipeline() as pipe:
-            pipe.sadd("diffedit:workers", worker.name)
-            pipe.set(_worker_key(worker.name), worker.model_dump_json(), ex=WORKER_TTL)
+            pipe.sadd(_WORKERS, worker.id)
+            pipe.set(_ALIVE + worker.id, worker.model_dump_json(), px=int(1000 * self._settings.worker_ttl))
             pipe.execute()
 
     @_speaking
-    def leave(self, name: str) -> None:
-        self._redis.delete(_worker_key(name))
+    def leave(self, worker: str) -> None:
+        self._redis.delete(_ALIVE + worker)
 
     @_speaking
     def workers(self) -> list[WorkerInfo]:
-        names = sorted(cast(set[str], self._redis.smembers("diffedit:workers")))
-        if not names:
+        ids = sorted(cast(set[str], self._redis.smembers(_WORKERS)))
+        if not ids:
             return []
-        found = dict(zip(names, cast(list[str | None], self._redis.mget(map(_worker_key, names))), strict=True))
-        gone = [name for name, text in found.items() if not text]
+        found = dict(zip(ids, cast(list[str | None], self._redis.mget(_ALIVE + one for one in ids)), strict=True))
+        gone = [one for one, text in found.items() if not text]
         if gone:
-            self._redis.srem("diffedit:workers", *gone)
-        return [WorkerInfo.model_validate_json(text) for text in found.values() if text]
+            self._redis.srem(_WORKERS, *gone)
+        workers = [WorkerInfo.model_validate_json(text) for text in found.values() if text]
+        return sorted(workers, key=lambda worker: worker.name)
 
     @_speaking
     def depths(self, queues: Sequence[str]) -> dict[str, int]:
@@ -323,16 +419,27 @@ class RedisBoard:
     def ping(self) -> None:
         self._redis.ping()
 
+    def _run(self, script: str, job_id: str, worker: str | None, *args: Any, keys: Sequence[str] = ()) -> object:
+        """One of the scripts, with what all of them take."""
+        common = [job_id, _WAITING, worker or "", _ALIVE]
+        return self._scripts[script](keys=[_job_key(job_id), _RUNNING, *keys], args=[*common, *args])
+
 
 def _job_key(job_id: str) -> str:
-    return f"diffedit:job:{job_id}"
+    return f"{_PREFIX}job:{job_id}"
 
 
-def _worker_key(name: str) -> str:
-    return f"diffedit:worker:{name}"
+def _job_of(message: str) -> str:
+    """The id in a queued message, as `dispatch.send` put it there; "" for a message that is not ours."""
+    try:
+        return str(json.loads(message)["headers"]["argsrepr"])[len("<job ") : -1]
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
-def _answer(job_id: str, answer: object) -> State | None:
+def _outcome(job_id: str, answer: object) -> State | None:
     if answer == "missing":
         raise JobNotFound(job_id)
+    if answer == "elsewhere":
+        raise JobElsewhere(job_id)
     return State(cast(str, answer)) if answer else None

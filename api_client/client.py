@@ -232,15 +232,15 @@ class Client:
         return self._settings.profile or (served.pop() if len(served) == 1 else "tiny")
 
     def _submit(self, request: EditRequest, idempotency_key: str | None = None) -> JobHandle:
-        job_id = uuid.uuid4().hex
-        holder = self._board.open(job_id, request, idempotency_key)
-        if holder == job_id:
+        job = Job(id=uuid.uuid4().hex, request=request)
+        first = self._board.open(job, idempotency_key)
+        if first == job.id:
             try:
-                self._send(Job(id=job_id, request=request))
+                self._send(job)
             except ServiceError:
-                self._board.discard(job_id)
+                self._board.discard(job.id)
                 raise
-        return self.job(holder)
+        return self.job(first)
 
     @functools.cached_property
     def _send(self) -> Send:

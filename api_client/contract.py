@@ -245,6 +245,10 @@ class EditRequest(Frozen):
         """The stages that this request needs."""
         return plan(self.supplied.keys(), self.goal)
 
+    def queue(self, stage: Stage) -> str:
+        """The queue in which this request waits for `stage`."""
+        return queue_name(self.params.model, STAGES[stage].family)
+
     @property
     def families(self) -> frozenset[Family]:
         """The model families that these stages need."""
@@ -265,8 +269,19 @@ class Job(Frozen):
     request: EditRequest
     refs: dict[Slot, Key] = Field(default_factory=dict)
 
+    @property
+    def stages_left(self) -> tuple[Stage, ...]:
+        """The stages whose artifacts are not there yet, in running order."""
+        return plan(self.request.supplied.keys() | self.refs.keys(), self.request.goal)
+
     def with_refs(self, refs: dict[Slot, str]) -> "Job":
         return self.model_copy(update={"refs": {**self.refs, **refs}})
+
+    def without(self, slot: Slot) -> "Job":
+        """The same job before the stage that gives this slot, and those after it, had run."""
+        made = MAKER[slot]
+        later = {each for stage in tuple(Stage)[tuple(Stage).index(made) :] for each in STAGES[stage].gives}
+        return self.model_copy(update={"refs": {each: key for each, key in self.refs.items() if each not in later}})
 
     def identity(self, slot: Slot) -> str:
         """What identifies the content of a filled slot: its key, or the hash of a supplied text.
@@ -307,9 +322,11 @@ class ErrorInfo(Frozen):
 class JobStatus(Frozen):
     """A job's record at one moment.
 
-    `step` of `steps` counts inside the current stage; `progress` (0 to 1) runs over all stages. `timings` holds seconds
-    per finished stage, `cache_hits` the stages whose artifacts were already there, `attempts` how often each stage was
-    begun, `refs` where the artifacts made so far lie. Timestamps are the Redis server's, in UTC.
+    `step` of `steps` counts inside the current stage; `progress` (0 to 1) runs over all stages. `worker` is the id of
+    the worker that began the current stage, which may be gone. `timings` holds seconds per finished stage, `cache_hits`
+    the stages whose artifacts were already there, `attempts` how often each stage was begun, `retries` how often one
+    waited for a store that did not answer, `refs` where the artifacts made so far lie. Timestamps are the Redis
+    server's, in UTC.
     """
 
     id: str
@@ -320,9 +337,11 @@ class JobStatus(Frozen):
     step: int = 0
     steps: int = 0
     progress: float = 0.0
+    worker: str | None = None
     timings: dict[Stage, float] = {}
     cache_hits: tuple[Stage, ...] = ()
     attempts: dict[Stage, int] = {}
+    retries: int = 0
     error: ErrorInfo | None = None
     refs: dict[Slot, str] = {}
     request: EditRequest
@@ -333,6 +352,11 @@ class JobStatus(Frozen):
     @property
     def is_terminal(self) -> bool:
         return self.state in TERMINAL
+
+    @property
+    def job(self) -> Job:
+        """The job as it would be on the wire now."""
+        return Job(id=self.id, request=self.request, refs=self.refs)
 
 
 def explain(error: ValidationError) -> str:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from api_client.contract import STAGES, Job, Stage, queue_name
+from api_client.contract import Job, Stage
 from api_client.errors import BrokerUnavailable
 from api_client.settings import Settings
 
@@ -39,7 +39,7 @@ def celery_app(settings: Settings) -> "Celery":
 
 
 def send(app: "Celery", job: Job) -> None:
-    """Put the job's first stage into its queue; each stage hands the job on to the next.
+    """Put the first of the job's stages that are left into its queue; each stage hands the job on to the next.
 
     Raises:
         BrokerUnavailable: the broker did not take the message; nothing was queued.
@@ -50,12 +50,13 @@ def send(app: "Celery", job: Job) -> None:
     tasks = [
         app.signature(
             task_name(stage),
-            queue=queue_name(job.request.params.model, STAGES[stage].family),
-            # What Celery would show of the arguments in events and logs; the user's texts do not belong there.
+            queue=job.request.queue(stage),
+            # What Celery shows of the arguments in events and logs, where the user's texts do not belong; and by what
+            # the board finds a job in its queue.
             argsrepr=f"<job {job.id}>",
             kwargsrepr="",
         )
-        for stage in job.request.stages
+        for stage in job.stages_left
     ]
     tasks[0].args = (job.model_dump(mode="json"),)
     try:

@@ -7,13 +7,16 @@
     |-- ServiceError            a service that we depend on does not answer
     |   |-- BrokerUnavailable   Redis / Valkey
     |   `-- StoreUnavailable    S3
+    |       `-- StoreRefused    it answers, and does not let us; waiting does not help
     |-- ArtifactError           a stored artifact is missing or is not what its key promises
     |-- StageError              a stage cannot do its work on this input; fails the job
     |   |-- EmptyMask
     |   |-- NotFinite
+    |   |-- OutOfMemory
     |   `-- ModelUnavailable
     `-- JobError                about one job; carries job_id
         |-- JobNotFound
+        |-- JobElsewhere        between workers only: another one has this job
         |-- JobTimeout          the wait ended, the job did not
         |-- JobFailed           carries stage, code, message
         |-- JobCancelled
@@ -68,6 +71,12 @@ class StoreUnavailable(ServiceError):
     code = "store_unavailable"
 
 
+class StoreRefused(StoreUnavailable):
+    """S3 answers and refuses: wrong keys, no such bucket, no permission. Asking again does not help."""
+
+    code = "store_refused"
+
+
 class ArtifactError(DiffEditError):
     """An artifact is missing, truncated or not of the kind that its key promises."""
 
@@ -93,6 +102,15 @@ class NotFinite(StageError):
 
     def __init__(self) -> None:
         super().__init__("the model gave values that are not finite; ask for less guidance, or use another device")
+
+
+class OutOfMemory(StageError):
+    """The device's memory does not hold this job, in small batches either."""
+
+    code = "out_of_memory"
+
+    def __init__(self) -> None:
+        super().__init__("the device ran out of memory, twice; use a larger one, a smaller profile or CPU offload")
 
 
 class ModelUnavailable(StageError):
@@ -129,6 +147,15 @@ class JobNotFound(JobError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id, "not found; check the id and the Redis URL, or its record is past its retention")
+
+
+class JobElsewhere(JobError):
+    """Another worker has this job, or it is past the stage that was asked for. Nobody but workers meets this."""
+
+    code = "job_elsewhere"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id, "is in other hands, or past this stage; there is nothing to do for it here")
 
 
 class JobTimeout(JobError, TimeoutError):

@@ -41,6 +41,14 @@ class Settings(BaseModel):
     """Worker, CUDA only: keep on the GPU only the model that is running."""
     retention: int = Field(7 * 24 * 3600, alias="DIFFEDIT_RETENTION", ge=60)
     """Seconds for which the record of an ended job is kept."""
+    worker_ttl: float = Field(20, alias="DIFFEDIT_WORKER_TTL", ge=1)
+    """Worker: seconds without a sign of life after which it counts as dead, and its job goes to another."""
+    max_attempts: int = Field(3, alias="DIFFEDIT_MAX_ATTEMPTS", ge=1)
+    """Worker: how often a stage of a job is begun before the job fails; leaving in good order does not count."""
+    store_patience: float = Field(60, alias="DIFFEDIT_STORE_PATIENCE", ge=0)
+    """Worker: seconds for which a stage waits for S3 to answer, before it is given up and counts as an attempt."""
+    stage_timeout: float = Field(1800, alias="DIFFEDIT_STAGE_TIMEOUT", gt=0)
+    """Worker: seconds after which a stage counts as stuck; the worker's process ends and the job is tried again."""
 
     @field_validator("redis_url")
     @classmethod

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from api_client.errors import ArtifactError, StoreUnavailable
+from api_client.errors import ArtifactError, StoreRefused, StoreUnavailable
 from api_client.settings import Settings
 
 P = ParamSpec("P")
@@ -46,6 +46,9 @@ class Store(Protocol):
     def exists(self, key: str) -> bool:
         """Whether something lies at `key`."""
 
+    def delete(self, key: str) -> None:
+        """Let nothing lie at `key`."""
+
     def url(self, key: str, expires: int) -> str:
         """A URL that anyone may read the object from for `expires` seconds, from now."""
 
@@ -66,9 +69,11 @@ def _speaking(method: Callable[P, R]) -> Callable[P, R]:
             code = error.response.get("Error", {}).get("Code", "unknown")
             if code in ("NoSuchKey", "404", "NotFound"):
                 raise ArtifactError("nothing is stored under this key; it was deleted or never made") from error
-            raise StoreUnavailable(f"S3 refuses ({code}); check the AWS keys and DIFFEDIT_S3_BUCKET") from error
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (400, 401, 403, 404):
+                raise StoreRefused(f"S3 refuses ({code}); check the AWS keys and DIFFEDIT_S3_BUCKET") from error
+            raise StoreUnavailable(f"S3 cannot serve us now ({code})") from error
         except (NoCredentialsError, PartialCredentialsError) as error:
-            raise StoreUnavailable(
+            raise StoreRefused(
                 "no AWS keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role that boto3 finds"
             ) from error
         except BotoCoreError as error:
@@ -139,6 +144,10 @@ class S3Store:
         return True
 
     @_speaking
+    def delete(self, key: str) -> None:
+        self._s3.delete_object(Bucket=self._bucket, Key=key)
+
+    @_speaking
     def url(self, key: str, expires: int) -> str:
         params = {"Bucket": self._bucket, "Key": key}
         link: str = self._s3.generate_presigned_url("get_object", Params=params, ExpiresIn=expires)
@@ -152,5 +161,5 @@ class S3Store:
             self._s3.head_bucket(Bucket=self._bucket)
         except ClientError as error:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
-                raise StoreUnavailable(f"no bucket {self._bucket!r}; create it, or check DIFFEDIT_S3_BUCKET") from error
+                raise StoreRefused(f"no bucket {self._bucket!r}; create it, or check DIFFEDIT_S3_BUCKET") from error
             raise

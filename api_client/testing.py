@@ -5,34 +5,44 @@ They keep the interface and the promises of the real ones (the same tests run ov
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from api_client.board import WORKER_TTL, WorkerInfo, done_fields, status_of
-from api_client.contract import TERMINAL, EditRequest, ErrorInfo, JobStatus, Slot, Stage, State
-from api_client.errors import ArtifactError, JobNotFound
+from api_client.board import WORKER_LOST, AttemptsSpent, WorkerInfo, done_fields, status_of, undone_fields
+from api_client.contract import TERMINAL, ErrorInfo, Job, JobStatus, Stage, State
+from api_client.errors import ArtifactError, JobElsewhere, JobNotFound
+from api_client.settings import Settings
 
 
 class MemoryBoard:
-    """A `Board` in this process."""
+    """A `Board` in this process. It has no queues, so that to it no waiting job has a message."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
         self._lock = threading.RLock()
         self._records: dict[str, dict[str, str]] = {}
         self._first: dict[str, str] = {}
         self._workers: dict[str, tuple[float, WorkerInfo]] = {}
+        self._running: dict[str, str] = {}
+        self._waiting: dict[str, float] = {}
+        self._making: dict[str, str] = {}
+        self._parked: dict[str, set[str]] = {}
+        self._leader = ("", 0.0)
 
-    def open(self, job_id: str, request: EditRequest, idempotency_key: str | None = None) -> str:
+    def open(self, job: Job, idempotency_key: str | None = None) -> str:
         with self._lock:
             first = self._first.get(idempotency_key) if idempotency_key else None
             if first in self._records:
                 return first
             if idempotency_key:
-                self._first[idempotency_key] = job_id
-            self._records[job_id] = {"request": request.model_dump_json(), "created": _now()}
-            return job_id
+                self._first[idempotency_key] = job.id
+            self._records[job.id] = {"request": job.request.model_dump_json(), "created": _now()}
+            self._wait(job)
+            return job.id
 
     def discard(self, job_id: str) -> None:
-        self._records.pop(job_id, None)
+        with self._lock:
+            self._no_longer_open(job_id)
+            self._records.pop(job_id, None)
 
     def status(self, job_id: str) -> JobStatus:
         with self._lock:
@@ -43,35 +53,120 @@ class MemoryBoard:
             statuses = [status_of(job_id, fields) for job_id, fields in reversed(self._records.items())]
         return [status for status in statuses if state is None or status.state is state][:limit]
 
-    def begin(self, job_id: str, stage: Stage) -> State | None:
+    def begin(self, job_id: str, stage: Stage, worker: str) -> State | None:
         with self._lock:
             fields = self._fields(job_id)
-            attempts = str(int(fields.get(f"attempts:{stage.value}", 0)) + 1)
-            started = fields.get("started", _now())
-            begun = {"stage": stage.value, "step": "0", "steps": "0", "started": started}
-            return self._write(job_id, {**begun, f"attempts:{stage.value}": attempts})
+            if "outcome" in fields:
+                return State(fields["outcome"])
+            if fields["next"] != stage.value or self._held_by_another(job_id, worker):
+                raise JobElsewhere(job_id)
+            attempts = int(fields.get(f"attempts:{stage.value}", 0))
+            if attempts >= self._settings.max_attempts:
+                raise AttemptsSpent(fields.get(f"cause:{stage.value}", WORKER_LOST))
+            self._waiting.pop(job_id, None)
+            self._running[job_id] = worker
+            fields.setdefault("started", _now())
+            fields.update({"stage": stage.value, "step": "0", "steps": "0", "worker": worker})
+            fields[f"attempts:{stage.value}"] = str(attempts + 1)
+            return None
 
-    def tick(self, job_id: str, step: int, steps: int) -> State | None:
-        return self._write(job_id, {"step": str(step), "steps": str(steps)})
+    def tick(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
+        with self._lock:
+            outcome = self._outcome(job_id, worker)
+            if outcome is None:
+                self._records[job_id].update({"step": str(step), "steps": str(steps)})
+            return outcome
 
-    def advance(self, job_id: str, stage: Stage, refs: Mapping[Slot, str], seconds: float, hit: bool) -> State | None:
-        return self._write(job_id, done_fields(stage, refs, seconds, hit))
+    def advance(self, job: Job, stage: Stage, seconds: float, hit: bool, worker: str) -> State | None:
+        with self._lock:
+            outcome = self._outcome(job.id, worker)
+            if outcome is None:
+                self._records[job.id].update(done_fields(job, stage, seconds, hit))
+                self._no_longer_open(job.id)
+                if job.stages_left:
+                    self._wait(job)
+                else:
+                    self._end(job.id, State.SUCCEEDED)
+            return outcome
 
-    def finish(self, job_id: str, outcome: State, error: ErrorInfo | None = None) -> State:
+    def hand_back(self, job: Job, worker: str | None = None, *, refund: bool = False) -> State | None:
+        with self._lock:
+            outcome = self._outcome(job.id, worker)
+            if outcome is None:
+                if self._held_by_another(job.id, worker):
+                    raise JobElsewhere(job.id)
+                fields, attempts = self._records[job.id], f"attempts:{job.stages_left[0].value}"
+                if refund:
+                    fields[attempts] = str(int(fields[attempts]) - 1)
+                for name in undone_fields(job):
+                    fields.pop(name, None)
+                self._no_longer_open(job.id)
+                self._wait(job)
+            return outcome
+
+    def finish(self, job_id: str, outcome: State, error: ErrorInfo | None = None, worker: str | None = None) -> State:
         assert outcome in TERMINAL
-        ending = {"outcome": outcome.value, "finished": _now()}
-        if error:
-            ending["error"] = error.model_dump_json()
-        return self._write(job_id, ending) or outcome
+        with self._lock:
+            earlier = self._outcome(job_id, worker)
+            if earlier is None:
+                if error:
+                    self._records[job_id]["error"] = error.model_dump_json()
+                self._end(job_id, outcome)
+            return earlier or outcome
+
+    def note(self, job_id: str, stage: Stage, cause: str) -> None:
+        self._fields(job_id)[f"cause:{stage.value}"] = cause
+
+    def count_retry(self, job_id: str, worker: str) -> State | None:
+        with self._lock:
+            outcome = self._outcome(job_id, worker)
+            if outcome is None:
+                fields = self._records[job_id]
+                fields["retries"] = str(int(fields.get("retries", 0)) + 1)
+            return outcome
+
+    def claim(self, key: str, job_id: str, worker: str) -> bool:
+        with self._lock:
+            maker = self._making.get(key, worker)
+            if maker != worker and self._alive(maker):
+                self._parked.setdefault(key, set()).add(job_id)
+                return False
+            self._making[key] = worker
+            return True
+
+    def unclaim(self, key: str, worker: str) -> list[str]:
+        with self._lock:
+            if self._making.get(key) != worker:
+                return []
+            del self._making[key]
+            return list(self._parked.pop(key, ()))
+
+    def held_by(self, worker: str) -> list[str]:
+        with self._lock:
+            return [job_id for job_id, holder in self._running.items() if holder == worker]
+
+    def lost(self, grace: float) -> list[str]:
+        with self._lock:
+            abandoned = [job_id for job_id, worker in self._running.items() if not self._alive(worker)]
+            return abandoned + [job_id for job_id, since in self._waiting.items() if since <= time.time() - grace]
+
+    def lead(self, worker: str, seconds: float) -> bool:
+        with self._lock:
+            leader, until = self._leader
+            if leader != worker and until > time.monotonic():
+                return False
+            self._leader = (worker, time.monotonic() + seconds)
+            return True
 
     def announce(self, worker: WorkerInfo) -> None:
-        self._workers[worker.name] = (time.monotonic() + WORKER_TTL, worker)
+        self._workers[worker.id] = (time.monotonic() + self._settings.worker_ttl, worker)
 
-    def leave(self, name: str) -> None:
-        self._workers.pop(name, None)
+    def leave(self, worker: str) -> None:
+        self._workers.pop(worker, None)
 
     def workers(self) -> list[WorkerInfo]:
-        return [worker for _, (until, worker) in sorted(self._workers.items()) if until > time.monotonic()]
+        living = [worker for _, worker in self._workers.values() if self._alive(worker.id)]
+        return sorted(living, key=lambda worker: worker.name)
 
     def depths(self, queues: Sequence[str]) -> dict[str, int]:
         return dict.fromkeys(queues, 0)
@@ -84,13 +179,33 @@ class MemoryBoard:
             raise JobNotFound(job_id)
         return self._records[job_id]
 
-    def _write(self, job_id: str, new: Mapping[str, str]) -> State | None:
-        with self._lock:
-            fields = self._fields(job_id)
-            if "outcome" in fields:
-                return State(fields["outcome"])
-            fields.update(new)
-            return None
+    def _outcome(self, job_id: str, worker: str | None) -> State | None:
+        """The outcome if the job has ended; raises JobElsewhere if it is not this worker's."""
+        fields = self._fields(job_id)
+        if "outcome" in fields:
+            return State(fields["outcome"])
+        if worker is not None and self._running.get(job_id) != worker:
+            raise JobElsewhere(job_id)
+        return None
+
+    def _held_by_another(self, job_id: str, worker: str | None) -> bool:
+        holder = self._running.get(job_id)
+        return holder is not None and holder != worker and self._alive(holder)
+
+    def _alive(self, worker: str) -> bool:
+        return worker in self._workers and self._workers[worker][0] > time.monotonic()
+
+    def _wait(self, job: Job) -> None:
+        self._records[job.id]["next"] = job.stages_left[0].value
+        self._waiting[job.id] = time.time()
+
+    def _no_longer_open(self, job_id: str) -> None:
+        self._running.pop(job_id, None)
+        self._waiting.pop(job_id, None)
+
+    def _end(self, job_id: str, outcome: State) -> None:
+        self._records[job_id].update({"outcome": outcome.value, "finished": _now()})
+        self._no_longer_open(job_id)
 
 
 class MemoryStore:
@@ -109,6 +224,9 @@ class MemoryStore:
 
     def exists(self, key: str) -> bool:
         return key in self._objects
+
+    def delete(self, key: str) -> None:
+        self._objects.pop(key, None)
 
     def url(self, key: str, expires: int) -> str:
         return f"memory://{key}?expires={expires}"

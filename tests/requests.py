@@ -1,11 +1,15 @@
-"""Requests and keys for tests."""
+"""Requests, jobs, workers and keys for tests."""
 
+import uuid
 from typing import Any
 
-from api_client.contract import EditParams, EditRequest
+from api_client.board import WorkerInfo
+from api_client.contract import STAGES, EditParams, EditRequest, Job, Slot, Stage
+from api_client.store import artifact_key
 
 IMAGE = f"inputs/ab/{'ab' * 32}.png"
 MASK = f"inputs/cd/{'cd' * 32}.png"
+EXTENSIONS = dict.fromkeys(Slot, "safetensors") | {Slot.CAPTION: "json", Slot.PROMPTS: "json", Slot.MASK: "png"}
 TEXTS = {"source_prompt": "a bowl of fruits", "target_prompt": "a bowl of pears"}
 
 
@@ -14,3 +18,22 @@ def a_request(params: dict[str, Any] | None = None, **fields: Any) -> EditReques
     texts = {} if {"source_concept", "target_prompt"} & fields.keys() else TEXTS
     fields = {"image": IMAGE, **texts, **fields}
     return EditRequest(**fields, params=EditParams(**{"model": "tiny", **(params or {})}))
+
+
+def a_job(request: EditRequest | None = None) -> Job:
+    """A job that nobody has seen yet."""
+    return Job(id=uuid.uuid4().hex, request=request or a_request())
+
+
+def done(job: Job, *stages: Stage) -> Job:
+    """The job with artifacts of these stages, under keys of no recipe."""
+    slots = [slot for stage in stages for slot in STAGES[stage].gives]
+    return job.with_refs({slot: artifact_key(slot.value, "ab" * 32, EXTENSIONS[slot]) for slot in slots})
+
+
+def a_worker(**fields: Any) -> WorkerInfo:
+    """A live worker of the bundled profile."""
+    queues = ("diffedit.tiny.language", "diffedit.tiny.diffusion")
+    return WorkerInfo(
+        **{"id": "rig", "name": "rig@here", "profile": "tiny", "device": "cpu", "queues": queues, **fields}
+    )

@@ -1,17 +1,24 @@
 """The Celery application of a worker: `celery -A worker.app worker`. No torch at import."""
 
+import functools
 import logging
-from typing import Any
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
 
-from celery.signals import worker_ready, worker_shutdown
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
 
+from api_client.board import RedisBoard, WorkerInfo
 from api_client.contract import Family, queue_name
-from api_client.dispatch import celery_app
+from api_client.dispatch import celery_app, send
 from api_client.settings import Settings
 from worker.keeper import Keeper
 from worker.profiles import default_profile, load_profiles, profile_named
-from worker.tasks import add_tasks
+from worker.tasks import add_tasks, make_runner
+
+if TYPE_CHECKING:
+    from worker.runner import Runner
 
 settings = Settings.from_env()
 profile = settings.profile or default_profile()
@@ -37,20 +44,46 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_hijack_root_logger=True,
 )
-add_tasks(app, settings)
+
+worker_id = uuid.uuid4().hex
+_leaving = threading.Event()
+_send = functools.partial(send, app)
+_keeper: Keeper | None = None
+
+
+@functools.cache
+def runner() -> "Runner":
+    return make_runner(settings, worker_id, _send, _leaving.is_set)
+
+
+add_tasks(app, settings, runner)
 
 # Celery reports each task's return value at INFO: that is the job, with the user's texts. The runner reports better.
 logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
 
-_keeper: Keeper | None = None
-
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _start_keeper(sender: Any, **_: Any) -> None:
+    """Before the first message is taken."""
     global _keeper
+    try:
+        ready = runner()
+    except Exception:
+        # It then fails the jobs that it gets, with the reason.
+        logging.getLogger(__name__).exception("this worker cannot run stages")
+        ready = None
     queues = tuple(sorted(queue.name for queue in sender.task_consumer.queues))
-    _keeper = Keeper(settings, name=sender.hostname, profile=profile, queues=queues)
+    info = WorkerInfo(
+        id=worker_id, name=sender.hostname, profile=profile, device=settings.device or "auto", queues=queues
+    )
+    _keeper = Keeper(RedisBoard(settings), settings, info, current=lambda: ready.current if ready else None, send=_send)
     _keeper.start()
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _leave(**_: Any) -> None:
+    """The running stage stops at its next step, and its job goes back into the queue."""
+    _leaving.set()
 
 
 @worker_shutdown.connect  # type: ignore[untyped-decorator]

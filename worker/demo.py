@@ -38,6 +38,8 @@ def up(directory: Path, *, workers: int, profile: str | None) -> None:
             _wait_for_worker(stack, Client(Settings.from_env(stack.environment)), workers)
             out.print(f"# {workers} worker(s) ready; logs in {stack.directory / 'logs'}; Ctrl-C stops everything")
         while True:
+            for name in stack.revive_workers():
+                out.print(f"# {name} ended and is started again; see {stack.directory / 'logs' / name}.log")
             stack.check()
             time.sleep(0.5)
 

@@ -1,39 +1,123 @@
-"""The worker's sign of life, from one daemon thread, so that clients know who serves what."""
+"""What a worker does besides its stages, from one daemon thread: it lives, it watches itself, it looks after lost jobs.
+
+A message may vanish with the worker that took it, with the server's memory, or on its way, or may never have been sent
+by a client that died. Nobody notices, since a queue does not know what it once held. The record does: a job that has
+not ended waits for a stage or is held by a worker. One worker at a time looks for jobs whose holder is dead and jobs
+that wait without a message, and sends a new one for each. A message too many does no harm.
+"""
 
 import logging
+import os
+import resource
+import sys
 import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from api_client.board import WORKER_TTL, RedisBoard, WorkerInfo
-from api_client.errors import ServiceError
+from api_client.board import Board, WorkerInfo
+from api_client.contract import Job
+from api_client.errors import JobElsewhere, JobNotFound, ServiceError
 from api_client.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.runner import Current
 
 log = logging.getLogger(__name__)
 
+TIMEOUT = "timeout"
+
 
 class Keeper:
-    """Announces this worker until it stops."""
+    """Keeps a worker and, if it is the one to do so, everybody's jobs.
 
-    def __init__(self, settings: Settings, *, name: str, profile: str, queues: tuple[str, ...]) -> None:
-        self._board = RedisBoard(settings)
-        self._worker = WorkerInfo(name=name, profile=profile, device=settings.device or "auto", queues=queues)
+    `current` says what the worker is at, `send` puts a job into its queue, `end` ends this process on the spot.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        settings: Settings,
+        worker: WorkerInfo,
+        *,
+        current: Callable[[], "Current | None"],
+        send: Callable[[Job], None],
+        end: Callable[[], object] = lambda: os._exit(1),
+    ) -> None:
+        self._board = board
+        self._settings = settings
+        self._worker = worker
+        self._current = current
+        self._send = send
+        self._end = end
+        self._pause = settings.worker_ttl / 5
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def start(self) -> None:
+        """Announce the worker, so that it may hold jobs, and go on doing so."""
+        self._guarded(self.announce)
         self._thread.start()
 
     def stop(self) -> None:
         """Take the worker off the list at once, rather than when its last announcement runs out."""
         self._stopping.set()
+        self._guarded(lambda: self._board.leave(self._worker.id))
+
+    def announce(self) -> None:
+        current = self._current()
+        # In kilobytes, but on a Mac in bytes.
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        state = {"job": current and current.job_id, "memory": memory}
+        self._board.announce(self._worker.model_copy(update=state))
+
+    def watch(self) -> None:
+        """End this process if its stage takes longer than it may: nothing else stops a model that hangs."""
+        current = self._current()
+        if current is None or time.monotonic() - current.since < self._settings.stage_timeout:
+            return
+        log.critical("job %s: stage %s hangs; this worker ends", current.job_id, current.stage.value)
         try:
-            self._board.leave(self._worker.name)
-        except ServiceError as error:
-            log.warning("could not take leave: %s", error)
+            self._board.note(current.job_id, current.stage, TIMEOUT)
+            self._board.leave(self._worker.id)
+        finally:
+            self._end()
+
+    def let_go(self) -> None:
+        """Hand back what this worker holds and is not at: the record did not answer when a stage ended."""
+        held = self._board.held_by(self._worker.id)
+        # Looked at afterwards: a stage becomes the current one before it takes its job.
+        current = self._current()
+        for job_id in held:
+            if current is None or current.job_id != job_id:
+                self._send_again(job_id, self._worker.id)
+
+    def recover(self) -> None:
+        """Send a new message for every lost job, if this worker is the one to do so."""
+        if not self._board.lead(self._worker.id, seconds=3 * self._pause):
+            return
+        for job_id in self._board.lost(grace=self._settings.worker_ttl / 2):
+            self._send_again(job_id)
+
+    def _send_again(self, job_id: str, worker: str | None = None) -> None:
+        try:
+            job = self._board.status(job_id).job
+            if self._board.hand_back(job, worker) is None:
+                log.warning("job %s was lost; it goes on with stage %s", job_id, job.stages_left[0].value)
+                self._send(job)
+        except (JobElsewhere, JobNotFound):
+            pass  # somebody has it after all, or its record is gone
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._board.announce(self._worker)
-            except ServiceError as error:
-                log.warning("could not announce this worker: %s", error)
-            self._stopping.wait(WORKER_TTL / 4)
+        while not self._stopping.wait(self._pause):
+            for duty in (self.announce, self.watch, self.let_go, self.recover):
+                self._guarded(duty)
+
+    def _guarded(self, duty: Callable[[], object]) -> None:
+        try:
+            duty()
+        except ServiceError as error:
+            log.warning("the keeper could not do its duty now: %s", error)
+        except Exception:
+            # This thread is what makes the worker count as alive; a bug in one duty shall not end the others.
+            log.exception("the keeper's duty broke")

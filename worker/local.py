@@ -32,6 +32,8 @@ ACCESS_KEY = "diffedit-local"
 FOREIGN = ("AWS_", "CELERY_", "RCLONE_")
 """The user's own variables that would lead our children elsewhere."""
 WORKER_GRACE = 5.0
+WORKER_MINIMUM = 10.0
+"""Seconds that a worker has to live to be worth starting again."""
 
 
 class Stack:
@@ -49,6 +51,7 @@ class Stack:
         self.fresh = fresh
         self.profile = profile
         self.environment: dict[str, str] = {}
+        self._workers: dict[str, tuple[float, Sequence[str]]] = {}
         self._children = Children(self.directory)
 
     def __enter__(self) -> Self:
@@ -115,7 +118,22 @@ class Stack:
         command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
         command += ["-n", f"{name}@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
         command += ["-Q", ",".join(queues)] if queues else []
+        self._workers[name] = (time.monotonic(), queues)
         return self._children.start(name, command, environment=_inherited() | self.environment)
+
+    def revive_workers(self) -> list[str]:
+        """Starts again the workers that ended by themselves, as a supervisor does. Returns their names.
+
+        Raises:
+            LocalError: a worker ended as soon as it was up, and would do so again.
+        """
+        ended = [name for name in self._workers if name in self.processes and self.processes[name].poll() is not None]
+        for name in ended:
+            since, queues = self._workers[name]
+            if time.monotonic() - since < WORKER_MINIMUM:
+                self.check()
+            self.start_worker(name, queues)
+        return ended
 
     def stop(self, process: Process) -> None:
         """Stops one child. A worker may finish what it is at, for a few seconds."""

@@ -4,6 +4,7 @@ Everything comes through `from_pretrained` of the single components, the bundled
 class that used to hold them together is deprecated.
 """
 
+import gc
 import inspect
 import logging
 import re
@@ -98,13 +99,15 @@ def loaded_once(load: Callable[[Any], T]) -> "cached_property[T]":
 class Models:
     """The models of `profile` on one device. Each loads on first use, or raises ModelUnavailable.
 
-    `cpu_offload` keeps text encoder, UNet and VAE in main memory and moves each to the GPU for its work, for GPUs that
-    do not hold them together. CUDA only, without effect elsewhere, and not measured. Captioner and prompter stay on the
-    GPU: the hook sits on `forward`, and `generate` goes past it to encoder and decoder.
+    `max_batch` bounds the samples of one UNet pass. `cpu_offload` keeps text encoder, UNet and VAE in main memory and
+    moves each to the GPU for its work, for GPUs that do not hold them together. CUDA only, without effect elsewhere,
+    and not measured. Captioner and prompter stay on the GPU: the hook sits on `forward`, and `generate` goes past it to
+    encoder and decoder.
     """
 
     def __init__(self, profile: Profile, device: str | None = None, cpu_offload: bool = False) -> None:
         self.profile = profile
+        self.max_batch = 8
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(self.device)
         if self.device.type == "cpu" and profile.cpu_threads:
@@ -122,6 +125,13 @@ class Models:
     def vae_scale_factor(self) -> int:
         """How many pixels a side one latent cell covers."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def make_room(self) -> None:
+        """After an out-of-memory error: free what nobody uses, and halve `max_batch` for good."""
+        self.max_batch = max(2, self.max_batch // 2)
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @loaded_once
     def captioner(self) -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """One stage of one job: the only place where loading, running, saving, reporting and cancelling meet.
 
-    artifacts there already? -> done : load needs -> plain function -> save -> job + refs
+    job waiting for this stage? take it -> artifacts there already? done : load needs -> plain function -> save
+    -> job + refs
 
 Whatever happens, the job's record tells it, and the worker lives on.
 """
@@ -8,19 +9,42 @@ Whatever happens, the job's record tells it, and the worker lives on.
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from api_client.board import Board
-from api_client.contract import STAGES, ErrorInfo, Job, Slot, Stage, State
-from api_client.errors import ArtifactError, DiffEditError, JobNotFound, ServiceError
+import torch
+
+from api_client.board import AttemptsSpent, Board
+from api_client.contract import MAKER, STAGES, ErrorInfo, Job, Slot, Stage, State
+from api_client.errors import (
+    ArtifactError,
+    BrokerUnavailable,
+    DiffEditError,
+    JobElsewhere,
+    JobNotFound,
+    OutOfMemory,
+    ServiceError,
+    StoreRefused,
+    StoreUnavailable,
+)
 from api_client.store import Store
 from worker.artifacts import CODECS
 from worker.models import Models
+from worker.patience import PatientStore
 from worker.pipeline import PIPELINE, knob, manifest, recipe_key
 
 log = logging.getLogger(__name__)
+
+BAD_ARTIFACT = ArtifactError.code
+SPENT = {
+    "worker_lost": "the workers that ran it died, each time; their logs may say why, then retry()",
+    BAD_ARTIFACT: "what an earlier stage made was damaged each time it was read; look after the store, then retry()",
+    StoreUnavailable.code: "S3 did not answer for longer than DIFFEDIT_STORE_PATIENCE, each time; retry() when it does",
+    "timeout": "it took longer than DIFFEDIT_STAGE_TIMEOUT, each time; ask for less, or raise it",
+}
 
 
 class Ended(Exception):
@@ -31,13 +55,56 @@ class Ended(Exception):
         self.outcome = outcome
 
 
-class Runner:
-    """Runs stages. `models_of` gives the models of a profile, loaded on first use."""
+class Leaving(Exception):
+    """This worker is to stop; the job goes to another."""
 
-    def __init__(self, board: Board, store: Store, models_of: Callable[[str], Models]) -> None:
+
+class Taken(Exception):
+    """Another worker makes this artifact just now, for another job."""
+
+
+class Damaged(Exception):
+    """An artifact that a stage has made is not there, or is not what it should be."""
+
+    def __init__(self, slot: Slot, reason: ArtifactError) -> None:
+        super().__init__(str(reason))
+        self.slot = slot
+
+
+@dataclass(frozen=True)
+class Current:
+    """What a worker is at."""
+
+    job_id: str
+    stage: Stage
+    since: float = field(default_factory=time.monotonic)
+
+
+class Runner:
+    """Runs stages in the name of a worker.
+
+    `models_of` gives the models of a profile, loaded on first use; `send` puts a job into its queue; `leaving` says
+    whether the worker is to stop.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        store: Store,
+        models_of: Callable[[str], Models],
+        *,
+        worker: str,
+        send: Callable[[Job], None],
+        leaving: Callable[[], bool] = lambda: False,
+        store_patience: float = 60,
+    ) -> None:
         self._board = board
-        self._store = store
+        self._store = PatientStore(store, store_patience, self._on_retry)
         self._models_of = models_of
+        self._worker = worker
+        self._send = send
+        self._leaving = leaving
+        self.current: Current | None = None
 
     def run(self, stage: Stage, job: Job) -> Job | None:
         """Run `stage` and record how it went.
@@ -45,12 +112,37 @@ class Runner:
         Returns:
             The job with the stage's artifacts, for the next stage; None if there is nothing more to do for it.
         """
+        self.current = Current(job.id, stage)
         try:
+            if self._leaving():
+                # Nothing is begun: the message goes back, for the others.
+                self._send(job)
+                return None
             return self._run(stage, job)
         except Ended as ended:
             log.info("job %s: %s, so stage %s stops", job.id, ended.outcome.value, stage.value)
-        except JobNotFound:
-            log.warning("job %s: no record of it, so its stage %s is dropped", job.id, stage.value)
+        except (JobNotFound, JobElsewhere) as nothing_to_do:
+            log.info("%s (stage %s)", nothing_to_do, stage.value)
+        except Leaving:
+            log.info("job %s: stage %s stops, because this worker leaves", job.id, stage.value)
+            self._hand_back(job, refund=True)
+        except Taken as taken:
+            log.info("job %s: stage %s waits for %s, which another worker makes", job.id, stage.value, taken)
+            self._hand_back(job, refund=True, send=False)
+        except Damaged as damaged:
+            log.warning("job %s: the %s is made again: %s", job.id, damaged.slot.value, damaged)
+            self._make_again(damaged.slot, job)
+        except StoreRefused as error:
+            self._fail(job.id, ErrorInfo(stage=stage, code=error.code, message=str(error)))
+        except StoreUnavailable as error:
+            log.warning("job %s: stage %s is given up for now: %s", job.id, stage.value, error)
+            self._try_again(job, stage, error.code)
+        except BrokerUnavailable as error:
+            # Nothing can be recorded now. The keeper lets go of the job when it can.
+            log.warning("job %s: stage %s is given up for now: %s", job.id, stage.value, error)
+        except AttemptsSpent as spent:
+            message = SPENT.get(spent.cause, spent.cause)
+            self._fail(job.id, ErrorInfo(stage=stage, code=spent.cause, message=message), held=False)
         except DiffEditError as error:
             self._fail(job.id, ErrorInfo(stage=stage, code=error.code, message=str(error)))
         except Exception as error:
@@ -58,18 +150,44 @@ class Runner:
             log.exception("job %s: stage %s broke", job.id, stage.value)
             message = f"unexpected {type(error).__name__}; the worker's log holds the traceback under this job's id"
             self._fail(job.id, ErrorInfo(stage=stage, code="internal", message=message))
+        finally:
+            self.current = None
         return None
 
-    def _fail(self, job_id: str, error: ErrorInfo) -> None:
+    def _fail(self, job_id: str, error: ErrorInfo, *, held: bool = True) -> None:
         """Record that the job failed, if anything can be recorded."""
         log.error("job %s: failed in %s with %s: %s", job_id, error.stage or "-", error.code, error.message)
         try:
-            self._board.finish(job_id, State.FAILED, error)
-        except (ServiceError, JobNotFound) as unrecorded:
+            self._board.finish(job_id, State.FAILED, error, self._worker if held else None)
+        except (ServiceError, JobNotFound, JobElsewhere) as unrecorded:
             log.error("job %s: its failure could not be recorded: %s", job_id, unrecorded)
 
+    def _hand_back(self, job: Job, *, refund: bool = False, send: bool = True) -> None:
+        """Put the job back into the queue for the first stage that it lacks. What fails here, a keeper mends."""
+        try:
+            if self._board.hand_back(job, self._worker, refund=refund) is None and send:
+                self._send(job)
+        except (ServiceError, JobNotFound, JobElsewhere) as error:
+            log.warning("job %s: could not be handed back: %s", job.id, error)
+
+    def _try_again(self, job: Job, stage: Stage, cause: str) -> None:
+        """Let the stage be begun once more, if that is allowed."""
+        with suppress(ServiceError):
+            self._board.note(job.id, stage, cause)
+        self._hand_back(job)
+
+    def _make_again(self, slot: Slot, job: Job) -> None:
+        """Let the stage that owns this artifact make it again."""
+        try:
+            # It would otherwise be found, and taken for done.
+            self._store.delete(job.refs[slot])
+            self._board.note(job.id, MAKER[slot], BAD_ARTIFACT)
+        except ServiceError as error:
+            log.warning("job %s: the damaged %s could not be deleted: %s", job.id, slot.value, error)
+        self._hand_back(job.without(slot))
+
     def _run(self, stage: Stage, job: Job) -> Job:
-        self._go_on(self._board.begin(job.id, stage))
+        self._go_on(self._board.begin(job.id, stage, self._worker))
         started = time.perf_counter()
         models = self._models_of(job.request.params.model)
 
@@ -77,25 +195,69 @@ class Runner:
         missing = [slot for slot, key in refs.items() if not self._store.exists(key)]
         made = job.with_refs(refs)
         if missing:
-            values = self._compute(stage, job, models)
-            for slot in missing:
-                self._save(slot, values[slot], made, models)
+            with self._alone([refs[slot] for slot in missing], job):
+                values = self._compute(stage, job, models)
+                for slot in missing:
+                    self._save(slot, values[slot], made, models)
 
         seconds = time.perf_counter() - started
-        self._go_on(self._board.advance(job.id, stage, refs, seconds, hit=not missing))
+        self._go_on(self._board.advance(made, stage, seconds, not missing, self._worker))
         log.info("job %s: %s %s in %.2f s", job.id, stage.value, "made" if missing else "found", seconds)
-        if stage is job.request.stages[-1]:
-            self._board.finish(job.id, State.SUCCEEDED)
         return made
+
+    @contextmanager
+    def _alone(self, keys: Sequence[str], job: Job) -> Iterator[None]:
+        """Nobody else makes these artifacts meanwhile; who waits for them goes on afterwards.
+
+        Raises:
+            Taken: somebody makes one of them already.
+        """
+        mine: list[str] = []
+        try:
+            for key in keys:
+                if not self._board.claim(key, job.id, self._worker):
+                    raise Taken(key)
+                mine.append(key)
+            yield
+        finally:
+            for key in mine:
+                self._wake(key)
+
+    def _wake(self, key: str) -> None:
+        try:
+            for job_id in self._board.unclaim(key, self._worker):
+                with suppress(JobNotFound):
+                    self._send(self._board.status(job_id).job)
+        except ServiceError as error:
+            log.warning("%s: those who wait for it could not be told, and find out later: %s", key, error)
 
     def _compute(self, stage: Stage, job: Job, models: Models) -> dict[Slot, Any]:
         row = PIPELINE[stage]
         needs = {slot.value: self._load(slot, job) for slot in STAGES[stage].needs}
         knobs = {name: knob(job.request, name) for name in row.knobs}
-        return row.run(models=models, on_step=partial(self._on_step, job.id), **needs, **knobs)
+        run = partial(row.run, models=models, on_step=partial(self._on_step, job.id), **needs, **knobs)
+        try:
+            return run()
+        except (torch.OutOfMemoryError, MemoryError):
+            log.warning("job %s: out of memory in stage %s; once more, in smaller batches", job.id, stage.value)
+        # Outside of the handler, whose exception holds on to the frames, and so to the tensors, of what failed.
+        models.make_room()
+        try:
+            return run()
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise OutOfMemory from error
+
+    def _on_retry(self) -> None:
+        """The store did not answer: wait for it, unless the job ends or this worker leaves."""
+        if self._leaving():
+            raise Leaving
+        if self.current:
+            self._go_on(self._board.count_retry(self.current.job_id, self._worker))
 
     def _on_step(self, job_id: str, done: int, total: int) -> None:
-        self._go_on(self._board.tick(job_id, done, total))
+        if self._leaving():
+            raise Leaving
+        self._go_on(self._board.tick(job_id, done, total, self._worker))
 
     def _go_on(self, outcome: State | None) -> None:
         if outcome is not None:
@@ -110,6 +272,8 @@ class Runner:
         try:
             return CODECS[slot].decode(self._store.get(job.identity(slot)))
         except ArtifactError as error:
+            if slot in job.refs:
+                raise Damaged(slot, error) from error
             raise ArtifactError(f"the {slot.value} cannot be used: {error}") from error
 
     def _save(self, slot: Slot, value: Any, job: Job, models: Models) -> None:

@@ -3,6 +3,7 @@
 import functools
 import logging
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def make_runner(settings: Settings) -> "Runner":
-    """A runner on the real services; imports torch, so it happens at the first task and not at start."""
+def make_runner(settings: Settings, worker: str, send: Callable[[Job], None], leaving: Callable[[], bool]) -> "Runner":
+    """A runner on the real services. Imports torch."""
     from worker.models import Models
     from worker.profiles import load_profiles, profile_named
     from worker.runner import Runner
@@ -34,12 +35,19 @@ def make_runner(settings: Settings) -> "Runner":
     def models_of(name: str) -> Models:
         return Models(profile_named(profiles, name), device=settings.device, cpu_offload=settings.cpu_offload)
 
-    return Runner(RedisBoard(settings), S3Store(settings), models_of)
+    return Runner(
+        RedisBoard(settings),
+        S3Store(settings),
+        models_of,
+        worker=worker,
+        send=send,
+        leaving=leaving,
+        store_patience=settings.store_patience,
+    )
 
 
-def add_tasks(app: Celery, settings: Settings) -> None:
-    """Give `app` a task for every stage."""
-    runner = functools.cache(lambda: make_runner(settings))
+def add_tasks(app: Celery, settings: Settings, runner: Callable[[], "Runner"]) -> None:
+    """Give `app` a task for every stage; `runner` gives what runs them, or raises if this worker cannot."""
 
     def run(stage: Stage, message: Any) -> dict[str, Any]:
         try:
@@ -59,7 +67,7 @@ def add_tasks(app: Celery, settings: Settings) -> None:
             raise Ignore from None
         made = ready.run(stage, job)
         if made is None:
-            # Nothing is handed on: the job has ended.
+            # Nothing is handed on: the job has ended, or is in other hands.
             raise Ignore
         return made.model_dump(mode="json")
 

@@ -10,11 +10,11 @@ import uuid
 import pytest
 import redis
 
-from api_client import ArtifactError, BrokerUnavailable, Client, Settings, Stage, State, StoreUnavailable, WorkerInfo
+from api_client import ArtifactError, BrokerUnavailable, Client, Settings, Stage, State, StoreRefused, StoreUnavailable
 from api_client.board import RedisBoard
 from api_client.store import S3Store, input_key
 from tests.board_behaviour import BoardBehaviour
-from tests.requests import a_request
+from tests.requests import a_job, a_worker
 from tests.store_behaviour import StoreBehaviour
 
 
@@ -43,7 +43,7 @@ class TestS3Store(StoreBehaviour):
 
 
 def test_a_status_is_one_round_trip(board: RedisBoard, server: redis.Redis) -> None:
-    job = board.open(uuid.uuid4().hex, a_request())
+    job = board.open(a_job())
     board.status(job)
     before = server.info("commandstats")
     board.status(job)
@@ -60,8 +60,8 @@ def test_records_expire_from_their_end_and_never_before(settings: Settings, serv
     server.flushdb()
     board = RedisBoard(settings.model_copy(update={"retention": 100}))
     key = uuid.uuid4().hex
-    job = board.open(uuid.uuid4().hex, a_request(), key)
-    board.begin(job, Stage.EMBED)
+    job = board.open(a_job(), key)
+    board.begin(job, Stage.EMBED, "w")
     names = [f"diffedit:job:{job}", f"diffedit:idempotency:{key}"]
     assert [server.ttl(name) for name in names] == [-1, -1]
     board.finish(job, State.CANCELLED)
@@ -69,21 +69,21 @@ def test_records_expire_from_their_end_and_never_before(settings: Settings, serv
 
 
 def test_expired_records_leave_the_list(board: RedisBoard, server: redis.Redis) -> None:
-    jobs = [board.open(uuid.uuid4().hex, a_request()) for _ in range(60)]
+    jobs = [board.open(a_job()) for _ in range(60)]
     server.delete(*(f"diffedit:job:{job}" for job in jobs[5:55]))
     assert [status.id for status in board.jobs(limit=10)] == (jobs[:5] + jobs[55:])[::-1]
     assert server.zcard("diffedit:jobs") == 10
 
 
 def test_an_idempotency_key_outlives_nothing_but_its_job(board: RedisBoard, server: redis.Redis) -> None:
-    first = board.open(uuid.uuid4().hex, a_request(), "key")
+    first = board.open(a_job(), "key")
     server.delete(f"diffedit:job:{first}")
-    second = uuid.uuid4().hex
-    assert board.open(second, a_request(), "key") == second
+    second = a_job()
+    assert board.open(second, "key") == second.id
 
 
 def test_a_worker_that_dies_is_forgotten(board: RedisBoard, server: redis.Redis) -> None:
-    board.announce(WorkerInfo(name="w", profile="tiny", device="cpu", queues=()))
+    board.announce(a_worker(id="w"))
     assert 0 < server.ttl("diffedit:worker:w") <= 20
     server.delete("diffedit:worker:w")  # as its expiry does
     assert board.workers() == []
@@ -120,7 +120,7 @@ def test_health_says_what_is_wrong_and_raises_nothing(settings: Settings) -> Non
 
 def test_a_missing_bucket_is_named(settings: Settings) -> None:
     elsewhere = settings.model_copy(update={"s3_bucket": "elsewhere"})
-    with pytest.raises(StoreUnavailable, match="no bucket 'elsewhere'"):
+    with pytest.raises(StoreRefused, match="no bucket 'elsewhere'"):
         S3Store(elsewhere).ping()
     assert "no bucket" in Client(elsewhere).health().store
 

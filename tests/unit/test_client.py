@@ -41,7 +41,9 @@ class Desk:
 
     def serve(self, profile: str) -> None:
         queues = (f"diffedit.{profile}.language", f"diffedit.{profile}.diffusion")
-        self.board.announce(WorkerInfo(name=f"{profile}@here", profile=profile, device="cpu", queues=queues))
+        self.board.announce(
+            WorkerInfo(id=profile, name=f"{profile}@here", profile=profile, device="cpu", queues=queues)
+        )
 
 
 @pytest.fixture
@@ -136,7 +138,7 @@ def test_the_same_key_queues_once(desk: Desk) -> None:
 def test_the_profile_is_the_configured_one_else_the_served_one() -> None:
     assert Desk().client.edit(png(), **TEXTS).status().request.params.model == "tiny"
     alone = Desk()
-    alone.board.leave("tiny@here")
+    alone.board.leave("tiny")
     alone.serve("sd21")
     assert alone.client.edit(png(), **TEXTS).status().request.params.model == "sd21"
     configured = Desk(profile="sd15")
@@ -190,8 +192,8 @@ def test_a_wait_raises_how_the_job_ended(desk: Desk) -> None:
 
 def test_health_names_the_queues_that_nobody_reads(desk: Desk) -> None:
     assert desk.client.health().ok
-    desk.board.leave("tiny@here")
-    info = WorkerInfo(name="half@here", profile="tiny", device="cpu", queues=("diffedit.tiny.language",))
+    desk.board.leave("tiny")
+    info = WorkerInfo(id="half", name="half@here", profile="tiny", device="cpu", queues=("diffedit.tiny.language",))
     desk.board.announce(info)
     health = desk.client.health()
     assert not health.ok

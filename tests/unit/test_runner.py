@@ -1,18 +1,18 @@
 """The runner over the memory doubles and the bundled model: one stage at a time, as the queue would hand them on."""
 
 import json
-import uuid
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
-from api_client import Client, EditParams, EditRequest, Settings, WorkerInfo
+from api_client import Client, EditParams, EditRequest, Settings
 from api_client.contract import Job, Slot, Stage, State
-from api_client.errors import JobFailed
+from api_client.errors import JobFailed, StoreRefused, StoreUnavailable
 from api_client.testing import MemoryBoard, MemoryStore
-from tests.requests import a_request
+from tests.requests import a_job, a_worker, done
 from worker import diffedit
 from worker.models import Models
 from worker.profiles import ModelSource, load_profiles
@@ -36,15 +36,21 @@ class Rig:
 
     def __init__(self) -> None:
         self.board, self.store = MemoryBoard(), MemoryStore()
-        queues = ("diffedit.tiny.language", "diffedit.tiny.diffusion")
-        self.board.announce(WorkerInfo(name="rig", profile="tiny", device="cpu", queues=queues))
-        self.runner = Runner(self.board, self.store, tiny)
+        self.board.announce(a_worker(id="rig"))
+        self.leaving = False
+        self.models_of: Callable[[str], Models] = tiny
+        self.restart()
         self.before: Callable[[Stage, Job], object] = lambda stage, job: None
+
+    def restart(self, **options) -> None:
+        """Another runner in the place of this one."""
+        options = {"worker": "rig", "send": self.send, "leaving": lambda: self.leaving, **options}
+        self.runner = Runner(self.board, self.store, self.models_of, **options)
         self.client = Client(Settings(), board=self.board, store=self.store, send=self.send)
 
     def send(self, job: Job) -> None:
         handed: Job | None = job
-        for stage in job.request.stages:
+        for stage in job.stages_left:
             self.before(stage, job)
             handed = handed and self.runner.run(stage, handed)
 
@@ -135,12 +141,12 @@ def test_a_cancelled_job_stops_within_a_step_and_stays_cancelled(rig: Rig) -> No
     steps = []
     tick = rig.board.tick
 
-    def cancel_at_the_second_step(job_id: str, done: int, total: int) -> State | None:
+    def cancel_at_the_second_step(job_id: str, done: int, total: int, worker: str) -> State | None:
         if rig.board.status(job_id).stage is Stage.INVERT:
             steps.append(done)
             if done == 2:
                 rig.client.job(job_id).cancel()
-        return tick(job_id, done, total)
+        return tick(job_id, done, total, worker)
 
     rig.board.tick = cancel_at_the_second_step
     status = rig.edit().status()
@@ -156,46 +162,211 @@ def test_a_job_cancelled_in_the_queue_never_starts(rig: Rig) -> None:
     assert (status.state, status.started_at, status.attempts) == (State.CANCELLED, None, {})
 
 
-@pytest.mark.parametrize(
-    ("slot", "damage", "code"),
-    [
-        (Slot.EMBEDDINGS, b"", "bad_artifact"),
-        (Slot.EMBEDDINGS, b"\x80\x04pickle", "bad_artifact"),
-        (Slot.IMAGE, b"<svg/>", "bad_picture"),
-        (Slot.IMAGE, None, "bad_artifact"),
-    ],
-)
-def test_a_damaged_artifact_fails_the_job_and_not_the_worker(rig: Rig, slot: Slot, damage, code: str) -> None:
-    def spoil(stage: Stage, job: Job) -> None:
-        if stage is Stage.MASK:
+def damaging(rig: Rig, slot: Slot, damage: bytes | None, times: int) -> Callable[[Stage, Job], None]:
+    """Damages what lies in the slot before the mask is begun, so often."""
+    left = iter(range(times))
+
+    def damage_it(stage: Stage, job: Job) -> None:
+        if stage is Stage.MASK and next(left, None) is not None:
             status = rig.board.status(job.id)
             key = status.refs.get(slot) or status.request.image
-            if damage is None:
-                rig.store._objects.pop(key)
-            else:
-                rig.store.put(key, damage)
+            rig.store.delete(key) if damage is None else rig.store.put(key, damage)
 
-    rig.before = spoil
+    return damage_it
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"\x80\x04pickle"])
+def test_a_damaged_artifact_is_made_again_by_its_stage(rig: Rig, damage: bytes | None) -> None:
+    rig.before = damaging(rig, Slot.EMBEDDINGS, damage, times=1)
+    status = rig.edit().status()
+    assert status.state is State.SUCCEEDED
+    assert status.attempts == {Stage.EMBED: 2, Stage.MASK: 2, Stage.INVERT: 1, Stage.EDIT: 1}
+
+
+def test_an_artifact_that_is_damaged_each_time_fails_the_job(rig: Rig) -> None:
+    rig.before = damaging(rig, Slot.EMBEDDINGS, b"", times=3)
+    job = rig.edit()
+    with pytest.raises(JobFailed) as caught:
+        job.wait(timeout=1)
+    assert (caught.value.stage, caught.value.failure) == ("embed", "bad_artifact")
+    rig.before = lambda stage, job: None
+    assert job.retry().status().state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize(("damage", "code"), [(b"<svg/>", "bad_picture"), (None, "bad_artifact")])
+def test_a_damaged_picture_fails_the_job_and_not_the_worker(rig: Rig, damage: bytes | None, code: str) -> None:
+    rig.before = damaging(rig, Slot.IMAGE, damage, times=1)
     job = rig.edit()
     with pytest.raises(JobFailed) as caught:
         job.wait(timeout=1)
     assert (caught.value.stage, caught.value.failure, caught.value.job_id) == ("mask", code, job.id)
     assert job.status().attempts == {Stage.EMBED: 1, Stage.MASK: 1}
-
-    rig.before = lambda stage, job: None
-    if slot is Slot.IMAGE:
-        rig.store.put(job.status().request.image, SAMPLE.read_bytes())
-    else:
-        rig.store._objects.pop(job.status().refs[slot])
+    rig.store.put(job.status().request.image, SAMPLE.read_bytes())
     retried = job.retry()
     assert retried.id != job.id
     assert retried.status().state is State.SUCCEEDED
 
 
+def test_a_worker_that_leaves_hands_its_job_on_within_a_step(rig: Rig) -> None:
+    steps, tick, resumed = [], rig.board.tick, []
+
+    def leave_at_the_second_step(job_id: str, done: int, total: int, worker: str) -> State | None:
+        if rig.board.status(job_id).stage is Stage.INVERT:
+            steps.append(done)
+            rig.leaving = len(steps) == 2
+        return tick(job_id, done, total, worker)
+
+    def send(job: Job) -> None:
+        rig.leaving = False
+        resumed.append(job.stages_left)
+        rig.send(job)
+
+    rig.board.tick = leave_at_the_second_step
+    rig.restart(send=send)
+    status = rig.edit(num_inference_steps=6).status()
+    assert steps == [1, 2, 1, 2, 3, 4]
+    assert resumed == [(Stage.INVERT, Stage.EDIT)]
+    assert status.state is State.SUCCEEDED
+    assert set(status.attempts.values()) == {1}  # leaving in good order costs no attempt
+
+
+def test_a_worker_that_was_taken_for_dead_does_no_harm(rig: Rig) -> None:
+    tick, hands = rig.board.tick, []
+
+    def asleep_at_the_first_step(job_id: str, done: int, total: int, worker: str) -> State | None:
+        if not hands and rig.board.status(job_id).stage is Stage.INVERT:
+            hands.append(worker)
+            rig.board.leave("rig")
+            status = rig.board.status(job_id)
+            rig.board.hand_back(Job(id=job_id, request=status.request, refs=status.refs))
+        return tick(job_id, done, total, worker)
+
+    rig.board.tick = asleep_at_the_first_step
+    job = rig.edit()
+    status = job.status()
+    assert not status.is_terminal
+    assert Stage.INVERT not in status.timings
+    rig.board.announce(a_worker(id="rig"))
+    rig.send(Job(id=job.id, request=status.request, refs=status.refs))
+    assert job.status().state is State.SUCCEEDED
+    assert job.status().attempts[Stage.INVERT] == 2
+
+
+class Faulty(MemoryStore):
+    """Does not answer so often."""
+
+    def __init__(self, faults: int) -> None:
+        super().__init__()
+        self.faults = faults
+
+    def get(self, key: str) -> bytes:
+        self.faults -= 1
+        if self.faults >= 0:
+            raise StoreUnavailable("S3 does not answer")
+        return super().get(key)
+
+
+def test_an_outage_of_the_store_is_waited_out_and_counted(rig: Rig) -> None:
+    rig.store = Faulty(faults=2)
+    rig.restart()
+    status = rig.edit().status()
+    assert status.state is State.SUCCEEDED
+    assert status.retries == 2
+    assert set(status.attempts.values()) == {1}
+
+
+def test_an_outage_that_does_not_end_is_tried_again_and_fails_the_job_at_last(rig: Rig) -> None:
+    rig.store = Faulty(faults=3)
+    rig.restart(store_patience=0)
+    assert rig.edit().status().attempts[Stage.MASK] == 3  # embedding reads nothing from the store
+    rig.store = Faulty(faults=99)
+    rig.restart(store_patience=0)
+    error = rig.edit(seed=8).status().error
+    assert (error.stage, error.code) == (Stage.MASK, "store_unavailable")
+
+
+def test_a_store_that_refuses_is_not_waited_for(rig: Rig, monkeypatch) -> None:
+    def refuse(key: str) -> bytes:
+        raise StoreRefused("S3 refuses (AccessDenied)")
+
+    monkeypatch.setattr(rig.store, "get", refuse)
+    rig.restart(store_patience=10**6)
+    status = rig.edit().status()
+    assert (status.error.code, status.retries, status.attempts[Stage.MASK]) == ("store_refused", 0, 1)
+    assert "AccessDenied" in status.error.message
+
+
+def test_nobody_waits_for_the_store_for_a_cancelled_job(rig: Rig) -> None:
+    rig.store = Faulty(faults=10**6)
+    count = rig.board.count_retry
+
+    def cancel(job_id: str, worker: str) -> State | None:
+        rig.client.job(job_id).cancel()
+        return count(job_id, worker)
+
+    rig.board.count_retry = cancel
+    rig.restart(store_patience=10**6)
+    assert rig.edit().status().state is State.CANCELLED
+
+
+@pytest.mark.parametrize(("failures", "outcome"), [(1, State.SUCCEEDED), (2, State.FAILED)])
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_out_of_memory_is_met_with_half_the_batch_once(rig: Rig, monkeypatch, error, failures, outcome) -> None:
+    batches, compute_mask = [], diffedit.compute_mask
+
+    def greedy(*args, max_batch: int, **kwargs):
+        batches.append(max_batch)
+        if len(batches) <= failures:
+            raise error
+        return compute_mask(*args, max_batch=max_batch, **kwargs)
+
+    monkeypatch.setattr(diffedit, "compute_mask", greedy)
+    own = Models(load_profiles(None)["tiny"], device="cpu")
+    rig.models_of = lambda name: own
+    rig.restart()
+    status = rig.edit().status()
+    assert batches == [8, 4]
+    assert status.state is outcome
+    if outcome is State.FAILED:
+        assert (status.error.stage, status.error.code) == (Stage.MASK, "out_of_memory")
+
+
+def test_of_two_jobs_that_need_one_artifact_the_second_yields_and_finds_it_done(rig: Rig) -> None:
+    second = Runner(rig.board, rig.store, tiny, worker="second", send=rig.send)
+    rig.board.announce(a_worker(id="second"))
+    yielded: list[Job] = []
+
+    def meanwhile(stage: Stage, job: Job) -> None:
+        # The other worker comes to the same inversion while this one is at it.
+        if stage is Stage.INVERT and not yielded:
+            other = Job(id="cd" * 16, request=job.request)
+            rig.board.open(other)
+            yielded.append(other)
+            tick = rig.board.tick
+
+            def at_a_step(job_id: str, done: int, total: int, worker: str) -> State | None:
+                rig.board.tick = tick
+                for each in (Stage.EMBED, Stage.MASK):
+                    yielded.append(second.run(each, yielded[-1]))
+                assert second.run(Stage.INVERT, yielded[-1]) is None
+                assert not rig.board.status(other.id).is_terminal
+                return tick(job_id, done, total, worker)
+
+            rig.board.tick = at_a_step
+
+    rig.before = meanwhile
+    first = rig.edit().status()
+    other = rig.board.status("cd" * 16)
+    assert first.state is other.state is State.SUCCEEDED
+    assert Stage.INVERT in other.cache_hits
+    assert set(other.attempts.values()) == {1}  # to yield costs no attempt
+
+
 def test_a_message_without_its_artifacts_fails_the_job_with_the_reason(rig: Rig) -> None:
-    job_id = rig.board.open(uuid.uuid4().hex, a_request())
-    assert rig.runner.run(Stage.MASK, Job(id=job_id, request=a_request())) is None
-    error = rig.board.status(job_id).error
+    job = done(a_job(), Stage.EMBED)
+    rig.board.open(job)
+    assert rig.runner.run(Stage.MASK, job.model_copy(update={"refs": {}})) is None
+    error = rig.board.status(job.id).error
     assert (error.stage, error.code) == (Stage.MASK, "bad_artifact")
     assert "embeddings" in error.message
 
@@ -215,7 +386,8 @@ def test_a_worker_that_edits_need_not_have_the_language_models(rig: Rig) -> None
     profile = load_profiles(None)["tiny"]
     nowhere = ModelSource(id="/nonexistent/model")
     bare = Models(profile.model_copy(update={"captioner": nowhere, "prompter": nowhere}), device="cpu")
-    rig.runner = Runner(rig.board, rig.store, lambda name: bare)
+    rig.models_of = lambda name: bare
+    rig.restart()
     assert rig.edit().result(timeout=1).manifest["models"].keys() == {"diffusion"}
 
 
@@ -223,7 +395,8 @@ def test_an_unforeseen_exception_is_reported_without_its_text(rig: Rig) -> None:
     def broken(name: str) -> Models:
         raise RuntimeError("s3cret")
 
-    rig.runner = Runner(rig.board, rig.store, broken)
+    rig.models_of = broken
+    rig.restart()
     error = rig.edit().status().error
     assert (error.stage, error.code) == (Stage.EMBED, "internal")
     assert "RuntimeError" in error.message
@@ -232,7 +405,7 @@ def test_an_unforeseen_exception_is_reported_without_its_text(rig: Rig) -> None:
 
 def test_a_stage_without_a_record_is_dropped(rig: Rig) -> None:
     request = EditRequest(image=f"inputs/ab/{'ab' * 32}.png", **TEXTS, params=EditParams(model="tiny"))
-    assert rig.runner.run(Stage.EMBED, Job(id=uuid.uuid4().hex, request=request)) is None
+    assert rig.runner.run(Stage.EMBED, a_job(request)) is None
 
 
 def test_the_provenance_travels_in_the_picture(rig: Rig, tmp_path: Path) -> None:

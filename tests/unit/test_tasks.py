@@ -1,29 +1,26 @@
 """What a worker does with messages before any stage runs."""
 
-import uuid
-
 import pytest
 from celery import Celery
 from celery.exceptions import Ignore
 
 from api_client import Settings, Stage, State
-from api_client.contract import Job
 from api_client.dispatch import task_name
 from api_client.testing import MemoryBoard
-from tests.requests import a_request
+from tests.requests import a_job
 from worker import tasks
 
 
 @pytest.mark.parametrize("error", [ImportError("No module named 's3cret'"), ValueError("s3cret")])
 def test_a_worker_that_cannot_run_stages_fails_the_job_rather_than_eating_it(monkeypatch, error: Exception) -> None:
-    def unfit(settings: Settings) -> None:
+    def unfit() -> None:
         raise error
 
     board, app = MemoryBoard(), Celery()
-    monkeypatch.setattr(tasks, "make_runner", unfit)
     monkeypatch.setattr(tasks, "RedisBoard", lambda settings: board)
-    tasks.add_tasks(app, Settings())
-    job = Job(id=board.open(uuid.uuid4().hex, a_request()), request=a_request())
+    tasks.add_tasks(app, Settings(), unfit)
+    job = a_job()
+    board.open(job)
     with pytest.raises(Ignore):
         app.tasks[task_name(Stage.EMBED)](job.model_dump(mode="json"))
     status = board.status(job.id)

@@ -48,6 +48,7 @@ def mask(
         mask_encode_strength=mask_encode_strength,
         mask_thresholding_ratio=mask_thresholding_ratio,
         mask_cleanup=mask_cleanup,
+        max_batch=models.max_batch,
         on_step=on_step,
     )
     if not cells.any():

@@ -1,0 +1,194 @@
+"""Nothing is lost: whatever dies, every job comes to its end. Real workers, killed and stopped for real."""
+
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from api_client import Client, JobFailed, JobHandle, JobStatus, Settings, Stage, State
+from api_client.board import RedisBoard
+from api_client.contract import Job
+from api_client.dispatch import celery_app, send
+from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, slow, until, until_status
+from worker.children import Process
+from worker.local import Stack
+
+PICTURE = SAMPLES / "06.png"
+QUEUES = ("diffedit.tiny.language", "diffedit.tiny.diffusion")
+IMPATIENT = {"DIFFEDIT_WORKER_TTL": "3"}
+
+
+class Crew:
+    """Workers that may be killed, and are replaced as a supervisor would."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.client = Client(Settings.from_env(stack.environment))
+        self.settings = Settings.from_env(stack.environment)
+        self.server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"], decode_responses=True)
+        self.processes: dict[str, Process] = {}
+
+    def hire(self, count: int = 1) -> None:
+        names = {f"w{uuid.uuid4().hex[:6]}" for _ in range(count)}
+        self.processes |= {name: self.stack.start_worker(name) for name in names}
+        until(lambda: names <= {each.name.partition("@")[0] for each in self.client.health().workers}, "the workers")
+
+    def of(self, job: JobHandle) -> Process:
+        """The process that works on this job."""
+        holder = job.status().worker
+        (name,) = [worker.name for worker in self.client.health().workers if worker.id == holder]
+        return self.processes[name.partition("@")[0]]
+
+    def kill(self, process: Process, number: int = signal.SIGKILL) -> None:
+        os.kill(process.pid, number)
+        if number == signal.SIGKILL:
+            self.stack.stop(process)
+
+    def in_mid(self, stage: Stage, **asked: object) -> JobHandle:
+        """A job in the middle of this stage, in the hands of a worker that says so."""
+        job = self.client.edit(PICTURE, **{**PEAR, **slow(), **asked})
+        until_status(job, lambda status: status.stage is stage and status.step > 0, f"{stage} began")
+        return job
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("recovery")) as stack:
+        stack.environment |= IMPATIENT
+        yield stack
+
+
+@pytest.fixture
+def crew(stack: Stack) -> Iterator[Crew]:
+    crew = Crew(stack)
+    yield crew
+    for status in crew.client.jobs(limit=1000):
+        if not status.is_terminal:
+            crew.client.job(status.id).cancel()
+    for process in crew.processes.values():
+        stack.stop(process)
+
+
+def test_a_killed_workers_job_goes_on_with_another(crew: Crew) -> None:
+    crew.hire(2)
+    job = crew.in_mid(Stage.INVERT)
+    crew.kill(crew.of(job))
+    status = job.wait(timeout=60)
+    assert status.attempts == {Stage.EMBED: 1, Stage.MASK: 1, Stage.INVERT: 2, Stage.EDIT: 1}
+
+
+def test_a_worker_that_leaves_hands_its_job_on_at_once_and_costs_no_attempt(crew: Crew) -> None:
+    crew.hire(2)
+    job = crew.in_mid(Stage.INVERT)
+    leaver = crew.of(job)
+    crew.kill(leaver, signal.SIGTERM)
+    until(lambda: leaver.poll() is not None, "it is gone, in mid-stage")
+    status = job.wait(timeout=60)
+    assert set(status.attempts.values()) == {1}
+
+
+def test_the_job_of_a_frozen_worker_goes_on_and_it_does_no_harm_when_it_thaws(crew: Crew) -> None:
+    crew.hire(2)
+    job = crew.in_mid(Stage.INVERT)
+    frozen = crew.of(job)
+    crew.kill(frozen, signal.SIGSTOP)
+    until_status(job, lambda status: status.attempts.get(Stage.INVERT) == 2, "another worker took it")
+    crew.kill(frozen, signal.SIGCONT)
+    status = job.wait(timeout=60)
+    assert status.attempts[Stage.INVERT] == 2
+    until(lambda: len(crew.client.health().workers) == 2, "it is back")
+    assert crew.client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
+
+
+def test_jobs_whose_messages_vanish_are_done_all_the_same(crew: Crew) -> None:
+    jobs = [crew.client.edit(PICTURE, **PEAR, **QUICK, seed=seed) for seed in range(3)]
+    crew.server.delete(*QUEUES)
+    crew.hire()
+    for job in jobs:
+        assert job.wait(timeout=60).state is State.SUCCEEDED
+
+
+def test_a_job_that_was_never_sent_is_done(crew: Crew) -> None:
+    crew.hire()
+    request = crew.client.edit(PICTURE, **PEAR, **QUICK).status().request
+    job = Job(id=uuid.uuid4().hex, request=request)
+    RedisBoard(crew.settings).open(job)  # and here the client dies
+    assert crew.client.job(job.id).wait(timeout=60).state is State.SUCCEEDED
+
+
+def test_messages_that_come_twice_change_nothing(crew: Crew) -> None:
+    job = crew.client.edit(PICTURE, **PEAR, **QUICK)
+    wire = Job(id=job.id, request=job.status().request)
+    for _ in range(4):
+        send(celery_app(crew.settings), wire)
+    crew.hire(2)
+    status = job.wait(timeout=60)
+    assert set(status.attempts.values()) == {1}
+    until(lambda: not any(crew.server.llen(queue) for queue in QUEUES), "the others are dropped")
+    assert job.status() == status
+
+
+def test_a_long_queue_is_not_taken_for_a_loss(crew: Crew) -> None:
+    crew.hire()
+    blocker = crew.in_mid(Stage.INVERT)
+    jobs = [crew.client.edit(PICTURE, **PEAR, **QUICK, seed=seed) for seed in range(20)]
+    lengths = set()
+
+    def watched() -> bool:
+        lengths.add(crew.server.llen(QUEUES[0]))
+        return crew.client.job(blocker.id).status().stage is Stage.EDIT
+
+    until(watched, "the queue has waited for longer than a message may be missing")
+    assert max(lengths) == 20  # nothing was sent again
+    blocker.cancel()
+    statuses: list[JobStatus] = [job.wait(timeout=60) for job in jobs]
+    assert all(set(status.attempts.values()) == {1} for status in statuses)
+
+
+def test_a_job_that_kills_its_workers_fails_and_the_others_go_on(crew: Crew) -> None:
+    crew.hire()
+    poison = crew.in_mid(Stage.INVERT)
+    other = crew.client.edit(PICTURE, **PEAR, **QUICK)
+    for attempt in (1, 2, 3):
+        until_status(poison, lambda s, n=attempt: s.attempts.get(Stage.INVERT) == n and s.step > 0, "it began")
+        crew.kill(crew.of(poison))
+        until(lambda: not crew.client.health().workers, "it counts as dead")
+        crew.hire()
+    with pytest.raises(JobFailed) as caught:
+        poison.wait(timeout=60)
+    assert (caught.value.failure, caught.value.stage) == ("worker_lost", "invert")
+    assert other.wait(timeout=60).state is State.SUCCEEDED
+
+
+def test_a_stage_that_hangs_ends_its_worker_and_at_last_the_job(stack: Stack, crew: Crew) -> None:
+    stack.environment |= {"DIFFEDIT_STAGE_TIMEOUT": "4", "DIFFEDIT_MAX_ATTEMPTS": "2"}
+    try:
+        # Guidance doubles the work of the 400 steps.
+        job = crew.client.edit(PICTURE, **PEAR, **slow(), inversion_guidance_scale=2.0)
+        for _ in (1, 2):
+            crew.hire()
+            (process,) = [process for process in crew.processes.values() if process.poll() is None]
+            until(lambda p=process: p.poll() is not None, "the worker ended itself")
+            assert process.poll() == 1
+            stack.stop(process)
+        crew.hire()
+        with pytest.raises(JobFailed) as caught:
+            job.wait(timeout=60)
+        assert (caught.value.failure, caught.value.stage) == ("timeout", "invert")
+    finally:
+        for name in ("DIFFEDIT_STAGE_TIMEOUT", "DIFFEDIT_MAX_ATTEMPTS"):
+            del stack.environment[name]
+
+
+def test_a_server_that_restarts_loses_nothing(stack: Stack, crew: Crew) -> None:
+    crew.hire()
+    running = crew.in_mid(Stage.INVERT)
+    waiting = crew.client.edit(PICTURE, **PEAR, **QUICK)
+    crew.kill(stack.processes["valkey"])
+    stack.start_valkey()
+    stack.wait_ready()
+    assert waiting.wait(timeout=90).state is State.SUCCEEDED
+    assert running.wait(timeout=90).state is State.SUCCEEDED

@@ -1,0 +1,137 @@
+"""What a keeper does at each turn, over the memory board."""
+
+import pytest
+
+from api_client import Settings, Stage
+from api_client.board import AttemptsSpent
+from api_client.contract import Job
+from api_client.errors import BrokerUnavailable
+from api_client.testing import MemoryBoard
+from tests.requests import a_job, a_worker, done
+from worker.keeper import Keeper
+from worker.runner import Current
+
+
+class Post:
+    """A worker's keeper and what it has sent; `at` is what the worker is at."""
+
+    def __init__(self, **settings) -> None:
+        self.settings = Settings(**settings)
+        self.board = MemoryBoard(self.settings)
+        self.sent: list[Job] = []
+        self.ended = 0
+        self.at: Current | None = None
+        self.keeper = self.a_keeper("me")
+
+    def a_keeper(self, worker: str) -> Keeper:
+        keeper = Keeper(
+            self.board,
+            self.settings,
+            a_worker(id=worker),
+            current=lambda: self.at,
+            send=self.sent.append,
+            end=self.end,
+        )
+        keeper.announce()
+        return keeper
+
+    def end(self) -> None:
+        self.ended += 1
+
+    def begun(self, worker: str, stage: Stage = Stage.EMBED) -> Job:
+        job = a_job()
+        self.board.open(job)
+        self.board.begin(job.id, stage, worker)
+        return job
+
+
+@pytest.fixture
+def post() -> Post:
+    return Post()
+
+
+def test_a_worker_says_what_it_is_at(post: Post) -> None:
+    post.at = Current("ab" * 16, Stage.MASK)
+    post.keeper.announce()
+    (worker,) = post.board.workers()
+    assert worker.job == "ab" * 16
+    assert worker.memory > 10**6
+
+
+def test_the_job_of_a_dead_worker_is_sent_from_where_it_was(post: Post) -> None:
+    post.a_keeper("other")
+    job = post.begun("other")
+    job = done(job, Stage.EMBED)
+    post.board.advance(job, Stage.EMBED, 1.0, False, "other")
+    post.board.begin(job.id, Stage.MASK, "other")
+    post.keeper.recover()
+    assert post.sent == []
+    post.board.leave("other")
+    post.keeper.recover()
+    assert post.sent == [job]
+    post.keeper.recover()
+    assert post.sent == [job]  # it waits now, and a message is on its way
+
+
+def test_a_waiting_job_without_a_message_is_sent_after_a_while(monkeypatch) -> None:
+    post = Post(worker_ttl=1)
+    job = a_job()
+    post.board.open(job)
+    post.keeper.recover()
+    assert post.sent == []
+    post.board._waiting[job.id] -= 60
+    post.keeper.recover()
+    assert post.sent == [job]
+
+
+def test_one_keeper_at_a_time_looks_after_lost_jobs(post: Post) -> None:
+    other = post.a_keeper("other")
+    post.keeper.recover()
+    post.begun("third")
+    other.recover()
+    assert post.sent == []
+    post.keeper.recover()
+    assert len(post.sent) == 1
+
+
+def test_what_a_worker_holds_and_is_not_at_is_let_go(post: Post) -> None:
+    job, current = post.begun("me"), post.begun("me")
+    post.at = Current(current.id, Stage.EMBED)
+    post.keeper.let_go()
+    assert post.sent == [job]
+    assert post.board.held_by("me") == [current.id]
+
+
+def test_a_stage_that_takes_too_long_ends_the_worker_and_says_why(post: Post) -> None:
+    post = Post(stage_timeout=10, max_attempts=1)
+    job = post.begun("me")
+    post.at = Current(job.id, Stage.EMBED)
+    post.keeper.watch()
+    assert post.ended == 0
+    post.at = Current(job.id, Stage.EMBED, since=post.at.since - 11)
+    post.keeper.watch()
+    assert post.ended == 1
+    post.a_keeper("other").recover()
+    assert post.sent == [job]
+    with pytest.raises(AttemptsSpent, match="timeout"):
+        post.board.begin(job.id, Stage.EMBED, "other")
+
+
+def test_a_hung_worker_ends_even_if_it_cannot_say_why(post: Post, monkeypatch) -> None:
+    def fails(*args: object) -> None:
+        raise BrokerUnavailable
+
+    monkeypatch.setattr(post.board, "note", fails)
+    post.at = Current("ab" * 16, Stage.MASK, since=-(10**6))
+    with pytest.raises(BrokerUnavailable):
+        post.keeper.watch()
+    assert post.ended == 1
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("away"), RuntimeError("a bug")])
+def test_no_fault_ends_the_keeper(post: Post, monkeypatch, error: Exception) -> None:
+    def fails(worker: str) -> None:
+        raise error
+
+    monkeypatch.setattr(post.board, "leave", fails)
+    post.keeper.stop()
