@@ -6,6 +6,7 @@ from api_client.contract import EditParams, EditRequest, JobStatus, Prompts, Slo
 from api_client.errors import (
     ArtifactError,
     BadPicture,
+    BadRecord,
     BrokerUnavailable,
     DiffEditError,
     InvalidRequest,
@@ -27,6 +28,7 @@ from api_client.settings import Settings
 __all__ = [
     "ArtifactError",
     "BadPicture",
+    "BadRecord",
     "BrokerUnavailable",
     "Client",
     "DiffEditError",

@@ -27,6 +27,8 @@ profile_named(load_profiles(settings.profiles_file), profile)
 
 app = celery_app(settings)
 app.conf.update(
+    # Whatever somebody puts into a queue, the worker lives on.
+    broker_transport="worker.transport:Transport",
     # What a worker reads unless -Q says otherwise.
     task_queues=[Queue(queue_name(profile, family)) for family in Family],
     # One GPU, one job. In a thread, so that control commands and heartbeats go on while the model works.
