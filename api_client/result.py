@@ -9,7 +9,7 @@ from PIL import Image
 
 from api_client.contract import JobStatus, Prompts, Slot
 from api_client.errors import ArtifactError
-from api_client.pictures import read_mask, read_picture, side_by_side
+from api_client.pictures import MAX_RESULT_BYTES, read_mask, read_picture, side_by_side
 from api_client.store import Store
 
 
@@ -29,7 +29,7 @@ class EditResult:
     @functools.cached_property
     def image(self) -> Image.Image:
         """The edited picture, in the original's size; outside of the mask its pixels are the original's."""
-        return read_picture(self._png).image
+        return read_picture(self._png, max_bytes=MAX_RESULT_BYTES).image
 
     @functools.cached_property
     def mask(self) -> Image.Image:

@@ -11,6 +11,7 @@ from api_client.board import WORKER_LOST, AttemptsSpent, WorkerInfo, done_fields
 from api_client.contract import TERMINAL, ErrorInfo, Job, JobStatus, Stage, State
 from api_client.errors import ArtifactError, JobElsewhere, JobNotFound
 from api_client.settings import Settings
+from api_client.store import check_size
 
 
 class MemoryBoard:
@@ -220,7 +221,9 @@ class MemoryStore:
     def get(self, key: str) -> bytes:
         if key not in self._objects:
             raise ArtifactError("nothing is stored under this key; it was deleted or never made")
-        return self._objects[key]
+        data = self._objects[key]
+        check_size(key, len(data))
+        return data
 
     def exists(self, key: str) -> bool:
         return key in self._objects
