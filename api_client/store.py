@@ -35,6 +35,15 @@ def check_size(key: str, size: float) -> None:
         raise ArtifactError(f"what is stored takes {size / 2**20:.1f} MiB, over the limit of {limit // 2**20}")
 
 
+def check_content(key: str, data: bytes) -> None:
+    """Raises ArtifactError if `data` is not the picture that was uploaded to `key`.
+
+    What is made from a picture is found by its key, by everybody: who may upload shall not be able to exchange it.
+    """
+    if key.startswith("inputs/") and hashlib.sha256(data).hexdigest() not in key:
+        raise ArtifactError("what is stored is not what its key promises; upload it again")
+
+
 def input_key(data: bytes, extension: str) -> str:
     """Where an uploaded picture lies: by its content, so that the same picture is stored once."""
     return _key("inputs", hashlib.sha256(data).hexdigest(), extension)
@@ -147,6 +156,7 @@ class S3Store:
         with answer["Body"] as body:
             check_size(key, answer.get("ContentLength", math.inf))
             data: bytes = body.read()
+        check_content(key, data)
         return data
 
     @_speaking
