@@ -270,10 +270,10 @@ class RedisBoard:
 
     @_speaking
     def open(self, job: Job, idempotency_key: str | None = None) -> str:
-        idempotency = f"{_PREFIX}idempotency:{idempotency_key}" if idempotency_key else ""
+        keys = [_INDEX, f"{_PREFIX}idempotency:{idempotency_key}"] if idempotency_key else [_INDEX]
         stage = job.stages_left[0]
         args = [_job_key(""), job.request.model_dump_json(), stage.value, job.request.queue(stage)]
-        return cast(str, self._run(scripts.OPEN, job.id, None, *args, keys=[_INDEX, idempotency]))
+        return cast(str, self._run(scripts.OPEN, job.id, None, *args, keys=keys))
 
     @_speaking
     def discard(self, job_id: str) -> None:

@@ -33,6 +33,7 @@ from api_client.errors import (
 )
 from api_client.handle import JobHandle
 from api_client.progress import describe
+from api_client.text import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,11 +84,6 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(130) from None
 
     return run
-
-
-def printable(value: object) -> str:
-    """Text from elsewhere without control characters, which could steer the terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in str(value))
 
 
 @command
@@ -227,7 +223,7 @@ def up(
     workers: Annotated[int, typer.Option(min=0, max=16, help="Worker processes; 0 for the services alone.")] = 1,
     profile: Annotated[str | None, typer.Option(help="Model profile to serve.")] = None,
 ) -> None:
-    """Run Valkey, S3 and workers here until Ctrl-C, and print the environment that reaches them."""
+    """Run Valkey, S3 and workers here until Ctrl-C, and print how to reach them."""
     _local().up(directory, workers=workers, profile=profile)
 
 

@@ -45,15 +45,15 @@ local holder = redis.call('HGET', running, id)
 
 _ONLY_HOLDER = "if holder ~= worker then return 'elsewhere' end"
 
-# Further KEYS: index, idempotency key ("" for none). Further ARGV: prefix of records, request, stage, queue. Answers
-# the id of the job that holds the idempotency key.
+# Further KEYS: index, idempotency key (if there is one: "" would be no key that an ACL allows). Further ARGV: prefix of
+# records, request, stage, queue. Answers the id of the job that holds the idempotency key.
 OPEN = f"""{_PRELUDE}
-if KEYS[4] ~= '' then
+if KEYS[4] then
   local first = redis.call('GET', KEYS[4])
   if first and redis.call('EXISTS', ARGV[5] .. first) == 1 then return first end
   redis.call('SET', KEYS[4], id)
 end
-redis.call('HSET', job, 'request', ARGV[6], 'created', now, 'idempotency', KEYS[4])
+redis.call('HSET', job, 'request', ARGV[6], 'created', now, 'idempotency', KEYS[4] or '')
 redis.call('ZADD', KEYS[3], now, id)
 wait(ARGV[7], ARGV[8])
 return id
