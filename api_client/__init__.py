@@ -2,10 +2,11 @@
 
 from api_client.board import WorkerInfo
 from api_client.client import Client, Health
-from api_client.contract import EditParams, EditRequest, JobStatus, Prompts, Slot, Stage, State
+from api_client.contract import EditParams, EditRequest, JobStatus, Lane, Prompts, Slot, Stage, State, Terms
 from api_client.errors import (
     ArtifactError,
     BadPicture,
+    BrokerFull,
     BrokerUnavailable,
     DiffEditError,
     InvalidRequest,
@@ -16,6 +17,7 @@ from api_client.errors import (
     JobNotFound,
     JobTimeout,
     NoWorkerWarning,
+    QueueFull,
     ServiceError,
     StoreRefused,
     StoreUnavailable,
@@ -27,6 +29,7 @@ from api_client.settings import Settings
 __all__ = [
     "ArtifactError",
     "BadPicture",
+    "BrokerFull",
     "BrokerUnavailable",
     "Client",
     "DiffEditError",
@@ -43,8 +46,10 @@ __all__ = [
     "JobNotFound",
     "JobStatus",
     "JobTimeout",
+    "Lane",
     "NoWorkerWarning",
     "Prompts",
+    "QueueFull",
     "ServiceError",
     "Settings",
     "Slot",
@@ -52,5 +57,6 @@ __all__ = [
     "State",
     "StoreRefused",
     "StoreUnavailable",
+    "Terms",
     "WorkerInfo",
 ]

@@ -25,6 +25,7 @@ from api_client.contract import (
     TERMINAL,
     EditRequest,
     ErrorInfo,
+    Family,
     Frozen,
     Job,
     JobStatus,
@@ -32,8 +33,10 @@ from api_client.contract import (
     Slot,
     Stage,
     State,
+    Terms,
+    queue_name,
 )
-from api_client.errors import BrokerUnavailable, JobElsewhere, JobNotFound
+from api_client.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
 
 P = ParamSpec("P")
@@ -42,7 +45,8 @@ R = TypeVar("R")
 WORKER_LOST = "worker_lost"
 
 _PREFIX = "diffedit:"
-_INDEX, _RUNNING, _WORKERS, _LEADER = (_PREFIX + name for name in ("jobs", "running", "workers", "leader"))
+_INDEX, _RUNNING, _EXPIRING = (_PREFIX + name for name in ("jobs", "running", "expiring"))
+_WORKERS, _LEADER = (_PREFIX + name for name in ("workers", "leader"))
 _WAITING, _ALIVE, _MAKING, _PARKED = (_PREFIX + name for name in ("waiting:", "worker:", "making:", "parked:"))
 _PAGE = 500
 
@@ -71,10 +75,23 @@ class Board(Protocol):
     """
 
     def open(self, job: Job, idempotency_key: str | None = None) -> str:
-        """Record a new job, which waits for its first stage. Returns its id, or that of the first job with this key."""
+        """Record a new job, which waits for its first stage. Returns its id, or that of the first job with this key.
+
+        Raises:
+            QueueFull: `max_queued` jobs wait in the lane of this profile already.
+        """
 
     def discard(self, job_id: str) -> None:
         """Forget a job that never reached the queue."""
+
+    def expire(self, job_id: str) -> State | None:
+        """End the job if its time is over; its outcome, if it has one."""
+
+    def overdue(self) -> list[str]:
+        """The jobs whose time is over and that nobody has looked at since."""
+
+    def unfinished(self) -> list[JobStatus]:
+        """The jobs that wait or are held."""
 
     def status(self, job_id: str) -> JobStatus:
         """The job's record, in one round trip. Raises JobNotFound."""
@@ -186,10 +203,16 @@ def status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         error=ErrorInfo.model_validate_json(fields["error"]) if "error" in fields else None,
         refs={slot: fields[name] for slot in Slot if (name := f"ref:{slot.value}") in fields},
         request=request,
+        terms=Terms.model_validate_json(fields["terms"]),
         created_at=_moment(fields["created"]),
         started_at=_moment(fields["started"]) if "started" in fields else None,
         finished_at=_moment(fields["finished"]) if "finished" in fields else None,
     )
+
+
+def new_fields(job: Job) -> dict[str, str]:
+    """What the record of a new job holds besides times and keys of the board's own."""
+    return {"request": job.request.model_dump_json(), "terms": job.terms.model_dump_json()}
 
 
 def done_fields(job: Job, stage: Stage, seconds: float, hit: bool) -> dict[str, str]:
@@ -221,6 +244,8 @@ def _speaking(method: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(*args, **kwargs)
+        except redis.OutOfMemoryError as error:
+            raise BrokerFull from error
         except redis.RedisError as error:
             raise BrokerUnavailable(f"Redis does not serve us ({error}); check DIFFEDIT_REDIS_URL") from error
 
@@ -246,6 +271,7 @@ class RedisBoard:
             for text in (
                 scripts.OPEN,
                 scripts.DISCARD,
+                scripts.EXPIRE,
                 scripts.BEGIN,
                 scripts.WRITE,
                 scripts.COUNT_RETRY,
@@ -254,15 +280,22 @@ class RedisBoard:
                 scripts.FINISH,
                 scripts.CLAIM,
                 scripts.UNCLAIM,
+                scripts.ANNOUNCE,
             )
         }
 
     @_speaking
     def open(self, job: Job, idempotency_key: str | None = None) -> str:
         idempotency = f"{_PREFIX}idempotency:{idempotency_key}" if idempotency_key else ""
-        stage = job.stages_left[0]
-        args = [_job_key(""), job.request.model_dump_json(), stage.value, job.request.queue(stage)]
-        return cast(str, self._run(scripts.OPEN, job.id, None, *args, keys=[_INDEX, idempotency]))
+        terms, profile = job.terms, job.request.params.model
+        others = [queue_name(profile, family, terms.lane) for family in Family]
+        others.remove(job.queue)
+        limits = [self._settings.max_queued, terms.start_timeout or "", terms.deadline or ""]
+        args = [_job_key(""), *limits, job.stages_left[0].value, job.queue, len(others), *others]
+        first = self._run(scripts.OPEN, job.id, None, *args, *_flat(new_fields(job)), keys=[_INDEX, idempotency])
+        if first == "full":
+            raise QueueFull(terms.lane.value, profile, self._settings.max_queued)
+        return cast(str, first)
 
     @_speaking
     def discard(self, job_id: str) -> None:
@@ -273,7 +306,27 @@ class RedisBoard:
         fields = cast(dict[str, str], self._redis.hgetall(_job_key(job_id)))
         if not fields:
             raise JobNotFound(job_id)
-        return status_of(job_id, fields)
+        status = status_of(job_id, fields)
+        if status.seems_overdue and self.expire(job_id):
+            # No worker is there to end it.
+            return self.status(job_id)
+        return status
+
+    @_speaking
+    def expire(self, job_id: str) -> State | None:
+        return _outcome(job_id, self._run(scripts.EXPIRE, job_id, None))
+
+    @_speaking
+    def overdue(self) -> list[str]:
+        return cast(list[str], self._redis.zrangebyscore(_EXPIRING, "-inf", self._now()))
+
+    @_speaking
+    def unfinished(self) -> list[JobStatus]:
+        ids = set(cast(list[str], self._redis.hkeys(_RUNNING)))
+        for queue in cast(set[str], self._redis.smembers(_WAITING + "queues")):
+            ids.update(cast(list[str], self._redis.zrange(_WAITING + queue, 0, -1)))
+        statuses = [status_of(job_id, fields) for job_id, fields in self._records(sorted(ids)).items() if fields]
+        return [status for status in statuses if not status.is_terminal]
 
     @_speaking
     def jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
@@ -283,10 +336,7 @@ class RedisBoard:
             ids = cast(list[str], self._redis.zrevrange(_INDEX, start, start + page - 1))
             if not ids:
                 break
-            with self._redis.pipeline(transaction=False) as pipe:
-                for job_id in ids:
-                    pipe.hgetall(_job_key(job_id))
-                records = dict(zip(ids, pipe.execute(), strict=True))
+            records = self._records(ids)
             expired = [job_id for job_id, fields in records.items() if not fields]
             if expired:
                 self._redis.zrem(_INDEX, *expired)
@@ -309,22 +359,19 @@ class RedisBoard:
 
     @_speaking
     def advance(self, job: Job, stage: Stage, seconds: float, hit: bool, worker: str) -> State | None:
-        left = job.stages_left
-        then = [left[0].value, job.request.queue(left[0])] if left else ["", ""]
-        fields = [part for pair in done_fields(job, stage, seconds, hit).items() for part in pair]
-        answer = self._run(scripts.ADVANCE, job.id, worker, self._settings.retention, *then, *fields)
-        return _outcome(job.id, answer)
+        then = [job.stages_left[0].value, job.queue] if job.stages_left else ["", ""]
+        fields = _flat(done_fields(job, stage, seconds, hit))
+        return _outcome(job.id, self._run(scripts.ADVANCE, job.id, worker, *then, *fields))
 
     @_speaking
     def hand_back(self, job: Job, worker: str | None = None, *, refund: bool = False) -> State | None:
-        stage = job.stages_left[0]
-        args = [stage.value, job.request.queue(stage), int(refund), *undone_fields(job)]
+        args = [job.stages_left[0].value, job.queue, int(refund), *undone_fields(job)]
         return _outcome(job.id, self._run(scripts.HAND_BACK, job.id, worker, *args))
 
     @_speaking
     def finish(self, job_id: str, outcome: State, error: ErrorInfo | None = None, worker: str | None = None) -> State:
         assert outcome in TERMINAL
-        args = [outcome.value, error.model_dump_json() if error else "", self._settings.retention]
+        args = [outcome.value, error.model_dump_json() if error else ""]
         return _outcome(job_id, self._run(scripts.FINISH, job_id, worker, *args)) or outcome
 
     @_speaking
@@ -354,13 +401,13 @@ class RedisBoard:
         holders = cast(dict[str, str], self._redis.hgetall(_RUNNING))
         living = {worker.id for worker in self.workers()}
         found = [job_id for job_id, worker in holders.items() if worker not in living]
-        seconds, microseconds = self._redis.time()
+        since = self._now() - grace
         for queue in cast(set[str], self._redis.smembers(_WAITING + "queues")):
-            overdue = self._overdue(queue, seconds + microseconds / 1e6 - grace)
+            overdue = self._missing(queue, since)
             found += sorted(overdue - self._queued(queue)) if overdue else []
         return found
 
-    def _overdue(self, queue: str, since: float) -> set[str]:
+    def _missing(self, queue: str, since: float) -> set[str]:
         """The jobs that have waited for so long, if messages are missing: a long queue alone is no reason to look."""
         with self._redis.pipeline() as pipe:
             pipe.zcard(_WAITING + queue)
@@ -387,10 +434,8 @@ class RedisBoard:
 
     @_speaking
     def announce(self, worker: WorkerInfo) -> None:
-        with self._redis.pipeline() as pipe:
-            pipe.sadd(_WORKERS, worker.id)
-            pipe.set(_ALIVE + worker.id, worker.model_dump_json(), px=int(1000 * self._settings.worker_ttl))
-            pipe.execute()
+        args = [worker.model_dump_json(), int(1000 * self._settings.worker_ttl)]
+        self._run(scripts.ANNOUNCE, "", worker.id, *args, keys=[_WORKERS, _ALIVE + worker.id])
 
     @_speaking
     def leave(self, worker: str) -> None:
@@ -421,12 +466,26 @@ class RedisBoard:
 
     def _run(self, script: str, job_id: str, worker: str | None, *args: Any, keys: Sequence[str] = ()) -> object:
         """One of the scripts, with what all of them take."""
-        common = [job_id, _WAITING, worker or "", _ALIVE]
-        return self._scripts[script](keys=[_job_key(job_id), _RUNNING, *keys], args=[*common, *args])
+        common: list[Any] = [job_id, _WAITING, worker or "", _ALIVE, self._settings.retention]
+        return self._scripts[script](keys=[_job_key(job_id), _RUNNING, _EXPIRING, *keys], args=[*common, *args])
+
+    def _records(self, ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hgetall(_job_key(job_id))
+            return dict(zip(ids, pipe.execute(), strict=True))
+
+    def _now(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return float(seconds) + microseconds / 1e6
 
 
 def _job_key(job_id: str) -> str:
     return f"{_PREFIX}job:{job_id}"
+
+
+def _flat(fields: Mapping[str, str]) -> list[str]:
+    return [part for pair in fields.items() for part in pair]
 
 
 def _job_of(message: str) -> str:

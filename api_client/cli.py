@@ -1,8 +1,8 @@
 """The `diffedit` command.
 
 Exit codes: 0 done, 1 the job failed, 2 the request is wrong, 3 a service does not answer, 4 no such job, 5 the wait
-timed out, 6 the job was cancelled or expired, 7 not healthy, 130 interrupted. `--json` prints one JSON value on stdout;
-errors then are JSON on stderr.
+timed out, 6 the job was cancelled or expired, 7 not healthy, 8 the queue is full, 130 interrupted. `--json` prints one
+JSON value on stdout; errors then are JSON on stderr.
 """
 
 import functools
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api_client.client import Client
-from api_client.contract import JobStatus, State
+from api_client.contract import JobStatus, Lane, State
 from api_client.errors import (
     ArtifactError,
     DiffEditError,
@@ -29,6 +29,7 @@ from api_client.errors import (
     JobFailed,
     JobNotFound,
     JobTimeout,
+    QueueFull,
     ServiceError,
 )
 from api_client.handle import JobHandle
@@ -46,6 +47,7 @@ out, err = Console(soft_wrap=True, markup=False), Console(stderr=True, soft_wrap
 EXIT_CODES: tuple[tuple[type[DiffEditError], int], ...] = (
     (InvalidRequest, 2),
     (ServiceError, 3),
+    (QueueFull, 8),
     (JobNotFound, 4),
     (JobTimeout, 5),
     (JobCancelled, 6),
@@ -106,6 +108,11 @@ def edit(
     guidance: Annotated[float | None, typer.Option(help="Guidance scale (7.5).")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the edit repeatable.")] = None,
     model: Annotated[str | None, typer.Option(help="Model profile.")] = None,
+    lane: Annotated[
+        Lane, typer.Option(help="Batch jobs are worked on while no interactive one waits.")
+    ] = Lane.INTERACTIVE,
+    start_timeout: Annotated[float | None, typer.Option(help="Seconds; expire unless begun by then.")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Seconds; expire unless done by then.")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key gives the same job.")] = None,
     out_dir: OutDir = Path("out"),
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and return.")] = False,
@@ -126,6 +133,9 @@ def edit(
         "guidance_scale": guidance,
         "seed": seed,
         "model": model,
+        "lane": lane,
+        "start_timeout": start_timeout,
+        "deadline": deadline,
         "idempotency_key": key,
     }
     client = Client.from_env()

@@ -23,14 +23,16 @@ from api_client.board import Board, RedisBoard, WorkerInfo
 from api_client.contract import (
     EditParams,
     EditRequest,
-    Family,
     Frozen,
     Job,
     JobStatus,
+    Lane,
     Slot,
     State,
+    Terms,
     explain,
     queue_name,
+    queue_names,
 )
 from api_client.dispatch import celery_app, send
 from api_client.errors import (
@@ -104,6 +106,9 @@ class Client:
         caption: str | None = None,
         negative_prompt: str | None = None,
         mask: PictureLike | None = None,
+        lane: Lane | str = Lane.INTERACTIVE,
+        start_timeout: float | None = None,
+        deadline: float | None = None,
         idempotency_key: str | None = None,
         **params: Any,
     ) -> JobHandle:
@@ -115,11 +120,14 @@ class Client:
 
         Args:
             image: a path, the bytes of a PNG, JPEG or WebP file, or a PIL image.
+            lane: "interactive", or "batch" for what nobody waits for: it is worked on while nothing interactive waits.
+            start_timeout, deadline: seconds from now; the job expires unless it is begun, or done, by then.
             idempotency_key: a second call with the same key returns the first call's job and queues nothing.
             params: fields of `EditParams`: `num_inference_steps`, `strength`, `guidance_scale`, `seed`, `model`, ...
 
         Raises:
             InvalidRequest: the request contradicts itself or leaves its ranges (BadPicture: the picture is unusable).
+            QueueFull: too many jobs wait in this lane already; nothing was queued.
             BrokerUnavailable, StoreUnavailable: a service does not answer; nothing was queued.
         """
         asked = {
@@ -130,6 +138,9 @@ class Client:
             "caption": caption,
             "negative_prompt": negative_prompt,
             "mask": mask,
+            "lane": lane,
+            "start_timeout": start_timeout,
+            "deadline": deadline,
             "idempotency_key": idempotency_key,
         }
         return self._queue(self._prepare(_upload(image), Slot.RESULT, {**params, **asked}))
@@ -183,7 +194,7 @@ class Client:
             self._board.ping()
             workers = self._board.workers()
             served = {queue for worker in workers for queue in worker.queues}
-            own = {queue_name(self._profile(workers), family) for family in Family}
+            own = set(queue_names(self._profile(workers)))
             depths = self._board.depths(sorted(served | own))
             unserved = own - served
         except ServiceError as error:
@@ -199,7 +210,8 @@ class Client:
     def _prepare(self, image: "_Upload", goal: Slot, asked: Mapping[str, Any]) -> "_Prepared":
         """Check everything and resolve every default; nothing is uploaded or queued yet."""
         texts = {name: value for name, value in asked.items() if name in TEXTS}
-        params = {name: value for name, value in asked.items() if name not in {*TEXTS, "mask", "idempotency_key"}}
+        terms = {name: value for name, value in asked.items() if name in Terms.model_fields}
+        params = {name: asked[name] for name in asked.keys() - TEXTS - terms.keys() - {"mask", "idempotency_key"}}
         key = asked.get("idempotency_key")
         if key is not None and not 1 <= len(key) <= MAX_KEY:
             raise InvalidRequest(f"idempotency_key: give 1 to {MAX_KEY} characters")
@@ -213,17 +225,17 @@ class Client:
             "params": {"model": self._profile(workers), **params},
         }
         try:
-            request = EditRequest.model_validate(fields)
+            request, serve = EditRequest.model_validate(fields), Terms.model_validate(terms)
         except ValidationError as error:
             raise InvalidRequest(explain(error)) from None
-        return _Prepared(request, [upload for upload in (image, mask) if upload], workers, key)
+        return _Prepared(request, serve, [upload for upload in (image, mask) if upload], workers, key)
 
     def _queue(self, prepared: "_Prepared") -> JobHandle:
         for upload in prepared.uploads:
             if not self._store.exists(upload.key):
                 self._store.put(upload.key, upload.data)
-        handle = self._submit(prepared.request, prepared.idempotency_key)
-        _warn_unless_served(prepared.request, prepared.workers)
+        handle = self._submit(prepared.request, prepared.terms, prepared.idempotency_key)
+        _warn_unless_served(prepared)
         return handle
 
     def _profile(self, workers: list[WorkerInfo]) -> str:
@@ -231,8 +243,8 @@ class Client:
         served = {worker.profile for worker in workers}
         return self._settings.profile or (served.pop() if len(served) == 1 else "tiny")
 
-    def _submit(self, request: EditRequest, idempotency_key: str | None = None) -> JobHandle:
-        job = Job(id=uuid.uuid4().hex, request=request)
+    def _submit(self, request: EditRequest, terms: Terms, idempotency_key: str | None = None) -> JobHandle:
+        job = Job(id=uuid.uuid4().hex, request=request, terms=terms)
         first = self._board.open(job, idempotency_key)
         if first == job.id:
             try:
@@ -257,6 +269,7 @@ class _Upload:
 @dataclass(frozen=True)
 class _Prepared:
     request: EditRequest
+    terms: Terms
     uploads: list[_Upload]
     workers: list[WorkerInfo]
     idempotency_key: str | None
@@ -292,11 +305,12 @@ def _picture_bytes(picture: PictureLike) -> bytes:
         raise BadPicture(f"cannot read {picture}: {error.strerror}") from error
 
 
-def _warn_unless_served(request: EditRequest, workers: list[WorkerInfo]) -> None:
-    wanted = {queue_name(request.params.model, family) for family in request.families}
-    missing = wanted - {queue for worker in workers for queue in worker.queues}
+def _warn_unless_served(prepared: _Prepared) -> None:
+    request = prepared.request
+    wanted = {queue_name(request.params.model, family, prepared.terms.lane) for family in request.families}
+    missing = wanted - {queue for worker in prepared.workers for queue in worker.queues}
     if missing:
-        served = ", ".join(sorted({worker.profile for worker in workers})) or "nothing"
+        served = ", ".join(sorted({worker.profile for worker in prepared.workers})) or "nothing"
         warnings.warn(
             f"no live worker reads {', '.join(sorted(missing))}, so the job waits; now served: {served}",
             NoWorkerWarning,

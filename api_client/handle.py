@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Iterator
 
 from api_client.board import Board
-from api_client.contract import EditRequest, JobStatus, State
+from api_client.contract import EditRequest, JobStatus, State, Terms
 from api_client.errors import InvalidRequest, JobCancelled, JobExpired, JobFailed, JobTimeout
 from api_client.result import EditResult
 from api_client.store import Store
 
-Submit = Callable[[EditRequest], "JobHandle"]
+Submit = Callable[[EditRequest, Terms], "JobHandle"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two looks at a job: short at first and after every change, longer while nothing happens."""
@@ -89,7 +89,7 @@ class JobHandle:
         status = self.status()
         if not status.is_terminal:
             raise InvalidRequest(f"job {self.id} is {status.state.value}; only a job that has ended can be retried")
-        return self._submit(status.request)
+        return self._submit(status.request, status.terms)
 
 
 def _raise_unless_succeeded(status: JobStatus) -> None:
@@ -104,4 +104,7 @@ def _raise_unless_succeeded(status: JobStatus) -> None:
     if status.state is State.CANCELLED:
         raise JobCancelled(status.id)
     if status.state is State.EXPIRED:
-        raise JobExpired(status.id)
+        limits = {"start_timeout": None if status.started_at else status.terms.start_timeout}
+        limits["deadline"] = status.terms.deadline
+        told = [(seconds, name) for name, seconds in limits.items() if seconds is not None]
+        raise JobExpired(status.id, *[f"its {name} of {seconds:g} s" for seconds, name in sorted(told)[:1]])

@@ -39,6 +39,8 @@ class Settings(BaseModel):
     """Worker: "cuda", "cuda:1", "mps", "cpu"; None takes the best there is."""
     cpu_offload: bool = Field(False, alias="DIFFEDIT_CPU_OFFLOAD")
     """Worker, CUDA only: keep on the GPU only the model that is running."""
+    max_queued: int = Field(10_000, alias="DIFFEDIT_MAX_QUEUED", ge=1)
+    """Client: how many jobs may wait in the lane of a profile before a further one is refused (QueueFull)."""
     retention: int = Field(7 * 24 * 3600, alias="DIFFEDIT_RETENTION", ge=60)
     """Seconds for which the record of an ended job is kept."""
     worker_ttl: float = Field(20, alias="DIFFEDIT_WORKER_TTL", ge=1)

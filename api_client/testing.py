@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Sequence
 
-from api_client.board import WORKER_LOST, AttemptsSpent, WorkerInfo, done_fields, status_of, undone_fields
+from api_client.board import WORKER_LOST, AttemptsSpent, WorkerInfo, done_fields, new_fields, status_of, undone_fields
 from api_client.contract import TERMINAL, ErrorInfo, Job, JobStatus, Stage, State
-from api_client.errors import ArtifactError, JobElsewhere, JobNotFound
+from api_client.errors import ArtifactError, JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
 
 
@@ -33,9 +33,10 @@ class MemoryBoard:
             first = self._first.get(idempotency_key) if idempotency_key else None
             if first in self._records:
                 return first
+            self._admit(job)
             if idempotency_key:
                 self._first[idempotency_key] = job.id
-            self._records[job.id] = {"request": job.request.model_dump_json(), "created": _now()}
+            self._records[job.id] = {**new_fields(job), "created": _now()}
             self._wait(job)
             return job.id
 
@@ -46,7 +47,20 @@ class MemoryBoard:
 
     def status(self, job_id: str) -> JobStatus:
         with self._lock:
+            self.expire(job_id)
             return status_of(job_id, self._fields(job_id))
+
+    def expire(self, job_id: str) -> State | None:
+        with self._lock:
+            return self._outcome(job_id, None)
+
+    def overdue(self) -> list[str]:
+        with self._lock:
+            statuses = [status_of(job_id, fields) for job_id, fields in self._records.items()]
+        return [status.id for status in statuses if status.seems_overdue]
+
+    def unfinished(self) -> list[JobStatus]:
+        return [status for status in self.jobs(limit=len(self._records)) if not status.is_terminal]
 
     def jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
         with self._lock:
@@ -55,9 +69,9 @@ class MemoryBoard:
 
     def begin(self, job_id: str, stage: Stage, worker: str) -> State | None:
         with self._lock:
-            fields = self._fields(job_id)
-            if "outcome" in fields:
-                return State(fields["outcome"])
+            fields, outcome = self._fields(job_id), self._outcome(job_id, None)
+            if outcome is not None:
+                return outcome
             if fields["next"] != stage.value or self._held_by_another(job_id, worker):
                 raise JobElsewhere(job_id)
             attempts = int(fields.get(f"attempts:{stage.value}", 0))
@@ -182,11 +196,20 @@ class MemoryBoard:
     def _outcome(self, job_id: str, worker: str | None) -> State | None:
         """The outcome if the job has ended; raises JobElsewhere if it is not this worker's."""
         fields = self._fields(job_id)
+        if status_of(job_id, fields).seems_overdue:
+            self._end(job_id, State.EXPIRED)
         if "outcome" in fields:
             return State(fields["outcome"])
         if worker is not None and self._running.get(job_id) != worker:
             raise JobElsewhere(job_id)
         return None
+
+    def _admit(self, job: Job) -> None:
+        lane, profile = job.terms.lane, job.request.params.model
+        waiting = [status_of(job_id, self._records[job_id]) for job_id in self._waiting]
+        queued = [one for one in waiting if (one.terms.lane, one.request.params.model) == (lane, profile)]
+        if len(queued) >= self._settings.max_queued:
+            raise QueueFull(lane.value, profile, self._settings.max_queued)
 
     def _held_by_another(self, job_id: str, worker: str | None) -> bool:
         holder = self._running.get(job_id)

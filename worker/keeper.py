@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from api_client.board import Board, WorkerInfo
@@ -93,9 +94,12 @@ class Keeper:
                 self._send_again(job_id, self._worker.id)
 
     def recover(self) -> None:
-        """Send a new message for every lost job, if this worker is the one to do so."""
+        """End what has run out of its time, and send a new message for every lost job, if this worker is the one to."""
         if not self._board.lead(self._worker.id, seconds=3 * self._pause):
             return
+        for job_id in self._board.overdue():
+            with suppress(JobNotFound):
+                self._board.expire(job_id)
         for job_id in self._board.lost(grace=self._settings.worker_ttl / 2):
             self._send_again(job_id)
 

@@ -16,13 +16,16 @@ from api_client import (
     JobExpired,
     JobFailed,
     JobTimeout,
+    Lane,
     NoWorkerWarning,
+    QueueFull,
     Settings,
     Stage,
     State,
+    Terms,
     WorkerInfo,
 )
-from api_client.contract import ErrorInfo, Job
+from api_client.contract import ErrorInfo, Job, queue_names
 from api_client.testing import MemoryBoard, MemoryStore
 
 TEXTS = {"source_prompt": "a bowl of fruits", "target_prompt": "a bowl of pears"}
@@ -32,7 +35,7 @@ class Desk:
     """A client, and what it has queued."""
 
     def __init__(self, **settings) -> None:
-        self.board, self.store, self.sent = MemoryBoard(), MemoryStore(), []
+        self.board, self.store, self.sent = MemoryBoard(Settings(**settings)), MemoryStore(), []
         self.client = Client(Settings(**settings), board=self.board, store=self.store, send=self.send)
         self.serve("tiny")
 
@@ -40,10 +43,8 @@ class Desk:
         self.sent.append(job)
 
     def serve(self, profile: str) -> None:
-        queues = (f"diffedit.{profile}.language", f"diffedit.{profile}.diffusion")
-        self.board.announce(
-            WorkerInfo(id=profile, name=f"{profile}@here", profile=profile, device="cpu", queues=queues)
-        )
+        info = {"id": profile, "name": f"{profile}@here", "profile": profile, "queues": queue_names(profile)}
+        self.board.announce(WorkerInfo(**info, device="cpu"))
 
 
 @pytest.fixture
@@ -197,7 +198,40 @@ def test_health_names_the_queues_that_nobody_reads(desk: Desk) -> None:
     desk.board.announce(info)
     health = desk.client.health()
     assert not health.ok
-    assert health.unserved == ("diffedit.tiny.diffusion",)
+    assert health.unserved == tuple(sorted({*queue_names("tiny")} - {"diffedit.tiny.language"}))
+
+
+def test_how_a_job_is_served_travels_with_it_and_with_its_retry(desk: Desk) -> None:
+    job = desk.client.edit(png(), **TEXTS, lane="batch", start_timeout=5, deadline=60)
+    assert job.status().terms == Terms(lane=Lane.BATCH, start_timeout=5, deadline=60)
+    job.cancel()
+    assert job.retry().status().terms == job.status().terms
+    assert desk.sent[0].queue == "diffedit.tiny.language.batch"
+    with pytest.raises(InvalidRequest, match="lane"):
+        desk.client.edit(png(), **TEXTS, lane="fast")
+    with pytest.raises(InvalidRequest, match="deadline"):
+        desk.client.edit(png(), **TEXTS, deadline=0)
+    assert len(desk.sent) == 2
+
+
+def test_an_expired_job_says_which_limit_it_met(desk: Desk) -> None:
+    for terms, met in (
+        ({"start_timeout": 1, "deadline": 9}, "start_timeout of 1 s"),
+        ({"deadline": 9}, "deadline of 9 s"),
+    ):
+        job = desk.client.edit(png(), **TEXTS, **terms)
+        desk.board.finish(job.id, State.EXPIRED)
+        with pytest.raises(JobExpired, match=met):
+            job.wait(timeout=1)
+
+
+def test_a_full_lane_refuses_further_jobs_and_nothing_is_sent() -> None:
+    desk = Desk(max_queued=2)
+    for _ in range(2):
+        desk.client.edit(png(), **TEXTS)
+    with pytest.raises(QueueFull, match="2 jobs wait in the interactive lane"):
+        desk.client.edit(png(), **TEXTS)
+    assert len(desk.sent) == 2
 
 
 def test_an_unknown_state_is_refused(desk: Desk) -> None:
