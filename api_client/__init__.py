@@ -22,6 +22,7 @@ from api_client.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from api_client.garbage import Collected
 from api_client.handle import JobHandle
 from api_client.result import EditResult
 from api_client.settings import Settings
@@ -32,6 +33,7 @@ __all__ = [
     "BrokerFull",
     "BrokerUnavailable",
     "Client",
+    "Collected",
     "DiffEditError",
     "EditParams",
     "EditRequest",

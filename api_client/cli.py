@@ -210,6 +210,22 @@ def jobs(
 
 
 @command
+def gc(
+    older_than: Annotated[str, typer.Option(help='Stored longer ago than this: "30d", "36:00:00", "PT36H".')],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, and delete nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete old pictures, artifacts and results from the bucket, but what an unfinished job needs."""
+    collected = Client.from_env().collect_garbage(older_than, dry_run=dry_run)
+    if as_json:
+        print(collected.model_dump_json())
+        return
+    told = "would be deleted" if dry_run else "deleted"
+    kept = f"; {collected.in_use} older ones are in use" if collected.in_use else ""
+    out.print(f"{collected.objects} objects ({collected.bytes / 1e6:.1f} MB) {told}{kept}")
+
+
+@command
 def health(as_json: AsJson = False) -> None:
     """Show whether the services answer, who works and what waits; exit code 7 if a job would not be worked on."""
     report = Client.from_env().health()

@@ -12,6 +12,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
@@ -41,6 +42,7 @@ from api_client.errors import (
     NoWorkerWarning,
     ServiceError,
 )
+from api_client.garbage import Collected, age, collect
 from api_client.handle import JobHandle
 from api_client.pictures import MAX_BYTES, read_mask, read_picture
 from api_client.settings import Settings
@@ -183,6 +185,14 @@ class Client:
         if state is not None and state not in list(State):
             raise InvalidRequest(f"state: {state!r} is none of {', '.join(State)}")
         return self._board.jobs(State(state) if state else None, limit)
+
+    def collect_garbage(self, older_than: timedelta | str, *, dry_run: bool = False) -> Collected:
+        """Delete pictures, artifacts and results that were stored longer ago ("30d") and that no unfinished job needs.
+
+        Raises:
+            InvalidRequest: `older_than` is no time, or less than an hour.
+        """
+        return collect(self._board, self._store, age(older_than), dry_run=dry_run)
 
     def health(self) -> Health:
         """Whether broker and store answer, who works, and how much waits in each queue. Raises nothing."""

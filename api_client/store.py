@@ -3,7 +3,8 @@
 import functools
 import hashlib
 from collections.abc import Callable
-from typing import Any, ParamSpec, Protocol, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from api_client.errors import ArtifactError, StoreRefused, StoreUnavailable
 from api_client.settings import Settings
@@ -20,6 +21,10 @@ CONTENT_TYPES = {
 }
 
 
+FOLDERS = ("inputs/", "artifacts/")
+"""The bucket may hold other things besides; they are left alone."""
+
+
 def input_key(data: bytes, extension: str) -> str:
     """Where an uploaded picture lies: by its content, so that the same picture is stored once."""
     return _key("inputs", hashlib.sha256(data).hexdigest(), extension)
@@ -32,6 +37,13 @@ def artifact_key(slot: str, recipe: str, extension: str) -> str:
 
 def _key(folder: str, name: str, extension: str) -> str:
     return f"{folder}/{name[:2]}/{name}.{extension}"
+
+
+class Stored(NamedTuple):
+    """An object in the bucket; `size` in bytes."""
+
+    key: str
+    size: int
 
 
 class Store(Protocol):
@@ -48,6 +60,9 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Let nothing lie at `key`."""
+
+    def older_than(self, age: timedelta) -> list[Stored]:
+        """What was stored longer ago, of all that we store."""
 
     def url(self, key: str, expires: int) -> str:
         """A URL that anyone may read the object from for `expires` seconds, from now."""
@@ -146,6 +161,18 @@ class S3Store:
     @_speaking
     def delete(self, key: str) -> None:
         self._s3.delete_object(Bucket=self._bucket, Key=key)
+
+    @_speaking
+    def older_than(self, age: timedelta) -> list[Stored]:
+        before = datetime.now(UTC) - age
+        paginator = self._s3.get_paginator("list_objects_v2")
+        return [
+            Stored(each["Key"], each["Size"])
+            for folder in FOLDERS
+            for page in paginator.paginate(Bucket=self._bucket, Prefix=folder)
+            for each in page.get("Contents", ())
+            if each["LastModified"] < before
+        ]
 
     @_speaking
     def url(self, key: str, expires: int) -> str:

@@ -6,11 +6,13 @@ They keep the interface and the promises of the real ones (the same tests run ov
 import threading
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 
 from api_client.board import WORKER_LOST, AttemptsSpent, WorkerInfo, done_fields, new_fields, status_of, undone_fields
 from api_client.contract import TERMINAL, ErrorInfo, Job, JobStatus, Stage, State
 from api_client.errors import ArtifactError, JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
+from api_client.store import Stored
 
 
 class MemoryBoard:
@@ -235,21 +237,25 @@ class MemoryStore:
     """A `Store` in this process."""
 
     def __init__(self) -> None:
-        self._objects: dict[str, bytes] = {}
+        self._objects: dict[str, tuple[float, bytes]] = {}
 
     def put(self, key: str, data: bytes) -> None:
-        self._objects[key] = data
+        self._objects[key] = (time.time(), data)
 
     def get(self, key: str) -> bytes:
         if key not in self._objects:
             raise ArtifactError("nothing is stored under this key; it was deleted or never made")
-        return self._objects[key]
+        return self._objects[key][1]
 
     def exists(self, key: str) -> bool:
         return key in self._objects
 
     def delete(self, key: str) -> None:
         self._objects.pop(key, None)
+
+    def older_than(self, age: timedelta) -> list[Stored]:
+        before = time.time() - age.total_seconds()
+        return [Stored(key, len(data)) for key, (since, data) in self._objects.items() if since < before]
 
     def url(self, key: str, expires: int) -> str:
         return f"memory://{key}?expires={expires}"

@@ -1,6 +1,7 @@
 """The client over the memory doubles: what it queues, what it refuses, what it raises."""
 
 import pickle
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from api_client import (
     BadPicture,
     BrokerUnavailable,
     Client,
+    Collected,
     InvalidRequest,
     JobCancelled,
     JobExpired,
@@ -247,6 +249,31 @@ def test_only_what_has_ended_can_be_retried(desk: Desk) -> None:
     retried = job.retry()
     assert retried.id != job.id
     assert desk.sent[1].request == desk.sent[0].request
+
+
+def test_garbage_is_what_is_old_and_nobody_needs(desk: Desk) -> None:
+    needed, ended, young = png(colour="red"), png(colour="blue"), png(colour="white")
+    waiting = desk.client.edit(needed, **TEXTS)
+    done = desk.client.edit(ended, **TEXTS)
+    done.cancel()
+    for key, (since, data) in list(desk.store._objects.items()):
+        desk.store._objects[key] = (since - 3 * 24 * 3600, data)
+    desk.client.edit(young, **TEXTS).cancel()
+    gone = done.status().request.image
+
+    found = desk.client.collect_garbage("2d", dry_run=True)
+    assert found == Collected(objects=1, bytes=len(ended), in_use=1)
+    assert desk.store.exists(gone)
+    assert desk.client.collect_garbage("2d") == found
+    assert not desk.store.exists(gone)
+    assert desk.store.exists(waiting.status().request.image)
+    assert desk.client.collect_garbage(timedelta(days=2)).objects == 0
+
+
+@pytest.mark.parametrize("age", ["soon", "", "00:59:00", timedelta(minutes=59), "-30d"])
+def test_an_age_that_is_none_or_too_short_is_refused(desk: Desk, age) -> None:
+    with pytest.raises(InvalidRequest, match="older_than"):
+        desk.client.collect_garbage(age)
 
 
 def test_errors_about_jobs_travel_between_processes() -> None:
