@@ -384,7 +384,7 @@ class RedisBoard:
 
     @_speaking
     def claim(self, key: str, job_id: str, worker: str) -> bool:
-        seconds = math.ceil(self._settings.stage_timeout)
+        seconds = math.ceil(max(map(self._settings.timeout_of, Stage)))
         return not self._run(scripts.CLAIM, job_id, worker, seconds, keys=[_MAKING + key, _PARKED + key])
 
     @_speaking

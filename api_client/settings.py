@@ -3,12 +3,12 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from api_client.contract import ProfileName, explain
+from api_client.contract import ProfileName, Stage, explain
 from api_client.errors import InvalidRequest
 
 
@@ -51,6 +51,17 @@ class Settings(BaseModel):
     """Worker: seconds for which a stage waits for S3 to answer, before it is given up and counts as an attempt."""
     stage_timeout: float = Field(1800, alias="DIFFEDIT_STAGE_TIMEOUT", gt=0)
     """Worker: seconds after which a stage counts as stuck; the worker's process ends and the job is tried again."""
+    stage_timeouts: dict[Stage, Annotated[float, Field(gt=0)]] = Field({}, alias="DIFFEDIT_STAGE_TIMEOUTS")
+    """Worker: where it differs from that, like "caption=60,edit=3600"."""
+
+    def timeout_of(self, stage: Stage) -> float:
+        """Seconds after which this stage counts as stuck."""
+        return self.stage_timeouts.get(stage, self.stage_timeout)
+
+    @field_validator("stage_timeouts", mode="before")
+    @classmethod
+    def _pairs(cls, text: object) -> object:
+        return dict(pair.partition("=")[::2] for pair in text.split(",")) if isinstance(text, str) else text
 
     @field_validator("redis_url")
     @classmethod

@@ -75,7 +75,7 @@ class Keeper:
     def watch(self) -> None:
         """End this process if its stage takes longer than it may: nothing else stops a model that hangs."""
         current = self._current()
-        if current is None or time.monotonic() - current.since < self._settings.stage_timeout:
+        if current is None or time.monotonic() - current.since < self._settings.timeout_of(current.stage):
             return
         log.critical("job %s: stage %s hangs; this worker ends", current.job_id, current.stage.value)
         try:

@@ -103,7 +103,7 @@ def test_what_a_worker_holds_and_is_not_at_is_let_go(post: Post) -> None:
 
 
 def test_a_stage_that_takes_too_long_ends_the_worker_and_says_why(post: Post) -> None:
-    post = Post(stage_timeout=10, max_attempts=1)
+    post = Post(stage_timeouts={Stage.EMBED: 10}, max_attempts=1)
     job = post.begun("me")
     post.at = Current(job.id, Stage.EMBED)
     post.keeper.watch()
