@@ -236,7 +236,9 @@ def health(as_json: AsJson = False) -> None:
         rows.add_row("broker", printable(report.broker))
         rows.add_row("store", printable(report.store))
         for worker in report.workers:
-            rows.add_row("worker", printable(f"{worker.name}  {worker.profile} on {worker.device}"))
+            doing = f"at job {worker.job}" if worker.job else "free"
+            told = f"{worker.name}  {worker.profile} on {worker.device}, {doing}, {worker.memory / 2**20:.0f} MiB"
+            rows.add_row("worker", printable(told))
         for queue, depth in report.queues.items():
             reader = "; no worker reads it" if queue in report.unserved else ""
             rows.add_row("queue", printable(f"{queue}  {depth} waiting{reader}"))
