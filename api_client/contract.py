@@ -156,9 +156,9 @@ class EditParams(Frozen):
     A model may have other defaults, where they were measured (`TUNED`).
 
     `num_inference_steps`, `strength` and `scheduler` hold for inversion and edit alike: the two walk the same noise
-    levels, once up and once down. A guidance scale of 1 means no guidance. The mask is where the
-    difference is above half of `mask_thresholding_ratio` times its mean, or with "otsu" where the difference itself
-    parts the picture in two; `mask_cleanup` drops specks of the mask and fills its holes.
+    levels, once up and once down. "dpmsolver++" does in 20 steps what "ddim" does in 50. A guidance scale of 1 means no
+    guidance. The mask is where the difference is above half of `mask_thresholding_ratio` times its mean, or with "otsu"
+    where the difference itself parts the picture in two; `mask_cleanup` drops specks of the mask and fills its holes.
     """
 
     model: ProfileName
@@ -172,7 +172,7 @@ class EditParams(Frozen):
     mask_cleanup: bool = False
     num_prompts: int = Field(16, ge=1, le=64)
     seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, lt=2**32)
-    scheduler: Literal["ddim"] = "ddim"
+    scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
 
     @model_validator(mode="before")
     @classmethod

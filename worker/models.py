@@ -32,6 +32,7 @@ from transformers.utils import logging as transformers_logging
 
 from api_client.errors import ModelUnavailable
 from worker.profiles import ModelSource, Profile, fingerprint
+from worker.solvers import DPMSolverPlusPlus
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,6 @@ _LOADING = threading.RLock()
 
 _DDIM = {"clip_sample": False, "thresholding": False, "timestep_spacing": "leading", "set_alpha_to_one": False}
 """For both directions alike, so that inversion and edit walk the same noise levels."""
-
-_SCHEDULERS = {"ddim": (DDIMScheduler, DDIMInverseScheduler)}
 
 if not sys.stderr.isatty():
     transformers_logging.disable_progress_bar()
@@ -168,12 +167,15 @@ class Models:
         return self._placed(vae, offload=self._offload)
 
     def scheduler(self, name: str) -> Any:
-        """A new scheduler that walks down from noise. `name` is "ddim"."""
-        return _SCHEDULERS[name][0].from_config(self._scheduler_config, **_DDIM)
+        """A new scheduler that walks down from noise. `name` is "ddim" or "dpmsolver++"."""
+        ddim = DDIMScheduler.from_config(self._scheduler_config, **_DDIM)
+        return ddim if name == "ddim" else DPMSolverPlusPlus(ddim)
 
     def inverse_scheduler(self, name: str) -> Any:
         """A new scheduler that walks up to noise, over the same levels as `scheduler(name)`."""
-        return _SCHEDULERS[name][1].from_config(self._scheduler_config, **_DDIM)
+        if name == "ddim":
+            return DDIMInverseScheduler.from_config(self._scheduler_config, **_DDIM)
+        return DPMSolverPlusPlus(self.scheduler("ddim"), inverse=True)
 
     def identity(self, part: Part) -> str:
         """What the results of this part depend on, for recipes: "id@revision/dtype", with the size for "diffusion".
