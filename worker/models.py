@@ -98,15 +98,16 @@ def loaded_once(load: Callable[[Any], T]) -> "cached_property[T]":
 class Models:
     """The models of `profile` on one device. Each loads on first use, or raises ModelUnavailable.
 
-    `max_batch` bounds the samples of one UNet pass. `cpu_offload` keeps text encoder, UNet and VAE in main memory and
-    moves each to the GPU for its work, for GPUs that do not hold them together. CUDA only, without effect elsewhere,
-    and not measured. Captioner and prompter stay on the GPU: the hook sits on `forward`, and `generate` goes past it to
-    encoder and decoder.
+    `max_batch` bounds the samples of one UNet pass; `last_encoded` belongs to `latents.encoded`. `cpu_offload` keeps
+    text encoder, UNet and VAE in main memory and moves each to the GPU for its work, for GPUs that do not hold them
+    together. CUDA only, without effect elsewhere, and not measured. Captioner and prompter stay on the GPU: the hook
+    sits on `forward`, and `generate` goes past it to encoder and decoder.
     """
 
     def __init__(self, profile: Profile, device: str | None = None, cpu_offload: bool = False) -> None:
         self.profile = profile
         self.max_batch = 8
+        self.last_encoded: tuple[str, torch.Tensor] | None = None
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(self.device)
         if self.device.type == "cpu" and profile.cpu_threads:

@@ -108,6 +108,17 @@ def test_another_target_shares_the_inversion_and_a_negative_prompt_leaves_it(rig
     assert negative.cache_hits == (Stage.INVERT,)
 
 
+def test_a_picture_is_encoded_once_for_mask_and_inversion(rig: Rig) -> None:
+    vae, sizes = tiny("tiny").vae, []
+    hook = vae.encoder.register_forward_hook(lambda module, args, output: sizes.append(tuple(args[0].shape)))
+    try:
+        for name in ("01.png", "02.png", "02.png"):
+            rig.client.edit(SAMPLE.with_name(name), **{**TEXTS, **QUICK}).status()
+    finally:
+        hook.remove()
+    assert sizes == [(1, 3, 64, 64)] * 2
+
+
 @pytest.mark.parametrize(
     ("change", "made_again"),
     [
