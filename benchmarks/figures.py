@@ -1,8 +1,33 @@
-"""Figures of many edits as text, with 95 % intervals where they can have one."""
+"""Figures as text: of many edits with 95 % intervals where they can have one, of a few runs with their spread."""
 
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row of the benchmarks' table; `bar` is what it should be."""
+
+    name: str
+    ours: str
+    reference: str = ""
+    bar: str = ""
+
+
+def table(figures: Iterable[Figure]) -> Table:
+    shown = Table("figure", "reference", "ours", "bar")
+    for figure in figures:
+        shown.add_row(figure.name, figure.reference, figure.ours, figure.bar)
+    return shown
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median of a few runs, with the least and the largest."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 def psnr(errors: Iterable[float]) -> str:
