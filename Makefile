@@ -19,7 +19,7 @@ check: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.edit
+	$(BIN)/python -m benchmarks
 
 # These two draw pictures, and so need the system's emoji font: apt-get install fonts-noto-color-emoji
 quality: $(VENV)/.installed

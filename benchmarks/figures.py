@@ -1,10 +1,12 @@
 """Figures as text: of many edits with 95 % intervals where they can have one, of a few runs with their spread."""
 
+import argparse
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rich.console import Console
 from rich.table import Table
 
 
@@ -23,6 +25,20 @@ def table(figures: Iterable[Figure]) -> Table:
     for figure in figures:
         shown.add_row(figure.name, figure.reference, figure.ours, figure.bar)
     return shown
+
+
+FigureMaker = Callable[..., Iterator[Figure]]
+
+
+def run_figures(makers: Sequence[FigureMaker], description: str | None) -> None:
+    """The command line of a module of figures: those that are named, or all."""
+    named = {maker.__name__: maker for maker in makers}
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(named))
+    names = parser.parse_args().names or list(named)
+    if unknown := set(names) - set(named):
+        parser.error(f"{', '.join(unknown)}: none of {', '.join(named)}")
+    Console().print(table([figure for name in names for figure in named[name]()]))
 
 
 def spread(values: Sequence[float]) -> str:

@@ -5,7 +5,6 @@
 Where it says so the device is simulated (benchmarks/simulated.py): a stage sleeps, and all around it is real.
 """
 
-import argparse
 import io
 import itertools
 import json
@@ -26,14 +25,13 @@ import psutil
 import redis
 from celery import chain as celery_chain
 from PIL import Image
-from rich.console import Console
 
 from api_client import Client, JobHandle, Settings, WorkerInfo
 from api_client.board import RedisBoard
 from api_client.contract import Family, Job, queue_name, queue_names
 from api_client.dispatch import celery_app, send
 from api_client.store import S3Store, Store
-from benchmarks.figures import Figure, spread, table
+from benchmarks.figures import Figure, run_figures, spread
 from benchmarks.midsize import midsize
 from worker.local import Stack
 from worker.models import Models
@@ -299,17 +297,7 @@ def client(runs: int = 9) -> Iterator[Figure]:
         yield Figure("one status poll", ours=", ".join(f"{n} {c[8:]}" for c, n in calls.items()), bar="one round trip")
 
 
-FIGURES: dict[str, Callable[[], Iterator[Figure]]] = {
-    each.__name__: each for each in (client, chain, sizes, scaling, around, again, backlog)
-}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[*FIGURES, []], metavar="NAME", help=", ".join(FIGURES))
-    names = parser.parse_args().names or FIGURES
-    Console().print(table([figure for name in names for figure in FIGURES[name]()]))
-
+FIGURES = (client, chain, sizes, scaling, around, again, backlog)
 
 if __name__ == "__main__":
-    main()
+    run_figures(FIGURES, __doc__)
