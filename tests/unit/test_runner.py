@@ -162,12 +162,14 @@ def test_a_job_cancelled_in_the_queue_never_starts(rig: Rig) -> None:
     assert (status.state, status.started_at, status.attempts) == (State.CANCELLED, None, {})
 
 
-def damaging(rig: Rig, slot: Slot, damage: bytes | None, times: int) -> Callable[[Stage, Job], None]:
-    """Damages what lies in the slot before the mask is begun, so often."""
+def damaging(
+    rig: Rig, slot: Slot, damage: bytes | None, times: int, before: Stage = Stage.MASK
+) -> Callable[[Stage, Job], None]:
+    """Damages what lies in the slot before this stage is begun, so often."""
     left = iter(range(times))
 
     def damage_it(stage: Stage, job: Job) -> None:
-        if stage is Stage.MASK and next(left, None) is not None:
+        if stage is before and next(left, None) is not None:
             status = rig.board.status(job.id)
             key = status.refs.get(slot) or status.request.image
             rig.store.delete(key) if damage is None else rig.store.put(key, damage)
@@ -181,6 +183,14 @@ def test_a_damaged_artifact_is_made_again_by_its_stage(rig: Rig, damage: bytes |
     status = rig.edit().status()
     assert status.state is State.SUCCEEDED
     assert status.attempts == {Stage.EMBED: 2, Stage.MASK: 2, Stage.INVERT: 1, Stage.EDIT: 1}
+
+
+@pytest.mark.parametrize("damage", [None, b"", SAMPLE.read_bytes()[:99]])
+def test_a_damaged_mask_is_the_stages_to_mend_and_not_the_users(rig: Rig, damage: bytes | None) -> None:
+    rig.before = damaging(rig, Slot.MASK, damage, times=1, before=Stage.EDIT)
+    status = rig.edit().status()
+    assert status.state is State.SUCCEEDED
+    assert status.attempts == {Stage.EMBED: 1, Stage.MASK: 2, Stage.INVERT: 2, Stage.EDIT: 2}
 
 
 def test_an_artifact_that_is_damaged_each_time_fails_the_job(rig: Rig) -> None:
