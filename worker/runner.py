@@ -39,6 +39,8 @@ from worker.pipeline import PIPELINE, knob, manifest, recipe_key
 
 log = logging.getLogger(__name__)
 
+SHOWN = frozenset({Slot.CAPTION, Slot.PROMPTS, Slot.MASK, Slot.RESULT})
+"""What a user may read of a job. No later stage would notice that it is damaged, nor `retry()` mend it."""
 BAD_ARTIFACT = ArtifactError.code
 SPENT = {
     "worker_lost": "the workers that ran it died, each time; their logs may say why, then retry()",
@@ -193,7 +195,7 @@ class Runner:
         models = self._models_of(job.request.params.model)
 
         refs = {slot: recipe_key(stage, slot, job, models) for slot in STAGES[stage].gives}
-        missing = [slot for slot, key in refs.items() if not self._store.exists(key)]
+        missing = [slot for slot, key in refs.items() if not self._found(slot, key)]
         made = job.with_refs(refs)
         if missing:
             with self._alone([refs[slot] for slot in missing], job):
@@ -205,6 +207,15 @@ class Runner:
         self._go_on(self._board.advance(made, stage, seconds, not missing, self._worker))
         log.info("job %s: %s %s in %.2f s", job.id, stage.value, "made" if missing else "found", seconds)
         return made
+
+    def _found(self, slot: Slot, key: str) -> bool:
+        if slot not in SHOWN:
+            return self._store.exists(key)
+        try:
+            CODECS[slot].decode(self._store.get(key))
+        except (ArtifactError, BadPicture):
+            return False
+        return True
 
     @contextmanager
     def _alone(self, keys: Sequence[str], job: Job) -> Iterator[None]:

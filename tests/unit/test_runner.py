@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from api_client import Client, EditParams, EditRequest, Settings
-from api_client.contract import Job, Slot, Stage, State
+from api_client.contract import MAKER, Job, Slot, Stage, State
 from api_client.errors import JobFailed, StoreRefused, StoreUnavailable
 from api_client.testing import MemoryBoard, MemoryStore
 from tests.requests import a_job, a_worker, done
 from worker import diffedit
+from worker.artifacts import CODECS
 from worker.models import Models
 from worker.profiles import ModelSource, load_profiles
 from worker.runner import Runner, manifest_key
@@ -191,6 +192,18 @@ def test_a_damaged_mask_is_the_stages_to_mend_and_not_the_users(rig: Rig, damage
     status = rig.edit().status()
     assert status.state is State.SUCCEEDED
     assert status.attempts == {Stage.EMBED: 1, Stage.MASK: 2, Stage.INVERT: 2, Stage.EDIT: 2}
+
+
+@pytest.mark.parametrize("slot", [Slot.CAPTION, Slot.PROMPTS, Slot.MASK, Slot.RESULT])
+def test_what_was_damaged_after_the_job_is_made_again_by_a_retry(rig: Rig, slot: Slot) -> None:
+    job = rig.edit(source_prompt=None)
+    key = job.status().refs[slot]
+    sound = rig.store.get(key)
+    rig.store.put(key, sound[: len(sound) // 2])
+    status = job.retry().status()
+    assert status.state is State.SUCCEEDED
+    assert set(status.stages) - set(status.cache_hits) == {MAKER[slot]}
+    assert CODECS[slot].decode(rig.store.get(key))
 
 
 def test_an_artifact_that_is_damaged_each_time_fails_the_job(rig: Rig) -> None:
