@@ -299,6 +299,7 @@ class Runner:
             # Before the picture: its presence means that everything is there.
             self._store.put(manifest_key(key), json.dumps(provenance, indent=1).encode())
         self._store.put(key, CODECS[slot].encode(value, provenance))
+        log.info("job %s: stored %s", job.id, key)
 
 
 def manifest_key(result: str) -> str:
