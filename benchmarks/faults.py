@@ -149,7 +149,7 @@ class Havoc:
     def kill_valkey(self, fault: Fault) -> bool:
         with self._down(VALKEY) as process:
             process.kill()
-            time.sleep(fault.lasts / 3)
+            time.sleep(fault.lasts)
         return True
 
     def restart_valkey(self, fault: Fault) -> bool:
