@@ -10,7 +10,7 @@ import torch
 
 from api_client import Client, EditParams, EditRequest, Settings
 from api_client.contract import MAKER, Job, Slot, Stage, State
-from api_client.errors import JobFailed, StoreRefused, StoreUnavailable
+from api_client.errors import ArtifactError, JobFailed, StoreRefused, StoreUnavailable
 from api_client.testing import MemoryBoard, MemoryStore
 from tests.requests import a_job, a_worker, done
 from worker import diffedit
@@ -200,6 +200,8 @@ def test_what_was_damaged_after_the_job_is_made_again_by_a_retry(rig: Rig, slot:
     key = job.status().refs[slot]
     sound = rig.store.get(key)
     rig.store.put(key, sound[: len(sound) // 2])
+    with pytest.raises(ArtifactError, match="retry"):
+        getattr(job.result(timeout=1), {Slot.RESULT: "image"}.get(slot, slot.value))
     status = job.retry().status()
     assert status.state is State.SUCCEEDED
     assert set(status.stages) - set(status.cache_hits) == {MAKER[slot]}
