@@ -159,7 +159,7 @@ def _run(stack: Stack, events: Sequence[Ask | Fault], patience: float) -> Outcom
             _until(lambda: not witness.open, patience)
             seconds = time.monotonic() - began
             witness.look(list(witness.last))
-            unreadable, mended = _read_results(client, witness, set(havoc.spoilt))
+            unreadable, mended = _read_results(client, witness, havoc.spoilt)
         finally:
             over.set()
     for duty in duties:
@@ -190,23 +190,29 @@ def _until(condition: Callable[[], object], seconds: float) -> None:
         time.sleep(0.1)
 
 
-def _read_results(client: Client, witness: Witness, spoilt: set[str]) -> tuple[list[str], int]:
+def _read_results(client: Client, witness: Witness, spoilt: list[str]) -> tuple[list[str], int]:
     """The jobs whose results cannot be read, and how many `retry()` has mended after a fault of ours."""
     unreadable, mended = [], 0
+    # A manifest lies beside its result, and has its name but for the extension.
+    hit = {_stem(key) for key in spoilt}
     for job_id, status in witness.last.items():
         job = client.job(job_id)
         if status is None or status.state is not State.SUCCEEDED or _readable(job):
             continue
-        if spoilt & set(status.refs.values()) and _readable(job.retry()):
+        if any(_stem(key) in hit for key in status.refs.values()) and _readable(job.retry()):
             mended += 1
         else:
             unreadable.append(job_id)
     return unreadable, mended
 
 
+def _stem(key: str) -> str:
+    return key.rpartition(".")[0]
+
+
 def _readable(job: JobHandle) -> bool:
     try:
-        result = job.result()
+        result = job.result(timeout=60)
         return all((result.image, result.mask, result.caption, result.prompts, result.manifest))
     except DiffEditError:
         return False

@@ -9,14 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from subprocess import TimeoutExpired
 
 import redis
 
 from api_client import Client, Settings, State
 from api_client.board import RedisBoard
-from api_client.contract import Slot
 from api_client.errors import DiffEditError, ServiceError
 from api_client.store import S3Store
 from benchmarks.witness import Blow, Witness
@@ -209,7 +207,7 @@ class Havoc:
         Through S3, as anybody else with access to the bucket: its server does not see what is done to its files.
         """
         bucket = self._stack.directory / S3 / "diffedit"
-        keys = sorted(str(path.relative_to(bucket)) for path in bucket.glob("artifacts/*/*/*") if not _manifest(path))
+        keys = sorted(str(path.relative_to(bucket)) for path in bucket.glob("artifacts/*/*/*"))
         chosen = random.Random(fault.pick).sample(keys, min(5, len(keys)))
         for key in chosen:
             self.spoilt.append(key)
@@ -242,8 +240,3 @@ KINDS: dict[str, Callable[[Havoc, Fault], bool]] = {
     "artifacts truncated": Havoc.truncate_artifacts,
     "job cancelled": Havoc.cancel_job,
 }
-
-
-def _manifest(path: Path) -> bool:
-    """What lies beside a result and is no artifact of its own."""
-    return path.suffix == ".json" and path.parts[-3] == Slot.RESULT
