@@ -213,7 +213,9 @@ class Runner:
             return self._store.exists(key)
         try:
             CODECS[slot].decode(self._store.get(key))
-        except (ArtifactError, BadPicture):
+            if slot is Slot.RESULT:
+                json.loads(self._store.get(manifest_key(key)))
+        except (ArtifactError, BadPicture, ValueError):
             return False
         return True
 

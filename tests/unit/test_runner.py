@@ -208,6 +208,17 @@ def test_what_was_damaged_after_the_job_is_made_again_by_a_retry(rig: Rig, slot:
     assert CODECS[slot].decode(rig.store.get(key))
 
 
+@pytest.mark.parametrize("damage", [None, b"{"])
+def test_a_lost_manifest_is_made_again_by_a_retry(rig: Rig, damage: bytes | None) -> None:
+    job = rig.edit()
+    sound = job.result(timeout=1).manifest
+    key = manifest_key(job.status().refs[Slot.RESULT])
+    rig.store.delete(key) if damage is None else rig.store.put(key, damage)
+    with pytest.raises(ArtifactError):
+        _ = job.result(timeout=1).manifest
+    assert job.retry().result(timeout=1).manifest == sound
+
+
 def test_an_artifact_that_is_damaged_each_time_fails_the_job(rig: Rig) -> None:
     rig.before = damaging(rig, Slot.EMBEDDINGS, b"", times=3)
     job = rig.edit()
