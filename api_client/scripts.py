@@ -158,21 +158,22 @@ return ''
 """
 
 # Further KEYS: who makes the artifact, the jobs that wait for it. Further ARGV: seconds that making it may take.
-# Answers "taken" if somebody alive makes it; the job is then among those that wait.
+# Answers "taken" if somebody alive makes it, for a job that it still holds; the job is then among those that wait.
 CLAIM = f"""{_GOES_ON}{_PRELUDE}
-local maker = redis.call('GET', KEYS[4])
-if maker and maker ~= worker and redis.call('EXISTS', alive .. maker) == 1 then
+local maker, cause = string.match(redis.call('GET', KEYS[4]) or '', '(%S+) (%S+)')
+if maker and maker ~= worker
+    and redis.call('HGET', running, cause) == maker and redis.call('EXISTS', alive .. maker) == 1 then
   redis.call('SADD', KEYS[5], id)
   redis.call('EXPIRE', KEYS[5], ARGV[6])
   return 'taken'
 end
-redis.call('SET', KEYS[4], worker, 'EX', ARGV[6])
+redis.call('SET', KEYS[4], worker .. ' ' .. id, 'EX', ARGV[6])
 return ''
 """
 
 # Further KEYS: as CLAIM. Answers the jobs that wait for the artifact.
 UNCLAIM = f"""{_GOES_ON}{_PRELUDE}
-if redis.call('GET', KEYS[4]) ~= worker then return {{}} end
+if string.match(redis.call('GET', KEYS[4]) or '', '%S+') ~= worker then return {{}} end
 local parked = redis.call('SMEMBERS', KEYS[5])
 redis.call('DEL', KEYS[4], KEYS[5])
 return parked

@@ -26,7 +26,7 @@ class MemoryBoard:
         self._workers: dict[str, tuple[float, WorkerInfo]] = {}
         self._running: dict[str, str] = {}
         self._waiting: dict[str, float] = {}
-        self._making: dict[str, str] = {}
+        self._making: dict[str, tuple[str, str]] = {}
         self._parked: dict[str, set[str]] = {}
         self._leader = ("", 0.0)
 
@@ -143,16 +143,16 @@ class MemoryBoard:
 
     def claim(self, key: str, job_id: str, worker: str) -> bool:
         with self._lock:
-            maker = self._making.get(key, worker)
-            if maker != worker and self._alive(maker):
+            maker, cause = self._making.get(key, (worker, job_id))
+            if maker != worker and self._running.get(cause) == maker and self._alive(maker):
                 self._parked.setdefault(key, set()).add(job_id)
                 return False
-            self._making[key] = worker
+            self._making[key] = (worker, job_id)
             return True
 
     def unclaim(self, key: str, worker: str) -> list[str]:
         with self._lock:
-            if self._making.get(key) != worker:
+            if self._making.get(key, ("", ""))[0] != worker:
                 return []
             del self._making[key]
             return list(self._parked.pop(key, ()))

@@ -189,6 +189,12 @@ class BoardBehaviour:
         board.leave(ME)
         assert board.claim(key, job.id, OTHER)
 
+    def test_a_worker_makes_nothing_for_a_job_that_it_has_let_go(self, board: Board) -> None:
+        job, key = at_mask(board), f"artifacts/{uuid.uuid4().hex}"
+        assert board.claim(key, job.id, ME)
+        board.hand_back(job, ME)  # and what would have ended the claim did not reach the board
+        assert board.claim(key, job.id, OTHER)
+
     def test_retries_are_counted(self, board: Board) -> None:
         job = at_mask(board)
         for _ in range(2):
