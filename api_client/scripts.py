@@ -46,8 +46,9 @@ local holder = redis.call('HGET', running, id)
 _ONLY_HOLDER = "if holder ~= worker then return 'elsewhere' end"
 
 # Further KEYS: index, idempotency key ("" for none). Further ARGV: prefix of records, request, stage, queue. Answers
-# the id of the job that holds the idempotency key.
+# the id of the job that holds the idempotency key. A repetition, because the first answer was lost, changes nothing.
 OPEN = f"""{_PRELUDE}
+if redis.call('EXISTS', job) == 1 then return id end
 if KEYS[4] ~= '' then
   local first = redis.call('GET', KEYS[4])
   if first and redis.call('EXISTS', ARGV[5] .. first) == 1 then return first end

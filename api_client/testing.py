@@ -33,6 +33,8 @@ class MemoryBoard:
             first = self._first.get(idempotency_key) if idempotency_key else None
             if first in self._records:
                 return first
+            if job.id in self._records:
+                return job.id
             if idempotency_key:
                 self._first[idempotency_key] = job.id
             self._records[job.id] = {"request": job.request.model_dump_json(), "created": _now()}
