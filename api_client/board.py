@@ -253,9 +253,12 @@ def _speaking(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class RedisBoard:
-    """The job record in Redis or Valkey."""
+    """The job record in Redis or Valkey.
 
-    def __init__(self, settings: Settings) -> None:
+    A server that does not answer is asked `retries` times more, with up to a second in between.
+    """
+
+    def __init__(self, settings: Settings, retries: int = 4) -> None:
         self._redis = redis.Redis.from_url(
             settings.redis_url.get_secret_value(),
             decode_responses=True,
@@ -263,7 +266,7 @@ class RedisBoard:
             socket_connect_timeout=5,
             socket_keepalive=True,
             health_check_interval=30,
-            retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1), 4),
+            retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1), retries),
         )
         self._settings = settings
         self._scripts = {

@@ -130,7 +130,9 @@ class Client:
         Raises:
             InvalidRequest: the request contradicts itself or leaves its ranges (BadPicture: the picture is unusable).
             QueueFull: too many jobs wait in this lane already; nothing was queued.
-            BrokerUnavailable, StoreUnavailable: a service does not answer; nothing was queued.
+            BrokerUnavailable, StoreUnavailable: a service does not answer. A connection that breaks at the last moment
+                leaves open whether the job was recorded, and then it is done, too: called again with the same
+                `idempotency_key`, this gives that job; called without one, it makes a second job.
         """
         asked = {
             "target_prompt": target_prompt,

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
@@ -19,6 +20,8 @@ CONTENT_TYPES = {
     "json": "application/json",
     "safetensors": "application/octet-stream",
 }
+BREAKS = 2
+"""Downloads in a row that may break off before it counts as an outage."""
 
 
 FOLDERS = ("inputs/", "artifacts/")
@@ -82,9 +85,11 @@ def _speaking(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if code in ("NoSuchKey", "404", "NotFound"):
                 raise ArtifactError("nothing is stored under this key; it was deleted or never made") from error
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (400, 401, 403, 404):
+            # A request that came too slowly is answered with 400, too.
+            if status in (400, 401, 403, 404) and code != "RequestTimeout":
                 raise StoreRefused(f"S3 refuses ({code}); check the AWS keys and DIFFEDIT_S3_BUCKET") from error
             raise StoreUnavailable(f"S3 cannot serve us now ({code})") from error
         except (NoCredentialsError, PartialCredentialsError) as error:
@@ -143,6 +148,15 @@ class S3Store:
 
     @_speaking
     def get(self, key: str) -> bytes:
+        from botocore.exceptions import IncompleteReadError, ResponseStreamingError
+
+        # boto3 tries again until an answer begins; one that breaks off in the middle is left to us.
+        for _ in range(BREAKS):
+            with suppress(IncompleteReadError, ResponseStreamingError):
+                return self._read(key)
+        return self._read(key)
+
+    def _read(self, key: str) -> bytes:
         body: bytes = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
         return body
 

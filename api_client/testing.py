@@ -35,6 +35,8 @@ class MemoryBoard:
             first = self._first.get(idempotency_key) if idempotency_key else None
             if first in self._records:
                 return first
+            if job.id in self._records:
+                return job.id
             self._admit(job)
             if idempotency_key:
                 self._first[idempotency_key] = job.id

@@ -327,6 +327,16 @@ class BoardBehaviour:
         assert len(ids) == 1
         assert [status.id for status in board.jobs()].count(ids.pop()) == 1
 
+    def test_a_job_that_is_opened_again_goes_on(self, board: Board) -> None:
+        # As when the answer to the first call was lost on its way.
+        job = a_job()
+        assert board.open(job) == job.id
+        board.announce(a_worker())
+        board.begin(job.id, Stage.EMBED, "rig")
+        assert board.open(job) == job.id
+        assert board.held_by("rig") == [job.id]
+        assert job.id not in board.lost(grace=0)
+
     def test_a_discarded_job_frees_its_key(self, board: Board) -> None:
         key, first, second = uuid.uuid4().hex, a_job(), a_job()
         board.open(first, key)

@@ -7,6 +7,7 @@ that wait without a message, and sends a new one for each. A message too many do
 """
 
 import logging
+import math
 import os
 import resource
 import sys
@@ -52,6 +53,7 @@ class Keeper:
         self._send = send
         self._end = end
         self._pause = settings.worker_ttl / 5
+        self._outage = -math.inf
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -95,6 +97,9 @@ class Keeper:
 
     def recover(self) -> None:
         """End what has run out of its time, and send a new message for every lost job, if this worker is the one to."""
+        # After an outage nobody has announced itself yet, and all would count as dead.
+        if time.monotonic() - self._outage < self._settings.worker_ttl:
+            return
         if not self._board.lead(self._worker.id, seconds=3 * self._pause):
             return
         for job_id in self._board.overdue():
@@ -112,15 +117,20 @@ class Keeper:
         except (JobElsewhere, JobNotFound):
             pass  # somebody has it after all, or its record is gone
 
+    def turn(self) -> None:
+        """Every duty once; what goes wrong in one does not keep the others from theirs."""
+        for duty in (self.announce, self.watch, self.let_go, self.recover):
+            self._guarded(duty)
+
     def _run(self) -> None:
         while not self._stopping.wait(self._pause):
-            for duty in (self.announce, self.watch, self.let_go, self.recover):
-                self._guarded(duty)
+            self.turn()
 
     def _guarded(self, duty: Callable[[], object]) -> None:
         try:
             duty()
         except ServiceError as error:
+            self._outage = time.monotonic()
             log.warning("the keeper could not do its duty now: %s", error)
         except Exception:
             # This thread is what makes the worker count as alive; a bug in one duty shall not end the others.

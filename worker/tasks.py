@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BOARD_RETRIES = 20
+"""A good quarter of a minute, in which the server may restart without the loss of what a running stage has done."""
+
 
 def make_runner(settings: Settings, worker: str, send: Callable[[Job], None], leaving: Callable[[], bool]) -> "Runner":
     """A runner on the real services. Imports torch."""
@@ -36,7 +39,7 @@ def make_runner(settings: Settings, worker: str, send: Callable[[Job], None], le
         return Models(profile_named(profiles, name), device=settings.device, cpu_offload=settings.cpu_offload)
 
     return Runner(
-        RedisBoard(settings),
+        RedisBoard(settings, BOARD_RETRIES),
         S3Store(settings),
         models_of,
         worker=worker,

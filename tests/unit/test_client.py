@@ -17,6 +17,7 @@ from api_client import (
     JobCancelled,
     JobExpired,
     JobFailed,
+    JobStatus,
     JobTimeout,
     Lane,
     NoWorkerWarning,
@@ -36,8 +37,8 @@ TEXTS = {"source_prompt": "a bowl of fruits", "target_prompt": "a bowl of pears"
 class Desk:
     """A client, and what it has queued."""
 
-    def __init__(self, **settings) -> None:
-        self.board, self.store, self.sent = MemoryBoard(Settings(**settings)), MemoryStore(), []
+    def __init__(self, board: MemoryBoard | None = None, **settings) -> None:
+        self.board, self.store, self.sent = board or MemoryBoard(Settings(**settings)), MemoryStore(), []
         self.client = Client(Settings(**settings), board=self.board, store=self.store, send=self.send)
         self.serve("tiny")
 
@@ -274,6 +275,40 @@ def test_garbage_is_what_is_old_and_nobody_needs(desk: Desk) -> None:
 def test_an_age_that_is_none_or_too_short_is_refused(desk: Desk, age) -> None:
     with pytest.raises(InvalidRequest, match="older_than"):
         desk.client.collect_garbage(age)
+
+
+class Restarting(MemoryBoard):
+    """A board that does not answer the next few times that it is asked for a status."""
+
+    away = 0
+
+    def status(self, job_id: str) -> JobStatus:
+        self.away -= 1
+        if self.away >= 0:
+            raise BrokerUnavailable("away")
+        return super().status(job_id)
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_a_wait_outlasts_a_server_that_restarts(progress: bool) -> None:
+    desk = Desk(Restarting())
+    job = desk.client.edit(png(), **TEXTS)
+    desk.board.finish(job.id, State.SUCCEEDED)
+    desk.board.away = 3
+    assert job.wait(timeout=60, progress=progress).state is State.SUCCEEDED
+
+
+def test_a_server_that_stays_away_ends_a_wait(monkeypatch) -> None:
+    desk = Desk(Restarting())
+    job = desk.client.edit(png(), **TEXTS)
+    desk.board.away = 10**6
+    with pytest.raises(BrokerUnavailable):
+        job.status()
+    with pytest.raises(BrokerUnavailable):
+        job.wait(timeout=0.1)
+    monkeypatch.setattr("api_client.handle.PATIENCE", 0.1)
+    with pytest.raises(BrokerUnavailable):
+        job.wait(timeout=10**6)
 
 
 def test_errors_about_jobs_travel_between_processes() -> None:
