@@ -6,6 +6,7 @@ from api_client.contract import EditParams, EditRequest, JobStatus, Lane, Prompt
 from api_client.errors import (
     ArtifactError,
     BadPicture,
+    BadRecord,
     BrokerFull,
     BrokerUnavailable,
     DiffEditError,
@@ -30,6 +31,7 @@ from api_client.settings import Settings
 __all__ = [
     "ArtifactError",
     "BadPicture",
+    "BadRecord",
     "BrokerFull",
     "BrokerUnavailable",
     "Client",

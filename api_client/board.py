@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import redis
+from pydantic import ValidationError
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
@@ -34,9 +35,10 @@ from api_client.contract import (
     Stage,
     State,
     Terms,
+    explain,
     queue_name,
 )
-from api_client.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotFound, QueueFull
+from api_client.errors import BadRecord, BrokerFull, BrokerUnavailable, JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
 
 P = ParamSpec("P")
@@ -94,7 +96,7 @@ class Board(Protocol):
         """The jobs that wait or are held."""
 
     def status(self, job_id: str) -> JobStatus:
-        """The job's record, in one round trip. Raises JobNotFound."""
+        """The job's record, in one round trip. Raises JobNotFound, BadRecord."""
 
     def jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
         """The newest `limit` jobs (of this state), newest first."""
@@ -167,7 +169,16 @@ class AttemptsSpent(Exception):
 
 
 def status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
-    """A job's status, derived from the fields of its record."""
+    """A job's status, derived from the fields of its record. Raises BadRecord."""
+    try:
+        return _status_of(job_id, fields)
+    except ValidationError as error:
+        raise BadRecord(job_id, explain(error)) from None
+    except (LookupError, ValueError) as error:
+        raise BadRecord(job_id, type(error).__name__) from None
+
+
+def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
     request = EditRequest.model_validate_json(fields["request"])
     stages = request.stages
     stage = Stage(fields["stage"]) if "stage" in fields else None

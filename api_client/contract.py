@@ -1,4 +1,4 @@
-"""What client and worker agree on: stages and slots, the request, the job on the wire, and its status.
+"""What client and worker agree on: stages and slots, the request, the job, and its status.
 
 A *slot* is a named artifact of a job, a *stage* makes one or more of them. `plan(have, goal)` answers which stages are
 needed: whoever supplies a slot's content drops the stage that would have made it. There are no other switches.
@@ -18,9 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from api_client.errors import ArtifactError, InvalidRequest
 
-WIRE_VERSION: Literal[1] = 1
 MAX_REQUEST_BYTES = 3_300
-"""Of the request as ASCII JSON, so that a queue message stays under 8 KB: Celery adds base64 and about 3.5 KB."""
+"""Of the request as ASCII JSON, which Redis keeps in memory for as long as it keeps the job's record."""
 
 MAX_SECONDS = 365 * 24 * 3600
 
@@ -285,9 +284,8 @@ class Terms(Frozen):
 
 
 class Job(Frozen):
-    """A job on the wire: who it is, all that was asked, how to serve it, and where lies what has been made so far."""
+    """A job: who it is, all that was asked, how to serve it, and where lies what has been made so far."""
 
-    version: Literal[1] = WIRE_VERSION
     id: JobId
     request: EditRequest
     terms: Terms = Terms()
@@ -376,7 +374,7 @@ class JobStatus(Frozen):
     attempts: dict[Stage, int] = {}
     retries: int = 0
     error: ErrorInfo | None = None
-    refs: dict[Slot, str] = {}
+    refs: dict[Slot, Key] = {}
     request: EditRequest
     terms: Terms = Terms()
     created_at: datetime
@@ -401,7 +399,7 @@ class JobStatus(Frozen):
 
     @property
     def job(self) -> Job:
-        """The job as it would be on the wire now."""
+        """The job as its stages see it."""
         return Job(id=self.id, request=self.request, terms=self.terms, refs=self.refs)
 
 

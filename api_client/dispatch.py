@@ -1,6 +1,6 @@
 """From a job to Celery: one task per stage, each sent to the queue of its profile and model family."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from api_client.contract import Job, Stage
 from api_client.errors import BrokerFull, BrokerUnavailable
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 def task_name(stage: Stage) -> str:
     return f"diffedit.{stage.value}"
+
+
+def message_of(job: Job) -> dict[str, Any]:
+    """What a message says of a job: its id. All else is in its record, which no message can gainsay."""
+    return {"id": job.id}
 
 
 def celery_app(settings: Settings) -> "Celery":
@@ -61,7 +66,7 @@ def send(app: "Celery", job: Job) -> None:
         )
         for stage in job.stages_left
     ]
-    tasks[0].args = (job.model_dump(mode="json"),)
+    tasks[0].args = (message_of(job),)
     try:
         chain(*tasks, app=app).apply_async()
     except (OperationalError, RedisError) as error:

@@ -18,6 +18,7 @@
     |   `-- ModelUnavailable
     `-- JobError                about one job; carries job_id
         |-- JobNotFound
+        |-- BadRecord           written by a client of another version, or damaged
         |-- JobElsewhere        between workers only: another one has this job
         |-- JobTimeout          the wait ended, the job did not
         |-- JobFailed           carries stage, code, message
@@ -168,6 +169,15 @@ class JobNotFound(JobError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id, "not found; check the id and the Redis URL, or its record is past its retention")
+
+
+class BadRecord(JobError):
+    """The job's record cannot be read: a client of another version wrote it, or it is damaged."""
+
+    code = "bad_record"
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(job_id, f"its record cannot be read ({reason}); let client and workers be of one version")
 
 
 class JobElsewhere(JobError):

@@ -12,6 +12,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 from api_client.errors import BadPicture
 
 MAX_BYTES = 32 * 2**20
+"""Of a picture that a user sends."""
+MAX_RESULT_BYTES = 512 * 2**20
+"""Of a picture that we made: as PNG, what came as a JPEG of 32 MiB takes several times as much."""
 MAX_PIXELS = 40_000_000
 MIN_SIDE = 8
 MAX_ASPECT = 8
@@ -44,19 +47,24 @@ class Picture:
     extension: str
 
 
-def read_picture(data: bytes, *, what: str = "picture") -> Picture:
+def read_picture(data: bytes, *, what: str = "picture", max_bytes: int = MAX_BYTES) -> Picture:
     """The picture in `data` (PNG, JPEG or WebP), with EXIF orientation applied and alpha flattened on white.
 
     RGB values stay as they are and their ICC profile is handed on; CMYK and greyscale with a profile become sRGB. EXIF
     and ICC data that cannot be read are ignored.
 
     Raises:
-        BadPicture: not a whole still picture in one of the three formats; over MAX_BYTES or MAX_PIXELS; a side under
+        BadPicture: not a whole still picture in one of the three formats; over `max_bytes` or MAX_PIXELS; a side under
             MIN_SIDE pixels; one side over MAX_ASPECT times the other. The message calls the picture `what`.
     """
-    source, extension = _decode(data, what)
+    source, extension = _decode(data, what, max_bytes)
     flat, profile = _colour_managed(source, _flatten(source, "white"))
     return Picture(_upright(flat, source), profile, extension)
+
+
+def read_result(data: bytes) -> Picture:
+    """A picture that we made, which may take more bytes than one that a user sends. Raises BadPicture."""
+    return read_picture(data, what="result", max_bytes=MAX_RESULT_BYTES)
 
 
 def read_mask(data: bytes, size: Size | None = None) -> Image.Image:
@@ -91,7 +99,7 @@ def encode_png(image: Image.Image, *, icc_profile: bytes | None = None, text: Ma
 
 def read_text(data: bytes) -> dict[str, str]:
     """The text chunks of a PNG; none for JPEG and WebP. Raises BadPicture as read_picture."""
-    source, _ = _decode(data, "picture")
+    source, _ = _decode(data, "picture", MAX_RESULT_BYTES)
     return {key: str(value) for key, value in source.text.items()} if isinstance(source, PngImageFile) else {}
 
 
@@ -99,12 +107,12 @@ def _by(size: Size) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _decode(data: bytes, what: str) -> tuple[ImageFile.ImageFile, str]:
+def _decode(data: bytes, what: str, max_bytes: int = MAX_BYTES) -> tuple[ImageFile.ImageFile, str]:
     if not data:
         raise BadPicture(f"the {what} is empty; check the file")
-    if len(data) > MAX_BYTES:
+    if len(data) > max_bytes:
         raise BadPicture(
-            f"the {what} takes more than {MAX_BYTES // 2**20} MiB, the limit; scale it down or compress it"
+            f"the {what} takes more than {max_bytes // 2**20} MiB, the limit; scale it down or compress it"
         )
     opener, extension = _opener(data, what)
     try:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from api_client.contract import JobStatus, Prompts, Slot
 from api_client.errors import ArtifactError, BadPicture
-from api_client.pictures import read_mask, read_picture, side_by_side
+from api_client.pictures import read_mask, read_picture, read_result, side_by_side
 from api_client.store import Store
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class EditResult:
     @functools.cached_property
     def image(self) -> Image.Image:
         """The edited picture, in the original's size; outside of the mask its pixels are the original's."""
-        return _decoded("result", self._png, read_picture).image
+        return _decoded("result", self._png, read_result).image
 
     @functools.cached_property
     def mask(self) -> Image.Image:

@@ -2,12 +2,14 @@
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from api_client.errors import ArtifactError, StoreRefused, StoreUnavailable
+from api_client.pictures import MAX_BYTES, MAX_RESULT_BYTES
 from api_client.settings import Settings
 
 P = ParamSpec("P")
@@ -26,6 +28,19 @@ BREAKS = 2
 
 FOLDERS = ("inputs/", "artifacts/")
 """The bucket may hold other things besides; they are left alone."""
+
+
+MAX_JSON_BYTES = 2**20
+
+
+def check_size(key: str, size: float) -> None:
+    """Raises ArtifactError if what lies at `key` is larger than anything that belongs there.
+
+    Before it is read: who may write into the bucket shall not be able to fill the memory of who reads from it.
+    """
+    limit = MAX_BYTES if key.startswith("inputs/") else MAX_JSON_BYTES if key.endswith(".json") else MAX_RESULT_BYTES
+    if size > limit:
+        raise ArtifactError(f"what is stored takes {size / 2**20:.1f} MiB, over the limit of {limit // 2**20}")
 
 
 def input_key(data: bytes, extension: str) -> str:
@@ -56,7 +71,7 @@ class Store(Protocol):
         """Store `data`."""
 
     def get(self, key: str) -> bytes:
-        """What lies at `key`. Raises ArtifactError if nothing does."""
+        """What lies at `key`. Raises ArtifactError if nothing does, or something too large."""
 
     def exists(self, key: str) -> bool:
         """Whether something lies at `key`."""
@@ -157,8 +172,11 @@ class S3Store:
         return self._read(key)
 
     def _read(self, key: str) -> bytes:
-        body: bytes = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
-        return body
+        answer = self._s3.get_object(Bucket=self._bucket, Key=key)
+        with answer["Body"] as body:
+            check_size(key, answer.get("ContentLength", math.inf))
+            data: bytes = body.read()
+        return data
 
     @_speaking
     def exists(self, key: str) -> bool:

@@ -6,13 +6,14 @@ They keep the interface and the promises of the real ones (the same tests run ov
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from api_client.board import WORKER_LOST, AttemptsSpent, WorkerInfo, done_fields, new_fields, status_of, undone_fields
 from api_client.contract import TERMINAL, ErrorInfo, Job, JobStatus, Stage, State
-from api_client.errors import ArtifactError, JobElsewhere, JobNotFound, QueueFull
+from api_client.errors import ArtifactError, BadRecord, JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
-from api_client.store import Stored
+from api_client.store import Stored, check_size
 
 
 class MemoryBoard:
@@ -200,8 +201,9 @@ class MemoryBoard:
     def _outcome(self, job_id: str, worker: str | None) -> State | None:
         """The outcome if the job has ended; raises JobElsewhere if it is not this worker's."""
         fields = self._fields(job_id)
-        if status_of(job_id, fields).seems_overdue:
-            self._end(job_id, State.EXPIRED)
+        with suppress(BadRecord):
+            if status_of(job_id, fields).seems_overdue:
+                self._end(job_id, State.EXPIRED)
         if "outcome" in fields:
             return State(fields["outcome"])
         if worker is not None and self._running.get(job_id) != worker:
@@ -247,7 +249,9 @@ class MemoryStore:
     def get(self, key: str) -> bytes:
         if key not in self._objects:
             raise ArtifactError("nothing is stored under this key; it was deleted or never made")
-        return self._objects[key][1]
+        data = self._objects[key][1]
+        check_size(key, len(data))
+        return data
 
     def exists(self, key: str) -> bool:
         return key in self._objects

@@ -224,7 +224,7 @@ def sizes() -> Iterator[Figure]:
         message = str(here.server.lindex(queue_name("tiny", Family.LANGUAGE), 0))
         handed: Job | None = job.status().job
         while handed and handed.stages_left:
-            handed = runner.run(handed.stages_left[0], handed)
+            handed = runner.run(handed.stages_left[0], handed.id)
         record = here.server.memory_usage(f"diffedit:job:{job.id}")
         yield Figure("Redis bytes of an ended job", ours=str(record), bar="under 4 KB")
         yield Figure("bytes of the queue's message", ours=str(len(message)), bar="under 8 KB")

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from api_client import store as module
 from api_client.errors import ArtifactError
 from api_client.store import Store, Stored, artifact_key, input_key
 
@@ -23,6 +24,23 @@ class StoreBehaviour:
     def test_nothing_is_a_typed_error(self, store: Store) -> None:
         with pytest.raises(ArtifactError, match="nothing is stored"):
             store.get(artifact_key("mask", os.urandom(32).hex(), "png"))
+
+    @pytest.mark.parametrize(
+        ("key", "limit"),
+        [
+            (f"inputs/ab/{'ab' * 32}.png", "MAX_BYTES"),
+            (f"artifacts/prompts/ab/{'ab' * 32}.json", "MAX_JSON_BYTES"),
+            (f"artifacts/trajectory/ab/{'ab' * 32}.safetensors", "MAX_RESULT_BYTES"),
+        ],
+    )
+    def test_what_is_too_large_is_not_read(self, store: Store, monkeypatch, key: str, limit: str) -> None:
+        monkeypatch.setattr(module, limit, 1000)
+        store.put(key, bytes(1000))
+        assert len(store.get(key)) == 1000
+        store.put(key, bytes(1001))
+        with pytest.raises(ArtifactError, match=r"takes 0\.0 MiB, over the limit of 0"):
+            store.get(key)
+        store.delete(key)
 
     def test_putting_again_changes_nothing(self, store: Store) -> None:
         data = os.urandom(100)

@@ -27,6 +27,8 @@ profile_named(load_profiles(settings.profiles_file), profile)
 
 app = celery_app(settings)
 app.conf.update(
+    # Whatever somebody puts into a queue, the worker lives on.
+    broker_transport="worker.transport:Transport",
     # What a worker reads unless -Q says otherwise, and strictly in this order, or that of -Q.
     task_queues=[Queue(name) for name in queue_names(profile)],
     # One GPU, one job. In a thread, so that control commands and heartbeats go on while the model works.

@@ -18,8 +18,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from api_client.board import Board, WorkerInfo
-from api_client.contract import Job
-from api_client.errors import JobElsewhere, JobNotFound, ServiceError
+from api_client.contract import ErrorInfo, Job, State
+from api_client.errors import BadRecord, JobElsewhere, JobNotFound, ServiceError
 from api_client.settings import Settings
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ class Keeper:
             if self._board.hand_back(job, worker) is None:
                 log.warning("job %s was lost; it goes on with stage %s", job_id, job.stages_left[0].value)
                 self._send(job)
+        except BadRecord as error:
+            self._board.finish(job_id, State.FAILED, ErrorInfo(stage=None, code=error.code, message=str(error)))
         except (JobElsewhere, JobNotFound):
             pass  # somebody has it after all, or its record is gone
 

@@ -22,6 +22,7 @@ from api_client.contract import MAKER, STAGES, ErrorInfo, Job, Slot, Stage, Stat
 from api_client.errors import (
     ArtifactError,
     BadPicture,
+    BadRecord,
     BrokerUnavailable,
     DiffEditError,
     JobElsewhere,
@@ -109,50 +110,53 @@ class Runner:
         self._leaving = leaving
         self.current: Current | None = None
 
-    def run(self, stage: Stage, job: Job) -> Job | None:
-        """Run `stage` and record how it went.
+    def run(self, stage: Stage, job_id: str) -> Job | None:
+        """Run `stage` of a job, as its record has it, and record how it went.
 
         Returns:
             The job with the stage's artifacts, for the next stage; None if there is nothing more to do for it.
         """
-        self.current = Current(job.id, stage)
+        self.current = Current(job_id, stage)
         try:
+            job = self._board.status(job_id).job
             if self._leaving():
                 # Nothing is begun: the message goes back, for the others.
                 self._send(job)
                 return None
             return self._run(stage, job)
         except Ended as ended:
-            log.info("job %s: %s, so stage %s stops", job.id, ended.outcome.value, stage.value)
+            log.info("job %s: %s, so stage %s stops", job_id, ended.outcome.value, stage.value)
         except (JobNotFound, JobElsewhere) as nothing_to_do:
             log.info("%s (stage %s)", nothing_to_do, stage.value)
         except Leaving:
-            log.info("job %s: stage %s stops, because this worker leaves", job.id, stage.value)
+            log.info("job %s: stage %s stops, because this worker leaves", job_id, stage.value)
             self._hand_back(job, refund=True)
         except Taken as taken:
-            log.info("job %s: stage %s waits for %s, which another worker makes", job.id, stage.value, taken)
+            log.info("job %s: stage %s waits for %s, which another worker makes", job_id, stage.value, taken)
             self._hand_back(job, refund=True, send=False)
         except Damaged as damaged:
-            log.warning("job %s: the %s is made again: %s", job.id, damaged.slot.value, damaged)
+            log.warning("job %s: the %s is made again: %s", job_id, damaged.slot.value, damaged)
             self._make_again(damaged.slot, job)
+        except BadRecord as error:
+            self._fail(job_id, ErrorInfo(stage=stage, code=error.code, message=str(error)), held=False)
         except StoreRefused as error:
-            self._fail(job.id, ErrorInfo(stage=stage, code=error.code, message=str(error)))
+            self._fail(job_id, ErrorInfo(stage=stage, code=error.code, message=str(error)))
         except StoreUnavailable as error:
-            log.warning("job %s: stage %s is given up for now: %s", job.id, stage.value, error)
+            log.warning("job %s: stage %s is given up for now: %s", job_id, stage.value, error)
             self._try_again(job, stage, error.code)
         except BrokerUnavailable as error:
             # Nothing can be recorded now. The keeper lets go of the job when it can.
-            log.warning("job %s: stage %s is given up for now: %s", job.id, stage.value, error)
+            log.warning("job %s: stage %s is given up for now: %s", job_id, stage.value, error)
         except AttemptsSpent as spent:
             message = SPENT.get(spent.cause, spent.cause)
-            self._fail(job.id, ErrorInfo(stage=stage, code=spent.cause, message=message), held=False)
+            self._fail(job_id, ErrorInfo(stage=stage, code=spent.cause, message=message), held=False)
         except DiffEditError as error:
-            self._fail(job.id, ErrorInfo(stage=stage, code=error.code, message=str(error)))
+            self._fail(job_id, ErrorInfo(stage=stage, code=error.code, message=str(error)))
         except Exception as error:
             # The text of a foreign exception may hold anything, so it stays in the worker's log.
-            log.exception("job %s: stage %s broke", job.id, stage.value)
+            log.exception("job %s: stage %s broke", job_id, stage.value)
             message = f"unexpected {type(error).__name__}; the worker's log holds the traceback under this job's id"
-            self._fail(job.id, ErrorInfo(stage=stage, code="internal", message=message))
+            self._fail(job_id, ErrorInfo(stage=stage, code="internal", message=message))
         finally:
             self.current = None
         return None

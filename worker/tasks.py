@@ -2,17 +2,16 @@
 
 import functools
 import logging
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.exceptions import Ignore
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from api_client.board import RedisBoard
-from api_client.contract import ErrorInfo, Job, Stage, State, explain
-from api_client.dispatch import task_name
+from api_client.contract import ErrorInfo, Job, JobId, Stage, State
+from api_client.dispatch import message_of, task_name
 from api_client.errors import JobNotFound, ServiceError
 from api_client.settings import Settings
 from api_client.store import S3Store
@@ -24,6 +23,8 @@ log = logging.getLogger(__name__)
 
 BOARD_RETRIES = 20
 """A good quarter of a minute, in which the server may restart without the loss of what a running stage has done."""
+
+_JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
 
 def make_runner(settings: Settings, worker: str, send: Callable[[Job], None], leaving: Callable[[], bool]) -> "Runner":
@@ -54,25 +55,22 @@ def add_tasks(app: Celery, settings: Settings, runner: Callable[[], "Runner"]) -
 
     def run(stage: Stage, message: Any) -> dict[str, Any]:
         try:
-            job = Job.model_validate(message)
-            if stage not in job.request.stages:
-                raise ValueError(f"stage {stage.value} is not part of the plan of job {job.id}")
-        except ValueError as error:
-            reason = explain(error) if isinstance(error, ValidationError) else str(error)
-            give_up(settings, stage, message, "bad_message", f"the worker refused the message: {reason}")
+            job_id = _JOB_ID.validate_python(message["id"])
+        except (LookupError, TypeError, ValidationError):
+            log.error("a message for stage %s is dropped: it names no job", stage.value)
             raise Ignore from None
         try:
             ready = runner()
         except Exception as error:
             log.exception("this worker cannot run stages")
             reason = f"the worker is not fit for work ({type(error).__name__}); its log says why"
-            give_up(settings, stage, message, "worker_unfit", reason)
+            give_up(settings, stage, job_id, "worker_unfit", reason)
             raise Ignore from None
-        made = ready.run(stage, job)
+        made = ready.run(stage, job_id)
         if made is None:
             # Nothing is handed on: the job has ended, or is in other hands.
             raise Ignore
-        return made.model_dump(mode="json")
+        return message_of(made)
 
     for stage in Stage:
 
@@ -83,12 +81,9 @@ def add_tasks(app: Celery, settings: Settings, runner: Callable[[], "Runner"]) -
         app.task(task, name=task_name(stage), shared=False)
 
 
-def give_up(settings: Settings, stage: Stage, message: Any, code: str, reason: str) -> None:
-    """Drop a message that cannot be worked on; if it names a job of ours, that job fails rather than hangs."""
-    job_id = message.get("id") if isinstance(message, dict) else None
-    log.error("a message for stage %s is dropped: %s", stage.value, reason)
-    if not isinstance(job_id, str) or not re.fullmatch("[0-9a-f]{32}", job_id):
-        return
+def give_up(settings: Settings, stage: Stage, job_id: str, code: str, reason: str) -> None:
+    """Let a job that cannot be worked on fail rather than hang."""
+    log.error("job %s: %s", job_id, reason)
     try:
         RedisBoard(settings).finish(job_id, State.FAILED, ErrorInfo(stage=stage, code=code, message=reason))
     except (ServiceError, JobNotFound) as unrecorded:

@@ -1,7 +1,9 @@
 """Redis and S3 keep the promises that the doubles keep, and those that only real servers can break."""
 
+import http.server
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,7 +25,7 @@ from api_client import (
 )
 from api_client.board import RedisBoard
 from api_client.dispatch import celery_app, send
-from api_client.store import S3Store, input_key
+from api_client.store import S3Store, artifact_key, input_key
 from tests.board_behaviour import BoardBehaviour
 from tests.requests import a_job, a_worker
 from tests.store_behaviour import StoreBehaviour
@@ -169,6 +171,28 @@ def test_a_missing_bucket_is_named(settings: Settings) -> None:
 def test_a_missing_object_is_not_taken_for_a_missing_bucket(settings: Settings, store: S3Store) -> None:
     with pytest.raises(ArtifactError):
         store.get(input_key(b"never stored", "png"))
+
+
+class Boundless(http.server.BaseHTTPRequestHandler):
+    """Promises an object of 5 GB, and never comes to send it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(5 * 2**30))
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_object_of_any_size_is_refused_before_it_is_read(settings: Settings) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Boundless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        elsewhere = settings.model_copy(update={"s3_endpoint_url": f"http://127.0.0.1:{server.server_port}"})
+        for key in (input_key(b"x", "png"), artifact_key("mask", "ab" * 32, "png")):
+            with pytest.raises(ArtifactError, match=r"takes 5120\.0 MiB"):
+                S3Store(elsewhere).get(key)
+        server.shutdown()
 
 
 def test_a_presigned_url_serves_strangers_until_it_expires(store: S3Store) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api_client import Settings, Stage
+from api_client import Settings, Stage, State
 from api_client.board import AttemptsSpent
 from api_client.contract import Job
 from api_client.errors import BrokerUnavailable
@@ -153,3 +153,15 @@ def test_no_fault_ends_the_keeper(post: Post, monkeypatch, error: Exception) -> 
 
     monkeypatch.setattr(post.board, "leave", fails)
     post.keeper.stop()
+
+
+def test_a_lost_job_whose_record_cannot_be_read_fails_and_the_others_go_on(post: Post) -> None:
+    unreadable, job = post.begun("dead"), post.begun("dead")
+    record = post.board._records[unreadable.id]
+    request, record["request"] = record["request"], record["request"].replace("target_prompt", "new_field")
+    post.keeper.recover()
+    assert post.sent == [job]
+    record["request"] = request
+    status = post.board.status(unreadable.id)
+    assert (status.state, status.error.code) == (State.FAILED, "bad_record")
+    assert "new_field: Extra inputs" in status.error.message

@@ -1,5 +1,6 @@
 """What comes in as a picture or a mask, what is refused and in which words, and that nothing else ever escapes."""
 
+import random
 import struct
 import zlib
 from io import BytesIO
@@ -179,6 +180,14 @@ def test_a_phone_jpeg_with_a_second_picture_inside_is_no_animation():
     data = saved(Image.new("RGB", (16, 16), "white"), "MPO", save_all=True, append_images=[Image.new("RGB", (16, 16))])
     assert Image.open(BytesIO(data)).n_frames == 2
     assert read_picture(data).image.getpixel((0, 0)) == WHITE
+
+
+def test_a_result_may_take_more_bytes_than_what_it_was_made_from():
+    size = (4000, 3000)
+    result = encode_png(Image.frombytes("RGB", size, random.randbytes(36_000_000)), text={"diffedit": "{}"})
+    assert len(result) > pictures.MAX_BYTES
+    assert read_picture(result, max_bytes=pictures.MAX_RESULT_BYTES).image.size == size
+    assert read_text(result) == {"diffedit": "{}"}
 
 
 # -- colour ---------------------------------------------------------------------------------------------------------

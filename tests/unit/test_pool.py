@@ -28,7 +28,7 @@ def pool():
 def test_the_end_of_a_task_rings_and_its_start_does_not(pool: TaskPool) -> None:
     loop, go_on = Loop(), threading.Event()
     pool.register_with_event_loop(loop)
-    pool.on_apply(go_on.wait, (10,))
+    pool.on_apply(go_on.wait, (10,), callback=print)
     assert not loop.rings(timeout=0.05)
     go_on.set()
     assert loop.rings(timeout=10)
@@ -36,11 +36,13 @@ def test_the_end_of_a_task_rings_and_its_start_does_not(pool: TaskPool) -> None:
     assert not loop.rings(timeout=0)
 
 
-def test_a_task_that_breaks_rings_too(pool: TaskPool) -> None:
-    loop = Loop()
+def test_a_message_that_no_task_can_be_made_of_has_failed_and_rings_too(pool: TaskPool) -> None:
+    loop, told = Loop(), []
     pool.register_with_event_loop(loop)
-    pool.on_apply(lambda: 1 / 0)
+    pool.on_apply(lambda: 1 / 0, (), callback=told.append)
     assert loop.rings(timeout=10)
+    ((failed, info, _),) = told
+    assert failed and "ZeroDivisionError" in info.traceback
 
 
 def test_more_rings_than_anybody_hears_block_nothing(pool: TaskPool) -> None:
@@ -55,5 +57,5 @@ def test_it_rings_for_a_new_loop_after_a_lost_connection(pool: TaskPool) -> None
     first, second = Loop(), Loop()
     pool.register_with_event_loop(first)
     pool.register_with_event_loop(second)
-    pool.on_apply(lambda: None)
+    pool.on_apply(lambda: None, (), callback=print)
     assert second.rings(timeout=10)

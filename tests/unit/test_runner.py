@@ -53,7 +53,7 @@ class Rig:
         handed: Job | None = job
         for stage in job.stages_left:
             self.before(stage, job)
-            handed = handed and self.runner.run(stage, handed)
+            handed = handed and self.runner.run(stage, handed.id)
 
     def edit(self, **asked):
         return self.client.edit(SAMPLE, **{**TEXTS, **QUICK, **asked})
@@ -394,8 +394,8 @@ def test_of_two_jobs_that_need_one_artifact_the_second_yields_and_finds_it_done(
             def at_a_step(job_id: str, done: int, total: int, worker: str) -> State | None:
                 rig.board.tick = tick
                 for each in (Stage.EMBED, Stage.MASK):
-                    yielded.append(second.run(each, yielded[-1]))
-                assert second.run(Stage.INVERT, yielded[-1]) is None
+                    yielded.append(second.run(each, yielded[-1].id))
+                assert second.run(Stage.INVERT, yielded[-1].id) is None
                 assert not rig.board.status(other.id).is_terminal
                 return tick(job_id, done, total, worker)
 
@@ -409,10 +409,10 @@ def test_of_two_jobs_that_need_one_artifact_the_second_yields_and_finds_it_done(
     assert set(other.attempts.values()) == {1}  # to yield costs no attempt
 
 
-def test_a_message_without_its_artifacts_fails_the_job_with_the_reason(rig: Rig) -> None:
+def test_a_record_without_its_artifacts_fails_the_job_with_the_reason(rig: Rig) -> None:
     job = done(a_job(), Stage.EMBED)
-    rig.board.open(job)
-    assert rig.runner.run(Stage.MASK, job.model_copy(update={"refs": {}})) is None
+    rig.board.open(job)  # which does not record what the job comes with
+    assert rig.runner.run(Stage.MASK, job.id) is None
     error = rig.board.status(job.id).error
     assert (error.stage, error.code) == (Stage.MASK, "bad_artifact")
     assert "embeddings" in error.message
@@ -452,7 +452,7 @@ def test_an_unforeseen_exception_is_reported_without_its_text(rig: Rig) -> None:
 
 def test_a_stage_without_a_record_is_dropped(rig: Rig) -> None:
     request = EditRequest(image=f"inputs/ab/{'ab' * 32}.png", **TEXTS, params=EditParams(model="tiny"))
-    assert rig.runner.run(Stage.EMBED, a_job(request)) is None
+    assert rig.runner.run(Stage.EMBED, a_job(request).id) is None
 
 
 def test_the_provenance_travels_in_the_picture(rig: Rig, tmp_path: Path) -> None:
@@ -462,3 +462,15 @@ def test_the_provenance_travels_in_the_picture(rig: Rig, tmp_path: Path) -> None
     assert sorted(paths) == ["grid", "manifest", "mask", "result"]
     manifest = json.loads(paths["manifest"].read_text())
     assert json.loads(read_text(paths["result"].read_bytes())["diffedit"]) == manifest
+
+
+def test_a_record_that_cannot_be_read_fails_its_job_with_the_reason(rig: Rig) -> None:
+    job = a_job()
+    rig.board.open(job)
+    record = rig.board._records[job.id]
+    request, record["request"] = record["request"], record["request"].replace('"seed":', '"new_knob":1,"seed":')
+    assert rig.runner.run(Stage.EMBED, job.id) is None
+    record["request"] = request
+    error = rig.board.status(job.id).error
+    assert (error.stage, error.code) == (Stage.EMBED, "bad_record")
+    assert "new_knob: Extra inputs" in error.message
