@@ -12,6 +12,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
@@ -93,13 +94,13 @@ class Board(Protocol):
         """The jobs whose time is over and that nobody has looked at since."""
 
     def unfinished(self) -> list[JobStatus]:
-        """The jobs that wait or are held."""
+        """The jobs that wait or are held. Raises BadRecord."""
 
     def status(self, job_id: str) -> JobStatus:
         """The job's record, in one round trip. Raises JobNotFound, BadRecord."""
 
     def jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
-        """The newest `limit` jobs (of this state), newest first."""
+        """The newest `limit` jobs (of this state), newest first; without those whose record cannot be read."""
 
     def begin(self, job_id: str, stage: Stage, worker: str) -> State | None:
         """Take a waiting job, and count an attempt at its stage. The job of a dead worker counts as waiting.
@@ -176,6 +177,14 @@ def status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         raise BadRecord(job_id, explain(error)) from None
     except (LookupError, ValueError) as error:
         raise BadRecord(job_id, type(error).__name__) from None
+
+
+def _readable(records: Mapping[str, Mapping[str, str]]) -> list[JobStatus]:
+    statuses = []
+    for job_id, fields in records.items():
+        with suppress(BadRecord):
+            statuses += [status_of(job_id, fields)] if fields else []
+    return statuses
 
 
 def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
@@ -354,7 +363,7 @@ class RedisBoard:
             expired = [job_id for job_id, fields in records.items() if not fields]
             if expired:
                 self._redis.zrem(_INDEX, *expired)
-            statuses = [status_of(job_id, fields) for job_id, fields in records.items() if fields]
+            statuses = _readable(records)
             found += [status for status in statuses if state is None or status.state is state]
             start += page - len(expired)
         return found[:limit]

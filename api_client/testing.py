@@ -61,8 +61,7 @@ class MemoryBoard:
 
     def overdue(self) -> list[str]:
         with self._lock:
-            statuses = [status_of(job_id, fields) for job_id, fields in self._records.items()]
-        return [status.id for status in statuses if status.seems_overdue]
+            return [job_id for job_id in self._records if self._overdue(job_id)]
 
     def unfinished(self) -> list[JobStatus]:
         return [status for status in self.jobs(limit=len(self._records)) if not status.is_terminal]
@@ -201,9 +200,8 @@ class MemoryBoard:
     def _outcome(self, job_id: str, worker: str | None) -> State | None:
         """The outcome if the job has ended; raises JobElsewhere if it is not this worker's."""
         fields = self._fields(job_id)
-        with suppress(BadRecord):
-            if status_of(job_id, fields).seems_overdue:
-                self._end(job_id, State.EXPIRED)
+        if self._overdue(job_id):
+            self._end(job_id, State.EXPIRED)
         if "outcome" in fields:
             return State(fields["outcome"])
         if worker is not None and self._running.get(job_id) != worker:
@@ -216,6 +214,11 @@ class MemoryBoard:
         queued = [one for one in waiting if (one.terms.lane, one.request.params.model) == (lane, profile)]
         if len(queued) >= self._settings.max_queued:
             raise QueueFull(lane.value, profile, self._settings.max_queued)
+
+    def _overdue(self, job_id: str) -> bool:
+        with suppress(BadRecord):  # it fails when a worker looks at it
+            return status_of(job_id, self._records[job_id]).seems_overdue
+        return False
 
     def _held_by_another(self, job_id: str, worker: str | None) -> bool:
         holder = self._running.get(job_id)

@@ -88,6 +88,12 @@ def test_expired_records_leave_the_list(board: RedisBoard, server: redis.Redis) 
     assert server.zcard("diffedit:jobs") == 10
 
 
+def test_a_record_that_cannot_be_read_is_left_out_of_the_list(board: RedisBoard, server: redis.Redis) -> None:
+    jobs = [board.open(a_job()) for _ in range(3)]
+    server.hset(f"diffedit:job:{jobs[1]}", "request", "{}")
+    assert [status.id for status in board.jobs()] == [jobs[2], jobs[0]]
+
+
 def test_the_list_does_not_grow_for_ever(board: RedisBoard, server: redis.Redis) -> None:
     for _ in range(20):
         server.delete(f"diffedit:job:{board.open(a_job())}")  # as its expiry does
