@@ -20,7 +20,7 @@ from typing import Any, Self
 from PIL import Image
 from pydantic import Field, ValidationError
 
-from api_client.board import Board, RedisBoard, WorkerInfo
+from api_client.board import Board, WorkerInfo
 from api_client.contract import (
     EditParams,
     EditRequest,
@@ -45,6 +45,7 @@ from api_client.errors import (
 from api_client.garbage import Collected, age, collect
 from api_client.handle import JobHandle
 from api_client.pictures import MAX_BYTES, read_mask, read_picture
+from api_client.redis_board import RedisBoard
 from api_client.settings import Settings
 from api_client.store import S3Store, Store, input_key
 

@@ -46,8 +46,8 @@ from rich.console import Console
 from rich.table import Table
 
 from api_client import Client, JobHandle, Settings, State
-from api_client.board import RedisBoard
 from api_client.errors import DiffEditError, NoWorkerWarning, ServiceError
+from api_client.redis_board import RedisBoard
 from benchmarks.faults import KINDS, WORKER_TTL, WORKERS, Crew, Fault, Havoc, faults
 from benchmarks.witness import Witness
 from worker.local import Stack

@@ -14,8 +14,8 @@ from subprocess import TimeoutExpired
 import redis
 
 from api_client import Client, Settings, State
-from api_client.board import RedisBoard
 from api_client.errors import DiffEditError, ServiceError
+from api_client.redis_board import RedisBoard
 from api_client.store import S3Store
 from benchmarks.witness import Blow, Witness
 from worker.children import Process

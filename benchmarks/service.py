@@ -27,9 +27,9 @@ from celery import chain as celery_chain
 from PIL import Image
 
 from api_client import Client, JobHandle, Settings, WorkerInfo
-from api_client.board import RedisBoard
 from api_client.contract import Family, Job, queue_name, queue_names
 from api_client.dispatch import celery_app, send
+from api_client.redis_board import RedisBoard
 from api_client.store import S3Store, Store
 from benchmarks.figures import Figure, run_figures, spread
 from benchmarks.midsize import midsize

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
 
-from api_client.board import RedisBoard, WorkerInfo
+from api_client.board import WorkerInfo
 from api_client.contract import queue_names
 from api_client.dispatch import celery_app, send
+from api_client.redis_board import RedisBoard
 from api_client.settings import Settings
 from worker.keeper import Keeper
 from worker.profiles import default_profile, load_profiles, profile_named

@@ -9,10 +9,10 @@ from celery import Celery
 from celery.exceptions import Ignore
 from pydantic import TypeAdapter, ValidationError
 
-from api_client.board import RedisBoard
 from api_client.contract import ErrorInfo, Job, JobId, Stage, State
 from api_client.dispatch import message_of, task_name
 from api_client.errors import JobNotFound, ServiceError
+from api_client.redis_board import RedisBoard
 from api_client.settings import Settings
 from api_client.store import S3Store
 

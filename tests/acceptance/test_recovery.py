@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from api_client import Client, JobFailed, JobHandle, JobStatus, Settings, Stage, State
-from api_client.board import RedisBoard
 from api_client.contract import Job
 from api_client.dispatch import celery_app, send
+from api_client.redis_board import RedisBoard
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, slow, until, until_status
 from worker.children import Process
 from worker.local import Stack

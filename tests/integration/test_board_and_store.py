@@ -23,8 +23,8 @@ from api_client import (
     StoreRefused,
     StoreUnavailable,
 )
-from api_client.board import RedisBoard
 from api_client.dispatch import celery_app, send
+from api_client.redis_board import RedisBoard
 from api_client.store import S3Store, artifact_key, input_key
 from tests.board_behaviour import BoardBehaviour
 from tests.requests import a_job, a_worker
