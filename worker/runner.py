@@ -37,6 +37,7 @@ from worker.artifacts import CODECS
 from worker.models import Models
 from worker.patience import PatientStore
 from worker.pipeline import PIPELINE, knob, manifest, recipe_key
+from worker.recent import RECENT_BYTES, RecentStore
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +102,11 @@ class Runner:
         send: Callable[[Job], None],
         leaving: Callable[[], bool] = lambda: False,
         store_patience: float = 60,
+        recent_bytes: int = RECENT_BYTES,
     ) -> None:
         self._board = board
         self._store = PatientStore(store, store_patience, self._on_retry)
+        self._recent = RecentStore(self._store, recent_bytes)
         self._models_of = models_of
         self._worker = worker
         self._send = send
@@ -187,7 +190,7 @@ class Runner:
         """Let the stage that owns this artifact make it again."""
         try:
             # It would otherwise be found, and taken for done.
-            self._store.delete(job.refs[slot])
+            self._recent.delete(job.refs[slot])
             self._board.note(job.id, MAKER[slot], BAD_ARTIFACT)
         except ServiceError as error:
             log.warning("job %s: the damaged %s could not be deleted: %s", job.id, slot.value, error)
@@ -288,7 +291,7 @@ class Runner:
         if slot is Slot.PROMPTS and request.given_prompts:
             return request.given_prompts
         try:
-            return CODECS[slot].decode(self._store.get(job.identity(slot)))
+            return CODECS[slot].decode(self._recent.get(job.identity(slot)))
         except (ArtifactError, BadPicture) as error:
             if slot in job.refs:
                 raise Damaged(slot, error) from error
@@ -304,7 +307,7 @@ class Runner:
             provenance = manifest(job, models, {"caption": self._load(Slot.CAPTION, job), "prompts": prompts})
             # Before the picture: its presence means that everything is there.
             self._store.put(manifest_key(key), json.dumps(provenance, indent=1).encode())
-        self._store.put(key, CODECS[slot].encode(value, provenance))
+        self._recent.put(key, CODECS[slot].encode(value, provenance))
         log.info("job %s: stored %s", job.id, key)
 
 

@@ -17,6 +17,7 @@ from worker import diffedit
 from worker.artifacts import CODECS
 from worker.models import Models
 from worker.profiles import ModelSource, load_profiles
+from worker.recent import RecentStore
 from worker.runner import Runner, manifest_key
 
 SAMPLE = Path(__file__).parents[2] / "worker/tiny/samples/06.png"
@@ -45,7 +46,7 @@ class Rig:
 
     def restart(self, **options) -> None:
         """Another runner in the place of this one."""
-        options = {"worker": "rig", "send": self.send, "leaving": lambda: self.leaving, **options}
+        options = {"worker": "rig", "send": self.send, "leaving": lambda: self.leaving, "recent_bytes": 0, **options}
         self.runner = Runner(self.board, self.store, self.models_of, **options)
         self.client = Client(Settings(), board=self.board, store=self.store, send=self.send)
 
@@ -107,6 +108,42 @@ def test_another_target_shares_the_inversion_and_a_negative_prompt_leaves_it(rig
     assert other.cache_hits == (Stage.INVERT,)
     negative = rig.edit(negative_prompt="a photograph of a dog on a green table").status()
     assert negative.cache_hits == (Stage.INVERT,)
+
+
+def test_a_job_that_stays_on_a_worker_downloads_its_picture_alone(rig: Rig, monkeypatch) -> None:
+    rig.restart(recent_bytes=10**6)
+    get, asked = rig.store.get, []
+
+    def watched(key: str) -> bytes:
+        data = get(key)
+        asked.append(key)
+        return data
+
+    monkeypatch.setattr(rig.store, "get", watched)
+    job = rig.edit()
+    assert asked == [job.status().request.image]
+    asked.clear()
+    rig.edit(target_prompt="a photograph of a ball on a green table")
+    assert asked == []
+
+
+def test_what_went_through_is_remembered_until_there_is_too_much_of_it() -> None:
+    store = MemoryStore()
+    recent = RecentStore(store, max_bytes=100)
+    for name in "abcd":
+        recent.put(name, name.encode() * 25)
+    store.put("a", b"changed")
+    assert recent.get("a") == b"a" * 25
+    recent.put("e", b"e" * 25)
+    store.put("b", b"changed")
+    assert recent.get("b") == b"changed"  # the one that was asked for the longest ago had to go
+    recent.put("large", bytes(26))
+    store.put("large", b"changed")
+    assert recent.get("large") == b"changed"
+    recent.delete("a")
+    assert not store.exists("a")
+    with pytest.raises(ArtifactError):
+        recent.get("a")
 
 
 def test_a_picture_is_encoded_once_for_mask_and_inversion(rig: Rig) -> None:
