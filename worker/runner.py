@@ -21,6 +21,7 @@ from api_client.board import AttemptsSpent, Board
 from api_client.contract import MAKER, STAGES, ErrorInfo, Job, Slot, Stage, State
 from api_client.errors import (
     ArtifactError,
+    BadPicture,
     BrokerUnavailable,
     DiffEditError,
     JobElsewhere,
@@ -66,7 +67,7 @@ class Taken(Exception):
 class Damaged(Exception):
     """An artifact that a stage has made is not there, or is not what it should be."""
 
-    def __init__(self, slot: Slot, reason: ArtifactError) -> None:
+    def __init__(self, slot: Slot, reason: ArtifactError | BadPicture) -> None:
         super().__init__(str(reason))
         self.slot = slot
 
@@ -271,10 +272,10 @@ class Runner:
             return request.given_prompts
         try:
             return CODECS[slot].decode(self._store.get(job.identity(slot)))
-        except ArtifactError as error:
+        except (ArtifactError, BadPicture) as error:
             if slot in job.refs:
                 raise Damaged(slot, error) from error
-            raise ArtifactError(f"the {slot.value} cannot be used: {error}") from error
+            raise type(error)(f"the {slot.value} cannot be used: {error}") from error
 
     def _save(self, slot: Slot, value: Any, job: Job, models: Models) -> None:
         key = job.refs[slot]
