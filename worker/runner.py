@@ -71,7 +71,7 @@ class Taken(Exception):
 class Damaged(Exception):
     """An artifact that a stage has made is not there, or is not what it should be."""
 
-    def __init__(self, slot: Slot, reason: DiffEditError) -> None:
+    def __init__(self, slot: Slot, reason: ArtifactError | BadPicture) -> None:
         super().__init__(str(reason))
         self.slot = slot
 
@@ -295,9 +295,7 @@ class Runner:
         except (ArtifactError, BadPicture) as error:
             if slot in job.refs:
                 raise Damaged(slot, error) from error
-            if isinstance(error, BadPicture):
-                raise
-            raise ArtifactError(f"the {slot.value} cannot be used: {error}") from error
+            raise type(error)(f"the {slot.value} cannot be used: {error}") from error
 
     def _save(self, slot: Slot, value: Any, job: Job, models: Models) -> None:
         key = job.refs[slot]
