@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench quality train clean
+.PHONY: demo test check bench chaos quality train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/diffedit demo
@@ -19,7 +19,10 @@ check: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.edit
+	$(BIN)/python -m benchmarks
+
+chaos: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.chaos
 
 # These two draw pictures, and so need the system's emoji font: apt-get install fonts-noto-color-emoji
 quality: $(VENV)/.installed

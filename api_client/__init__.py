@@ -2,11 +2,12 @@
 
 from api_client.board import WorkerInfo
 from api_client.client import Client, Health
-from api_client.contract import EditParams, EditRequest, JobStatus, Prompts, Slot, Stage, State
+from api_client.contract import EditParams, EditRequest, JobStatus, Lane, Prompts, Slot, Stage, State, Terms
 from api_client.errors import (
     ArtifactError,
     BadPicture,
     BadRecord,
+    BrokerFull,
     BrokerUnavailable,
     DiffEditError,
     InvalidRequest,
@@ -17,10 +18,12 @@ from api_client.errors import (
     JobNotFound,
     JobTimeout,
     NoWorkerWarning,
+    QueueFull,
     ServiceError,
     StoreRefused,
     StoreUnavailable,
 )
+from api_client.garbage import Collected
 from api_client.handle import JobHandle
 from api_client.result import EditResult
 from api_client.settings import Settings
@@ -29,8 +32,10 @@ __all__ = [
     "ArtifactError",
     "BadPicture",
     "BadRecord",
+    "BrokerFull",
     "BrokerUnavailable",
     "Client",
+    "Collected",
     "DiffEditError",
     "EditParams",
     "EditRequest",
@@ -45,8 +50,10 @@ __all__ = [
     "JobNotFound",
     "JobStatus",
     "JobTimeout",
+    "Lane",
     "NoWorkerWarning",
     "Prompts",
+    "QueueFull",
     "ServiceError",
     "Settings",
     "Slot",
@@ -54,5 +61,6 @@ __all__ = [
     "State",
     "StoreRefused",
     "StoreUnavailable",
+    "Terms",
     "WorkerInfo",
 ]

@@ -1,29 +1,22 @@
-"""The job record in Redis: the one truth about a job.
+"""The job record: the one truth about a job, and what may be done to it.
 
-One hash per job. Its fields are facts ("stage mask was begun twice", "the outcome is failed"); the state that a user
-sees is derived from them (`status_of`). `outcome` is written once: the first ending wins, whoever writes it, and
-nothing but that ending is written afterwards.
+Its fields are facts ("stage mask was begun twice", "the outcome is failed"); the state that a user sees is derived from
+them (`status_of`). `outcome` is written once: the first ending wins, whoever writes it, and nothing but that ending is
+written afterwards.
 
 A job that has not ended waits or is held by one worker. Messages only say that there may be something to do: what the
-record says goes, so that a message may be lost or doubled. Each change is one atomic script (`scripts.py`).
+record says goes, so that a message may be lost or doubled.
 """
 
-import functools
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import Protocol
 
-import redis
 from pydantic import ValidationError
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry
 
-from api_client import scripts
 from api_client.contract import (
     STAGES,
-    TERMINAL,
     EditRequest,
     ErrorInfo,
     Frozen,
@@ -33,20 +26,12 @@ from api_client.contract import (
     Slot,
     Stage,
     State,
+    Terms,
     explain,
 )
-from api_client.errors import BadRecord, BrokerUnavailable, JobElsewhere, JobNotFound
-from api_client.settings import Settings
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from api_client.errors import BadRecord
 
 WORKER_LOST = "worker_lost"
-
-_PREFIX = "diffedit:"
-_INDEX, _RUNNING, _WORKERS, _LEADER = (_PREFIX + name for name in ("jobs", "running", "workers", "leader"))
-_WAITING, _ALIVE, _MAKING, _PARKED = (_PREFIX + name for name in ("waiting:", "worker:", "making:", "parked:"))
-_PAGE = 500
 
 
 class WorkerInfo(Frozen):
@@ -66,23 +51,36 @@ class WorkerInfo(Frozen):
 
 
 class Board(Protocol):
-    """What client and worker know of jobs. `RedisBoard` is the real one, `testing.MemoryBoard` its double.
+    """What client and worker know of jobs. `redis_board.RedisBoard` is the real one, `testing.MemoryBoard` its double.
 
     `worker` is a worker's id. What a worker does to a job raises JobElsewhere if it does not hold that job, and
     JobNotFound if there is no record; it returns the job's outcome if the job has ended meanwhile, else None.
     """
 
     def open(self, job: Job, idempotency_key: str | None = None) -> str:
-        """Record a new job, which waits for its first stage. Returns its id, or that of the first job with this key."""
+        """Record a new job, which waits for its first stage. Returns its id, or that of the first job with this key.
+
+        Raises:
+            QueueFull: `max_queued` jobs wait in the lane of this profile already.
+        """
 
     def discard(self, job_id: str) -> None:
         """Forget a job that never reached the queue."""
+
+    def expire(self, job_id: str) -> State | None:
+        """End the job if its time is over; its outcome, if it has one."""
+
+    def overdue(self) -> list[str]:
+        """The jobs whose time is over and that nobody has looked at since."""
+
+    def unfinished(self) -> list[JobStatus]:
+        """The jobs that wait or are held. Raises BadRecord."""
 
     def status(self, job_id: str) -> JobStatus:
         """The job's record, in one round trip. Raises JobNotFound, BadRecord."""
 
     def jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
-        """The newest `limit` jobs (of this state), newest first."""
+        """The newest `limit` jobs (of this state), newest first; without those whose record cannot be read."""
 
     def begin(self, job_id: str, stage: Stage, worker: str) -> State | None:
         """Take a waiting job, and count an attempt at its stage. The job of a dead worker counts as waiting.
@@ -161,6 +159,14 @@ def status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         raise BadRecord(job_id, type(error).__name__) from None
 
 
+def readable(records: Mapping[str, Mapping[str, str]]) -> list[JobStatus]:
+    statuses = []
+    for job_id, fields in records.items():
+        with suppress(BadRecord):
+            statuses += [status_of(job_id, fields)] if fields else []
+    return statuses
+
+
 def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
     request = EditRequest.model_validate_json(fields["request"])
     stages = request.stages
@@ -197,10 +203,16 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         error=ErrorInfo.model_validate_json(fields["error"]) if "error" in fields else None,
         refs={slot: fields[name] for slot in Slot if (name := f"ref:{slot.value}") in fields},
         request=request,
+        terms=Terms.model_validate_json(fields["terms"]),
         created_at=_moment(fields["created"]),
         started_at=_moment(fields["started"]) if "started" in fields else None,
         finished_at=_moment(fields["finished"]) if "finished" in fields else None,
     )
+
+
+def new_fields(job: Job) -> dict[str, str]:
+    """What the record of a new job holds besides times and keys of the board's own."""
+    return {"request": job.request.model_dump_json(), "terms": job.terms.model_dump_json()}
 
 
 def done_fields(job: Job, stage: Stage, seconds: float, hit: bool) -> dict[str, str]:
@@ -223,234 +235,3 @@ def undone_fields(job: Job) -> list[str]:
 
 def _moment(seconds: str) -> datetime:
     return datetime.fromtimestamp(float(seconds), UTC)
-
-
-def _speaking(method: Callable[P, R]) -> Callable[P, R]:
-    """Redis' own errors, as ours; redis-py has retried by then."""
-
-    @functools.wraps(method)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except redis.RedisError as error:
-            raise BrokerUnavailable(f"Redis does not serve us ({error}); check DIFFEDIT_REDIS_URL") from error
-
-    return guarded
-
-
-class RedisBoard:
-    """The job record in Redis or Valkey."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._redis = redis.Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            decode_responses=True,
-            socket_timeout=10,
-            socket_connect_timeout=5,
-            socket_keepalive=True,
-            health_check_interval=30,
-            retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1), 4),
-        )
-        self._settings = settings
-        self._scripts = {
-            text: self._redis.register_script(text)
-            for text in (
-                scripts.OPEN,
-                scripts.DISCARD,
-                scripts.BEGIN,
-                scripts.WRITE,
-                scripts.COUNT_RETRY,
-                scripts.ADVANCE,
-                scripts.HAND_BACK,
-                scripts.FINISH,
-                scripts.CLAIM,
-                scripts.UNCLAIM,
-            )
-        }
-
-    @_speaking
-    def open(self, job: Job, idempotency_key: str | None = None) -> str:
-        keys = [_INDEX, f"{_PREFIX}idempotency:{idempotency_key}"] if idempotency_key else [_INDEX]
-        stage = job.stages_left[0]
-        args = [_job_key(""), job.request.model_dump_json(), stage.value, job.request.queue(stage)]
-        return cast(str, self._run(scripts.OPEN, job.id, None, *args, keys=keys))
-
-    @_speaking
-    def discard(self, job_id: str) -> None:
-        self._run(scripts.DISCARD, job_id, None, keys=[_INDEX])
-
-    @_speaking
-    def status(self, job_id: str) -> JobStatus:
-        fields = cast(dict[str, str], self._redis.hgetall(_job_key(job_id)))
-        if not fields:
-            raise JobNotFound(job_id)
-        return status_of(job_id, fields)
-
-    @_speaking
-    def jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
-        found: list[JobStatus] = []
-        start, page = 0, max(limit, 50)
-        while len(found) < limit:
-            ids = cast(list[str], self._redis.zrevrange(_INDEX, start, start + page - 1))
-            if not ids:
-                break
-            with self._redis.pipeline(transaction=False) as pipe:
-                for job_id in ids:
-                    pipe.hgetall(_job_key(job_id))
-                records = dict(zip(ids, pipe.execute(), strict=True))
-            expired = [job_id for job_id, fields in records.items() if not fields]
-            if expired:
-                self._redis.zrem(_INDEX, *expired)
-            statuses = [status_of(job_id, fields) for job_id, fields in records.items() if fields]
-            found += [status for status in statuses if state is None or status.state is state]
-            start += page - len(expired)
-        return found[:limit]
-
-    @_speaking
-    def begin(self, job_id: str, stage: Stage, worker: str) -> State | None:
-        answer = self._run(scripts.BEGIN, job_id, worker, stage.value, self._settings.max_attempts)
-        if answer == "spent":
-            cause = cast(str | None, self._redis.hget(_job_key(job_id), f"cause:{stage.value}"))
-            raise AttemptsSpent(cause or WORKER_LOST)
-        return _outcome(job_id, answer)
-
-    @_speaking
-    def tick(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
-        return _outcome(job_id, self._run(scripts.WRITE, job_id, worker, "step", step, "steps", steps))
-
-    @_speaking
-    def advance(self, job: Job, stage: Stage, seconds: float, hit: bool, worker: str) -> State | None:
-        left = job.stages_left
-        then = [left[0].value, job.request.queue(left[0])] if left else ["", ""]
-        fields = [part for pair in done_fields(job, stage, seconds, hit).items() for part in pair]
-        answer = self._run(scripts.ADVANCE, job.id, worker, self._settings.retention, *then, *fields)
-        return _outcome(job.id, answer)
-
-    @_speaking
-    def hand_back(self, job: Job, worker: str | None = None, *, refund: bool = False) -> State | None:
-        stage = job.stages_left[0]
-        args = [stage.value, job.request.queue(stage), int(refund), *undone_fields(job)]
-        return _outcome(job.id, self._run(scripts.HAND_BACK, job.id, worker, *args))
-
-    @_speaking
-    def finish(self, job_id: str, outcome: State, error: ErrorInfo | None = None, worker: str | None = None) -> State:
-        assert outcome in TERMINAL
-        args = [outcome.value, error.model_dump_json() if error else "", self._settings.retention]
-        return _outcome(job_id, self._run(scripts.FINISH, job_id, worker, *args)) or outcome
-
-    @_speaking
-    def note(self, job_id: str, stage: Stage, cause: str) -> None:
-        self._redis.hset(_job_key(job_id), f"cause:{stage.value}", cause)
-
-    @_speaking
-    def count_retry(self, job_id: str, worker: str) -> State | None:
-        return _outcome(job_id, self._run(scripts.COUNT_RETRY, job_id, worker))
-
-    @_speaking
-    def claim(self, key: str, job_id: str, worker: str) -> bool:
-        seconds = math.ceil(self._settings.stage_timeout)
-        return not self._run(scripts.CLAIM, job_id, worker, seconds, keys=[_MAKING + key, _PARKED + key])
-
-    @_speaking
-    def unclaim(self, key: str, worker: str) -> list[str]:
-        return cast(list[str], self._run(scripts.UNCLAIM, "", worker, keys=[_MAKING + key, _PARKED + key]))
-
-    @_speaking
-    def held_by(self, worker: str) -> list[str]:
-        holders = cast(dict[str, str], self._redis.hgetall(_RUNNING))
-        return [job_id for job_id, holder in holders.items() if holder == worker]
-
-    @_speaking
-    def lost(self, grace: float) -> list[str]:
-        holders = cast(dict[str, str], self._redis.hgetall(_RUNNING))
-        living = {worker.id for worker in self.workers()}
-        found = [job_id for job_id, worker in holders.items() if worker not in living]
-        seconds, microseconds = self._redis.time()
-        for queue in cast(set[str], self._redis.smembers(_WAITING + "queues")):
-            overdue = self._overdue(queue, seconds + microseconds / 1e6 - grace)
-            found += sorted(overdue - self._queued(queue)) if overdue else []
-        return found
-
-    def _overdue(self, queue: str, since: float) -> set[str]:
-        """The jobs that have waited for so long, if messages are missing: a long queue alone is no reason to look."""
-        with self._redis.pipeline() as pipe:
-            pipe.zcard(_WAITING + queue)
-            pipe.llen(queue)
-            pipe.zrangebyscore(_WAITING + queue, "-inf", since)
-            waiting, messages, overdue = pipe.execute()
-        return set(overdue) if waiting > messages else set()
-
-    def _queued(self, queue: str) -> set[str]:
-        """The jobs whose messages are in the queue."""
-        found: set[str] = set()
-        start = 0
-        while messages := cast(list[str], self._redis.lrange(queue, start, start + _PAGE - 1)):
-            found.update(_job_of(message) for message in messages)
-            start += _PAGE
-        return found
-
-    @_speaking
-    def lead(self, worker: str, seconds: float) -> bool:
-        milliseconds = int(1000 * seconds)
-        if self._redis.set(_LEADER, worker, px=milliseconds, nx=True):
-            return True
-        return self._redis.get(_LEADER) == worker and bool(self._redis.pexpire(_LEADER, milliseconds))
-
-    @_speaking
-    def announce(self, worker: WorkerInfo) -> None:
-        with self._redis.pipeline() as pipe:
-            pipe.sadd(_WORKERS, worker.id)
-            pipe.set(_ALIVE + worker.id, worker.model_dump_json(), px=int(1000 * self._settings.worker_ttl))
-            pipe.execute()
-
-    @_speaking
-    def leave(self, worker: str) -> None:
-        self._redis.delete(_ALIVE + worker)
-
-    @_speaking
-    def workers(self) -> list[WorkerInfo]:
-        ids = sorted(cast(set[str], self._redis.smembers(_WORKERS)))
-        if not ids:
-            return []
-        found = dict(zip(ids, cast(list[str | None], self._redis.mget(_ALIVE + one for one in ids)), strict=True))
-        gone = [one for one, text in found.items() if not text]
-        if gone:
-            self._redis.srem(_WORKERS, *gone)
-        workers = [WorkerInfo.model_validate_json(text) for text in found.values() if text]
-        return sorted(workers, key=lambda worker: worker.name)
-
-    @_speaking
-    def depths(self, queues: Sequence[str]) -> dict[str, int]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for queue in queues:
-                pipe.llen(queue)
-            return dict(zip(queues, pipe.execute(), strict=True))
-
-    @_speaking
-    def ping(self) -> None:
-        self._redis.ping()
-
-    def _run(self, script: str, job_id: str, worker: str | None, *args: Any, keys: Sequence[str] = ()) -> object:
-        """One of the scripts, with what all of them take."""
-        common = [job_id, _WAITING, worker or "", _ALIVE]
-        return self._scripts[script](keys=[_job_key(job_id), _RUNNING, *keys], args=[*common, *args])
-
-
-def _job_key(job_id: str) -> str:
-    return f"{_PREFIX}job:{job_id}"
-
-
-def _job_of(message: str) -> str:
-    """The id in a queued message, as `dispatch.send` put it there; "" for a message that is not ours."""
-    try:
-        return str(json.loads(message)["headers"]["argsrepr"])[len("<job ") : -1]
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def _outcome(job_id: str, answer: object) -> State | None:
-    if answer == "missing":
-        raise JobNotFound(job_id)
-    if answer == "elsewhere":
-        raise JobElsewhere(job_id)
-    return State(cast(str, answer)) if answer else None

@@ -1,8 +1,8 @@
 """The `diffedit` command.
 
 Exit codes: 0 done, 1 the job failed, 2 the request is wrong, 3 a service does not answer, 4 no such job, 5 the wait
-timed out, 6 the job was cancelled or expired, 7 not healthy, 130 interrupted. `--json` prints one JSON value on stdout;
-errors then are JSON on stderr.
+timed out, 6 the job was cancelled or expired, 7 not healthy, 8 the queue is full, 130 interrupted. `--json` prints one
+JSON value on stdout; errors then are JSON on stderr.
 """
 
 import functools
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api_client.client import Client
-from api_client.contract import JobStatus, State
+from api_client.contract import JobStatus, Lane, State
 from api_client.errors import (
     ArtifactError,
     DiffEditError,
@@ -29,6 +29,7 @@ from api_client.errors import (
     JobFailed,
     JobNotFound,
     JobTimeout,
+    QueueFull,
     ServiceError,
 )
 from api_client.handle import JobHandle
@@ -47,6 +48,7 @@ out, err = Console(soft_wrap=True, markup=False), Console(stderr=True, soft_wrap
 EXIT_CODES: tuple[tuple[type[DiffEditError], int], ...] = (
     (InvalidRequest, 2),
     (ServiceError, 3),
+    (QueueFull, 8),
     (JobNotFound, 4),
     (JobTimeout, 5),
     (JobCancelled, 6),
@@ -102,6 +104,11 @@ def edit(
     guidance: Annotated[float | None, typer.Option(help="Guidance scale (7.5).")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the edit repeatable.")] = None,
     model: Annotated[str | None, typer.Option(help="Model profile.")] = None,
+    lane: Annotated[
+        Lane, typer.Option(help="Batch jobs are worked on while no interactive one waits.")
+    ] = Lane.INTERACTIVE,
+    start_timeout: Annotated[float | None, typer.Option(help="Seconds; expire unless begun by then.")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Seconds; expire unless done by then.")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key gives the same job.")] = None,
     out_dir: OutDir = Path("out"),
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and return.")] = False,
@@ -122,6 +129,9 @@ def edit(
         "guidance_scale": guidance,
         "seed": seed,
         "model": model,
+        "lane": lane,
+        "start_timeout": start_timeout,
+        "deadline": deadline,
         "idempotency_key": key,
     }
     client = Client.from_env()
@@ -196,6 +206,22 @@ def jobs(
 
 
 @command
+def gc(
+    older_than: Annotated[str, typer.Option(help='Stored longer ago than this: "30d", "36:00:00", "PT36H".')],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, and delete nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete old pictures, artifacts and results from the bucket, but what an unfinished job needs."""
+    collected = Client.from_env().collect_garbage(older_than, dry_run=dry_run)
+    if as_json:
+        print(collected.model_dump_json())
+        return
+    told = "would be deleted" if dry_run else "deleted"
+    kept = f"; {collected.in_use} older ones are in use" if collected.in_use else ""
+    out.print(f"{collected.objects} objects ({collected.bytes / 1e6:.1f} MB) {told}{kept}")
+
+
+@command
 def health(as_json: AsJson = False) -> None:
     """Show whether the services answer, who works and what waits; exit code 7 if a job would not be worked on."""
     report = Client.from_env().health()
@@ -206,7 +232,9 @@ def health(as_json: AsJson = False) -> None:
         rows.add_row("broker", printable(report.broker))
         rows.add_row("store", printable(report.store))
         for worker in report.workers:
-            rows.add_row("worker", printable(f"{worker.name}  {worker.profile} on {worker.device}"))
+            doing = f"at job {worker.job}" if worker.job else "free"
+            told = f"{worker.name}  {worker.profile} on {worker.device}, {doing}, {worker.memory / 2**20:.0f} MiB"
+            rows.add_row("worker", printable(told))
         for queue, depth in report.queues.items():
             reader = "; no worker reads it" if queue in report.unserved else ""
             rows.add_row("queue", printable(f"{queue}  {depth} waiting{reader}"))

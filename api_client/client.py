@@ -14,6 +14,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
@@ -21,18 +22,20 @@ from typing import Any, Self
 from PIL import Image
 from pydantic import Field, ValidationError
 
-from api_client.board import Board, RedisBoard, WorkerInfo
+from api_client.board import Board, WorkerInfo
 from api_client.contract import (
     EditParams,
     EditRequest,
-    Family,
     Frozen,
     Job,
     JobStatus,
+    Lane,
     Slot,
     State,
+    Terms,
     explain,
     queue_name,
+    queue_names,
 )
 from api_client.dispatch import celery_app, send
 from api_client.errors import (
@@ -42,8 +45,10 @@ from api_client.errors import (
     NoWorkerWarning,
     ServiceError,
 )
+from api_client.garbage import Collected, age, collect
 from api_client.handle import JobHandle
 from api_client.pictures import MAX_BYTES, read_mask, read_picture
+from api_client.redis_board import RedisBoard
 from api_client.settings import Settings
 from api_client.store import S3Store, Store, input_key
 
@@ -107,6 +112,9 @@ class Client:
         caption: str | None = None,
         negative_prompt: str | None = None,
         mask: PictureLike | None = None,
+        lane: Lane | str = Lane.INTERACTIVE,
+        start_timeout: float | None = None,
+        deadline: float | None = None,
         idempotency_key: str | None = None,
         **params: Any,
     ) -> JobHandle:
@@ -118,12 +126,17 @@ class Client:
 
         Args:
             image: a path, the bytes of a PNG, JPEG or WebP file, or a PIL image.
+            lane: "interactive", or "batch" for what nobody waits for: it is worked on while nothing interactive waits.
+            start_timeout, deadline: seconds from now; the job expires unless it is begun, or done, by then.
             idempotency_key: a second call with the same key returns the first call's job and queues nothing.
             params: fields of `EditParams`: `num_inference_steps`, `strength`, `guidance_scale`, `seed`, `model`, ...
 
         Raises:
             InvalidRequest: the request contradicts itself or leaves its ranges (BadPicture: the picture is unusable).
-            BrokerUnavailable, StoreUnavailable: a service does not answer; nothing was queued.
+            QueueFull: too many jobs wait in this lane already; nothing was queued.
+            BrokerUnavailable, StoreUnavailable: a service does not answer. A connection that breaks at the last moment
+                leaves open whether the job was recorded, and then it is done, too: called again with the same
+                `idempotency_key`, this gives that job; called without one, it makes a second job.
         """
         asked = {
             "target_prompt": target_prompt,
@@ -133,6 +146,9 @@ class Client:
             "caption": caption,
             "negative_prompt": negative_prompt,
             "mask": mask,
+            "lane": lane,
+            "start_timeout": start_timeout,
+            "deadline": deadline,
             "idempotency_key": idempotency_key,
         }
         return self._queue(self._prepare(_upload(image), Slot.RESULT, {**params, **asked}))
@@ -184,6 +200,14 @@ class Client:
             raise InvalidRequest(f"state: {state!r} is none of {', '.join(State)}")
         return self._board.jobs(State(state) if state else None, limit)
 
+    def collect_garbage(self, older_than: timedelta | str, *, dry_run: bool = False) -> Collected:
+        """Delete pictures, artifacts and results that were stored longer ago ("30d") and that no unfinished job needs.
+
+        Raises:
+            InvalidRequest: `older_than` is no time, or less than an hour.
+        """
+        return collect(self._board, self._store, age(older_than), dry_run=dry_run)
+
     def health(self) -> Health:
         """Whether broker and store answer, who works, and how much waits in each queue. Raises nothing."""
         workers: list[WorkerInfo] = []
@@ -194,7 +218,7 @@ class Client:
             self._board.ping()
             workers = self._board.workers()
             served = {queue for worker in workers for queue in worker.queues}
-            own = {queue_name(self._profile(workers), family) for family in Family}
+            own = set(queue_names(self._profile(workers)))
             depths = self._board.depths(sorted(served | own))
             unserved = own - served
         except ServiceError as error:
@@ -210,7 +234,8 @@ class Client:
     def _prepare(self, image: "_Upload", goal: Slot, asked: Mapping[str, Any]) -> "_Prepared":
         """Check everything and resolve every default; nothing is uploaded or queued yet."""
         texts = {name: value for name, value in asked.items() if name in TEXTS}
-        params = {name: value for name, value in asked.items() if name not in {*TEXTS, "mask", "idempotency_key"}}
+        terms = {name: value for name, value in asked.items() if name in Terms.model_fields}
+        params = {name: asked[name] for name in asked.keys() - TEXTS - terms.keys() - {"mask", "idempotency_key"}}
         key = asked.get("idempotency_key")
         if key is not None and not (isinstance(key, str) and 1 <= len(key) <= MAX_KEY and key.isprintable()):
             raise InvalidRequest(f"idempotency_key: give a text of 1 to {MAX_KEY} printable characters")
@@ -224,17 +249,17 @@ class Client:
             "params": {"model": self._profile(workers), **params},
         }
         try:
-            request = EditRequest.model_validate(fields)
+            request, serve = EditRequest.model_validate(fields), Terms.model_validate(terms)
         except ValidationError as error:
             raise InvalidRequest(explain(error)) from None
-        return _Prepared(request, [upload for upload in (image, mask) if upload], workers, key)
+        return _Prepared(request, serve, [upload for upload in (image, mask) if upload], workers, key)
 
     def _queue(self, prepared: "_Prepared") -> JobHandle:
         for upload in prepared.uploads:
             if not self._store.exists(upload.key):
                 self._store.put(upload.key, upload.data)
-        handle = self._submit(prepared.request, prepared.idempotency_key)
-        _warn_unless_served(prepared.request, prepared.workers)
+        handle = self._submit(prepared.request, prepared.terms, prepared.idempotency_key)
+        _warn_unless_served(prepared)
         return handle
 
     def _profile(self, workers: list[WorkerInfo]) -> str:
@@ -242,8 +267,8 @@ class Client:
         served = {worker.profile for worker in workers}
         return self._settings.profile or (served.pop() if len(served) == 1 else "tiny")
 
-    def _submit(self, request: EditRequest, idempotency_key: str | None = None) -> JobHandle:
-        job = Job(id=uuid.uuid4().hex, request=request)
+    def _submit(self, request: EditRequest, terms: Terms, idempotency_key: str | None = None) -> JobHandle:
+        job = Job(id=uuid.uuid4().hex, request=request, terms=terms)
         first = self._board.open(job, idempotency_key)
         if first == job.id:
             try:
@@ -268,6 +293,7 @@ class _Upload:
 @dataclass(frozen=True)
 class _Prepared:
     request: EditRequest
+    terms: Terms
     uploads: list[_Upload]
     workers: list[WorkerInfo]
     idempotency_key: str | None
@@ -308,11 +334,12 @@ def _picture_bytes(picture: PictureLike) -> bytes:
         raise BadPicture(f"cannot read {picture!r}: {error}") from error
 
 
-def _warn_unless_served(request: EditRequest, workers: list[WorkerInfo]) -> None:
-    wanted = {queue_name(request.params.model, family) for family in request.families}
-    missing = wanted - {queue for worker in workers for queue in worker.queues}
+def _warn_unless_served(prepared: _Prepared) -> None:
+    request = prepared.request
+    wanted = {queue_name(request.params.model, family, prepared.terms.lane) for family in request.families}
+    missing = wanted - {queue for worker in prepared.workers for queue in worker.queues}
     if missing:
-        served = ", ".join(sorted({worker.profile for worker in workers})) or "nothing"
+        served = ", ".join(sorted({worker.profile for worker in prepared.workers})) or "nothing"
         warnings.warn(
             f"no live worker reads {', '.join(sorted(missing))}, so the job waits; now served: {served}",
             NoWorkerWarning,

@@ -4,7 +4,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from api_client.contract import Job, Stage
-from api_client.errors import BrokerUnavailable
+from api_client.errors import BrokerFull, BrokerUnavailable
 from api_client.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def celery_app(settings: Settings) -> "Celery":
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 25,
+            # Queues are served strictly in the order in which a worker names them.
+            "queue_order_strategy": "priority",
         },
         task_publish_retry_policy={"max_retries": 4, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1},
     )
@@ -51,15 +53,16 @@ def send(app: "Celery", job: Job) -> None:
     """Put the first of the job's stages that are left into its queue; each stage hands the job on to the next.
 
     Raises:
-        BrokerUnavailable: the broker did not take the message; nothing was queued.
+        BrokerUnavailable, BrokerFull: the broker did not take the message; nothing was queued.
     """
     from celery import chain
     from kombu.exceptions import OperationalError
+    from redis import OutOfMemoryError, RedisError
 
     tasks = [
         app.signature(
             task_name(stage),
-            queue=job.request.queue(stage),
+            queue=job.queue_of(stage),
             # What Celery shows of the arguments in events and logs, where the user's texts do not belong; and by what
             # the board finds a job in its queue.
             argsrepr=f"<job {job.id}>",
@@ -70,5 +73,7 @@ def send(app: "Celery", job: Job) -> None:
     tasks[0].args = (message_of(job),)
     try:
         chain(*tasks, app=app).apply_async()
-    except OperationalError as error:
+    except (OperationalError, RedisError) as error:
+        if isinstance(error.__cause__ or error, OutOfMemoryError):
+            raise BrokerFull from error
         raise BrokerUnavailable(f"the job could not be queued: {error}; check DIFFEDIT_REDIS_URL") from error

@@ -6,8 +6,10 @@
     |   `-- UnknownProfile      no such model profile
     |-- ServiceError            a service that we depend on does not answer
     |   |-- BrokerUnavailable   Redis / Valkey
+    |   |   `-- BrokerFull      its memory is used up
     |   `-- StoreUnavailable    S3
     |       `-- StoreRefused    it answers, and does not let us; waiting does not help
+    |-- QueueFull               as many jobs wait as may; try again later
     |-- ArtifactError           a stored artifact is missing or is not what its key promises
     |-- StageError              a stage cannot do its work on this input; fails the job
     |   |-- EmptyMask
@@ -66,6 +68,15 @@ class BrokerUnavailable(ServiceError):
     code = "broker_unavailable"
 
 
+class BrokerFull(BrokerUnavailable):
+    """Redis / Valkey has used up its memory (`maxmemory`). Nothing was recorded and nothing queued."""
+
+    code = "broker_full"
+
+    def __init__(self) -> None:
+        super().__init__("the memory of Redis is used up (maxmemory), so nothing was queued; raise it, or try later")
+
+
 class StoreUnavailable(ServiceError):
     """S3 does not answer, or refuses the credentials."""
 
@@ -76,6 +87,16 @@ class StoreRefused(StoreUnavailable):
     """S3 answers and refuses: wrong keys, no such bucket, no permission. Asking again does not help."""
 
     code = "store_refused"
+
+
+class QueueFull(DiffEditError):
+    """As many jobs wait in this lane of this profile as `max_queued` allows. Nothing was queued."""
+
+    code = "queue_full"
+
+    def __init__(self, lane: str, profile: str, max_queued: int) -> None:
+        told = f"{max_queued} jobs wait in the {lane} lane of profile {profile} already; try again later"
+        super().__init__(f"{told}, add workers, or raise DIFFEDIT_MAX_QUEUED")
 
 
 class ArtifactError(DiffEditError):
@@ -206,8 +227,8 @@ class JobExpired(JobError):
 
     code = "job_expired"
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(job_id, "ran out of its time; retry() submits it again")
+    def __init__(self, job_id: str, limit: str = "the time that it was given") -> None:
+        super().__init__(job_id, f"ran out of {limit}; retry() submits it again, with the same limits")
 
 
 class NoWorkerWarning(UserWarning):

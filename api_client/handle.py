@@ -4,15 +4,17 @@ import time
 from collections.abc import Callable, Iterator
 
 from api_client.board import Board
-from api_client.contract import EditRequest, JobStatus, State
-from api_client.errors import InvalidRequest, JobCancelled, JobExpired, JobFailed, JobTimeout
+from api_client.contract import EditRequest, JobStatus, State, Terms
+from api_client.errors import BrokerUnavailable, InvalidRequest, JobCancelled, JobExpired, JobFailed, JobTimeout
 from api_client.result import EditResult
 from api_client.store import Store
 
-Submit = Callable[[EditRequest], "JobHandle"]
+Submit = Callable[[EditRequest, Terms], "JobHandle"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two looks at a job: short at first and after every change, longer while nothing happens."""
+PATIENCE = 30.0
+"""Seconds for which a wait goes on while the server does not answer: enough for its restart."""
 
 
 class JobHandle:
@@ -27,9 +29,21 @@ class JobHandle:
     def __repr__(self) -> str:
         return f"JobHandle({self.id!r})"
 
-    def status(self) -> JobStatus:
-        """Where the job stands, in one round trip. Raises JobNotFound."""
-        return self._board.status(self.id)
+    def status(self, timeout: float = 0) -> JobStatus:
+        """Where the job stands, in one round trip. A server that restarts is waited for, if `timeout` allows.
+
+        Raises:
+            JobNotFound: no record of this job.
+            BrokerUnavailable: the server does not answer, or not within `timeout` seconds, of which 30 count.
+        """
+        deadline = time.monotonic() + min(timeout, PATIENCE)
+        while True:
+            try:
+                return self._board.status(self.id)
+            except BrokerUnavailable:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(FIRST_PAUSE)
 
     def watch(self, timeout: float = 600) -> Iterator[JobStatus]:
         """Yield the status now and at every change, up to and including the terminal one.
@@ -37,11 +51,12 @@ class JobHandle:
         Raises:
             JobTimeout: the job has not ended after `timeout` seconds.
             JobNotFound: no record of this job.
+            BrokerUnavailable: the server has not answered for 30 seconds, or until `timeout`.
         """
         deadline = time.monotonic() + timeout
         seen, pause = None, FIRST_PAUSE
         while True:
-            status = self.status()
+            status = self.status(timeout=deadline - time.monotonic())
             if status != seen:
                 yield status
                 seen, pause = status, FIRST_PAUSE
@@ -58,7 +73,7 @@ class JobHandle:
 
         Raises:
             JobFailed, JobCancelled, JobExpired: it ended otherwise.
-            JobTimeout: it has not ended after `timeout` seconds.
+            JobTimeout, JobNotFound, BrokerUnavailable: as `watch`.
         """
         if progress:
             from api_client.progress import follow
@@ -89,7 +104,7 @@ class JobHandle:
         status = self.status()
         if not status.is_terminal:
             raise InvalidRequest(f"job {self.id} is {status.state.value}; only a job that has ended can be retried")
-        return self._submit(status.request)
+        return self._submit(status.request, status.terms)
 
 
 def _raise_unless_succeeded(status: JobStatus) -> None:
@@ -104,4 +119,7 @@ def _raise_unless_succeeded(status: JobStatus) -> None:
     if status.state is State.CANCELLED:
         raise JobCancelled(status.id)
     if status.state is State.EXPIRED:
-        raise JobExpired(status.id)
+        limits = {"start_timeout": None if status.started_at else status.terms.start_timeout}
+        limits["deadline"] = status.terms.deadline
+        told = [(seconds, name) for name, seconds in limits.items() if seconds is not None]
+        raise JobExpired(status.id, *[f"its {name} of {seconds:g} s" for seconds, name in sorted(told)[:1]])

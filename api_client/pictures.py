@@ -62,6 +62,11 @@ def read_picture(data: bytes, *, what: str = "picture", max_bytes: int = MAX_BYT
     return Picture(_upright(flat, source), profile, extension)
 
 
+def read_result(data: bytes) -> Picture:
+    """A picture that we made, which may take more bytes than one that a user sends. Raises BadPicture."""
+    return read_picture(data, what="result", max_bytes=MAX_RESULT_BYTES)
+
+
 def read_mask(data: bytes, size: Size | None = None) -> Image.Image:
     """The mask in `data` as mode "L" of 0 and 255; 255 where the picture may change, that is where it is 128 or more.
 

@@ -18,7 +18,7 @@ PAUSE = 0.1
 
 
 def follow(jobs: Sequence["JobHandle"], timeout: float, console: Console | None = None) -> list[JobStatus]:
-    """Draw a bar per job until all have ended; returns their last statuses. Raises JobTimeout and JobNotFound."""
+    """Draw a bar per job until all have ended; returns their last statuses. Raises as `JobHandle.watch`."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
@@ -34,7 +34,7 @@ def follow(jobs: Sequence["JobHandle"], timeout: float, console: Console | None 
             for job in jobs:
                 if job.id in ended:
                     continue
-                status = job.status()
+                status = job.status(timeout=deadline - time.monotonic())
                 progress.update(bars[job.id], completed=status.progress, detail=describe(status))
                 if status.is_terminal:
                     progress.stop_task(bars[job.id])

@@ -2,19 +2,25 @@
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from api_client.contract import JobStatus, Prompts, Slot
-from api_client.errors import ArtifactError
-from api_client.pictures import MAX_RESULT_BYTES, read_mask, read_picture, side_by_side
+from api_client.errors import ArtifactError, BadPicture
+from api_client.pictures import read_mask, read_picture, read_result, side_by_side
 from api_client.store import Store
+
+T = TypeVar("T")
 
 
 class EditResult:
-    """The artifacts of a job that succeeded. Each is downloaded at its first use and kept."""
+    """The artifacts of a job that succeeded. Each is downloaded at its first use and kept.
+
+    Using one raises ArtifactError if it is gone or damaged; the job's `retry()` has it made again.
+    """
 
     def __init__(self, status: JobStatus, store: Store) -> None:
         self.status = status
@@ -29,27 +35,30 @@ class EditResult:
     @functools.cached_property
     def image(self) -> Image.Image:
         """The edited picture, in the original's size; outside of the mask its pixels are the original's."""
-        return read_picture(self._png, max_bytes=MAX_RESULT_BYTES).image
+        return _decoded("result", self._png, read_result).image
 
     @functools.cached_property
     def mask(self) -> Image.Image:
         """Where the picture might change, as an "L" image of the original's size: 255 inside, 0 outside."""
-        return read_mask(self._store.get(self._request.mask or self._key(Slot.MASK)))
+        return _decoded("mask", self._store.get(self._request.mask or self._key(Slot.MASK)), read_mask)
 
     @functools.cached_property
     def caption(self) -> str:
         """The text that describes the original: the user's, or the captioner's."""
-        return self._request.given_caption or str(json.loads(self._store.get(self._key(Slot.CAPTION))))
+        given = self._request.given_caption
+        return given or str(_decoded("caption", self._store.get(self._key(Slot.CAPTION)), json.loads))
 
     @functools.cached_property
     def prompts(self) -> Prompts:
         """The sentences that the edit went from and to: the user's, or the language model's."""
-        return self._request.given_prompts or Prompts.model_validate_json(self._store.get(self._key(Slot.PROMPTS)))
+        given = self._request.given_prompts
+        return given or _decoded("prompts", self._store.get(self._key(Slot.PROMPTS)), Prompts.model_validate_json)
 
     @functools.cached_property
     def manifest(self) -> dict[str, Any]:
         """Everything that is needed to make this result again; the result PNG carries the same text."""
-        manifest: dict[str, Any] = json.loads(self._store.get(self._key(Slot.RESULT).removesuffix("png") + "json"))
+        key = self._key(Slot.RESULT).removesuffix("png") + "json"
+        manifest: dict[str, Any] = _decoded("manifest", self._store.get(key), json.loads)
         return manifest
 
     def grid(self) -> Image.Image:
@@ -87,3 +96,10 @@ class EditResult:
                 f"job {self.status.id} made no {slot.value}: its goal was the {self._request.goal.value}"
             )
         return self.status.refs[slot]
+
+
+def _decoded(what: str, data: bytes, decode: Callable[[bytes], T]) -> T:
+    try:
+        return decode(data)
+    except (BadPicture, ValueError) as error:
+        raise ArtifactError(f"the {what} that is stored is damaged; retry() has it made again") from error

@@ -5,13 +5,17 @@ held by a worker, in one hash for all. Each script reads that, decides and write
 server's, so that hosts need not agree on the time. All of them answer "" (done), the outcome that ended the job before,
 "missing" (no record) or "elsewhere" (another worker has the job, or it is past this stage).
 
-KEYS are always: the job's record, the hash of held jobs. ARGV begins with: the job's id, the prefix of the waiting
-sets, the worker's id ("" for none), the prefix of the workers' signs of life.
+KEYS are always: the job's record, the hash of held jobs, the sorted set of jobs by when their time is over. ARGV begins
+with: the job's id, the prefix of the waiting sets, the worker's id ("" for none), the prefix of the workers' signs of
+life, the seconds that the record of an ended job is kept.
 """
 
+# A server whose memory is used up takes no new jobs; those that it has come to their end all the same.
+_GOES_ON = "#!lua flags=allow-oom\n"
+
 _PRELUDE = """
-local job, running = KEYS[1], KEYS[2]
-local id, waiting, worker, alive = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local job, running, expiring = KEYS[1], KEYS[2], KEYS[3]
+local id, waiting, worker, alive, retention = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
 
@@ -27,76 +31,107 @@ local function no_longer_open()
   if queue then redis.call('ZREM', waiting .. queue, id) end
 end
 
-local function finish(outcome, retention)
+local function finish(outcome)
   redis.call('HSET', job, 'outcome', outcome, 'finished', now)
   redis.call('EXPIRE', job, retention)
   local idempotency = redis.call('HGET', job, 'idempotency')
   if idempotency and idempotency ~= '' then redis.call('EXPIRE', idempotency, retention) end
+  redis.call('ZREM', expiring, id)
   no_longer_open()
 end
 """
 
 _ONLY_OPEN = """
-if redis.call('EXISTS', job) == 0 then return 'missing' end
+if redis.call('EXISTS', job) == 0 then
+  redis.call('ZREM', expiring, id)
+  return 'missing'
+end
 local outcome = redis.call('HGET', job, 'outcome')
 if outcome then return outcome end
+local time_is_over = redis.call('ZSCORE', expiring, id)
+if time_is_over and tonumber(time_is_over) <= tonumber(now) then
+  finish('expired')
+  return 'expired'
+end
 local holder = redis.call('HGET', running, id)
 """
 
 _ONLY_HOLDER = "if holder ~= worker then return 'elsewhere' end"
 
-# Further KEYS: index, idempotency key (if there is one: "" would be no key that an ACL allows). Further ARGV: prefix of
-# records, request, stage, queue. Answers the id of the job that holds the idempotency key.
+# Further KEYS: index, and the idempotency key if there is one ("" would be no key that an ACL allows). Further ARGV:
+# prefix of records, how many jobs may wait, seconds to begin in and to end in ("" for any time), stage, its queue, how
+# many further queues share the limit, these, field, value, ... Answers the id of the job that holds the idempotency
+# key, or "full".
+# A repetition, because the first answer was lost, changes nothing.
 OPEN = f"""{_PRELUDE}
-if KEYS[4] then
-  local first = redis.call('GET', KEYS[4])
-  if first and redis.call('EXISTS', ARGV[5] .. first) == 1 then return first end
-  redis.call('SET', KEYS[4], id)
+if redis.call('EXISTS', job) == 1 then return id end
+local index, idempotency, records, limit = KEYS[4], KEYS[5] or '', ARGV[6], tonumber(ARGV[7])
+if idempotency ~= '' then
+  local first = redis.call('GET', idempotency)
+  if first and redis.call('EXISTS', records .. first) == 1 then return first end
 end
-redis.call('HSET', job, 'request', ARGV[6], 'created', now, 'idempotency', KEYS[4] or '')
-redis.call('ZADD', KEYS[3], now, id)
-wait(ARGV[7], ARGV[8])
+local fields, queued = 13 + ARGV[12], redis.call('ZCARD', waiting .. ARGV[11])
+for other = 13, fields - 1 do queued = queued + redis.call('ZCARD', waiting .. ARGV[other]) end
+if queued >= limit then return 'full' end
+
+redis.call('HSET', job, 'created', now, 'idempotency', idempotency, unpack(ARGV, fields))
+if idempotency ~= '' then redis.call('SET', idempotency, id) end
+redis.call('ZADD', index, now, id)
+for _, oldest in ipairs(redis.call('ZRANGE', index, 0, 1)) do
+  if redis.call('EXISTS', records .. oldest) == 0 then redis.call('ZREM', index, oldest) end
+end
+local begin_in, end_in = tonumber(ARGV[8]), tonumber(ARGV[9])
+if end_in then redis.call('HSET', job, 'end_by', now + end_in) end
+if begin_in or end_in then redis.call('ZADD', expiring, now + math.min(begin_in or end_in, end_in or begin_in), id) end
+wait(ARGV[10], ARGV[11])
 return id
 """
 
 # Further KEYS: index.
-DISCARD = f"""{_PRELUDE}
+DISCARD = f"""{_GOES_ON}{_PRELUDE}
 no_longer_open()
 redis.call('DEL', job)
-redis.call('ZREM', KEYS[3], id)
+redis.call('ZREM', expiring, id)
+redis.call('ZREM', KEYS[4], id)
 return ''
 """
 
+# Ends the job if its time is over.
+EXPIRE = f"{_GOES_ON}{_PRELUDE}{_ONLY_OPEN} return ''"
+
 # Further ARGV: stage, attempts allowed. Answers "spent" as well: no attempt is left.
-BEGIN = f"""{_PRELUDE}{_ONLY_OPEN}
-if redis.call('HGET', job, 'next') ~= ARGV[5] then return 'elsewhere' end
+BEGIN = f"""{_GOES_ON}{_PRELUDE}{_ONLY_OPEN}
+if redis.call('HGET', job, 'next') ~= ARGV[6] then return 'elsewhere' end
 if holder and holder ~= worker and redis.call('EXISTS', alive .. holder) == 1 then return 'elsewhere' end
-local attempts = 'attempts:' .. ARGV[5]
-if tonumber(redis.call('HGET', job, attempts) or 0) >= tonumber(ARGV[6]) then return 'spent' end
+local attempts = 'attempts:' .. ARGV[6]
+if tonumber(redis.call('HGET', job, attempts) or 0) >= tonumber(ARGV[7]) then return 'spent' end
 redis.call('ZREM', waiting .. redis.call('HGET', job, 'queue'), id)
 redis.call('HSET', running, id, worker)
-redis.call('HSET', job, 'stage', ARGV[5], 'step', 0, 'steps', 0, 'worker', worker)
-redis.call('HSETNX', job, 'started', now)
+redis.call('HSET', job, 'stage', ARGV[6], 'step', 0, 'steps', 0, 'worker', worker)
 redis.call('HINCRBY', job, attempts, 1)
+if redis.call('HSETNX', job, 'started', now) == 1 then
+  local end_by = redis.call('HGET', job, 'end_by')
+  if end_by then redis.call('ZADD', expiring, end_by, id) else redis.call('ZREM', expiring, id) end
+end
 return ''
 """
 
 # Further ARGV: field, value, ...
-WRITE = f"""{_PRELUDE}{_ONLY_OPEN}{_ONLY_HOLDER}
-redis.call('HSET', job, unpack(ARGV, 5))
+WRITE = f"""{_GOES_ON}{_PRELUDE}{_ONLY_OPEN}{_ONLY_HOLDER}
+redis.call('HSET', job, unpack(ARGV, 6))
 return ''
 """
 
-COUNT_RETRY = f"""{_PRELUDE}{_ONLY_OPEN}{_ONLY_HOLDER}
+COUNT_RETRY = f"""{_GOES_ON}{_PRELUDE}{_ONLY_OPEN}{_ONLY_HOLDER}
 redis.call('HINCRBY', job, 'retries', 1)
 return ''
 """
 
-# Further ARGV: retention, next stage and its queue ("" after the last stage: the job has succeeded), field, value, ...
-ADVANCE = f"""{_PRELUDE}{_ONLY_OPEN}{_ONLY_HOLDER}
+# Further ARGV: next stage and its queue ("" after the last stage: the job has succeeded), field, value, ...
+ADVANCE = f"""{_GOES_ON}{_PRELUDE}{_ONLY_OPEN}{_ONLY_HOLDER}
 redis.call('HSET', job, unpack(ARGV, 8))
 if ARGV[6] == '' then
-  finish('succeeded', ARGV[5])
+  finish('succeeded')
 else
   redis.call('HDEL', running, id)
   wait(ARGV[6], ARGV[7])
@@ -106,42 +141,50 @@ return ''
 
 # The job waits again, if nobody alive but this worker has it. Further ARGV: stage, queue, whether its attempt is given
 # back ("1"), fields to forget, ...
-HAND_BACK = f"""{_PRELUDE}{_ONLY_OPEN}
+HAND_BACK = f"""{_GOES_ON}{_PRELUDE}{_ONLY_OPEN}
 if holder and holder ~= worker and redis.call('EXISTS', alive .. holder) == 1 then return 'elsewhere' end
 if worker ~= '' and holder ~= worker then return 'elsewhere' end
 no_longer_open()
-if ARGV[7] == '1' then redis.call('HINCRBY', job, 'attempts:' .. ARGV[5], -1) end
-if #ARGV > 7 then redis.call('HDEL', job, unpack(ARGV, 8)) end
-wait(ARGV[5], ARGV[6])
+if ARGV[8] == '1' then redis.call('HINCRBY', job, 'attempts:' .. ARGV[6], -1) end
+if #ARGV > 8 then redis.call('HDEL', job, unpack(ARGV, 9)) end
+wait(ARGV[6], ARGV[7])
 return ''
 """
 
-# Further ARGV: outcome, error ("" for none), retention. The first ending wins. A worker ends only what it holds; others
-# (a client that cancels) give no worker.
-FINISH = f"""{_PRELUDE}{_ONLY_OPEN}
+# Further ARGV: outcome, error ("" for none). The first ending wins. A worker ends only what it holds; others (a client
+# that cancels) give no worker.
+FINISH = f"""{_GOES_ON}{_PRELUDE}{_ONLY_OPEN}
 if worker ~= '' and holder ~= worker then return 'elsewhere' end
-if ARGV[6] ~= '' then redis.call('HSET', job, 'error', ARGV[6]) end
-finish(ARGV[5], ARGV[7])
+if ARGV[7] ~= '' then redis.call('HSET', job, 'error', ARGV[7]) end
+finish(ARGV[6])
 return ''
 """
 
 # Further KEYS: who makes the artifact, the jobs that wait for it. Further ARGV: seconds that making it may take.
-# Answers "taken" if somebody alive makes it; the job is then among those that wait.
-CLAIM = f"""{_PRELUDE}
-local maker = redis.call('GET', KEYS[3])
-if maker and maker ~= worker and redis.call('EXISTS', alive .. maker) == 1 then
-  redis.call('SADD', KEYS[4], id)
-  redis.call('EXPIRE', KEYS[4], ARGV[5])
+# Answers "taken" if somebody alive makes it, for a job that it still holds; the job is then among those that wait.
+CLAIM = f"""{_GOES_ON}{_PRELUDE}
+local maker, cause = string.match(redis.call('GET', KEYS[4]) or '', '(%S+) (%S+)')
+if maker and maker ~= worker
+    and redis.call('HGET', running, cause) == maker and redis.call('EXISTS', alive .. maker) == 1 then
+  redis.call('SADD', KEYS[5], id)
+  redis.call('EXPIRE', KEYS[5], ARGV[6])
   return 'taken'
 end
-redis.call('SET', KEYS[3], worker, 'EX', ARGV[5])
+redis.call('SET', KEYS[4], worker .. ' ' .. id, 'EX', ARGV[6])
 return ''
 """
 
 # Further KEYS: as CLAIM. Answers the jobs that wait for the artifact.
-UNCLAIM = f"""{_PRELUDE}
-if redis.call('GET', KEYS[3]) ~= worker then return {{}} end
-local parked = redis.call('SMEMBERS', KEYS[4])
-redis.call('DEL', KEYS[3], KEYS[4])
+UNCLAIM = f"""{_GOES_ON}{_PRELUDE}
+if string.match(redis.call('GET', KEYS[4]) or '', '%S+') ~= worker then return {{}} end
+local parked = redis.call('SMEMBERS', KEYS[5])
+redis.call('DEL', KEYS[4], KEYS[5])
 return parked
+"""
+
+# Further KEYS: the set of workers, this worker's sign of life. Further ARGV: what it says, milliseconds that it holds.
+ANNOUNCE = f"""{_GOES_ON}{_PRELUDE}
+redis.call('SADD', KEYS[4], worker)
+redis.call('SET', KEYS[5], ARGV[6], 'PX', ARGV[7])
+return ''
 """

@@ -4,12 +4,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from api_client.contract import ProfileName, explain
+from api_client.contract import ProfileName, Stage, explain
 from api_client.errors import InvalidRequest
 
 
@@ -41,6 +41,8 @@ class Settings(BaseModel):
     """Worker: "cuda", "cuda:1", "mps", "cpu"; None takes the best there is."""
     cpu_offload: bool = Field(False, alias="DIFFEDIT_CPU_OFFLOAD")
     """Worker, CUDA only: keep on the GPU only the model that is running."""
+    max_queued: int = Field(10_000, alias="DIFFEDIT_MAX_QUEUED", ge=1)
+    """Client: how many jobs may wait in the lane of a profile before a further one is refused (QueueFull)."""
     retention: int = Field(7 * 24 * 3600, alias="DIFFEDIT_RETENTION", ge=60)
     """Seconds for which the record of an ended job is kept."""
     worker_ttl: float = Field(20, alias="DIFFEDIT_WORKER_TTL", ge=1)
@@ -51,6 +53,17 @@ class Settings(BaseModel):
     """Worker: seconds for which a stage waits for S3 to answer, before it is given up and counts as an attempt."""
     stage_timeout: float = Field(1800, alias="DIFFEDIT_STAGE_TIMEOUT", gt=0)
     """Worker: seconds after which a stage counts as stuck; the worker's process ends and the job is tried again."""
+    stage_timeouts: dict[Stage, Annotated[float, Field(gt=0)]] = Field({}, alias="DIFFEDIT_STAGE_TIMEOUTS")
+    """Worker: where it differs from that, like "caption=60,edit=3600"."""
+
+    def timeout_of(self, stage: Stage) -> float:
+        """Seconds after which this stage counts as stuck."""
+        return self.stage_timeouts.get(stage, self.stage_timeout)
+
+    @field_validator("stage_timeouts", mode="before")
+    @classmethod
+    def _pairs(cls, text: object) -> object:
+        return dict(pair.partition("=")[::2] for pair in text.split(",")) if isinstance(text, str) else text
 
     @field_validator("redis_url")
     @classmethod

@@ -4,7 +4,9 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable
-from typing import Any, ParamSpec, Protocol, TypeVar
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from api_client.errors import ArtifactError, StoreRefused, StoreUnavailable
 from api_client.pictures import MAX_BYTES, MAX_RESULT_BYTES
@@ -20,6 +22,12 @@ CONTENT_TYPES = {
     "json": "application/json",
     "safetensors": "application/octet-stream",
 }
+BREAKS = 2
+"""Downloads in a row that may break off before it counts as an outage."""
+
+
+FOLDERS = ("inputs/", "artifacts/")
+"""The bucket may hold other things besides; they are left alone."""
 
 
 MAX_JSON_BYTES = 2**20
@@ -58,6 +66,13 @@ def _key(folder: str, name: str, extension: str) -> str:
     return f"{folder}/{name[:2]}/{name}.{extension}"
 
 
+class Stored(NamedTuple):
+    """An object in the bucket; `size` in bytes."""
+
+    key: str
+    size: int
+
+
 class Store(Protocol):
     """Where pictures and tensors lie. `S3Store` is the real one, `testing.MemoryStore` its double."""
 
@@ -72,6 +87,9 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Let nothing lie at `key`."""
+
+    def older_than(self, age: timedelta) -> list[Stored]:
+        """What was stored longer ago, of all that we store."""
 
     def url(self, key: str, expires: int) -> str:
         """A URL that anyone may read the object from for `expires` seconds, from now."""
@@ -91,9 +109,11 @@ def _speaking(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "unknown")
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if code in ("NoSuchKey", "404", "NotFound"):
                 raise ArtifactError("nothing is stored under this key; it was deleted or never made") from error
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (400, 401, 403, 404):
+            # A request that came too slowly is answered with 400, too.
+            if status in (400, 401, 403, 404) and code != "RequestTimeout":
                 raise StoreRefused(f"S3 refuses ({code}); check the AWS keys and DIFFEDIT_S3_BUCKET") from error
             raise StoreUnavailable(f"S3 cannot serve us now ({code})") from error
         except (NoCredentialsError, PartialCredentialsError) as error:
@@ -152,6 +172,15 @@ class S3Store:
 
     @_speaking
     def get(self, key: str) -> bytes:
+        from botocore.exceptions import IncompleteReadError, ResponseStreamingError
+
+        # boto3 tries again until an answer begins; one that breaks off in the middle is left to us.
+        for _ in range(BREAKS):
+            with suppress(IncompleteReadError, ResponseStreamingError):
+                return self._read(key)
+        return self._read(key)
+
+    def _read(self, key: str) -> bytes:
         answer = self._s3.get_object(Bucket=self._bucket, Key=key)
         with answer["Body"] as body:
             check_size(key, answer.get("ContentLength", math.inf))
@@ -174,6 +203,18 @@ class S3Store:
     @_speaking
     def delete(self, key: str) -> None:
         self._s3.delete_object(Bucket=self._bucket, Key=key)
+
+    @_speaking
+    def older_than(self, age: timedelta) -> list[Stored]:
+        before = datetime.now(UTC) - age
+        paginator = self._s3.get_paginator("list_objects_v2")
+        return [
+            Stored(each["Key"], each["Size"])
+            for folder in FOLDERS
+            for page in paginator.paginate(Bucket=self._bucket, Prefix=folder)
+            for each in page.get("Contents", ())
+            if each["LastModified"] < before
+        ]
 
     @_speaking
     def url(self, key: str, expires: int) -> str:

@@ -6,12 +6,14 @@ They keep the interface and the promises of the real ones (the same tests run ov
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
 
-from api_client.board import WORKER_LOST, AttemptsSpent, WorkerInfo, done_fields, status_of, undone_fields
+from api_client.board import WORKER_LOST, AttemptsSpent, WorkerInfo, done_fields, new_fields, status_of, undone_fields
 from api_client.contract import TERMINAL, ErrorInfo, Job, JobStatus, Stage, State
-from api_client.errors import ArtifactError, JobElsewhere, JobNotFound
+from api_client.errors import ArtifactError, BadRecord, JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
-from api_client.store import check_content, check_size
+from api_client.store import Stored, check_content, check_size
 
 
 class MemoryBoard:
@@ -25,7 +27,7 @@ class MemoryBoard:
         self._workers: dict[str, tuple[float, WorkerInfo]] = {}
         self._running: dict[str, str] = {}
         self._waiting: dict[str, float] = {}
-        self._making: dict[str, str] = {}
+        self._making: dict[str, tuple[str, str]] = {}
         self._parked: dict[str, set[str]] = {}
         self._leader = ("", 0.0)
 
@@ -34,9 +36,12 @@ class MemoryBoard:
             first = self._first.get(idempotency_key) if idempotency_key else None
             if first in self._records:
                 return first
+            if job.id in self._records:
+                return job.id
+            self._admit(job)
             if idempotency_key:
                 self._first[idempotency_key] = job.id
-            self._records[job.id] = {"request": job.request.model_dump_json(), "created": _now()}
+            self._records[job.id] = {**new_fields(job), "created": _now()}
             self._wait(job)
             return job.id
 
@@ -47,7 +52,19 @@ class MemoryBoard:
 
     def status(self, job_id: str) -> JobStatus:
         with self._lock:
+            self.expire(job_id)
             return status_of(job_id, self._fields(job_id))
+
+    def expire(self, job_id: str) -> State | None:
+        with self._lock:
+            return self._outcome(job_id, None)
+
+    def overdue(self) -> list[str]:
+        with self._lock:
+            return [job_id for job_id in self._records if self._overdue(job_id)]
+
+    def unfinished(self) -> list[JobStatus]:
+        return [status for status in self.jobs(limit=len(self._records)) if not status.is_terminal]
 
     def jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
         with self._lock:
@@ -56,9 +73,9 @@ class MemoryBoard:
 
     def begin(self, job_id: str, stage: Stage, worker: str) -> State | None:
         with self._lock:
-            fields = self._fields(job_id)
-            if "outcome" in fields:
-                return State(fields["outcome"])
+            fields, outcome = self._fields(job_id), self._outcome(job_id, None)
+            if outcome is not None:
+                return outcome
             if fields["next"] != stage.value or self._held_by_another(job_id, worker):
                 raise JobElsewhere(job_id)
             attempts = int(fields.get(f"attempts:{stage.value}", 0))
@@ -128,16 +145,16 @@ class MemoryBoard:
 
     def claim(self, key: str, job_id: str, worker: str) -> bool:
         with self._lock:
-            maker = self._making.get(key, worker)
-            if maker != worker and self._alive(maker):
+            maker, cause = self._making.get(key, (worker, job_id))
+            if maker != worker and self._running.get(cause) == maker and self._alive(maker):
                 self._parked.setdefault(key, set()).add(job_id)
                 return False
-            self._making[key] = worker
+            self._making[key] = (worker, job_id)
             return True
 
     def unclaim(self, key: str, worker: str) -> list[str]:
         with self._lock:
-            if self._making.get(key) != worker:
+            if self._making.get(key, ("", ""))[0] != worker:
                 return []
             del self._making[key]
             return list(self._parked.pop(key, ()))
@@ -183,11 +200,25 @@ class MemoryBoard:
     def _outcome(self, job_id: str, worker: str | None) -> State | None:
         """The outcome if the job has ended; raises JobElsewhere if it is not this worker's."""
         fields = self._fields(job_id)
+        if self._overdue(job_id):
+            self._end(job_id, State.EXPIRED)
         if "outcome" in fields:
             return State(fields["outcome"])
         if worker is not None and self._running.get(job_id) != worker:
             raise JobElsewhere(job_id)
         return None
+
+    def _admit(self, job: Job) -> None:
+        lane, profile = job.terms.lane, job.request.params.model
+        waiting = [status_of(job_id, self._records[job_id]) for job_id in self._waiting]
+        queued = [one for one in waiting if (one.terms.lane, one.request.params.model) == (lane, profile)]
+        if len(queued) >= self._settings.max_queued:
+            raise QueueFull(lane.value, profile, self._settings.max_queued)
+
+    def _overdue(self, job_id: str) -> bool:
+        with suppress(BadRecord):  # it fails when a worker looks at it
+            return status_of(job_id, self._records[job_id]).seems_overdue
+        return False
 
     def _held_by_another(self, job_id: str, worker: str | None) -> bool:
         holder = self._running.get(job_id)
@@ -213,15 +244,15 @@ class MemoryStore:
     """A `Store` in this process."""
 
     def __init__(self) -> None:
-        self._objects: dict[str, bytes] = {}
+        self._objects: dict[str, tuple[float, bytes]] = {}
 
     def put(self, key: str, data: bytes) -> None:
-        self._objects[key] = data
+        self._objects[key] = (time.time(), data)
 
     def get(self, key: str) -> bytes:
         if key not in self._objects:
             raise ArtifactError("nothing is stored under this key; it was deleted or never made")
-        data = self._objects[key]
+        data = self._objects[key][1]
         check_size(key, len(data))
         check_content(key, data)
         return data
@@ -231,6 +262,10 @@ class MemoryStore:
 
     def delete(self, key: str) -> None:
         self._objects.pop(key, None)
+
+    def older_than(self, age: timedelta) -> list[Stored]:
+        before = time.time() - age.total_seconds()
+        return [Stored(key, len(data)) for key, (since, data) in self._objects.items() if since < before]
 
     def url(self, key: str, expires: int) -> str:
         return f"memory://{key}?expires={expires}"

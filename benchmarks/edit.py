@@ -1,66 +1,136 @@
-"""Mask + invert + edit in process: ours against diffusers' pipeline, on the bundled model, at the defaults of both.
+"""Mask + invert + edit in process: ours against diffusers' pipeline, on the same weights, at the defaults of both.
 
-    make bench          (or: python -m benchmarks.edit --runs 5)
+    python -m benchmarks.edit [NAME ...]
 
-Ratios of one run on one machine; seconds are shown to make the ratios believable and mean nothing elsewhere. Both
-sides get the same picture and prompts. UNet sample-forwards are counted by a hook on the UNet.
+Ratios of one run on one machine, the sides taking turns. UNet samples are counted by a hook on the UNet.
 """
 
-import argparse
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
+from typing import Any
 
 from api_client.contract import Slot
-from api_client.pictures import read_picture
+from api_client.pictures import Picture, read_picture
+from benchmarks.figures import Figure, run_figures, spread
+from benchmarks.midsize import midsize
 from benchmarks.sides import Reference, ours, request, samples_forwarded
 from worker.demo import PICTURE, SOURCE, TARGETS
 from worker.models import Models
 from worker.profiles import load_profiles
 
 SAMPLES = Path(__file__).parents[1] / "worker/tiny/samples"
+FAST: dict[str, Any] = {"scheduler": "dpmsolver++", "num_inference_steps": 20}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
+class Sides:
+    """Both sides on one model and the demo's picture."""
 
-    models = Models(load_profiles()["tiny"], device="cpu")
-    reference = Reference(models)
-    picture = read_picture((SAMPLES / PICTURE).read_bytes())
-    asked = request("tiny", {"seed": 0}, source_prompt=SOURCE, target_prompt=TARGETS[0])
-    sides: dict[str, Callable[[], object]] = {
-        "diffusers": lambda: reference(picture.image, SOURCE, TARGETS[0]),
-        "ours": lambda: ours(models, asked, {Slot.IMAGE: picture}),
-    }
+    def __init__(self, profile: str = "tiny", profiles: Path | None = None) -> None:
+        self.models = Models(load_profiles(profiles)[profile], device="cpu")
+        self.picture = read_picture((SAMPLES / PICTURE).read_bytes())
+        self._reference = Reference(self.models)
 
-    # Counting comes first and warms both up.
-    counts = {name: samples_forwarded(models.unet, run) for name, run in sides.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    def reference(self) -> None:
+        self._reference(self.resized.image, SOURCE, TARGETS[0])
+
+    def ours(self, goal: Slot = Slot.RESULT, **params: Any) -> None:
+        asked = request(self.models.profile.name, {"seed": 0, **params}, source_prompt=SOURCE, target_prompt=TARGETS[0])
+        self.models.last_encoded = None  # it would spare every run but the first its encoding
+        ours(self.models, asked, {Slot.IMAGE: self.picture}, goal)
+
+    @property
+    def resized(self) -> Picture:
+        """The reference takes pictures of the model's size only; ours fits them itself."""
+        size = (self.models.size, self.models.size)
+        return Picture(self.picture.image.convert("RGB").resize(size), None, "png")
+
+
+def seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def compare(sides: Sides, name: str, runs: int) -> Iterator[Figure]:
+    def fast() -> None:
+        sides.ours(**FAST)
+
+    runners: dict[str, Callable[[], None]] = {"reference": sides.reference, "ours": sides.ours, "fast": fast}
+    samples = {side: samples_forwarded(sides.models.unet, run) for side, run in runners.items()}
+    times: dict[str, list[float]] = {side: [] for side in runners}
     for _ in range(runs):
-        for name, run in sides.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
+        for side, run in runners.items():
+            times[side].append(seconds(run))
+    base = f"1.00 ({statistics.median(times['reference']):.2f} s, 50 steps)"
 
-    table = Table("", "UNet samples", "largest batch", "seconds (median)", "ratio", "ratio, each run")
-    for name, times in seconds.items():
-        ratios = [time / base for time, base in zip(times, seconds["diffusers"], strict=True)]
-        table.add_row(
-            name,
-            str(counts[name][0]),
-            str(counts[name][1]),
-            f"{statistics.median(times):.2f}",
-            f"{statistics.median(ratios):.2f}",
-            " ".join(f"{ratio:.2f}" for ratio in ratios),
-        )
-    Console().print(table)
+    def ratios(side: str) -> str:
+        return spread([mine / theirs for mine, theirs in zip(times[side], times["reference"], strict=True)])
 
+    counted = f"{samples['ours'][0]} (largest batch {samples['ours'][1]})"
+    theirs = f"{samples['reference'][0]} (largest batch {samples['reference'][1]})"
+    yield Figure(f"UNet samples of an edit, {name}", reference=theirs, ours=counted, bar="140 or fewer")
+    yield Figure(f"mask + invert + edit, {name}", reference=base, ours=ratios("ours"), bar="0.72 or less")
+    yield Figure(
+        f"the same by dpmsolver++ at 20 steps, {samples['fast'][0]} samples",
+        reference=base,
+        ours=ratios("fast"),
+        bar="0.40 or less",
+    )
+
+
+def tiny(runs: int = 5) -> Iterator[Figure]:
+    yield from compare(Sides(), "bundled model", runs)
+
+
+def large(runs: int = 3) -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as directory:
+        yield from compare(Sides("midsize", midsize(Path(directory))), "mid-size model", runs)
+
+
+def memory() -> Iterator[Figure]:
+    """What the mask of 10 maps takes beyond the loaded model, each side in a process of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        profiles = midsize(Path(directory))
+        taken = {
+            side: subprocess.run(
+                [sys.executable, "-c", f"from benchmarks.edit import taken; taken({side!r}, {str(profiles)!r})"],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout.split()[-1]
+            for side in ("reference", "ours")
+        }
+    yield Figure(
+        "peak memory of the mask, 10 maps, mid-size model",
+        reference=f"{taken['reference']} MB (one batch of 40)",
+        ours=f"{taken['ours']} MB (batches of 8)",
+        bar="bounded by the chunk",
+    )
+
+
+def taken(side: str, profiles: str) -> None:
+    """Print by how many MB this process grows at most while a side makes a mask."""
+    sides = Sides("midsize", Path(profiles))
+    masks: dict[str, Callable[[], object]] = {
+        "reference": lambda: sides._reference.mask(sides.resized.image, SOURCE, TARGETS[0]),
+        "ours": lambda: sides.ours(Slot.MASK),
+    }
+    before = _peak()
+    masks[side]()
+    print(round((_peak() - before) / 1e3))
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+FIGURES = (tiny, large, memory)
 
 if __name__ == "__main__":
-    main()
+    run_figures(FIGURES, __doc__)

@@ -1,8 +1,49 @@
-"""Figures of many edits as text, with 95 % intervals where they can have one."""
+"""Figures as text: of many edits with 95 % intervals where they can have one, of a few runs with their spread."""
 
+import argparse
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row of the benchmarks' table; `bar` is what it should be."""
+
+    name: str
+    ours: str
+    reference: str = ""
+    bar: str = ""
+
+
+def table(figures: Iterable[Figure]) -> Table:
+    shown = Table("figure", "reference", "ours", "bar")
+    for figure in figures:
+        shown.add_row(figure.name, figure.reference, figure.ours, figure.bar)
+    return shown
+
+
+FigureMaker = Callable[..., Iterator[Figure]]
+
+
+def run_figures(makers: Sequence[FigureMaker], description: str | None) -> None:
+    """The command line of a module of figures: those that are named, or all."""
+    named = {maker.__name__: maker for maker in makers}
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(named))
+    names = parser.parse_args().names or list(named)
+    if unknown := set(names) - set(named):
+        parser.error(f"{', '.join(unknown)}: none of {', '.join(named)}")
+    Console().print(table([figure for name in names for figure in named[name]()]))
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median of a few runs, with the least and the largest."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 def psnr(errors: Iterable[float]) -> str:

@@ -57,16 +57,21 @@ class Reference:
     def __call__(self, picture: Image.Image, source: str, target: str, seed: int = 0) -> tuple[Image.Image, Any]:
         """The edited picture, and the mask in latent cells: 0 and 1, (1, h, w)."""
         generator = torch.Generator().manual_seed(seed)
+        mask = self.mask(picture, source, target, generator)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            mask = self._pipeline.generate_mask(
-                image=picture, source_prompt=source, target_prompt=target, generator=generator
-            )
             latents = self._pipeline.invert(prompt=source, image=picture, generator=generator).latents
             images = self._pipeline(
                 prompt=target, mask_image=mask, image_latents=latents, negative_prompt=source, generator=generator
             ).images
         return images[0], mask
+
+    def mask(self, picture: Image.Image, source: str, target: str, generator: torch.Generator | None = None) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._pipeline.generate_mask(
+                image=picture, source_prompt=source, target_prompt=target, generator=generator
+            )
 
 
 def samples_forwarded(unet: torch.nn.Module, run: Callable[[], object]) -> tuple[int, int]:

@@ -1,14 +1,16 @@
 """What every board promises; run over the double in tests/unit and over Redis in tests/integration."""
 
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from api_client.board import AttemptsSpent, Board
-from api_client.contract import ErrorInfo, Job, Slot, Stage, State
-from api_client.errors import JobElsewhere, JobNotFound
-from tests.requests import a_job, a_worker, done
+from api_client.contract import ErrorInfo, Job, Lane, Slot, Stage, State
+from api_client.errors import JobElsewhere, JobNotFound, QueueFull
+from api_client.settings import Settings
+from tests.requests import a_job, a_request, a_worker, done
 
 ME, OTHER = "me", "other"
 
@@ -187,6 +189,12 @@ class BoardBehaviour:
         board.leave(ME)
         assert board.claim(key, job.id, OTHER)
 
+    def test_a_worker_makes_nothing_for_a_job_that_it_has_let_go(self, board: Board) -> None:
+        job, key = at_mask(board), f"artifacts/{uuid.uuid4().hex}"
+        assert board.claim(key, job.id, ME)
+        board.hand_back(job, ME)  # and what would have ended the claim did not reach the board
+        assert board.claim(key, job.id, OTHER)
+
     def test_retries_are_counted(self, board: Board) -> None:
         job = at_mask(board)
         for _ in range(2):
@@ -196,6 +204,71 @@ class BoardBehaviour:
         assert board.status(job.id).retries == 2
         board.finish(job.id, State.CANCELLED)
         assert board.count_retry(job.id, ME) is State.CANCELLED
+
+    def test_a_job_that_nobody_begins_in_time_expires(self, board: Board) -> None:
+        board.announce(a_worker(id=ME))
+        late, punctual = a_job(start_timeout=0.2), a_job(start_timeout=0.2)
+        for job in (late, punctual):
+            board.open(job)
+        assert board.expire(late.id) is None
+        board.begin(punctual.id, Stage.EMBED, ME)
+        time.sleep(0.3)
+        assert late.id in board.overdue()
+        assert board.begin(late.id, Stage.EMBED, ME) is State.EXPIRED
+        assert board.status(late.id).state is State.EXPIRED
+        assert board.finish(late.id, State.CANCELLED) is State.EXPIRED
+        assert late.id not in board.lost(grace=0)
+        assert board.expire(punctual.id) is None
+        assert not {late.id, punctual.id} & set(board.overdue())
+
+    def test_a_job_that_is_not_done_by_its_deadline_expires_at_its_next_step(self, board: Board) -> None:
+        board.announce(a_worker(id=ME))
+        jobs = [a_job(deadline=0.3, start_timeout=60) for _ in range(3)]
+        for job in jobs:
+            board.open(job)
+            board.begin(job.id, Stage.EMBED, ME)
+            assert board.tick(job.id, 1, 2, ME) is None
+        time.sleep(0.4)
+        stepped, finished, watched = jobs
+        assert board.tick(stepped.id, 2, 2, ME) is State.EXPIRED
+        assert board.advance(done(finished, Stage.EMBED), Stage.EMBED, 1.0, False, ME) is State.EXPIRED
+        assert board.status(watched.id).state is State.EXPIRED
+        assert not {job.id for job in jobs} & set(board.held_by(ME))
+
+    def test_a_lane_takes_so_many_jobs(self, board: Board) -> None:
+        board._settings = Settings(max_queued=3)
+        board.announce(a_worker(id=ME))
+        model, key = f"m{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+
+        def wanted(lane: Lane = Lane.INTERACTIVE, profile: str = model) -> Job:
+            return a_job(a_request(params={"model": profile}), lane=lane)
+
+        jobs = [wanted() for _ in range(3)]
+        board.open(jobs[0], key)
+        for job in jobs[1:]:
+            board.open(job)
+        board.begin(jobs[1].id, Stage.EMBED, ME)
+        board.advance(
+            done(jobs[1], Stage.EMBED), Stage.EMBED, 1.0, False, ME
+        )  # waits for another stage: counts as well
+        refused = wanted()
+        with pytest.raises(QueueFull, match="interactive lane"):
+            board.open(refused, uuid.uuid4().hex)
+        with pytest.raises(JobNotFound):
+            board.status(refused.id)
+        assert board.open(wanted(), key) == jobs[0].id
+        board.open(wanted(Lane.BATCH))
+        board.open(wanted(profile="another"))
+        board.begin(jobs[0].id, Stage.EMBED, ME)
+        board.open(refused)
+
+    def test_what_has_not_ended_is_listed(self, board: Board) -> None:
+        running, ended, waiting = at_mask(board), opened(board), opened(board)
+        board.finish(ended.id, State.CANCELLED)
+        listed = {status.id: status for status in board.unfinished()}
+        assert {running.id, waiting.id} <= listed.keys()
+        assert ended.id not in listed
+        assert listed[running.id] == board.status(running.id)
 
     def test_what_a_worker_holds_is_known(self, board: Board) -> None:
         job = at_mask(board)
@@ -253,6 +326,16 @@ class BoardBehaviour:
             ids = set(pool.map(lambda _: board.open(a_job(), key), range(16)))
         assert len(ids) == 1
         assert [status.id for status in board.jobs()].count(ids.pop()) == 1
+
+    def test_a_job_that_is_opened_again_goes_on(self, board: Board) -> None:
+        # As when the answer to the first call was lost on its way.
+        job = a_job()
+        assert board.open(job) == job.id
+        board.announce(a_worker())
+        board.begin(job.id, Stage.EMBED, "rig")
+        assert board.open(job) == job.id
+        assert board.held_by("rig") == [job.id]
+        assert job.id not in board.lost(grace=0)
 
     def test_a_discarded_job_frees_its_key(self, board: Board) -> None:
         key, first, second = uuid.uuid4().hex, a_job(), a_job()

@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 from api_client.board import WorkerInfo
-from api_client.contract import STAGES, EditParams, EditRequest, Job, Slot, Stage
+from api_client.contract import STAGES, EditParams, EditRequest, Job, Slot, Stage, Terms, queue_names
 from api_client.store import artifact_key
 
 IMAGE = f"inputs/ab/{'ab' * 32}.png"
@@ -20,9 +20,9 @@ def a_request(params: dict[str, Any] | None = None, **fields: Any) -> EditReques
     return EditRequest(**fields, params=EditParams(**{"model": "tiny", **(params or {})}))
 
 
-def a_job(request: EditRequest | None = None) -> Job:
+def a_job(request: EditRequest | None = None, **terms: Any) -> Job:
     """A job that nobody has seen yet."""
-    return Job(id=uuid.uuid4().hex, request=request or a_request())
+    return Job(id=uuid.uuid4().hex, request=request or a_request(), terms=Terms(**terms))
 
 
 def done(job: Job, *stages: Stage) -> Job:
@@ -33,7 +33,5 @@ def done(job: Job, *stages: Stage) -> Job:
 
 def a_worker(**fields: Any) -> WorkerInfo:
     """A live worker of the bundled profile."""
-    queues = ("diffedit.tiny.language", "diffedit.tiny.diffusion")
-    return WorkerInfo(
-        **{"id": "rig", "name": "rig@here", "profile": "tiny", "device": "cpu", "queues": queues, **fields}
-    )
+    given = {"id": "rig", "name": "rig@here", "profile": "tiny", "device": "cpu", "queues": queue_names("tiny")}
+    return WorkerInfo(**{**given, **fields})

@@ -1,12 +1,13 @@
 """What every store promises; run over the double in tests/unit and over S3 in tests/integration."""
 
 import os
+from datetime import timedelta
 
 import pytest
 
 from api_client import store as module
 from api_client.errors import ArtifactError
-from api_client.store import Store, artifact_key, input_key
+from api_client.store import Store, Stored, artifact_key, input_key
 
 
 class StoreBehaviour:
@@ -56,6 +57,14 @@ class StoreBehaviour:
         store.put(key, data)
         store.put(key, data)
         assert store.get(key) == data
+
+    def test_what_was_stored_before_is_listed(self, store: Store) -> None:
+        key = input_key(data := os.urandom(100), "png")
+        store.put(key, data)
+        assert key not in {each.key for each in store.older_than(timedelta(hours=1))}
+        assert Stored(key, 100) in store.older_than(timedelta(seconds=-5))
+        store.delete(key)
+        assert key not in {each.key for each in store.older_than(timedelta(seconds=-5))}
 
     def test_it_answers(self, store: Store) -> None:
         store.ping()

@@ -15,9 +15,10 @@ from celery.signals import (
 )
 from kombu import Queue
 
-from api_client.board import RedisBoard, WorkerInfo
-from api_client.contract import Family, queue_name
+from api_client.board import WorkerInfo
+from api_client.contract import queue_names
 from api_client.dispatch import celery_app, send
+from api_client.redis_board import RedisBoard
 from api_client.settings import Settings
 from worker.keeper import Keeper
 from worker.logs import PlainFormatter
@@ -36,8 +37,8 @@ app = celery_app(settings)
 app.conf.update(
     # Whatever somebody puts into a queue, the worker lives on.
     broker_transport="worker.transport:Transport",
-    # What a worker reads unless -Q says otherwise.
-    task_queues=[Queue(queue_name(profile, family)) for family in Family],
+    # What a worker reads unless -Q says otherwise, and strictly in this order, or that of -Q.
+    task_queues=[Queue(name) for name in queue_names(profile)],
     # One GPU, one job. In a thread, so that control commands and heartbeats go on while the model works.
     worker_pool="worker.pool:TaskPool",
     worker_concurrency=1,

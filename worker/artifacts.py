@@ -16,7 +16,7 @@ from safetensors.torch import save as save_safetensors
 
 from api_client.contract import Prompts, Slot, Text
 from api_client.errors import ArtifactError, NotFinite
-from api_client.pictures import Picture, encode_png, read_mask, read_picture
+from api_client.pictures import Picture, encode_png, read_mask, read_picture, read_result
 
 PROVENANCE = "diffedit"
 """The PNG text chunk that says how a picture was made."""
@@ -81,5 +81,5 @@ CODECS: dict[Slot, Codec] = {
     Slot.CAPTION_EMBEDDING: _tensors("caption", "unconditional", ndim=3),
     Slot.MASK: Codec("png", lambda mask, _: encode_png(mask), read_mask),
     Slot.TRAJECTORY: _tensors("latents", ndim=5),
-    Slot.RESULT: Codec("png", _encode_result, read_picture),
+    Slot.RESULT: Codec("png", _encode_result, read_result),
 }

@@ -9,8 +9,8 @@ The three steps of the paper's section 3.2, on latents instead of pixels:
 around them `encode` and `decode` (the VAE) and `draw_noise`. Shapes: B pictures, n noises a picture, latents
 (4, h, w), text embeddings (B or 1, tokens, D); N = `steps_walked(...)` is the number of steps taken.
 
-Everything is passed in and nothing is kept. The schedulers are a DDIM pair with one configuration
-(`DDIMInverseScheduler.from_config(ddim.config)`), for epsilon or v-prediction. The one window outward is
+Everything is passed in and nothing is kept. The schedulers are a pair over one sequence of noise levels, for epsilon or
+v-prediction: diffusers' DDIM pair of one configuration, or `solvers.DPMSolverPlusPlus`. The one window outward is
 `on_step(done, total)`, called after each step; what it raises (a cancelled job) ends the walk.
 
 Grad mode belongs to a thread and a worker may call from any, so each function sets its own. It is not `inference_mode`:

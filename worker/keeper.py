@@ -7,12 +7,14 @@ that wait without a message, and sends a new one for each. A message too many do
 """
 
 import logging
+import math
 import os
 import resource
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from api_client.board import Board, WorkerInfo
@@ -51,6 +53,7 @@ class Keeper:
         self._send = send
         self._end = end
         self._pause = settings.worker_ttl / 5
+        self._outage = -math.inf
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -74,7 +77,7 @@ class Keeper:
     def watch(self) -> None:
         """End this process if its stage takes longer than it may: nothing else stops a model that hangs."""
         current = self._current()
-        if current is None or time.monotonic() - current.since < self._settings.stage_timeout:
+        if current is None or time.monotonic() - current.since < self._settings.timeout_of(current.stage):
             return
         log.critical("job %s: stage %s hangs; this worker ends", current.job_id, current.stage.value)
         try:
@@ -93,9 +96,15 @@ class Keeper:
                 self._send_again(job_id, self._worker.id)
 
     def recover(self) -> None:
-        """Send a new message for every lost job, if this worker is the one to do so."""
+        """End what has run out of its time, and send a new message for every lost job, if this worker is the one to."""
+        # After an outage nobody has announced itself yet, and all would count as dead.
+        if time.monotonic() - self._outage < self._settings.worker_ttl:
+            return
         if not self._board.lead(self._worker.id, seconds=3 * self._pause):
             return
+        for job_id in self._board.overdue():
+            with suppress(JobNotFound):
+                self._board.expire(job_id)
         for job_id in self._board.lost(grace=self._settings.worker_ttl / 2):
             self._send_again(job_id)
 
@@ -110,15 +119,20 @@ class Keeper:
         except (JobElsewhere, JobNotFound):
             pass  # somebody has it after all, or its record is gone
 
+    def turn(self) -> None:
+        """Every duty once; what goes wrong in one does not keep the others from theirs."""
+        for duty in (self.announce, self.watch, self.let_go, self.recover):
+            self._guarded(duty)
+
     def _run(self) -> None:
         while not self._stopping.wait(self._pause):
-            for duty in (self.announce, self.watch, self.let_go, self.recover):
-                self._guarded(duty)
+            self.turn()
 
     def _guarded(self, duty: Callable[[], object]) -> None:
         try:
             duty()
         except ServiceError as error:
+            self._outage = time.monotonic()
             log.warning("the keeper could not do its duty now: %s", error)
         except Exception:
             # This thread is what makes the worker count as alive; a bug in one duty shall not end the others.

@@ -51,7 +51,7 @@ class Stack:
         self.fresh = fresh
         self.profile = profile
         self.environment: dict[str, str] = {}
-        self._workers: dict[str, tuple[float, Sequence[str]]] = {}
+        self._workers: dict[str, tuple[float, tuple[Sequence[str], str]]] = {}
         self._children = Children(self.directory)
 
     def __enter__(self) -> Self:
@@ -113,12 +113,12 @@ class Stack:
         own = {"RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{self._state.secret}"', "RCLONE_CONFIG": ""}
         return self._children.start(S3, command, environment=_inherited() | own, cwd=self.directory / S3)
 
-    def start_worker(self, name: str = "worker", queues: Sequence[str] = ()) -> Process:
+    def start_worker(self, name: str = "worker", queues: Sequence[str] = (), app: str = "worker.app") -> Process:
         """Starts a Celery worker, which reads all queues of the profile unless told otherwise. Does not wait for it."""
-        command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
+        command = [sys.executable, "-m", "celery", "-A", app, "worker"]
         command += ["-n", f"{name}@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
         command += ["-Q", ",".join(queues)] if queues else []
-        self._workers[name] = (time.monotonic(), queues)
+        self._workers[name] = (time.monotonic(), (queues, app))
         return self._children.start(name, command, environment=_inherited() | self.environment)
 
     def revive_workers(self) -> list[str]:
@@ -129,10 +129,10 @@ class Stack:
         """
         ended = [name for name in self._workers if name in self.processes and self.processes[name].poll() is not None]
         for name in ended:
-            since, queues = self._workers[name]
+            since, options = self._workers[name]
             if time.monotonic() - since < WORKER_MINIMUM:
                 self.check()
-            self.start_worker(name, queues)
+            self.start_worker(name, *options)
         return ended
 
     def stop(self, process: Process) -> None:

@@ -32,6 +32,7 @@ from transformers.utils import logging as transformers_logging
 
 from api_client.errors import ModelUnavailable
 from worker.profiles import ModelSource, Profile, fingerprint
+from worker.solvers import DPMSolverPlusPlus
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,6 @@ _LOADING = threading.RLock()
 
 _DDIM = {"clip_sample": False, "thresholding": False, "timestep_spacing": "leading", "set_alpha_to_one": False}
 """For both directions alike, so that inversion and edit walk the same noise levels."""
-
-_SCHEDULERS = {"ddim": (DDIMScheduler, DDIMInverseScheduler)}
 
 if not sys.stderr.isatty():
     transformers_logging.disable_progress_bar()
@@ -99,15 +98,16 @@ def loaded_once(load: Callable[[Any], T]) -> "cached_property[T]":
 class Models:
     """The models of `profile` on one device. Each loads on first use, or raises ModelUnavailable.
 
-    `max_batch` bounds the samples of one UNet pass. `cpu_offload` keeps text encoder, UNet and VAE in main memory and
-    moves each to the GPU for its work, for GPUs that do not hold them together. CUDA only, without effect elsewhere,
-    and not measured. Captioner and prompter stay on the GPU: the hook sits on `forward`, and `generate` goes past it to
-    encoder and decoder.
+    `max_batch` bounds the samples of one UNet pass; `last_encoded` belongs to `latents.encoded`. `cpu_offload` keeps
+    text encoder, UNet and VAE in main memory and moves each to the GPU for its work, for GPUs that do not hold them
+    together. CUDA only, without effect elsewhere, and not measured. Captioner and prompter stay on the GPU: the hook
+    sits on `forward`, and `generate` goes past it to encoder and decoder.
     """
 
     def __init__(self, profile: Profile, device: str | None = None, cpu_offload: bool = False) -> None:
         self.profile = profile
         self.max_batch = 8
+        self.last_encoded: tuple[str, torch.Tensor] | None = None
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(self.device)
         if self.device.type == "cpu" and profile.cpu_threads:
@@ -168,12 +168,15 @@ class Models:
         return self._placed(vae, offload=self._offload)
 
     def scheduler(self, name: str) -> Any:
-        """A new scheduler that walks down from noise. `name` is "ddim"."""
-        return _SCHEDULERS[name][0].from_config(self._scheduler_config, **_DDIM)
+        """A new scheduler that walks down from noise. `name` is "ddim" or "dpmsolver++"."""
+        ddim = DDIMScheduler.from_config(self._scheduler_config, **_DDIM)
+        return ddim if name == "ddim" else DPMSolverPlusPlus(ddim)
 
     def inverse_scheduler(self, name: str) -> Any:
         """A new scheduler that walks up to noise, over the same levels as `scheduler(name)`."""
-        return _SCHEDULERS[name][1].from_config(self._scheduler_config, **_DDIM)
+        if name == "ddim":
+            return DDIMInverseScheduler.from_config(self._scheduler_config, **_DDIM)
+        return DPMSolverPlusPlus(self.scheduler("ddim"), inverse=True)
 
     def identity(self, part: Part) -> str:
         """What the results of this part depend on, for recipes: "id@revision/dtype", with the size for "diffusion".

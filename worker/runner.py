@@ -21,6 +21,7 @@ from api_client.board import AttemptsSpent, Board
 from api_client.contract import MAKER, STAGES, ErrorInfo, Job, Slot, Stage, State
 from api_client.errors import (
     ArtifactError,
+    BadPicture,
     BadRecord,
     BrokerUnavailable,
     DiffEditError,
@@ -36,9 +37,12 @@ from worker.artifacts import CODECS
 from worker.models import Models
 from worker.patience import PatientStore
 from worker.pipeline import PIPELINE, knob, manifest, recipe_key
+from worker.recent import RECENT_BYTES, RecentStore
 
 log = logging.getLogger(__name__)
 
+SHOWN = frozenset({Slot.CAPTION, Slot.PROMPTS, Slot.MASK, Slot.RESULT})
+"""What a user may read of a job. No later stage would notice that it is damaged, nor `retry()` mend it."""
 BAD_ARTIFACT = ArtifactError.code
 SPENT = {
     "worker_lost": "the workers that ran it died, each time; their logs may say why, then retry()",
@@ -67,7 +71,7 @@ class Taken(Exception):
 class Damaged(Exception):
     """An artifact that a stage has made is not there, or is not what it should be."""
 
-    def __init__(self, slot: Slot, reason: ArtifactError) -> None:
+    def __init__(self, slot: Slot, reason: ArtifactError | BadPicture) -> None:
         super().__init__(str(reason))
         self.slot = slot
 
@@ -98,9 +102,11 @@ class Runner:
         send: Callable[[Job], None],
         leaving: Callable[[], bool] = lambda: False,
         store_patience: float = 60,
+        recent_bytes: int = RECENT_BYTES,
     ) -> None:
         self._board = board
         self._store = PatientStore(store, store_patience, self._on_retry)
+        self._recent = RecentStore(self._store, recent_bytes)
         self._models_of = models_of
         self._worker = worker
         self._send = send
@@ -184,7 +190,7 @@ class Runner:
         """Let the stage that owns this artifact make it again."""
         try:
             # It would otherwise be found, and taken for done.
-            self._store.delete(job.refs[slot])
+            self._recent.delete(job.refs[slot])
             self._board.note(job.id, MAKER[slot], BAD_ARTIFACT)
         except ServiceError as error:
             log.warning("job %s: the damaged %s could not be deleted: %s", job.id, slot.value, error)
@@ -196,7 +202,7 @@ class Runner:
         models = self._models_of(job.request.params.model)
 
         refs = {slot: recipe_key(stage, slot, job, models) for slot in STAGES[stage].gives}
-        missing = [slot for slot, key in refs.items() if not self._store.exists(key)]
+        missing = [slot for slot, key in refs.items() if not self._found(slot, key)]
         made = job.with_refs(refs)
         if missing:
             with self._alone([refs[slot] for slot in missing], job):
@@ -208,6 +214,17 @@ class Runner:
         self._go_on(self._board.advance(made, stage, seconds, not missing, self._worker))
         log.info("job %s: %s %s in %.2f s", job.id, stage.value, "made" if missing else "found", seconds)
         return made
+
+    def _found(self, slot: Slot, key: str) -> bool:
+        if slot not in SHOWN:
+            return self._store.exists(key)
+        try:
+            CODECS[slot].decode(self._store.get(key))
+            if slot is Slot.RESULT:
+                json.loads(self._store.get(manifest_key(key)))
+        except (ArtifactError, BadPicture, ValueError):
+            return False
+        return True
 
     @contextmanager
     def _alone(self, keys: Sequence[str], job: Job) -> Iterator[None]:
@@ -274,11 +291,11 @@ class Runner:
         if slot is Slot.PROMPTS and request.given_prompts:
             return request.given_prompts
         try:
-            return CODECS[slot].decode(self._store.get(job.identity(slot)))
-        except ArtifactError as error:
+            return CODECS[slot].decode(self._recent.get(job.identity(slot)))
+        except (ArtifactError, BadPicture) as error:
             if slot in job.refs:
                 raise Damaged(slot, error) from error
-            raise ArtifactError(f"the {slot.value} cannot be used: {error}") from error
+            raise type(error)(f"the {slot.value} cannot be used: {error}") from error
 
     def _save(self, slot: Slot, value: Any, job: Job, models: Models) -> None:
         key = job.refs[slot]
@@ -288,7 +305,8 @@ class Runner:
             provenance = manifest(job, models, {"caption": self._load(Slot.CAPTION, job), "prompts": prompts})
             # Before the picture: its presence means that everything is there.
             self._store.put(manifest_key(key), json.dumps(provenance, indent=1).encode())
-        self._store.put(key, CODECS[slot].encode(value, provenance))
+        self._recent.put(key, CODECS[slot].encode(value, provenance))
+        log.info("job %s: stored %s", job.id, key)
 
 
 def manifest_key(result: str) -> str:

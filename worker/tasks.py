@@ -9,10 +9,10 @@ from celery import Celery
 from celery.exceptions import Ignore
 from pydantic import TypeAdapter, ValidationError
 
-from api_client.board import RedisBoard
 from api_client.contract import ErrorInfo, Job, JobId, Stage, State
 from api_client.dispatch import message_of, task_name
 from api_client.errors import JobNotFound, ServiceError
+from api_client.redis_board import RedisBoard
 from api_client.settings import Settings
 from api_client.store import S3Store
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from worker.runner import Runner
 
 log = logging.getLogger(__name__)
+
+BOARD_RETRIES = 20
+"""A good quarter of a minute, in which the server may restart without the loss of what a running stage has done."""
 
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
@@ -37,7 +40,7 @@ def make_runner(settings: Settings, worker: str, send: Callable[[Job], None], le
         return Models(profile_named(profiles, name), device=settings.device, cpu_offload=settings.cpu_offload)
 
     return Runner(
-        RedisBoard(settings),
+        RedisBoard(settings, BOARD_RETRIES),
         S3Store(settings),
         models_of,
         worker=worker,

@@ -3,11 +3,12 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from api_client import Client, JobHandle, JobStatus, Settings
+from api_client import Client, JobHandle, JobStatus, Settings, State
 from worker.local import Stack
 
 SAMPLES = Path(__file__).parents[2] / "worker/tiny/samples"
@@ -60,3 +61,12 @@ def cleared_desk(client: Client) -> Iterator[None]:
     for status in client.jobs(limit=1000):
         if not status.is_terminal:
             client.job(status.id).cancel()
+
+
+@contextmanager
+def busy_worker(client: Client) -> Iterator[None]:
+    """The one worker has something long to do inside."""
+    blocker = client.edit(SAMPLES / "06.png", **PEAR, **slow())
+    until_status(blocker, lambda status: status.state is State.RUNNING and status.step > 0, "the worker is busy")
+    yield
+    blocker.cancel()

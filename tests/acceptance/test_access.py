@@ -14,8 +14,8 @@ import redis
 import trustme
 
 from api_client import BrokerUnavailable, Client, Settings, State
-from api_client.board import RedisBoard
 from api_client.dispatch import celery_app, send
+from api_client.redis_board import RedisBoard
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
 from tests.requests import a_job, a_request
 from worker.local import Stack

@@ -20,9 +20,9 @@ import redis
 from PIL import Image
 
 from api_client import BadPicture, Client, InvalidRequest, JobNotFound, Settings, State
-from api_client.board import RedisBoard
 from api_client.contract import Job
 from api_client.dispatch import celery_app, message_of, send
+from api_client.redis_board import RedisBoard
 from api_client.store import S3Store, artifact_key, input_key
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
 from tests.requests import a_job, a_request

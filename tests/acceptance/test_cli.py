@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -79,6 +80,23 @@ def test_cancel_and_retry(diffedit) -> None:
     retried = diffedit("retry", job).stdout.strip()
     assert retried != job
     assert json.loads(diffedit("cancel", retried, "--json").stdout)["state"] == "cancelled"
+
+
+def test_garbage_collection(diffedit, stack: Stack) -> None:
+    job = diffedit(*EDIT, *QUICK, "--json").stdout
+    key = json.loads(job)["refs"]["result"]
+    file = stack.directory / "s3/diffedit" / key
+    old = time.time() - 3 * 24 * 3600
+    os.utime(file, (old, old))
+    stack.stop(stack.processes["s3"])  # which remembers times
+    stack.start_s3()
+    stack.wait_ready()
+    assert json.loads(diffedit("gc", "--older-than", "2d", "--dry-run", "--json").stdout)["objects"] == 1
+    assert "1 objects" in diffedit("gc", "--older-than", "2d").stdout
+    assert not file.exists()
+    told = diffedit("result", json.loads(job)["id"], code=1).stderr
+    assert "retry" in told
+    assert "older_than" in diffedit("gc", "--older-than", "now", code=2).stderr
 
 
 def test_health_for_a_person(diffedit) -> None:

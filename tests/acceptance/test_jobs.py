@@ -5,8 +5,6 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import redis
@@ -24,25 +22,16 @@ from api_client import (
     Stage,
     State,
 )
-from api_client.contract import Job
+from api_client.contract import Job, queue_names
 from api_client.dispatch import celery_app, send
 from api_client.store import S3Store
-from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, slow, until, until_status
+from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, busy_worker, slow, until, until_status
 from tests.requests import a_request
 from worker.local import Stack
 
 PICTURE = SAMPLES / "06.png"
 
 pytestmark = pytest.mark.usefixtures("cleared_desk")
-
-
-@contextmanager
-def stopped_queue(client: Client) -> Iterator[None]:
-    """The one worker is busy inside."""
-    blocker = client.edit(PICTURE, **PEAR, **slow())
-    until_status(blocker, lambda status: status.state is State.RUNNING and status.step > 0, "the worker is busy")
-    yield
-    blocker.cancel()
 
 
 def test_the_status_tells_the_way(client: Client) -> None:
@@ -73,7 +62,7 @@ def test_a_running_job_is_cancelled_within_steps_and_frees_the_worker(client: Cl
 
 
 def test_a_queued_job_is_cancelled_and_never_starts(client: Client) -> None:
-    with stopped_queue(client):
+    with busy_worker(client):
         job = client.edit(PICTURE, **PEAR, **QUICK)
         assert job.cancel()
     assert client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
@@ -118,7 +107,7 @@ def test_health_names_worker_and_queues(client: Client) -> None:
     assert health.ok
     (worker,) = health.workers
     assert worker.profile == "tiny"
-    assert set(worker.queues) == {"diffedit.tiny.language", "diffedit.tiny.diffusion"} == set(health.queues)
+    assert set(worker.queues) == set(queue_names("tiny")) == set(health.queues)
 
 
 def test_an_unserved_profile_is_told_at_once_and_the_job_waits(client: Client, stack: Stack) -> None:
@@ -165,7 +154,7 @@ def test_a_lost_picture_fails_the_job_and_a_retry_goes_on(client: Client, stack:
     settings = Settings.from_env(stack.environment)
     store = S3Store(settings)
     picture = PICTURE.read_bytes() + b"trailing bytes make it another picture"
-    with stopped_queue(client):
+    with busy_worker(client):
         job = client.edit(picture, **PEAR, **QUICK)
         key = job.status().request.image
         store._s3.delete_object(Bucket=settings.s3_bucket, Key=key)

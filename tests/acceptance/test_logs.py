@@ -10,9 +10,9 @@ import pytest
 import redis
 
 from api_client import Client, DiffEditError, JobFailed, Settings, State
-from api_client.board import RedisBoard
 from api_client.contract import Job
 from api_client.dispatch import celery_app, message_of, send
+from api_client.redis_board import RedisBoard
 from api_client.store import S3Store
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
 from tests.requests import a_job

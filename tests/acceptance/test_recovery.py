@@ -2,17 +2,20 @@
 
 import os
 import signal
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 
 import pytest
 import redis
 
-from api_client import Client, JobFailed, JobHandle, JobStatus, Settings, Stage, State
-from api_client.board import RedisBoard
+from api_client import BrokerUnavailable, Client, JobFailed, JobHandle, JobStatus, Settings, Stage, State
 from api_client.contract import Job
 from api_client.dispatch import celery_app, send
+from api_client.redis_board import RedisBoard
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, slow, until, until_status
+from tests.fault_proxy import Exchange, FaultProxy
 from worker.children import Process
 from worker.local import Stack
 
@@ -31,9 +34,12 @@ class Crew:
         self.server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"], decode_responses=True)
         self.processes: dict[str, Process] = {}
 
-    def hire(self, count: int = 1) -> None:
+    def hire(self, count: int = 1, **environment: str) -> None:
         names = {f"w{uuid.uuid4().hex[:6]}" for _ in range(count)}
+        usual = self.stack.environment
+        self.stack.environment = usual | environment
         self.processes |= {name: self.stack.start_worker(name) for name in names}
+        self.stack.environment = usual
         until(lambda: names <= {each.name.partition("@")[0] for each in self.client.health().workers}, "the workers")
 
     def of(self, job: JobHandle) -> Process:
@@ -46,6 +52,10 @@ class Crew:
         os.kill(process.pid, number)
         if number == signal.SIGKILL:
             self.stack.stop(process)
+
+    def says(self, process: Process, words: str) -> bool:
+        (name,) = [name for name, each in self.processes.items() if each is process]
+        return words in (self.stack.directory / f"logs/{name}.log").read_text()
 
     def in_mid(self, stage: Stage, **asked: object) -> JobHandle:
         """A job in the middle of this stage, in the hands of a worker that says so."""
@@ -183,12 +193,58 @@ def test_a_stage_that_hangs_ends_its_worker_and_at_last_the_job(stack: Stack, cr
             del stack.environment[name]
 
 
-def test_a_server_that_restarts_loses_nothing(stack: Stack, crew: Crew) -> None:
+def test_a_server_that_restarts_loses_no_job_no_wait_and_nothing_of_a_running_stage(stack: Stack, crew: Crew) -> None:
     crew.hire()
-    running = crew.in_mid(Stage.INVERT)
+    running = crew.in_mid(Stage.INVERT, num_inference_steps=200)
     waiting = crew.client.edit(PICTURE, **PEAR, **QUICK)
     crew.kill(stack.processes["valkey"])
+    back = threading.Timer(4, stack.start_valkey)  # when every worker's sign of life has run out
+    back.start()
+    for job in (running, waiting):
+        assert set(job.wait(timeout=90).attempts.values()) == {1}
+    back.join()
+
+
+def test_an_edit_that_raised_is_done_once_when_it_is_asked_again(stack: Stack, crew: Crew) -> None:
+    def too_late(job: Job) -> None:
+        crew.kill(stack.processes["valkey"])
+        send(celery_app(crew.settings), job)
+
+    before = len(crew.client.jobs(limit=1000))
+    asked = {**PEAR, **QUICK, "idempotency_key": uuid.uuid4().hex}
+    with pytest.raises(BrokerUnavailable):
+        Client(crew.settings, send=too_late).edit(PICTURE, **asked)
     stack.start_valkey()
     stack.wait_ready()
-    assert waiting.wait(timeout=90).state is State.SUCCEEDED
-    assert running.wait(timeout=90).state is State.SUCCEEDED
+    assert len(crew.client.jobs(limit=1000)) == before + 1  # it is recorded, and nobody knows it
+    crew.hire()
+    assert crew.client.edit(PICTURE, **asked).wait(timeout=60).state is State.SUCCEEDED
+    assert len(crew.client.jobs(limit=1000)) == before + 1
+
+
+def test_a_whole_group_that_is_told_twice_to_leave_hands_its_job_on(crew: Crew) -> None:
+    crew.hire(2)
+    job = crew.in_mid(Stage.INVERT, num_inference_steps=200)
+    leaver = crew.of(job)
+    for _ in range(2):
+        os.killpg(leaver.pid, signal.SIGTERM)
+        time.sleep(0.01)  # or the two would be one
+    until(lambda: leaver.poll() is not None, "it is gone, in mid-stage")
+    assert set(job.wait(timeout=60).attempts.values()) == {1}
+
+
+def test_a_worker_that_is_killed_while_it_tries_to_leave_loses_nothing(stack: Stack, crew: Crew) -> None:
+    with FaultProxy(stack.environment["DIFFEDIT_S3_ENDPOINT_URL"]) as proxy:
+        proxy.meets("GET", Exchange.is_slow, seconds=60)
+        crew.hire(DIFFEDIT_S3_ENDPOINT_URL=proxy.url)
+        job = crew.client.edit(PICTURE, **PEAR, **QUICK)
+        until(lambda: not proxy.pending, "the mask's stage waits for the picture")
+        stuck = crew.of(job)
+        os.killpg(stuck.pid, signal.SIGTERM)
+        until(lambda: crew.says(stuck, "Warm shutdown"), "it tries to leave")
+        os.killpg(stuck.pid, signal.SIGTERM)
+        crew.hire()
+        assert job.status().stage is Stage.MASK and stuck.poll() is None
+        crew.kill(stuck)
+        status = job.wait(timeout=60)
+    assert status.attempts == {Stage.EMBED: 1, Stage.MASK: 2, Stage.INVERT: 1, Stage.EDIT: 1}

@@ -12,8 +12,19 @@ import uuid
 import pytest
 import redis
 
-from api_client import ArtifactError, BrokerUnavailable, Client, Settings, Stage, State, StoreRefused, StoreUnavailable
-from api_client.board import RedisBoard
+from api_client import (
+    ArtifactError,
+    BrokerFull,
+    BrokerUnavailable,
+    Client,
+    Settings,
+    Stage,
+    State,
+    StoreRefused,
+    StoreUnavailable,
+)
+from api_client.dispatch import celery_app, send
+from api_client.redis_board import RedisBoard
 from api_client.store import S3Store, artifact_key, input_key
 from tests.board_behaviour import BoardBehaviour
 from tests.requests import a_job, a_worker
@@ -75,6 +86,42 @@ def test_expired_records_leave_the_list(board: RedisBoard, server: redis.Redis) 
     server.delete(*(f"diffedit:job:{job}" for job in jobs[5:55]))
     assert [status.id for status in board.jobs(limit=10)] == (jobs[:5] + jobs[55:])[::-1]
     assert server.zcard("diffedit:jobs") == 10
+
+
+def test_a_record_that_cannot_be_read_is_left_out_of_the_list(board: RedisBoard, server: redis.Redis) -> None:
+    jobs = [board.open(a_job()) for _ in range(3)]
+    server.hset(f"diffedit:job:{jobs[1]}", "request", "{}")
+    assert [status.id for status in board.jobs()] == [jobs[2], jobs[0]]
+
+
+def test_the_list_does_not_grow_for_ever(board: RedisBoard, server: redis.Redis) -> None:
+    for _ in range(20):
+        server.delete(f"diffedit:job:{board.open(a_job())}")  # as its expiry does
+    assert server.zcard("diffedit:jobs") <= 3
+
+
+def test_a_server_whose_memory_is_used_up_refuses_new_jobs_and_serves_those_it_has(
+    board: RedisBoard, server: redis.Redis, settings: Settings
+) -> None:
+    board.announce(a_worker(id="w"))
+    job, queued = a_job(), a_job()
+    board.open(job)
+    server.config_set("maxmemory", 1)
+    try:
+        before = set(server.keys())
+        with pytest.raises(BrokerFull, match="maxmemory"):
+            board.open(a_job(start_timeout=9), "key")
+        with pytest.raises(BrokerFull):
+            send(celery_app(settings), queued)
+        assert set(server.keys()) == before
+        board.announce(a_worker(id="w"))
+        board.begin(job.id, Stage.EMBED, "w")
+        board.tick(job.id, 1, 2, "w")
+        board.hand_back(job, "w")
+        board.finish(job.id, State.CANCELLED)
+    finally:
+        server.config_set("maxmemory", 0)
+    assert board.status(job.id).state is State.CANCELLED
 
 
 def test_an_idempotency_key_outlives_nothing_but_its_job(board: RedisBoard, server: redis.Redis) -> None:

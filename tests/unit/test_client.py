@@ -1,6 +1,7 @@
 """The client over the memory doubles: what it queues, what it refuses, what it raises."""
 
 import pickle
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -11,18 +12,23 @@ from api_client import (
     BadPicture,
     BrokerUnavailable,
     Client,
+    Collected,
     InvalidRequest,
     JobCancelled,
     JobExpired,
     JobFailed,
+    JobStatus,
     JobTimeout,
+    Lane,
     NoWorkerWarning,
+    QueueFull,
     Settings,
     Stage,
     State,
+    Terms,
     WorkerInfo,
 )
-from api_client.contract import ErrorInfo, Job
+from api_client.contract import ErrorInfo, Job, queue_names
 from api_client.testing import MemoryBoard, MemoryStore
 
 TEXTS = {"source_prompt": "a bowl of fruits", "target_prompt": "a bowl of pears"}
@@ -31,8 +37,8 @@ TEXTS = {"source_prompt": "a bowl of fruits", "target_prompt": "a bowl of pears"
 class Desk:
     """A client, and what it has queued."""
 
-    def __init__(self, **settings) -> None:
-        self.board, self.store, self.sent = MemoryBoard(), MemoryStore(), []
+    def __init__(self, board: MemoryBoard | None = None, **settings) -> None:
+        self.board, self.store, self.sent = board or MemoryBoard(Settings(**settings)), MemoryStore(), []
         self.client = Client(Settings(**settings), board=self.board, store=self.store, send=self.send)
         self.serve("tiny")
 
@@ -40,10 +46,8 @@ class Desk:
         self.sent.append(job)
 
     def serve(self, profile: str) -> None:
-        queues = (f"diffedit.{profile}.language", f"diffedit.{profile}.diffusion")
-        self.board.announce(
-            WorkerInfo(id=profile, name=f"{profile}@here", profile=profile, device="cpu", queues=queues)
-        )
+        info = {"id": profile, "name": f"{profile}@here", "profile": profile, "queues": queue_names(profile)}
+        self.board.announce(WorkerInfo(**info, device="cpu"))
 
 
 @pytest.fixture
@@ -197,7 +201,40 @@ def test_health_names_the_queues_that_nobody_reads(desk: Desk) -> None:
     desk.board.announce(info)
     health = desk.client.health()
     assert not health.ok
-    assert health.unserved == ("diffedit.tiny.diffusion",)
+    assert health.unserved == tuple(sorted({*queue_names("tiny")} - {"diffedit.tiny.language"}))
+
+
+def test_how_a_job_is_served_travels_with_it_and_with_its_retry(desk: Desk) -> None:
+    job = desk.client.edit(png(), **TEXTS, lane="batch", start_timeout=5, deadline=60)
+    assert job.status().terms == Terms(lane=Lane.BATCH, start_timeout=5, deadline=60)
+    job.cancel()
+    assert job.retry().status().terms == job.status().terms
+    assert desk.sent[0].queue == "diffedit.tiny.language.batch"
+    with pytest.raises(InvalidRequest, match="lane"):
+        desk.client.edit(png(), **TEXTS, lane="fast")
+    with pytest.raises(InvalidRequest, match="deadline"):
+        desk.client.edit(png(), **TEXTS, deadline=0)
+    assert len(desk.sent) == 2
+
+
+def test_an_expired_job_says_which_limit_it_met(desk: Desk) -> None:
+    for terms, met in (
+        ({"start_timeout": 1, "deadline": 9}, "start_timeout of 1 s"),
+        ({"deadline": 9}, "deadline of 9 s"),
+    ):
+        job = desk.client.edit(png(), **TEXTS, **terms)
+        desk.board.finish(job.id, State.EXPIRED)
+        with pytest.raises(JobExpired, match=met):
+            job.wait(timeout=1)
+
+
+def test_a_full_lane_refuses_further_jobs_and_nothing_is_sent() -> None:
+    desk = Desk(max_queued=2)
+    for _ in range(2):
+        desk.client.edit(png(), **TEXTS)
+    with pytest.raises(QueueFull, match="2 jobs wait in the interactive lane"):
+        desk.client.edit(png(), **TEXTS)
+    assert len(desk.sent) == 2
 
 
 def test_an_unknown_state_is_refused(desk: Desk) -> None:
@@ -213,6 +250,65 @@ def test_only_what_has_ended_can_be_retried(desk: Desk) -> None:
     retried = job.retry()
     assert retried.id != job.id
     assert desk.sent[1].request == desk.sent[0].request
+
+
+def test_garbage_is_what_is_old_and_nobody_needs(desk: Desk) -> None:
+    needed, ended, young = png(colour="red"), png(colour="blue"), png(colour="white")
+    waiting = desk.client.edit(needed, **TEXTS)
+    done = desk.client.edit(ended, **TEXTS)
+    done.cancel()
+    for key, (since, data) in list(desk.store._objects.items()):
+        desk.store._objects[key] = (since - 3 * 24 * 3600, data)
+    desk.client.edit(young, **TEXTS).cancel()
+    gone = done.status().request.image
+
+    found = desk.client.collect_garbage("2d", dry_run=True)
+    assert found == Collected(objects=1, bytes=len(ended), in_use=1)
+    assert desk.store.exists(gone)
+    assert desk.client.collect_garbage("2d") == found
+    assert not desk.store.exists(gone)
+    assert desk.store.exists(waiting.status().request.image)
+    assert desk.client.collect_garbage(timedelta(days=2)).objects == 0
+
+
+@pytest.mark.parametrize("age", ["soon", "", "00:59:00", timedelta(minutes=59), "-30d"])
+def test_an_age_that_is_none_or_too_short_is_refused(desk: Desk, age) -> None:
+    with pytest.raises(InvalidRequest, match="older_than"):
+        desk.client.collect_garbage(age)
+
+
+class Restarting(MemoryBoard):
+    """A board that does not answer the next few times that it is asked for a status."""
+
+    away = 0
+
+    def status(self, job_id: str) -> JobStatus:
+        self.away -= 1
+        if self.away >= 0:
+            raise BrokerUnavailable("away")
+        return super().status(job_id)
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_a_wait_outlasts_a_server_that_restarts(progress: bool) -> None:
+    desk = Desk(Restarting())
+    job = desk.client.edit(png(), **TEXTS)
+    desk.board.finish(job.id, State.SUCCEEDED)
+    desk.board.away = 3
+    assert job.wait(timeout=60, progress=progress).state is State.SUCCEEDED
+
+
+def test_a_server_that_stays_away_ends_a_wait(monkeypatch) -> None:
+    desk = Desk(Restarting())
+    job = desk.client.edit(png(), **TEXTS)
+    desk.board.away = 10**6
+    with pytest.raises(BrokerUnavailable):
+        job.status()
+    with pytest.raises(BrokerUnavailable):
+        job.wait(timeout=0.1)
+    monkeypatch.setattr("api_client.handle.PATIENCE", 0.1)
+    with pytest.raises(BrokerUnavailable):
+        job.wait(timeout=10**6)
 
 
 def test_errors_about_jobs_travel_between_processes() -> None:

@@ -94,6 +94,24 @@ def test_one_keeper_at_a_time_looks_after_lost_jobs(post: Post) -> None:
     assert len(post.sent) == 1
 
 
+def test_after_an_outage_the_others_are_not_taken_for_dead(monkeypatch) -> None:
+    post = Post(worker_ttl=60)
+    post.begun("silent since the outage began")
+    lead = post.board.lead
+
+    def fails(worker: str, seconds: float) -> bool:
+        raise BrokerUnavailable
+
+    monkeypatch.setattr(post.board, "lead", fails)
+    post.keeper.turn()
+    monkeypatch.setattr(post.board, "lead", lead)
+    post.keeper.turn()
+    assert post.sent == []
+    monkeypatch.setattr(post.keeper, "_outage", post.keeper._outage - 61)
+    post.keeper.turn()
+    assert len(post.sent) == 1
+
+
 def test_what_a_worker_holds_and_is_not_at_is_let_go(post: Post) -> None:
     job, current = post.begun("me"), post.begun("me")
     post.at = Current(current.id, Stage.EMBED)
@@ -103,7 +121,7 @@ def test_what_a_worker_holds_and_is_not_at_is_let_go(post: Post) -> None:
 
 
 def test_a_stage_that_takes_too_long_ends_the_worker_and_says_why(post: Post) -> None:
-    post = Post(stage_timeout=10, max_attempts=1)
+    post = Post(stage_timeouts={Stage.EMBED: 10}, max_attempts=1)
     job = post.begun("me")
     post.at = Current(job.id, Stage.EMBED)
     post.keeper.watch()

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from api_client import Client, EditParams, EditRequest, Settings
-from api_client.contract import Job, Slot, Stage, State
-from api_client.errors import JobFailed, StoreRefused, StoreUnavailable
+from api_client.contract import MAKER, Job, Slot, Stage, State
+from api_client.errors import ArtifactError, JobFailed, StoreRefused, StoreUnavailable
 from api_client.testing import MemoryBoard, MemoryStore
 from tests.requests import a_job, a_worker, done
 from worker import diffedit
+from worker.artifacts import CODECS
 from worker.models import Models
 from worker.profiles import ModelSource, load_profiles
+from worker.recent import RecentStore
 from worker.runner import Runner, manifest_key
 
 SAMPLE = Path(__file__).parents[2] / "worker/tiny/samples/06.png"
@@ -44,7 +46,7 @@ class Rig:
 
     def restart(self, **options) -> None:
         """Another runner in the place of this one."""
-        options = {"worker": "rig", "send": self.send, "leaving": lambda: self.leaving, **options}
+        options = {"worker": "rig", "send": self.send, "leaving": lambda: self.leaving, "recent_bytes": 0, **options}
         self.runner = Runner(self.board, self.store, self.models_of, **options)
         self.client = Client(Settings(), board=self.board, store=self.store, send=self.send)
 
@@ -108,6 +110,53 @@ def test_another_target_shares_the_inversion_and_a_negative_prompt_leaves_it(rig
     assert negative.cache_hits == (Stage.INVERT,)
 
 
+def test_a_job_that_stays_on_a_worker_downloads_its_picture_alone(rig: Rig, monkeypatch) -> None:
+    rig.restart(recent_bytes=10**6)
+    get, asked = rig.store.get, []
+
+    def watched(key: str) -> bytes:
+        data = get(key)
+        asked.append(key)
+        return data
+
+    monkeypatch.setattr(rig.store, "get", watched)
+    job = rig.edit()
+    assert asked == [job.status().request.image]
+    asked.clear()
+    rig.edit(target_prompt="a photograph of a ball on a green table")
+    assert asked == []
+
+
+def test_what_went_through_is_remembered_until_there_is_too_much_of_it() -> None:
+    store = MemoryStore()
+    recent = RecentStore(store, max_bytes=100)
+    for name in "abcd":
+        recent.put(name, name.encode() * 25)
+    store.put("a", b"changed")
+    assert recent.get("a") == b"a" * 25
+    recent.put("e", b"e" * 25)
+    store.put("b", b"changed")
+    assert recent.get("b") == b"changed"  # the one that was asked for the longest ago had to go
+    recent.put("large", bytes(26))
+    store.put("large", b"changed")
+    assert recent.get("large") == b"changed"
+    recent.delete("a")
+    assert not store.exists("a")
+    with pytest.raises(ArtifactError):
+        recent.get("a")
+
+
+def test_a_picture_is_encoded_once_for_mask_and_inversion(rig: Rig) -> None:
+    vae, sizes = tiny("tiny").vae, []
+    hook = vae.encoder.register_forward_hook(lambda module, args, output: sizes.append(tuple(args[0].shape)))
+    try:
+        for name in ("01.png", "02.png", "02.png"):
+            rig.client.edit(SAMPLE.with_name(name), **{**TEXTS, **QUICK}).status()
+    finally:
+        hook.remove()
+    assert sizes == [(1, 3, 64, 64)] * 2
+
+
 @pytest.mark.parametrize(
     ("change", "made_again"),
     [
@@ -162,12 +211,14 @@ def test_a_job_cancelled_in_the_queue_never_starts(rig: Rig) -> None:
     assert (status.state, status.started_at, status.attempts) == (State.CANCELLED, None, {})
 
 
-def damaging(rig: Rig, slot: Slot, damage: bytes | None, times: int) -> Callable[[Stage, Job], None]:
-    """Damages what lies in the slot before the mask is begun, so often."""
+def damaging(
+    rig: Rig, slot: Slot, damage: bytes | None, times: int, before: Stage = Stage.MASK
+) -> Callable[[Stage, Job], None]:
+    """Damages what lies in the slot before this stage is begun, so often."""
     left = iter(range(times))
 
     def damage_it(stage: Stage, job: Job) -> None:
-        if stage is Stage.MASK and next(left, None) is not None:
+        if stage is before and next(left, None) is not None:
             status = rig.board.status(job.id)
             key = status.refs.get(slot) or status.request.image
             rig.store.delete(key) if damage is None else rig.store.put(key, damage)
@@ -181,6 +232,39 @@ def test_a_damaged_artifact_is_made_again_by_its_stage(rig: Rig, damage: bytes |
     status = rig.edit().status()
     assert status.state is State.SUCCEEDED
     assert status.attempts == {Stage.EMBED: 2, Stage.MASK: 2, Stage.INVERT: 1, Stage.EDIT: 1}
+
+
+@pytest.mark.parametrize("damage", [None, b"", SAMPLE.read_bytes()[:99]])
+def test_a_damaged_mask_is_the_stages_to_mend_and_not_the_users(rig: Rig, damage: bytes | None) -> None:
+    rig.before = damaging(rig, Slot.MASK, damage, times=1, before=Stage.EDIT)
+    status = rig.edit().status()
+    assert status.state is State.SUCCEEDED
+    assert status.attempts == {Stage.EMBED: 1, Stage.MASK: 2, Stage.INVERT: 2, Stage.EDIT: 2}
+
+
+@pytest.mark.parametrize("slot", [Slot.CAPTION, Slot.PROMPTS, Slot.MASK, Slot.RESULT])
+def test_what_was_damaged_after_the_job_is_made_again_by_a_retry(rig: Rig, slot: Slot) -> None:
+    job = rig.edit(source_prompt=None)
+    key = job.status().refs[slot]
+    sound = rig.store.get(key)
+    rig.store.put(key, sound[: len(sound) // 2])
+    with pytest.raises(ArtifactError, match="retry"):
+        getattr(job.result(timeout=1), {Slot.RESULT: "image"}.get(slot, slot.value))
+    status = job.retry().status()
+    assert status.state is State.SUCCEEDED
+    assert set(status.stages) - set(status.cache_hits) == {MAKER[slot]}
+    assert CODECS[slot].decode(rig.store.get(key))
+
+
+@pytest.mark.parametrize("damage", [None, b"{"])
+def test_a_lost_manifest_is_made_again_by_a_retry(rig: Rig, damage: bytes | None) -> None:
+    job = rig.edit()
+    sound = job.result(timeout=1).manifest
+    key = manifest_key(job.status().refs[Slot.RESULT])
+    rig.store.delete(key) if damage is None else rig.store.put(key, damage)
+    with pytest.raises(ArtifactError):
+        _ = job.result(timeout=1).manifest
+    assert job.retry().result(timeout=1).manifest == sound
 
 
 def test_an_artifact_that_is_damaged_each_time_fails_the_job(rig: Rig) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api_client import InvalidRequest, Settings
+from api_client import InvalidRequest, Settings, Stage
 
 ENVIRONMENT = {
     "DIFFEDIT_REDIS_URL": "rediss://user:s3cret@redis.example:6380/2",
@@ -24,6 +24,11 @@ def test_everything_is_read_from_its_variable() -> None:
     assert (settings.profile, settings.aws_region) == ("sd21", "eu-central-1")
 
 
+def test_a_stage_may_have_its_own_timeout() -> None:
+    settings = Settings.from_env({"DIFFEDIT_STAGE_TIMEOUT": "100", "DIFFEDIT_STAGE_TIMEOUTS": "caption=60,edit=3600"})
+    assert [settings.timeout_of(stage) for stage in (Stage.CAPTION, Stage.MASK, Stage.EDIT)] == [60, 100, 3600]
+
+
 def test_an_empty_variable_counts_as_unset() -> None:
     assert Settings.from_env({"DIFFEDIT_PROFILE": "", "DIFFEDIT_S3_BUCKET": ""}) == Settings()
 
@@ -37,7 +42,14 @@ def test_secrets_do_not_show() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("DIFFEDIT_PROFILE", "../x"), ("DIFFEDIT_S3_BUCKET", "x"), ("DIFFEDIT_RETENTION", "soon")],
+    [
+        ("DIFFEDIT_PROFILE", "../x"),
+        ("DIFFEDIT_S3_BUCKET", "x"),
+        ("DIFFEDIT_RETENTION", "soon"),
+        ("DIFFEDIT_STAGE_TIMEOUTS", "edit="),
+        ("DIFFEDIT_STAGE_TIMEOUTS", "paint=5"),
+        ("DIFFEDIT_STAGE_TIMEOUTS", "edit=-1"),
+    ],
 )
 def test_an_impossible_value_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(InvalidRequest, match="environment is not usable") as caught:

@@ -3,12 +3,11 @@
 from typing import Any
 
 import torch
-from diffusers.image_processor import VaeImageProcessor
 
 from api_client.contract import Slot
 from api_client.pictures import Picture
 from worker import diffedit
-from worker.canvas import Canvas
+from worker.latents import encoded
 from worker.models import Models
 
 
@@ -24,9 +23,7 @@ def invert(
     inversion_guidance_scale: float,
 ) -> dict[Slot, Any]:
     """The inverted latents (DiffEdit, step 2), (1, steps + 1, 4, h, w), noisiest first, the clean ones last."""
-    canvas = Canvas.fit(image.image.size, models.size, models.vae_scale_factor)
-    pixels = VaeImageProcessor(do_resize=False).preprocess(canvas.place(image.image))
-    z0 = diffedit.encode(models.vae, pixels.to(models.device, models.dtype))
+    _, z0 = encoded(models, image)
     latents = diffedit.invert(
         models.unet,
         models.inverse_scheduler(scheduler),

@@ -3,14 +3,14 @@
 from typing import Any, Literal
 
 import torch
-from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from api_client.contract import Slot
 from api_client.errors import EmptyMask
 from api_client.pictures import Picture
 from worker import diffedit
-from worker.canvas import Canvas, grow_mask
+from worker.canvas import grow_mask
+from worker.latents import encoded
 from worker.models import Models
 
 
@@ -33,9 +33,7 @@ def mask(
     Raises:
         EmptyMask: the model sees no difference between source and target.
     """
-    canvas = Canvas.fit(image.image.size, models.size, models.vae_scale_factor)
-    pixels = VaeImageProcessor(do_resize=False).preprocess(canvas.place(image.image))
-    z0 = diffedit.encode(models.vae, pixels.to(models.device, models.dtype))
+    canvas, z0 = encoded(models, image)
     noise = diffedit.draw_noise((1, num_maps_per_mask, *z0.shape[1:]), seed, device=models.device, dtype=models.dtype)
     cells = diffedit.compute_mask(
         models.unet,

@@ -1,0 +1,65 @@
+"""A worker whose device is simulated: each stage sleeps and gives the smallest artifacts that there are.
+
+    celery -A benchmarks.simulated worker
+
+Everything around the stages is the real thing. `SIMULATED_SECONDS` is how long a stage takes. The tasks of `BARE` are
+what Celery alone would do: a chain of as many empty tasks, with as large a message.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import redis
+import torch
+from PIL import Image
+
+from api_client.contract import Prompts, Slot, Stage
+from api_client.pictures import Picture
+from worker.app import app, settings
+from worker.pipeline import PIPELINE
+
+SECONDS = float(os.environ.get("SIMULATED_SECONDS", "0"))
+BARE, LAST = "bare", "bare.last"
+DONE = "bare:done"
+"""The list on which a bare chain says that it is done."""
+
+
+def artifacts(image: Picture | None) -> dict[Slot, Any]:
+    """Something valid for each slot that a stage gives."""
+    picture = image or Picture(Image.new("RGB", (8, 8)), None, "png")
+    return {
+        Slot.CAPTION: "a picture",
+        Slot.PROMPTS: Prompts(source=("a picture",), target=("another",)),
+        Slot.EMBEDDINGS: {name: torch.zeros(1, 1, 1) for name in ("source", "target", "negative")},
+        Slot.CAPTION_EMBEDDING: {name: torch.zeros(1, 1, 1) for name in ("caption", "unconditional")},
+        Slot.MASK: Image.new("L", picture.image.size, 255),
+        Slot.TRAJECTORY: {"latents": torch.zeros(1, 1, 1, 1, 1)},
+        Slot.RESULT: picture,
+    }
+
+
+def simulated(stage: Stage) -> Callable[..., dict[Slot, Any]]:
+    def run(*, on_step: Callable[[int, int], None], image: Picture | None = None, **_: object) -> dict[Slot, Any]:
+        time.sleep(SECONDS)
+        on_step(1, 1)
+        made = artifacts(image)
+        return {slot: made[slot] for slot in PIPELINE[stage].recipes}
+
+    return run
+
+
+for _stage, _row in PIPELINE.items():
+    PIPELINE[_stage] = replace(_row, run=simulated(_stage))
+
+
+@app.task(name=BARE)  # type: ignore[untyped-decorator]
+def bare(message: Any) -> Any:
+    return message
+
+
+@app.task(name=LAST)  # type: ignore[untyped-decorator]
+def last(message: Any) -> None:
+    redis.Redis.from_url(settings.redis_url.get_secret_value()).lpush(DONE, 1)

@@ -1,0 +1,79 @@
+"""Who goes first, who is refused, and whose time is over; one real worker that is kept busy."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import pytest
+import redis
+
+from api_client import Client, JobExpired, QueueFull, Settings, Stage, State
+from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, busy_worker, slow, until
+from worker.local import Stack
+
+PICTURE = SAMPLES / "06.png"
+
+pytestmark = pytest.mark.usefixtures("cleared_desk")
+
+
+def test_interactive_jobs_go_before_batch_jobs_that_came_earlier(client: Client) -> None:
+    with busy_worker(client):
+        batch = [client.edit(PICTURE, **PEAR, **QUICK, seed=seed, lane="batch") for seed in range(3)]
+        interactive = [client.edit(PICTURE, **PEAR, **QUICK, seed=seed) for seed in range(3, 6)]
+    last = max(job.wait(timeout=60).finished_at for job in interactive)
+    statuses = [job.wait(timeout=60) for job in batch]
+    assert all(status.finished_at > last for status in statuses)
+    assert [status.finished_at for status in statuses] == sorted(status.finished_at for status in statuses)
+    # What has begun is finished first, so that no half-made jobs pile up.
+    assert all(before.finished_at <= after.started_at for before, after in pairwise(statuses))
+
+
+def test_a_job_that_is_not_begun_in_time_expires_and_never_starts(client: Client) -> None:
+    with busy_worker(client):
+        job = client.edit(PICTURE, **PEAR, **QUICK, start_timeout=0.5)
+        with pytest.raises(JobExpired, match=r"start_timeout of 0\.5 s"):
+            job.wait(timeout=60)
+    assert client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
+    assert (job.status().state, job.status().attempts) == (State.EXPIRED, {})
+
+
+def test_a_job_that_is_not_done_in_time_expires_and_frees_the_worker(client: Client) -> None:
+    job = client.edit(PICTURE, **PEAR, **slow(), deadline=2)
+    with pytest.raises(JobExpired, match="deadline of 2 s"):
+        job.wait(timeout=60)
+    assert client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
+    status = job.status()
+    assert (status.state, status.stage) == (State.EXPIRED, Stage.INVERT)
+
+
+def test_a_job_expires_though_nobody_works_and_nobody_asks(client: Client, stack: Stack) -> None:
+    with pytest.warns(UserWarning, match="no live worker"):
+        job = client.edit(PICTURE, **PEAR, model="nobody", start_timeout=0.2)
+    server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"], decode_responses=True)
+    until(lambda: server.hget(f"diffedit:job:{job.id}", "outcome") == "expired", "a keeper ends it")
+
+
+def test_a_full_lane_refuses_jobs_until_there_is_room(client: Client, stack: Stack) -> None:
+    narrow = Client(Settings.from_env({**stack.environment, "DIFFEDIT_MAX_QUEUED": "1"}))
+    with busy_worker(client):
+        waiting = narrow.edit(PICTURE, **PEAR, **QUICK)
+        jobs = len(client.jobs())
+        with pytest.raises(QueueFull, match="1 jobs wait in the interactive lane"):
+            narrow.edit(PICTURE, **PEAR, **QUICK)
+        assert len(client.jobs()) == jobs
+        narrow.edit(PICTURE, **PEAR, **QUICK, lane="batch")
+    waiting.wait(timeout=60)
+    assert narrow.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
+
+
+def test_twenty_clients_with_one_key_make_one_job(client: Client, stack: Stack) -> None:
+    key, jobs = uuid.uuid4().hex, len(client.jobs(limit=1000))
+    clients = [Client(Settings.from_env(stack.environment)) for _ in range(20)]
+    with busy_worker(client), ThreadPoolExecutor(20) as pool:
+        ids = set(pool.map(lambda one: one.edit(PICTURE, **PEAR, **QUICK, idempotency_key=key).id, clients))
+        server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
+        assert server.llen("diffedit.tiny.language") == 1
+    (job_id,) = ids
+    status = client.job(job_id).wait(timeout=60)
+    assert set(status.attempts.values()) == {1}
+    assert len(client.jobs(limit=1000)) == jobs + 2  # it, and what kept the worker busy

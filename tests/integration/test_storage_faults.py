@@ -1,0 +1,95 @@
+"""What becomes of bytes on their way to and from an S3 server that fails: all of them arrive, or a typed error does."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from api_client import Settings, StoreRefused, StoreUnavailable
+from api_client.store import S3Store, artifact_key
+from tests.fault_proxy import Exchange, FaultProxy
+
+DATA = os.urandom(300_000)
+ALWAYS = 20
+"""More often than anybody tries."""
+
+DOWNLOADS = {
+    "fails": (Exchange.fails, {"status": 503}),
+    "takes too long": (Exchange.fails, {"status": 400, "code": "RequestTimeout"}),
+    "is reset": (Exchange.is_reset, {}),
+    "is reset on its way": (Exchange.answer_is_reset, {"after": 100_000}),
+    "ends early": (Exchange.answer_is_short, {"after": 100_000}),
+    "ends before it begins": (Exchange.answer_is_short, {"after": 0}),
+    "ends a byte early": (Exchange.answer_is_short, {"after": len(DATA) - 1}),
+}
+UPLOADS = {
+    "fails": (Exchange.fails, {"status": 500}),
+    "takes too long": (Exchange.fails, {"status": 400, "code": "RequestTimeout"}),
+    "is reset before it begins": (Exchange.upload_is_reset, {"after": 0}),
+    "is reset on its way": (Exchange.upload_is_reset, {"after": 100_000}),
+    "is reset a byte early": (Exchange.upload_is_reset, {"after": len(DATA) - 1}),
+}
+
+
+@pytest.fixture
+def proxy(settings: Settings) -> Iterator[FaultProxy]:
+    with FaultProxy(settings.s3_endpoint_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(settings: Settings, proxy: FaultProxy) -> S3Store:
+    return S3Store(settings.model_copy(update={"s3_endpoint_url": proxy.url}))
+
+
+@pytest.fixture
+def key() -> str:
+    return artifact_key("trajectory", os.urandom(32).hex(), "safetensors")
+
+
+@pytest.mark.parametrize("case", DOWNLOADS)
+def test_a_download_arrives_whole_or_not_at_all(store: S3Store, proxy: FaultProxy, key: str, case: str) -> None:
+    fault, how = DOWNLOADS[case]
+    store.put(key, DATA)
+    proxy.meets("GET", fault, **how)
+    assert store.get(key) == DATA
+    assert not proxy.pending
+    proxy.meets("GET", fault, **how, times=ALWAYS)
+    with pytest.raises(StoreUnavailable) as caught:
+        store.get(key)
+    assert not isinstance(caught.value, StoreRefused)
+
+
+@pytest.mark.parametrize("case", UPLOADS)
+def test_an_upload_arrives_whole_or_not_at_all(store: S3Store, proxy: FaultProxy, key: str, case: str) -> None:
+    fault, how = UPLOADS[case]
+    proxy.meets("PUT", fault, **how, times=ALWAYS)
+    with pytest.raises(StoreUnavailable) as caught:
+        store.put(key, DATA)
+    assert not isinstance(caught.value, StoreRefused)
+    assert not store.exists(key)
+    proxy.up()
+    proxy.meets("PUT", fault, **how)
+    store.put(key, DATA)
+    assert not proxy.pending
+    assert store.get(key) == DATA
+
+
+@pytest.mark.parametrize("fault", ["fails", "is reset"])
+def test_what_cannot_be_looked_up_is_not_taken_for_missing(
+    store: S3Store, proxy: FaultProxy, key: str, fault: str
+) -> None:
+    fault, how = DOWNLOADS[fault]
+    proxy.meets("HEAD", fault, **how, times=ALWAYS)
+    with pytest.raises(StoreUnavailable):
+        store.exists(key)
+
+
+def test_a_server_that_was_away_is_found_again(store: S3Store, proxy: FaultProxy, key: str) -> None:
+    store.put(key, DATA)
+    proxy.down()
+    for ask in (lambda: store.get(key), lambda: store.put(key, DATA), lambda: store.exists(key), store.ping):
+        with pytest.raises(StoreUnavailable):
+            ask()
+    proxy.up()
+    assert store.get(key) == DATA
