@@ -4,7 +4,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
@@ -182,7 +182,8 @@ class S3Store:
 
     def _read(self, key: str) -> bytes:
         answer = self._s3.get_object(Bucket=self._bucket, Key=key)
-        with answer["Body"] as body:
+        # Not the body's own `with`, which gives the raw stream, whose errors are not boto3's.
+        with closing(answer["Body"]) as body:
             check_size(key, answer.get("ContentLength", math.inf))
             data: bytes = body.read()
         check_content(key, data)
