@@ -27,7 +27,8 @@ def new_processor(texts: list[str]) -> BlipProcessor:
     """BLIP's processor for SIZE x SIZE pictures, with the words of `texts`."""
     words = sorted({word for text in texts for word in text.split()})
     tokenizer = BertTokenizer(
-        vocab={word: number for number, word in enumerate((*_SPECIAL, *words))}, bos_token="[DEC]"
+        vocab={word: number for number, word in enumerate((*_SPECIAL, *words))},
+        bos_token="[DEC]",  # noqa: S106  # no password, a word of the vocabulary
     )
     tokenizer.model_max_length = 64
     return BlipProcessor(BlipImageProcessorPil(size={"height": SIZE, "width": SIZE}), tokenizer)

@@ -207,8 +207,8 @@ class Stack:
 class _State:
     """What one run hands on to the next."""
 
-    valkey_port: int = field(default_factory=lambda: random.choice(VALKEY_PORTS))
-    s3_port: int = field(default_factory=lambda: random.choice(S3_PORTS))
+    valkey_port: int = field(default_factory=lambda: secrets.choice(VALKEY_PORTS))
+    s3_port: int = field(default_factory=lambda: secrets.choice(S3_PORTS))
     secret: str = field(default_factory=secrets.token_hex)
     profile: str = ""
 
