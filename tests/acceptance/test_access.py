@@ -64,6 +64,7 @@ class House:
     port: int
     authority: Path
     stranger: int
+    impostor: int
 
     def url(self, user: str, port: int | None = None, more: str = "") -> str:
         return f"rediss://diffedit-{user}:{user}-pass@127.0.0.1:{port or self.port}/0{more}"
@@ -86,8 +87,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             password = [f">{name}-pass" if rule.startswith(">") else rule for rule in rules]
             server.execute_command("ACL", "SETUSER", f"diffedit-{name}", "reset", *password)
         place = ("127.0.0.1", int(plain.rpartition(":")[2].partition("/")[0]))
-        known, unknown = (TlsProxy(ca.issue_cert("127.0.0.1"), place) for ca in (ours, theirs))
-        house = House(stack, server, known.port, authority, unknown.port)
+        certificates = ours.issue_cert("127.0.0.1"), theirs.issue_cert("127.0.0.1"), ours.issue_cert("redis.example")
+        known, stranger, impostor = (TlsProxy(certificate, place).port for certificate in certificates)
+        house = House(stack, server, known, authority, stranger, impostor)
         stack.environment |= {
             "DIFFEDIT_REDIS_URL": house.settings("worker").redis_url.get_secret_value(),
             "DIFFEDIT_WORKER_TTL": "2",
@@ -160,10 +162,18 @@ def test_no_script_does_what_its_user_may_not(house: House, user: str) -> None:
         server.evalsha(script, 0)
 
 
-@pytest.mark.parametrize("more", ["", "?ssl_ca_certs={authority}", "?ssl_cert_reqs=required"])
-def test_a_server_that_nobody_vouches_for_is_not_spoken_to(house: House, more: str) -> None:
+@pytest.mark.parametrize(
+    ("server", "more"),
+    [
+        ("stranger", ""),
+        ("stranger", "?ssl_ca_certs={authority}"),
+        ("stranger", "?ssl_cert_reqs=required"),
+        ("impostor", "?ssl_ca_certs={authority}"),
+    ],
+)
+def test_a_server_that_nobody_vouches_for_is_not_spoken_to(house: House, server: str, more: str) -> None:
     """Neither for the board, which is redis-py's, nor for messages: kombu's own default is to speak to anybody."""
-    url = house.url("client", house.stranger, more.format(authority=house.authority))
+    url = house.url("client", getattr(house, server), more.format(authority=house.authority))
     settings = Settings(redis_url=url)
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
         RedisBoard(settings).ping()
