@@ -34,6 +34,7 @@ from api_client.errors import (
 )
 from api_client.handle import JobHandle
 from api_client.progress import describe
+from api_client.text import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -85,11 +86,6 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(130) from None
 
     return run
-
-
-def printable(value: object) -> str:
-    """Text from elsewhere without control characters, which could steer the terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in str(value))
 
 
 @command
@@ -255,7 +251,7 @@ def up(
     workers: Annotated[int, typer.Option(min=0, max=16, help="Worker processes; 0 for the services alone.")] = 1,
     profile: Annotated[str | None, typer.Option(help="Model profile to serve.")] = None,
 ) -> None:
-    """Run Valkey, S3 and workers here until Ctrl-C, and print the environment that reaches them."""
+    """Run Valkey, S3 and workers here until Ctrl-C, and print how to reach them."""
     _local().up(directory, workers=workers, profile=profile)
 
 
@@ -276,8 +272,6 @@ def demo(
 
 
 def _job(job_id: str) -> JobHandle:
-    if not (job_id.isascii() and job_id.isalnum()):
-        raise JobNotFound(job_id)
     return Client.from_env().job(job_id)
 
 

@@ -8,6 +8,8 @@ Everything that can be wrong with a request is found here, before anything is qu
 """
 
 import functools
+import os
+import re
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -39,6 +41,7 @@ from api_client.dispatch import celery_app, send
 from api_client.errors import (
     BadPicture,
     InvalidRequest,
+    JobNotFound,
     NoWorkerWarning,
     ServiceError,
 )
@@ -164,6 +167,8 @@ class Client:
         """
         if "idempotency_key" in common:
             raise InvalidRequest("idempotency_key: one for all would give one job; give each edit its own")
+        if isinstance(targets, str):
+            raise InvalidRequest("targets: give a list of target prompts; for a single one there is edit()")
         # One seed for all, so that what depends on it is shared as well.
         common.setdefault("seed", EditParams(model="any").seed)
         edits = [{"target_prompt": target} if isinstance(target, str) else dict(target) for target in targets]
@@ -180,7 +185,13 @@ class Client:
         return self._queue(self._prepare(_upload(image), Slot.MASK, asked))
 
     def job(self, job_id: str) -> JobHandle:
-        """The handle of a job that was submitted earlier, here or in another process. Asks nobody."""
+        """The handle of a job that was submitted earlier, here or in another process. Asks nobody.
+
+        Raises:
+            JobNotFound: no job has an id of this form.
+        """
+        if not (isinstance(job_id, str) and re.fullmatch("[0-9a-f]{32}", job_id)):
+            raise JobNotFound(job_id)
         return JobHandle(job_id, self._board, self._store, self._submit)
 
     def jobs(self, state: State | str | None = None, limit: int = 50) -> list[JobStatus]:
@@ -226,8 +237,8 @@ class Client:
         terms = {name: value for name, value in asked.items() if name in Terms.model_fields}
         params = {name: asked[name] for name in asked.keys() - TEXTS - terms.keys() - {"mask", "idempotency_key"}}
         key = asked.get("idempotency_key")
-        if key is not None and not 1 <= len(key) <= MAX_KEY:
-            raise InvalidRequest(f"idempotency_key: give 1 to {MAX_KEY} characters")
+        if key is not None and not (isinstance(key, str) and 1 <= len(key) <= MAX_KEY and key.isprintable()):
+            raise InvalidRequest(f"idempotency_key: give a text of 1 to {MAX_KEY} printable characters")
         mask = None if asked.get("mask") is None else _mask_upload(asked["mask"], image.size)
         workers = self._board.workers()
         fields = {
@@ -310,12 +321,17 @@ def _picture_bytes(picture: PictureLike) -> bytes:
         except (OSError, ValueError) as error:
             raise BadPicture(f"the PIL image cannot be sent as PNG ({error}); convert it to RGB first") from error
         return buffer.getvalue()
+    # A number would be taken for a file descriptor.
+    if not isinstance(picture, str | os.PathLike):
+        raise BadPicture(f"a {type(picture).__name__} is no picture; give a path, the bytes of a file or a PIL image")
     try:
         with open(picture, "rb") as file:
             # One byte over the limit is enough to refuse it; what it is may be any size.
             return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise BadPicture(f"cannot read {picture}: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the path, or what the file system's encoding lacks
+        raise BadPicture(f"cannot read {picture!r}: {error}") from error
 
 
 def _warn_unless_served(prepared: _Prepared) -> None:

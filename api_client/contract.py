@@ -6,6 +6,7 @@ needed: whoever supplies a slot's content drops the stage that would have made i
 
 import hashlib
 import json
+import re
 import secrets
 import unicodedata
 from collections.abc import Set
@@ -125,13 +126,19 @@ def _clean(text: str) -> str:
 Text = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_clean)]
 ProfileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-Key = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^(inputs|artifacts/[a-z_]{1,32})/[0-9a-f]{2}/[0-9a-f]{64}\.(png|jpg|webp|json|safetensors)$"
-    ),
-]
-"""Where an artifact lies in the bucket. Written once: the hash is of the content (inputs) or of the recipe."""
+InputKey = Annotated[str, StringConstraints(pattern=r"^inputs/[0-9a-f]{2}/[0-9a-f]{64}\.(png|jpg|webp)$")]
+"""Where an uploaded picture lies in the bucket: by the hash of its content."""
+
+
+def _of_its_slot(refs: dict[Slot, str]) -> dict[Slot, str]:
+    for slot, key in refs.items():
+        if not re.fullmatch(rf"artifacts/{slot.value}/[0-9a-f]{{2}}/[0-9a-f]{{64}}\.(png|json|safetensors)", key):
+            raise ValueError(f"the {slot.value} lies elsewhere")
+    return refs
+
+
+Refs = Annotated[dict[Slot, str], AfterValidator(_of_its_slot)]
+"""Where a job's artifacts lie in the bucket: by the hash of their recipes, each slot in its own folder."""
 
 
 class Frozen(BaseModel):
@@ -159,6 +166,9 @@ class EditParams(Frozen):
     guidance. The mask is where the difference is above half of `mask_thresholding_ratio` times its mean, or with "otsu"
     where the difference itself parts the picture in two; `mask_cleanup` drops specks of the mask and fills its holes.
     """
+
+    # A bool is no number, and a text neither.
+    model_config = ConfigDict(strict=True)
 
     model: ProfileName
     num_inference_steps: int = Field(50, ge=1, le=500)
@@ -197,8 +207,8 @@ class EditRequest(Frozen):
     the picture as it is and conditions the inversion; without it `source_prompt` does, else the captioner's words.
     """
 
-    image: Key
-    mask: Key | None = None
+    image: InputKey
+    mask: InputKey | None = None
     source_prompt: Text | None = None
     target_prompt: Text | None = None
     source_concept: Text | None = None
@@ -289,7 +299,7 @@ class Job(Frozen):
     id: JobId
     request: EditRequest
     terms: Terms = Terms()
-    refs: dict[Slot, Key] = Field(default_factory=dict)
+    refs: Refs = Field(default_factory=dict)
 
     @property
     def stages_left(self) -> tuple[Stage, ...]:
@@ -374,7 +384,7 @@ class JobStatus(Frozen):
     attempts: dict[Stage, int] = {}
     retries: int = 0
     error: ErrorInfo | None = None
-    refs: dict[Slot, Key] = {}
+    refs: Refs = {}
     request: EditRequest
     terms: Terms = Terms()
     created_at: datetime

@@ -1,5 +1,6 @@
 """From a job to Celery: one task per stage, each sent to the queue of its profile and model family."""
 
+import ssl
 from typing import TYPE_CHECKING, Any
 
 from api_client.contract import Job, Stage
@@ -24,8 +25,11 @@ def celery_app(settings: Settings) -> "Celery":
     # Celery costs 0.16 s to import; a client that only polls never needs it.
     from celery import Celery
 
-    app = Celery("diffedit", broker=settings.redis_url.get_secret_value(), set_as_current=False)
+    url = settings.redis_url.get_secret_value()
+    app = Celery("diffedit", broker=url, set_as_current=False)
     app.conf.update(
+        # kombu would talk to any server, whatever its certificate. What the URL says (?ssl_...) goes all the same.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss:") else None,
         # JSON only: a worker must never unpickle what a queue holds.
         task_serializer="json",
         accept_content=["json"],

@@ -72,13 +72,13 @@ class RedisBoard:
 
     @_speaking
     def open(self, job: Job, idempotency_key: str | None = None) -> str:
-        idempotency = f"{_PREFIX}idempotency:{idempotency_key}" if idempotency_key else ""
+        keys = [_INDEX, f"{_PREFIX}idempotency:{idempotency_key}"] if idempotency_key else [_INDEX]
         terms, profile = job.terms, job.request.params.model
         others = [queue_name(profile, family, terms.lane) for family in Family]
         others.remove(job.queue)
         limits = [self._settings.max_queued, terms.start_timeout or "", terms.deadline or ""]
         args = [_job_key(""), *limits, job.stages_left[0].value, job.queue, len(others), *others]
-        first = self._run(scripts.OPEN, job.id, None, *args, *_flat(new_fields(job)), keys=[_INDEX, idempotency])
+        first = self._run(scripts.OPEN, job.id, None, *args, *_flat(new_fields(job)), keys=keys)
         if first == "full":
             raise QueueFull(terms.lane.value, profile, self._settings.max_queued)
         return cast(str, first)

@@ -58,13 +58,14 @@ local holder = redis.call('HGET', running, id)
 
 _ONLY_HOLDER = "if holder ~= worker then return 'elsewhere' end"
 
-# Further KEYS: index, idempotency key ("" for none). Further ARGV: prefix of records, how many jobs may wait, seconds
-# to begin in and to end in ("" for any time), stage, its queue, how many further queues share the limit, these, field,
-# value, ... Answers the id of the job that holds the idempotency key, or "full".
+# Further KEYS: index, and the idempotency key if there is one ("" would be no key that an ACL allows). Further ARGV:
+# prefix of records, how many jobs may wait, seconds to begin in and to end in ("" for any time), stage, its queue, how
+# many further queues share the limit, these, field, value, ... Answers the id of the job that holds the idempotency
+# key, or "full".
 # A repetition, because the first answer was lost, changes nothing.
 OPEN = f"""{_PRELUDE}
 if redis.call('EXISTS', job) == 1 then return id end
-local index, idempotency, records, limit = KEYS[4], KEYS[5], ARGV[6], tonumber(ARGV[7])
+local index, idempotency, records, limit = KEYS[4], KEYS[5] or '', ARGV[6], tonumber(ARGV[7])
 if idempotency ~= '' then
   local first = redis.call('GET', idempotency)
   if first and redis.call('EXISTS', records .. first) == 1 then return first end

@@ -1,10 +1,11 @@
 """One frozen settings object; the environment is read here and nowhere else."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -19,7 +20,8 @@ class Settings(BaseModel):
     (`Settings(redis_url=...)`). Without AWS keys boto3 looks for them where it always does (profile, instance role).
     """
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+    # A value that is refused may hold a password.
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore", hide_input_in_errors=True)
 
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), alias="DIFFEDIT_REDIS_URL")
     s3_bucket: str = Field("diffedit", alias="DIFFEDIT_S3_BUCKET", min_length=3, max_length=63)
@@ -66,8 +68,13 @@ class Settings(BaseModel):
     @field_validator("redis_url")
     @classmethod
     def _a_redis_url(cls, url: SecretStr) -> SecretStr:
-        if _broken(url.get_secret_value(), "redis", "rediss", "unix"):
+        if _broken(url.get_secret_value(), "redis", "rediss"):
             raise ValueError("must be redis://[:password@]host:port/db, special characters of the password as %XX")
+        parts = urlsplit(url.get_secret_value())
+        # Of other options, redis-py and kombu understand different ones.
+        options = [name for name in parse_qs(parts.query) if not name.startswith("ssl_")]
+        if options or not re.fullmatch(r"(/\d*)?", parts.path):
+            raise ValueError("must end with the number of the database, or with ?ssl_ca_certs=... or the like after it")
         return url
 
     @field_validator("s3_endpoint_url")
@@ -75,6 +82,8 @@ class Settings(BaseModel):
     def _an_http_url(cls, url: str | None) -> str | None:
         if url and _broken(url, "http", "https"):
             raise ValueError("must be http://host:port or https://host")
+        if url and "@" in urlsplit(url).netloc:
+            raise ValueError("must hold no password, which S3 does not ask for; AWS_SECRET_ACCESS_KEY is the place")
         return url
 
     @classmethod

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
@@ -41,6 +41,15 @@ def check_size(key: str, size: float) -> None:
     limit = MAX_BYTES if key.startswith("inputs/") else MAX_JSON_BYTES if key.endswith(".json") else MAX_RESULT_BYTES
     if size > limit:
         raise ArtifactError(f"what is stored takes {size / 2**20:.1f} MiB, over the limit of {limit // 2**20}")
+
+
+def check_content(key: str, data: bytes) -> None:
+    """Raises ArtifactError if `data` is not the picture that was uploaded to `key`.
+
+    What is made from a picture is found by its key, by everybody: who may upload shall not be able to exchange it.
+    """
+    if key.startswith("inputs/") and hashlib.sha256(data).hexdigest() not in key:
+        raise ArtifactError("what is stored is not what its key promises; upload it again")
 
 
 def input_key(data: bytes, extension: str) -> str:
@@ -173,9 +182,11 @@ class S3Store:
 
     def _read(self, key: str) -> bytes:
         answer = self._s3.get_object(Bucket=self._bucket, Key=key)
-        with answer["Body"] as body:
+        # Not the body's own `with`, which gives the raw stream, whose errors are not boto3's.
+        with closing(answer["Body"]) as body:
             check_size(key, answer.get("ContentLength", math.inf))
             data: bytes = body.read()
+        check_content(key, data)
         return data
 
     @_speaking

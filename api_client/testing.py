@@ -13,7 +13,7 @@ from api_client.board import WORKER_LOST, AttemptsSpent, WorkerInfo, done_fields
 from api_client.contract import TERMINAL, ErrorInfo, Job, JobStatus, Stage, State
 from api_client.errors import ArtifactError, BadRecord, JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
-from api_client.store import Stored, check_size
+from api_client.store import Stored, check_content, check_size
 
 
 class MemoryBoard:
@@ -254,6 +254,7 @@ class MemoryStore:
             raise ArtifactError("nothing is stored under this key; it was deleted or never made")
         data = self._objects[key][1]
         check_size(key, len(data))
+        check_content(key, data)
         return data
 
     def exists(self, key: str) -> bool:

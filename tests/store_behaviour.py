@@ -26,21 +26,30 @@ class StoreBehaviour:
             store.get(artifact_key("mask", os.urandom(32).hex(), "png"))
 
     @pytest.mark.parametrize(
-        ("key", "limit"),
+        ("place", "limit"),
         [
-            (f"inputs/ab/{'ab' * 32}.png", "MAX_BYTES"),
-            (f"artifacts/prompts/ab/{'ab' * 32}.json", "MAX_JSON_BYTES"),
-            (f"artifacts/trajectory/ab/{'ab' * 32}.safetensors", "MAX_RESULT_BYTES"),
+            (lambda data: input_key(data, "png"), "MAX_BYTES"),
+            (lambda data: artifact_key("prompts", "ab" * 32, "json"), "MAX_JSON_BYTES"),
+            (lambda data: artifact_key("trajectory", "ab" * 32, "safetensors"), "MAX_RESULT_BYTES"),
         ],
     )
-    def test_what_is_too_large_is_not_read(self, store: Store, monkeypatch, key: str, limit: str) -> None:
+    def test_what_is_too_large_is_not_read(self, store: Store, monkeypatch, place, limit: str) -> None:
         monkeypatch.setattr(module, limit, 1000)
-        store.put(key, bytes(1000))
-        assert len(store.get(key)) == 1000
-        store.put(key, bytes(1001))
+        small, large = bytes(1000), bytes(1001)
+        store.put(place(small), small)
+        assert store.get(place(small)) == small
+        store.put(place(large), large)
         with pytest.raises(ArtifactError, match=r"takes 0\.0 MiB, over the limit of 0"):
+            store.get(place(large))
+
+    def test_a_picture_that_was_exchanged_is_not_read(self, store: Store) -> None:
+        data = os.urandom(1000)
+        key = input_key(data, "png")
+        store.put(key, data[:-1])
+        with pytest.raises(ArtifactError, match="not what its key promises"):
             store.get(key)
-        store.delete(key)
+        store.put(key, data)
+        assert store.get(key) == data
 
     def test_putting_again_changes_nothing(self, store: Store) -> None:
         data = os.urandom(100)

@@ -6,7 +6,13 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from kombu import Queue
 
 from api_client.board import WorkerInfo
@@ -15,6 +21,7 @@ from api_client.dispatch import celery_app, send
 from api_client.redis_board import RedisBoard
 from api_client.settings import Settings
 from worker.keeper import Keeper
+from worker.logs import PlainFormatter
 from worker.profiles import default_profile, load_profiles, profile_named
 from worker.tasks import add_tasks, make_runner
 
@@ -46,6 +53,8 @@ app.conf.update(
     # True would drop the running job when the connection breaks.
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_hijack_root_logger=True,
+    # PlainFormatter would take colours for what they are, control characters.
+    worker_log_color=False,
 )
 
 worker_id = uuid.uuid4().hex
@@ -63,6 +72,13 @@ add_tasks(app, settings, runner)
 
 # Celery reports each task's return value at INFO: that is the job, with the user's texts. The runner reports better.
 logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
+
+
+@after_setup_logger.connect  # type: ignore[untyped-decorator]
+@after_setup_task_logger.connect  # type: ignore[untyped-decorator]
+def _log_plainly(logger: logging.Logger, **_: Any) -> None:
+    for handler in logger.handlers:
+        handler.setFormatter(PlainFormatter(handler.formatter or logging.Formatter()))
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

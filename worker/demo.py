@@ -1,5 +1,6 @@
 """What `diffedit up`, `diffedit env` and `diffedit demo` do with the embedded stack."""
 
+import shlex
 import shutil
 import sys
 import time
@@ -31,9 +32,9 @@ def up(directory: Path, *, workers: int, profile: str | None) -> None:
         _report_cleared(stack)
         for number in range(1, workers + 1):
             stack.start_worker(f"worker{number}")
+        # Not the environment itself: it holds the passwords, and what is printed here may be kept as a log.
         out.print("# Valkey and S3 are up; use them from another terminal with")
-        for variable, value in stack.environment.items():
-            out.print(f"export {variable}={value}")
+        out.print(f"export $({_program()} env --dir {shlex.quote(str(directory))})")
         if workers:
             _wait_for_worker(stack, Client(Settings.from_env(stack.environment)), workers)
             out.print(f"# {workers} worker(s) ready; logs in {stack.directory / 'logs'}; Ctrl-C stops everything")

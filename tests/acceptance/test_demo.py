@@ -14,6 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from api_client import Client, Settings
 from tests.acceptance.conftest import SAMPLES, until
 
 DIFFEDIT = Path(sys.executable).with_name("diffedit")
@@ -89,8 +90,9 @@ def test_up_serves_whoever_asks_for_its_environment(tmp_path: Path) -> None:
         lines = subprocess.run(
             [DIFFEDIT, "env", "--dir", "data"], cwd=tmp_path, capture_output=True, text=True, check=True
         ).stdout.splitlines()
-        assert all(f"export {line}" in printed(tmp_path) for line in lines)
         environment = {**os.environ, **dict(line.split("=", 1) for line in lines)}
+        assert "env --dir data)" in printed(tmp_path)
+        assert environment["AWS_SECRET_ACCESS_KEY"] not in printed(tmp_path)
         words = ["edit", str(SAMPLES / "01.png"), "--target", "a photograph of a ball on a green table", "--steps", "4"]
         subprocess.run([DIFFEDIT, *words], cwd=tmp_path, env=environment, check=True, timeout=60)
         assert (tmp_path / "out/result.png").exists()
@@ -121,8 +123,9 @@ def test_the_announced_environment_is_that_of_the_next_run(tmp_path: Path) -> No
 
     before = announced()
     with started("up", "--workers", "0", "--dir", "data", cwd=tmp_path) as up:
-        lines = [f"export {line}" for line in before.splitlines()]
-        until(lambda: all(line in printed(tmp_path) for line in lines), "the announced environment", timeout=20)
+        until(lambda: "are up" in printed(tmp_path), "services", timeout=20)
+        assert announced() == before
+        assert Client(Settings.from_env(dict(line.split("=", 1) for line in before.splitlines()))).jobs() == []
         up.send_signal(signal.SIGTERM)
         up.wait(timeout=20)
     assert announced() == before

@@ -277,13 +277,13 @@ def test_an_artifact_that_is_damaged_each_time_fails_the_job(rig: Rig) -> None:
     assert job.retry().status().state is State.SUCCEEDED
 
 
-@pytest.mark.parametrize(("damage", "code"), [(b"<svg/>", "bad_picture"), (None, "bad_artifact")])
-def test_a_damaged_picture_fails_the_job_and_not_the_worker(rig: Rig, damage: bytes | None, code: str) -> None:
+@pytest.mark.parametrize("damage", [b"<svg/>", None])
+def test_a_damaged_picture_fails_the_job_and_not_the_worker(rig: Rig, damage: bytes | None) -> None:
     rig.before = damaging(rig, Slot.IMAGE, damage, times=1)
     job = rig.edit()
     with pytest.raises(JobFailed) as caught:
         job.wait(timeout=1)
-    assert (caught.value.stage, caught.value.failure, caught.value.job_id) == ("mask", code, job.id)
+    assert (caught.value.stage, caught.value.failure, caught.value.job_id) == ("mask", "bad_artifact", job.id)
     assert job.status().attempts == {Stage.EMBED: 1, Stage.MASK: 1}
     rig.store.put(job.status().request.image, SAMPLE.read_bytes())
     retried = job.retry()

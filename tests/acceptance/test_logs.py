@@ -1,0 +1,160 @@
+"""What is written down and shown: no secrets, and nothing from elsewhere that is not shown for what it is."""
+
+import json
+import re
+import traceback
+import uuid
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from api_client import Client, DiffEditError, JobFailed, Settings, State
+from api_client.contract import Job
+from api_client.dispatch import celery_app, message_of, send
+from api_client.redis_board import RedisBoard
+from api_client.store import S3Store
+from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
+from tests.requests import a_job
+from worker.local import Stack
+
+PICTURE = SAMPLES / "06.png"
+SECRET = "hunter2-" + uuid.uuid4().hex
+LANGUAGE = "diffedit.tiny.language"
+
+
+def log_of(stack: Stack, name: str) -> str:
+    return (stack.directory / "logs" / f"{name}.log").read_text()
+
+
+def everything_about(error: BaseException) -> str:
+    """What a traceback, a log or a crash reporter would show of an error and of all that led to it."""
+    shown, link = ["".join(traceback.format_exception(error))], error
+    while link is not None:
+        shown += [str(link), repr(link), repr(vars(link)), repr(link.args)]
+        link = link.__cause__ or link.__context__
+    return "\n".join(shown)
+
+
+REDIS = {
+    "nobody there": "redis://user:{secret}@127.0.0.1:1/0",
+    "no such host": "redis://:{secret}@nowhere.invalid:6379/0",
+    "a wrong password": "redis://:{secret}@{place}",
+    "a wrong user": "redis://{secret}:{secret}@{place}",
+}
+
+
+@pytest.mark.parametrize("url", REDIS.values(), ids=REDIS)
+@pytest.mark.parametrize(
+    "ask", [lambda settings: RedisBoard(settings).ping(), lambda settings: send(celery_app(settings), a_job())]
+)
+def test_no_error_of_redis_shows_the_password(stack: Stack, url: str, ask: Callable[[Settings], object]) -> None:
+    place = stack.environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
+    with pytest.raises(DiffEditError) as caught:
+        ask(Settings(redis_url=url.format(secret=SECRET, place=place)))
+    assert SECRET not in everything_about(caught.value)
+
+
+@pytest.mark.parametrize("change", [{}, {"s3_endpoint_url": "http://127.0.0.1:1"}, {"s3_bucket": "elsewhere"}])
+@pytest.mark.parametrize("ask", ["ping", "get", "exists", "put"])
+def test_no_error_of_s3_shows_the_key_or_the_signature(stack: Stack, change: dict[str, str], ask: str) -> None:
+    settings = Settings.from_env({**stack.environment, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": SECRET})
+    store, key = S3Store(settings.model_copy(update=change)), f"inputs/ab/{'ab' * 32}.png"
+    arguments = {"ping": (), "put": (key, b"x")}.get(ask, (key,))
+    with pytest.raises(DiffEditError) as caught:
+        getattr(store, ask)(*arguments)
+    shown = everything_about(caught.value)
+    assert SECRET not in shown
+    assert "Signature=" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DIFFEDIT_REDIS_URL", f"http://:{SECRET}@host"),
+        ("DIFFEDIT_REDIS_URL", f"unix:///socket?password={SECRET}"),
+        ("DIFFEDIT_REDIS_URL", f"redis://host/{SECRET}"),
+        ("DIFFEDIT_REDIS_URL", f"redis://host/0?password={SECRET}"),
+        ("DIFFEDIT_REDIS_URL", f"redis://host/0?socket_timeout={SECRET}"),
+        ("DIFFEDIT_S3_ENDPOINT_URL", f"https://user:{SECRET}@host"),
+        ("DIFFEDIT_S3_ENDPOINT_URL", f"{SECRET}://host"),
+    ],
+)
+def test_no_refused_setting_is_shown(name: str, value: str) -> None:
+    with pytest.raises(DiffEditError, match=name) as caught:
+        Settings.from_env({name: value})
+    assert SECRET not in everything_about(caught.value)
+
+
+def test_nothing_shows_the_secrets_of_a_client(stack: Stack) -> None:
+    client = Client(Settings.from_env(stack.environment))
+    board, store = client._board, client._store
+    for part in (client, client._settings, board, board._redis, store, store._s3, client._send, client.job("0" * 32)):
+        assert stack.environment["AWS_SECRET_ACCESS_KEY"] not in repr(part) + str(part)
+
+
+def test_a_worker_that_is_locked_out_keeps_its_secrets(stack: Stack, client: Client) -> None:
+    """One worker with a wrong password for Redis, one with a wrong key for S3: their logs, and what they record."""
+    environment, board = stack.environment, RedisBoard(Settings.from_env(stack.environment))
+    place = environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
+    job = Job(id=uuid.uuid4().hex, request=client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).request)
+    board.open(job)
+    wrong = {
+        "no-redis": {"DIFFEDIT_REDIS_URL": f"redis://:{SECRET}@{place}"},
+        "no-s3": {"AWS_SECRET_ACCESS_KEY": SECRET},
+    }
+    workers = []
+    try:
+        for name, change in wrong.items():
+            stack.environment = {**environment, **change}
+            workers.append(stack.start_worker(name, ["elsewhere"]))
+        task = celery_app(Settings.from_env(environment)).send_task
+        task("diffedit.embed", args=(message_of(job),), queue="elsewhere")
+        with pytest.raises(JobFailed, match="store_refused"):
+            client.job(job.id).wait(timeout=60)
+        until(lambda: "Cannot connect to" in log_of(stack, "no-redis"), "a refusal")
+    finally:
+        stack.environment = environment
+        for worker in workers:
+            stack.stop(worker)
+    assert job.id in log_of(stack, "no-s3")
+    for name in wrong:
+        assert SECRET not in log_of(stack, name)
+        assert environment["AWS_SECRET_ACCESS_KEY"] not in log_of(stack, name)
+
+
+def test_no_secret_is_in_any_record_object_or_log(stack: Stack, client: Client) -> None:
+    job = client.edit(PICTURE, **PEAR, **QUICK)
+    link = job.result(timeout=60).url(expires=60)
+    # Valkey's own file of all that was ever written to it is among these.
+    files = [path for path in stack.directory.rglob("*") if path.is_file() and path.name != "state.json"]
+    holders = {path.relative_to(stack.directory).parts[0] for path in files if job.id.encode() in path.read_bytes()}
+    assert holders == {"valkey", "logs"}
+    for secret in (stack.environment["AWS_SECRET_ACCESS_KEY"], SECRET, link.rpartition("Signature=")[2]):
+        assert [path for path in files if secret.encode() in path.read_bytes()] == []
+
+
+ESC = "\x1b[2J\x1b]0;title\x07\x9b1m\u202e"
+FORGERY = f"x\n[2026-01-01 00:00:00,000: INFO/MainProcess] job forged\r\x85job forged{ESC}"
+
+
+def test_text_from_elsewhere_cannot_forge_a_log_record_or_steer_a_terminal(stack: Stack, client: Client) -> None:
+    app, names = celery_app(Settings.from_env(stack.environment)), {"shadow": FORGERY, "argsrepr": FORGERY}
+    for task in ("diffedit.embed", f"diffedit.{FORGERY}"):
+        for job in ({"id": FORGERY}, {"id": "0" * 32}, {"id": "0" * 32, FORGERY: FORGERY}):
+            app.send_task(task, args=(job,), queue=LANGUAGE, task_id=FORGERY, headers=names, **names)
+    # A record whose error quotes what it could not read.
+    record = RedisBoard(Settings.from_env(stack.environment))
+    odd = a_job()
+    record.open(odd)
+    server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
+    asked = json.loads(odd.request.model_dump_json())
+    server.hset(f"diffedit:job:{odd.id}", "request", json.dumps({**asked, FORGERY: 1}))
+    send(app, odd)
+    assert client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
+    server.zrem("diffedit:jobs", odd.id)
+
+    log = log_of(stack, "worker")
+    assert "job forged" in log and odd.id in log
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]", log.replace("\t", ""))
+    assert not [line for line in log.splitlines() if line.startswith(("[2026-01-01", "job forged"))]
