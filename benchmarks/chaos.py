@@ -35,8 +35,8 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence, Set
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from api_client import Client, JobHandle, Settings, State
+from api_client import Client, JobHandle, JobStatus, Settings, State
 from api_client.errors import DiffEditError, NoWorkerWarning, ServiceError
 from api_client.redis_board import RedisBoard
 from benchmarks.faults import KINDS, WORKER_TTL, WORKERS, Crew, Fault, Havoc, faults
@@ -150,23 +150,35 @@ def _run(stack: Stack, events: Sequence[Ask | Fault], patience: float) -> Outcom
         try:
             _until(lambda: len(board.workers()) == WORKERS, 60)
             began = time.monotonic()
-            acts = []
-            for event in sorted(events, key=lambda event: event.at):
-                time.sleep(max(0.0, began + event.at - time.monotonic()))
-                acts.append(pool.submit(submit, event) if isinstance(event, Ask) else pool.submit(havoc.strike, event))
-            for act in acts:
-                act.result()
+            _play(pool, events, {Ask: submit, Fault: havoc.strike})
             _until(lambda: not witness.open, patience)
             seconds = time.monotonic() - began
-            witness.look(list(witness.last))
-            unreadable, mended = _read_results(client, witness, havoc.spoilt)
         finally:
             over.set()
     for duty in duties:
         duty.result()
+    witness.look(list(witness.last))
+    return _outcome(client, crew, witness, havoc, _stored(stack.directory / "logs"), seconds)
 
+
+def _play(pool: Executor, events: Sequence[Ask | Fault], acts: dict[type, Callable[[Any], None]]) -> None:
+    """Each event at its time, and all to their end."""
+    began = time.monotonic()
+    going = []
+    for event in sorted(events, key=lambda event: event.at):
+        time.sleep(max(0.0, began + event.at - time.monotonic()))
+        going.append(pool.submit(acts[type(event)], event))
+    for each in going:
+        each.result()
+
+
+def _outcome(
+    client: Client, crew: Crew, witness: Witness, havoc: Havoc, stored: Counter[str], seconds: float
+) -> Outcome:
     ended = [status for status in witness.last.values() if status and status.is_terminal]
-    stored, spoilt = _stored(stack.directory / "logs"), Counter(havoc.spoilt)
+    # A manifest lies beside its result, has its name but for the extension, and is made with it.
+    spoilt = Counter(_stem(key) for key in havoc.spoilt)
+    unreadable, mended = _read_results(client, ended, spoilt.keys())
     return Outcome(
         states=Counter(status.state for status in ended),
         failed=Counter(status.error.code for status in ended if status.error),
@@ -177,7 +189,7 @@ def _run(stack: Stack, events: Sequence[Ask | Fault], patience: float) -> Outcom
         struck=Counter(havoc.struck),
         mended=mended,
         made=len(stored),
-        made_without_need=sum(max(0, times - 1 - spoilt[key]) for key, times in stored.items()),
+        made_without_need=sum(max(0, times - 1 - spoilt[_stem(key)]) for key, times in stored.items()),
         noticed=witness.noticed,
         recovered=witness.recoveries,
         seconds=seconds,
@@ -190,19 +202,17 @@ def _until(condition: Callable[[], object], seconds: float) -> None:
         time.sleep(0.1)
 
 
-def _read_results(client: Client, witness: Witness, spoilt: list[str]) -> tuple[list[str], int]:
+def _read_results(client: Client, ended: Sequence[JobStatus], spoilt: Set[str]) -> tuple[list[str], int]:
     """The jobs whose results cannot be read, and how many `retry()` has mended after a fault of ours."""
     unreadable, mended = [], 0
-    # A manifest lies beside its result, and has its name but for the extension.
-    hit = {_stem(key) for key in spoilt}
-    for job_id, status in witness.last.items():
-        job = client.job(job_id)
-        if status is None or status.state is not State.SUCCEEDED or _readable(job):
+    for status in ended:
+        job = client.job(status.id)
+        if status.state is not State.SUCCEEDED or _readable(job):
             continue
-        if any(_stem(key) in hit for key in status.refs.values()) and _readable(job.retry()):
+        if any(_stem(key) in spoilt for key in status.refs.values()) and _readable(job.retry()):
             mended += 1
         else:
-            unreadable.append(job_id)
+            unreadable.append(job.id)
     return unreadable, mended
 
 

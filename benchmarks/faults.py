@@ -210,6 +210,7 @@ class Havoc:
         keys = sorted(str(path.relative_to(bucket)) for path in bucket.glob("artifacts/*/*/*"))
         chosen = random.Random(fault.pick).sample(keys, min(5, len(keys)))
         for key in chosen:
+            log.info("spoils %s", key)
             self.spoilt.append(key)
             with suppress(DiffEditError):  # it has just gone by itself, or S3 is down
                 how(key)
