@@ -274,7 +274,9 @@ class Client:
             try:
                 self._send(job)
             except ServiceError:
-                self._board.discard(job.id)
+                # With a key it may have been handed to somebody else by now; a keeper sends it.
+                if not idempotency_key:
+                    self._board.discard(job.id)
                 raise
         return self.job(first)
 

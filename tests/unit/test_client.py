@@ -120,17 +120,25 @@ def test_a_bad_request_is_refused_and_leaves_nothing(desk: Desk, picture, asked,
     assert desk.store._objects == {}
 
 
-def test_a_broker_that_fails_at_the_last_moment_leaves_no_record_and_frees_the_key() -> None:
+def test_a_broker_that_fails_at_the_last_moment_leaves_no_record() -> None:
     desk = Desk()
+    failing = Client(Settings(), board=desk.board, store=desk.store, send=gone)
+    with pytest.raises(BrokerUnavailable):
+        failing.edit(png(), **TEXTS)
+    assert desk.client.jobs() == []
 
-    def fail(job: Job) -> None:
-        raise BrokerUnavailable("gone")
 
-    failing = Client(Settings(), board=desk.board, store=desk.store, send=fail)
+def test_with_a_key_the_record_stays_for_whoever_asks_with_it_and_a_keeper_sends_it() -> None:
+    desk = Desk()
+    failing = Client(Settings(), board=desk.board, store=desk.store, send=gone)
     with pytest.raises(BrokerUnavailable):
         failing.edit(png(), **TEXTS, idempotency_key="k")
-    assert desk.client.jobs() == []
-    assert desk.client.edit(png(), **TEXTS, idempotency_key="k").id == desk.sent[0].id
+    again = desk.client.edit(png(), **TEXTS, idempotency_key="k")
+    assert [status.id for status in desk.client.jobs()] == [again.id] == desk.board.lost(grace=0)
+
+
+def gone(job: Job) -> None:
+    raise BrokerUnavailable("gone")
 
 
 def test_the_same_key_queues_once(desk: Desk) -> None:
