@@ -104,6 +104,7 @@ def _speaking(method: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(method)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+        from urllib3.exceptions import HTTPError
 
         try:
             return method(*args, **kwargs)
@@ -120,7 +121,7 @@ def _speaking(method: Callable[P, R]) -> Callable[P, R]:
             raise StoreRefused(
                 "no AWS keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role that boto3 finds"
             ) from error
-        except BotoCoreError as error:
+        except (BotoCoreError, HTTPError) as error:  # urllib3's own, where a refusal breaks off in the middle
             raise StoreUnavailable(f"S3 does not answer: {error}; check DIFFEDIT_S3_ENDPOINT_URL") from error
 
     return guarded
