@@ -49,6 +49,8 @@ class Settings(BaseModel):
     """Worker: seconds without a sign of life after which it counts as dead, and its job goes to another."""
     max_attempts: int = Field(3, alias="DIFFEDIT_MAX_ATTEMPTS", ge=1)
     """Worker: how often a stage of a job is begun before the job fails; leaving in good order does not count."""
+    recent_bytes: int = Field(128 * 2**20, alias="DIFFEDIT_RECENT_BYTES", ge=0)
+    """Worker: how much of what went through it is remembered, so that the job's next stage need not download it."""
     store_patience: float = Field(60, alias="DIFFEDIT_STORE_PATIENCE", ge=0)
     """Worker: seconds for which a stage waits for S3 to answer, before it is given up and counts as an attempt."""
     stage_timeout: float = Field(1800, alias="DIFFEDIT_STAGE_TIMEOUT", gt=0)

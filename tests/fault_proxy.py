@@ -24,7 +24,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     def act(self) -> None:
         try:
-            self.server.fault_of(self.command)(self)
+            self.server.fault_of(self.command, self.path)(self)
         except OSError:  # one of the two ends is gone
             self.is_reset()
 
@@ -92,7 +92,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, address: tuple[str, int], upstream: str, fault_of: Callable[[str], Fault]) -> None:
+    def __init__(self, address: tuple[str, int], upstream: str, fault_of: Callable[[str, str], Fault]) -> None:
         super().__init__(address, Exchange)
         self.upstream, self.fault_of = upstream, fault_of
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -105,13 +105,13 @@ class FaultProxy:
     """In front of the server at `upstream` (a URL), while its context lasts.
 
     Attributes:
-        pending: the faults that the next requests of a method will meet, in this order.
+        pending: the faults that the next requests of a method, for paths that hold some text, will meet, in this order.
     """
 
     def __init__(self, upstream: str) -> None:
         self._upstream = urlsplit(upstream).netloc
         self._lock = threading.Lock()
-        self.pending: list[tuple[str, Fault]] = []
+        self.pending: list[tuple[str, str, Fault]] = []
         self._server: _Server | None = None
         self._placeholder = _bound(("127.0.0.1", 0))
         self._address = self._placeholder.getsockname()
@@ -125,9 +125,11 @@ class FaultProxy:
         self.down()
         self._placeholder.close()
 
-    def meets(self, method: str, fault: Callable[..., None], *, times: int = 1, **how: float | str) -> None:
-        """The next `times` requests of this method meet a fault, a method of `Exchange`."""
-        self.pending += [(method, partial(fault, **how))] * times
+    def meets(
+        self, method: str, fault: Callable[..., None], *, where: str = "", times: int = 1, **how: float | str
+    ) -> None:
+        """The next `times` requests of this method with `where` in their path meet a fault, a method of `Exchange`."""
+        self.pending += [(method, where, partial(fault, **how))] * times
 
     def down(self) -> None:
         """Connections are refused, and those that are open are lost."""
@@ -145,12 +147,12 @@ class FaultProxy:
             self._placeholder.close()
             self._server = _Server(self._address, self._upstream, self._next_fault)
 
-    def _next_fault(self, method: str) -> Fault:
+    def _next_fault(self, method: str, path: str) -> Fault:
         if not self._server:
             return Exchange.is_reset
         with self._lock:
-            for index, (whose, fault) in enumerate(self.pending):
-                if whose == method:
+            for index, (whose, where, fault) in enumerate(self.pending):
+                if whose == method and where in path:
                     del self.pending[index]
                     return fault
         return Exchange.passes

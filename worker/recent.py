@@ -8,8 +8,6 @@ from typing import Protocol
 
 from cachetools import LRUCache
 
-RECENT_BYTES = 128 * 2**20
-
 
 class Reading(Protocol):
     """What of a store a runner uses besides `exists`."""
@@ -24,7 +22,7 @@ class Reading(Protocol):
 class RecentStore:
     """`store`, with copies of the last `max_bytes` that went through `get` and `put`."""
 
-    def __init__(self, store: Reading, max_bytes: int = RECENT_BYTES) -> None:
+    def __init__(self, store: Reading, max_bytes: int) -> None:
         self._store = store
         self._recent: LRUCache[str, bytes] = LRUCache(max_bytes, getsizeof=len)
 

@@ -37,7 +37,7 @@ from worker.artifacts import CODECS
 from worker.models import Models
 from worker.patience import PatientStore
 from worker.pipeline import PIPELINE, knob, manifest, recipe_key
-from worker.recent import RECENT_BYTES, RecentStore
+from worker.recent import RecentStore
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Runner:
         send: Callable[[Job], None],
         leaving: Callable[[], bool] = lambda: False,
         store_patience: float = 60,
-        recent_bytes: int = RECENT_BYTES,
+        recent_bytes: int = 0,
     ) -> None:
         self._board = board
         self._store = PatientStore(store, store_patience, self._on_retry)

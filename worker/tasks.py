@@ -47,6 +47,7 @@ def make_runner(settings: Settings, worker: str, send: Callable[[Job], None], le
         send=send,
         leaving=leaving,
         store_patience=settings.store_patience,
+        recent_bytes=settings.recent_bytes,
     )
 
 

@@ -40,7 +40,9 @@ class Site:
         """A worker behind the proxy, as long as it is needed."""
         name = f"w{uuid.uuid4().hex[:6]}"
         direct = self.stack.environment
-        behind = {"DIFFEDIT_S3_ENDPOINT_URL": self.proxy.url, "DIFFEDIT_WORKER_TTL": "3", **environment}
+        # One that forgets, and so reads again what it has just stored.
+        forgetful = {"DIFFEDIT_RECENT_BYTES": "0", "DIFFEDIT_WORKER_TTL": "3"}
+        behind = {"DIFFEDIT_S3_ENDPOINT_URL": self.proxy.url, **forgetful, **environment}
         self.stack.environment = direct | behind
         process = self.stack.start_worker(name)
         self.stack.environment = direct
@@ -126,7 +128,7 @@ def test_a_burst_of_failures_is_waited_out(site: Site, method: str, status: int)
     [("GET", Exchange.answer_is_reset), ("GET", Exchange.answer_is_short), ("PUT", Exchange.upload_is_reset)],
 )
 def test_broken_transfers_leave_no_broken_artifact(site: Site, method: str, fault) -> None:
-    site.proxy.meets(method, fault, after=1000, times=BURST)
+    site.proxy.meets(method, fault, where="inputs/" if method == "GET" else "", after=1000, times=BURST)
     ended = site.edit().wait(timeout=60)
     assert not site.proxy.pending
     assert ended.attempts == ONCE
@@ -209,9 +211,9 @@ def test_an_artifact_damaged_between_two_stages_is_made_again(
         damage(site.store, refs, slot, how)
         exchange.passes()
 
-    # Each stage first asks whether its artifacts are there, of which the embeddings are two.
-    site.proxy.meets("HEAD", Exchange.passes, times=1 + list(ONCE).index(reader))
-    site.proxy.meets("HEAD", damages)
+    # Each stage first asks whether its artifacts are there; a result would be read at once.
+    method, asked = ("HEAD", Slot.TRAJECTORY) if reader is Stage.INVERT else ("GET", Slot.RESULT)
+    site.proxy.meets(method, damages, where=refs[asked])
     status = undamaged.retry().wait(timeout=60)
     assert not site.proxy.pending
     assert status.attempts[MAKER[slot]] == status.attempts[reader] == 2

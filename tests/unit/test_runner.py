@@ -46,7 +46,7 @@ class Rig:
 
     def restart(self, **options) -> None:
         """Another runner in the place of this one."""
-        options = {"worker": "rig", "send": self.send, "leaving": lambda: self.leaving, "recent_bytes": 0, **options}
+        options = {"worker": "rig", "send": self.send, "leaving": lambda: self.leaving, **options}
         self.runner = Runner(self.board, self.store, self.models_of, **options)
         self.client = Client(Settings(), board=self.board, store=self.store, send=self.send)
 
