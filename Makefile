@@ -10,7 +10,8 @@ demo: $(VENV)/.installed
 
 test: check
 	$(BIN)/pytest tests/unit --numprocesses 2 --dist loadfile
-	$(BIN)/pytest tests/integration tests/acceptance
+	# The long files first, the short ones fill up.
+	$(BIN)/pytest tests/acceptance tests/integration --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
