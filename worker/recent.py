@@ -9,12 +9,14 @@ from typing import Protocol
 from cachetools import LRUCache
 
 
-class Reading(Protocol):
-    """What of a store a runner uses besides `exists`."""
+class Storage(Protocol):
+    """What a worker needs of a store."""
 
     def put(self, key: str, data: bytes) -> None: ...
 
     def get(self, key: str) -> bytes: ...
+
+    def exists(self, key: str) -> bool: ...
 
     def delete(self, key: str) -> None: ...
 
@@ -22,7 +24,7 @@ class Reading(Protocol):
 class RecentStore:
     """`store`, with copies of the last `max_bytes` that went through `get` and `put`."""
 
-    def __init__(self, store: Reading, max_bytes: int) -> None:
+    def __init__(self, store: Storage, max_bytes: int) -> None:
         self._store = store
         self._recent: LRUCache[str, bytes] = LRUCache(max_bytes, getsizeof=len)
 

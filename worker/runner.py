@@ -6,7 +6,6 @@
 Whatever happens, the job's record tells it, and the worker lives on.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,6 @@ from api_client.board import AttemptsSpent, Board
 from api_client.contract import MAKER, STAGES, ErrorInfo, Job, Slot, Stage, State
 from api_client.errors import (
     ArtifactError,
-    BadPicture,
     BadRecord,
     BrokerUnavailable,
     DiffEditError,
@@ -33,16 +31,13 @@ from api_client.errors import (
     StoreUnavailable,
 )
 from api_client.store import Store
-from worker.artifacts import CODECS
 from worker.models import Models
 from worker.patience import PatientStore
-from worker.pipeline import PIPELINE, knob, manifest, recipe_key
-from worker.recent import RecentStore
+from worker.pipeline import PIPELINE, knob, recipe_key
+from worker.shelf import Damaged, Shelf
 
 log = logging.getLogger(__name__)
 
-SHOWN = frozenset({Slot.CAPTION, Slot.PROMPTS, Slot.MASK, Slot.RESULT})
-"""What a user may read of a job. No later stage would notice that it is damaged, nor `retry()` mend it."""
 BAD_ARTIFACT = ArtifactError.code
 SPENT = {
     "worker_lost": "the workers that ran it died, each time; their logs may say why, then retry()",
@@ -66,14 +61,6 @@ class Leaving(Exception):
 
 class Taken(Exception):
     """Another worker makes this artifact just now, for another job."""
-
-
-class Damaged(Exception):
-    """An artifact that a stage has made is not there, or is not what it should be."""
-
-    def __init__(self, slot: Slot, reason: ArtifactError | BadPicture) -> None:
-        super().__init__(str(reason))
-        self.slot = slot
 
 
 @dataclass(frozen=True)
@@ -105,8 +92,7 @@ class Runner:
         recent_bytes: int = 0,
     ) -> None:
         self._board = board
-        self._store = PatientStore(store, store_patience, self._on_retry)
-        self._recent = RecentStore(self._store, recent_bytes)
+        self._shelf = Shelf(PatientStore(store, store_patience, self._on_retry), recent_bytes)
         self._models_of = models_of
         self._worker = worker
         self._send = send
@@ -189,8 +175,7 @@ class Runner:
     def _make_again(self, slot: Slot, job: Job) -> None:
         """Let the stage that owns this artifact make it again."""
         try:
-            # It would otherwise be found, and taken for done.
-            self._recent.delete(job.refs[slot])
+            self._shelf.remove(job.refs[slot])
             self._board.note(job.id, MAKER[slot], BAD_ARTIFACT)
         except ServiceError as error:
             log.warning("job %s: the damaged %s could not be deleted: %s", job.id, slot.value, error)
@@ -202,29 +187,18 @@ class Runner:
         models = self._models_of(job.request.params.model)
 
         refs = {slot: recipe_key(stage, slot, job, models) for slot in STAGES[stage].gives}
-        missing = [slot for slot, key in refs.items() if not self._found(slot, key)]
+        missing = [slot for slot, key in refs.items() if not self._shelf.holds(slot, key)]
         made = job.with_refs(refs)
         if missing:
             with self._alone([refs[slot] for slot in missing], job):
                 values = self._compute(stage, job, models)
                 for slot in missing:
-                    self._save(slot, values[slot], made, models)
+                    self._shelf.save(slot, values[slot], made, models)
 
         seconds = time.perf_counter() - started
         self._go_on(self._board.advance(made, stage, seconds, not missing, self._worker))
         log.info("job %s: %s %s in %.2f s", job.id, stage.value, "made" if missing else "found", seconds)
         return made
-
-    def _found(self, slot: Slot, key: str) -> bool:
-        if slot not in SHOWN:
-            return self._store.exists(key)
-        try:
-            CODECS[slot].decode(self._store.get(key))
-            if slot is Slot.RESULT:
-                json.loads(self._store.get(manifest_key(key)))
-        except (ArtifactError, BadPicture, ValueError):
-            return False
-        return True
 
     @contextmanager
     def _alone(self, keys: Sequence[str], job: Job) -> Iterator[None]:
@@ -254,7 +228,7 @@ class Runner:
 
     def _compute(self, stage: Stage, job: Job, models: Models) -> dict[Slot, Any]:
         row = PIPELINE[stage]
-        needs = {slot.value: self._load(slot, job) for slot in STAGES[stage].needs}
+        needs = {slot.value: self._shelf.load(slot, job) for slot in STAGES[stage].needs}
         knobs = {name: knob(job.request, name) for name in row.knobs}
         run = partial(row.run, models=models, on_step=partial(self._on_step, job.id), **needs, **knobs)
         try:
@@ -283,32 +257,3 @@ class Runner:
     def _go_on(self, outcome: State | None) -> None:
         if outcome is not None:
             raise Ended(outcome)
-
-    def _load(self, slot: Slot, job: Job) -> Any:
-        request = job.request
-        if slot is Slot.CAPTION and request.given_caption:
-            return request.given_caption
-        if slot is Slot.PROMPTS and request.given_prompts:
-            return request.given_prompts
-        try:
-            return CODECS[slot].decode(self._recent.get(job.identity(slot)))
-        except (ArtifactError, BadPicture) as error:
-            if slot in job.refs:
-                raise Damaged(slot, error) from error
-            raise type(error)(f"the {slot.value} cannot be used: {error}") from error
-
-    def _save(self, slot: Slot, value: Any, job: Job, models: Models) -> None:
-        key = job.refs[slot]
-        provenance: dict[str, Any] = {}
-        if slot is Slot.RESULT:
-            prompts = self._load(Slot.PROMPTS, job).model_dump(mode="json")
-            provenance = manifest(job, models, {"caption": self._load(Slot.CAPTION, job), "prompts": prompts})
-            # Before the picture: its presence means that everything is there.
-            self._store.put(manifest_key(key), json.dumps(provenance, indent=1).encode())
-        self._recent.put(key, CODECS[slot].encode(value, provenance))
-        log.info("job %s: stored %s", job.id, key)
-
-
-def manifest_key(result: str) -> str:
-    """Where the manifest of a result lies: beside it."""
-    return result.rpartition(".")[0] + ".json"

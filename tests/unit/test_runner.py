@@ -18,7 +18,8 @@ from worker.artifacts import CODECS
 from worker.models import Models
 from worker.profiles import ModelSource, load_profiles
 from worker.recent import RecentStore
-from worker.runner import Runner, manifest_key
+from worker.runner import Runner
+from worker.shelf import manifest_key
 
 SAMPLE = Path(__file__).parents[2] / "worker/tiny/samples/06.png"
 TEXTS = {
