@@ -34,11 +34,11 @@ class Crew:
         self.server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"], decode_responses=True)
         self.processes: dict[str, Process] = {}
 
-    def hire(self, count: int = 1, **environment: str) -> None:
+    def hire(self, count: int = 1, queues: tuple[str, ...] = (), **environment: str) -> None:
         names = {f"w{uuid.uuid4().hex[:6]}" for _ in range(count)}
         usual = self.stack.environment
         self.stack.environment = usual | environment
-        self.processes |= {name: self.stack.start_worker(name) for name in names}
+        self.processes |= {name: self.stack.start_worker(name, queues) for name in names}
         self.stack.environment = usual
         until(lambda: names <= {each.name.partition("@")[0] for each in self.client.health().workers}, "the workers")
 
@@ -248,3 +248,30 @@ def test_a_worker_that_is_killed_while_it_tries_to_leave_loses_nothing(stack: St
         crew.kill(stuck)
         status = job.wait(timeout=60)
     assert status.attempts == {Stage.EMBED: 1, Stage.MASK: 2, Stage.INVERT: 1, Stage.EDIT: 1}
+
+
+def test_a_job_cancelled_between_two_stages_goes_no_further(crew: Crew) -> None:
+    crew.hire(queues=QUEUES[:1])
+    job, other = (crew.client.edit(PICTURE, **PEAR, **QUICK, seed=seed, caption=uuid.uuid4().hex) for seed in (1, 2))
+    for each in (job, other):
+        until_status(each, lambda status: Stage.EMBED in status.timings, "it waits for its next stage")
+    assert job.cancel()
+    crew.hire(queues=QUEUES[1:])
+    assert other.wait(timeout=60).state is State.SUCCEEDED
+    assert (job.status().state, job.status().attempts) == (State.CANCELLED, {Stage.EMBED: 1})
+
+
+def test_a_cancel_that_races_the_finish_agrees_with_the_record(crew: Crew) -> None:
+    crew.hire()
+    crew.client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60)
+    jobs = [crew.client.edit(PICTURE, **PEAR, **QUICK, seed=seed) for seed in range(12)]
+    answers = {}
+    for job in jobs:
+        until_status(job, lambda status: status.is_terminal or status.stage is Stage.EDIT, "it is about to end")
+        answers[job.id] = job.cancel()
+    for job in jobs:
+        state = job.status().state
+        assert state is (State.CANCELLED if answers[job.id] else State.SUCCEEDED)
+        assert (Stage.EDIT in job.status().timings) is not answers[job.id]
+    time.sleep(1)
+    assert {job.id: job.status().state is State.CANCELLED for job in jobs} == answers
