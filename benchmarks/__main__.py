@@ -46,8 +46,8 @@ def main() -> None:
         for figure in make():
             print(f"{figure.name}: {figure.ours}", flush=True)
             figures.append(figure)
+        RESULTS.write_text(markdown(figures))  # each time, for the last ones take long
     Console().print(table(figures))
-    RESULTS.write_text(markdown(figures))
 
 
 if __name__ == "__main__":

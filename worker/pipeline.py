@@ -5,7 +5,8 @@ Adding a stage takes a function in `stages/`, a row here and a row in `api_clien
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import version
 from typing import Any, Literal
 
 from api_client.contract import STAGES, EditRequest, Job, Slot, Stage, digest
@@ -139,8 +140,6 @@ def manifest(job: Job, models: Models, texts: dict[str, Any]) -> dict[str, Any]:
 
     `texts` are the caption and prompts that were used, so that the manifest stands on its own when the bucket is gone.
     """
-    from importlib.metadata import version
-
     return {
         "format": 1,
         "request": job.request.model_dump(mode="json"),
@@ -153,8 +152,14 @@ def manifest(job: Job, models: Models, texts: dict[str, Any]) -> dict[str, Any]:
         },
         "stages": {stage.value: PIPELINE[stage].version for stage in job.request.stages},
         "device": models.device.type,
-        "software": {name: version(name) for name in ("diffedit-service", "diffusers", "transformers", "torch")},
+        "software": software(),
     }
 
 
 assert all(set(PIPELINE[stage].recipes) == set(spec.gives) for stage, spec in STAGES.items())
+
+
+@cache
+def software() -> dict[str, str]:
+    """The versions that a result may depend on. Looking them up takes milliseconds."""
+    return {name: version(name) for name in ("diffedit-service", "diffusers", "transformers", "torch")}
