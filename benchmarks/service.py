@@ -227,9 +227,13 @@ def sizes() -> Iterator[Figure]:
         job = client.edit((SAMPLES / "06.png").read_bytes(), **PROMPTS)
         message = str(here.server.lindex(queue_name("tiny", Family.LANGUAGE), 0))
         handed: Job | None = job.status().job
+        here.server.config_resetstat()
         while handed and handed.stages_left:
             handed = runner.run(handed.stages_left[0], handed.id)
+        stats: dict[str, Any] = here.server.info("commandstats")
+        scripts, reads = (stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "hgetall"))
         record = here.server.memory_usage(f"diffedit:job:{job.id}")
+        yield Figure("Redis calls of a job in the worker, default steps", ours=f"{scripts} scripts, {reads} reads")
         yield Figure("Redis bytes of an ended job", ours=str(record), bar="under 4 KB")
         yield Figure("bytes of the queue's message", ours=str(len(message)), bar="under 8 KB")
         asked = ", ".join(f"{count} {name}" for name, count in sorted(store.requests.items()))
