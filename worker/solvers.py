@@ -60,7 +60,8 @@ class DPMSolverPlusPlus:
         else:
             x0 = (x - sigma_s * output) / alpha_s
         D = x0
-        if self._before is not None:
+        # Where a schedule's last timestep is the picture's own level, the way up begins with a step of no length.
+        if self._before is not None and h[s - 1] != 0:
             r = float(h[s - 1] / h[s])
             D = x0 + (x0 - self._before) / (2 * r)
         self._at, self._before = s + 1, x0

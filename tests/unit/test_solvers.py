@@ -77,6 +77,15 @@ def test_its_error_falls_faster_than_the_steps_grow(inverse: bool) -> None:
     assert errors[0] > 5 * errors[1]
 
 
+def test_a_schedule_that_ends_on_the_pictures_own_level_is_walked_both_ways() -> None:
+    for inverse in (False, True):
+        scheduler = DPMSolverPlusPlus(
+            DDIMScheduler(**{**CONFIG, "steps_offset": 0}, set_alpha_to_one=False), inverse=inverse
+        )
+        scheduler.set_timesteps(10)
+        assert walked(scheduler, randn(3).double(), 10, 0.5).isfinite().all()
+
+
 def test_both_ways_share_their_levels() -> None:
     down, up = pair(20)
     assert torch.equal(down._alpha, up._alpha.flip(0))
