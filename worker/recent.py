@@ -30,19 +30,20 @@ class RecentStore:
 
     def put(self, key: str, data: bytes) -> None:
         self._store.put(key, data)
-        self._remember(key, data)
+        self.remember(key, data)
 
     def get(self, key: str) -> bytes:
         data = self._recent.get(key)
         if data is None:
             data = self._store.get(key)
-            self._remember(key, data)
+            self.remember(key, data)
         return data
 
     def delete(self, key: str) -> None:
         self._recent.pop(key, None)
         self._store.delete(key)
 
-    def _remember(self, key: str, data: bytes) -> None:
+    def remember(self, key: str, data: bytes) -> None:
+        """Keep a copy of what is known to lie there."""
         if len(data) <= self._recent.maxsize // 4:  # one large object shall not drive out all others
             self._recent[key] = data

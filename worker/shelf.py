@@ -37,11 +37,13 @@ class Shelf:
         if slot not in SHOWN:
             return self._store.exists(key)
         try:
-            CODECS[slot].decode(self._store.get(key))
+            data = self._store.get(key)
+            CODECS[slot].decode(data)
             if slot is Slot.RESULT:
                 json.loads(self._store.get(manifest_key(key)))
         except (ArtifactError, BadPicture, ValueError):
             return False
+        self._recent.remember(key, data)
         return True
 
     def load(self, slot: Slot, job: Job) -> Any:
