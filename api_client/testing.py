@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 
-from api_client.board import WORKER_LOST, AttemptsSpent, WorkerInfo, done_fields, new_fields, status_of, undone_fields
+from api_client.board import (
+    WORKER_LOST,
+    AttemptsSpent,
+    WorkerInfo,
+    done_fields,
+    new_fields,
+    readable,
+    status_of,
+    undone_fields,
+)
 from api_client.contract import TERMINAL, ErrorInfo, Job, JobStatus, Stage, State
 from api_client.errors import ArtifactError, BadRecord, JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
@@ -68,7 +77,7 @@ class MemoryBoard:
 
     def jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
         with self._lock:
-            statuses = [status_of(job_id, fields) for job_id, fields in reversed(self._records.items())]
+            statuses = readable(dict(reversed(self._records.items())))
         return [status for status in statuses if state is None or status.state is state][:limit]
 
     def begin(self, job_id: str, stage: Stage, worker: str) -> State | None:
