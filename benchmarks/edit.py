@@ -9,14 +9,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from api_client.contract import Slot
 from api_client.pictures import Picture, read_picture
-from benchmarks.figures import Figure, run_figures, spread
+from benchmarks.figures import Figure, run_figures, seconds, spread
 from benchmarks.midsize import midsize
 from benchmarks.sides import Reference, ours, request, samples_forwarded
 from worker.demo import PICTURE, SOURCE, TARGETS
@@ -48,12 +47,6 @@ class Sides:
         """The reference takes pictures of the model's size only; ours fits them itself."""
         size = (self.models.size, self.models.size)
         return Picture(self.picture.image.convert("RGB").resize(size), None, "png")
-
-
-def seconds(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def compare(sides: Sides, name: str, runs: int) -> Iterator[Figure]:

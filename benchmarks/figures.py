@@ -3,6 +3,7 @@
 import argparse
 import math
 import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,13 @@ def run_figures(makers: Sequence[FigureMaker], description: str | None) -> None:
     if unknown := set(names) - set(named):
         parser.error(f"{', '.join(unknown)}: none of {', '.join(named)}")
     Console().print(table([figure for name in names for figure in named[name]()]))
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long a run takes."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
 
 
 def spread(values: Sequence[float]) -> str:

@@ -15,7 +15,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,7 @@ from api_client.contract import Family, Job, queue_name, queue_names
 from api_client.dispatch import celery_app, send
 from api_client.redis_board import RedisBoard
 from api_client.store import S3Store, Store
-from benchmarks.figures import Figure, run_figures, spread
+from benchmarks.figures import Figure, run_figures, seconds, spread
 from benchmarks.midsize import midsize
 from worker.local import Stack
 from worker.models import Models
@@ -63,10 +63,6 @@ class Site:
             self.stack.check()
             time.sleep(0.05)
 
-    def dismiss(self) -> None:
-        for name in [name for name in self.stack.processes if name.startswith("worker")]:
-            self.stack.stop(self.stack.processes[name])
-
     def picture(self) -> bytes:
         """One that nobody has seen, so that nothing of its edit is found done."""
         buffer, number = io.BytesIO(), next(self._pictures)
@@ -87,15 +83,9 @@ def site(**environment: str) -> Iterator[Site]:
         yield Site(stack)
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
-
-
 def _edit(here: Site, picture: bytes, asked: dict[str, Any]) -> float:
     """Seconds from the submission of an edit to its result."""
-    return _seconds(lambda: here.client.edit(picture, **asked).result())
+    return seconds(lambda: here.client.edit(picture, **asked).result())
 
 
 def chain(runs: int = 15) -> Iterator[Figure]:
@@ -120,7 +110,7 @@ def chain(runs: int = 15) -> Iterator[Figure]:
         for _ in range(3):
             bare()
             ours()
-        pairs = [(_seconds(bare), ours()) for _ in range(runs)]
+        pairs = [(seconds(bare), ours()) for _ in range(runs)]
         milliseconds = [f"{1000 * statistics.median(side):.0f}" for side in zip(*pairs, strict=True)]
         yield Figure(
             "empty six-stage chain, record made to record ended, against a bare Celery chain",
@@ -290,10 +280,10 @@ def _workers(here: Site) -> float:
 def client(runs: int = 9) -> Iterator[Figure]:
     """What a program pays that only submits and polls."""
 
-    def seconds(code: str) -> float:
-        return _seconds(lambda: subprocess.run([sys.executable, "-c", code], check=True))
+    def python(code: str) -> float:
+        return seconds(lambda: subprocess.run([sys.executable, "-c", code], check=True))
 
-    pairs = [(seconds("pass"), seconds("import api_client")) for _ in range(runs)]
+    pairs = [(python("pass"), python("import api_client")) for _ in range(runs)]
     added = [ours - bare for bare, ours in pairs]
     yield Figure("import of the client over bare Python", ours=f"{spread(added)} s", bar="0.35 s or less")
     with site() as here:
