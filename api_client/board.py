@@ -11,6 +11,7 @@ record says goes, so that a message may be lost or doubled.
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -50,6 +51,16 @@ class WorkerInfo(Frozen):
     memory: int = 0
 
 
+class Claim(StrEnum):
+    """The answer to who asks to make some artifacts."""
+
+    GRANTED = ""
+    JUST_MADE = "just made"
+    """Granted; but somebody has made one of them since, perhaps, it was found missing."""
+    TAKEN = "taken"
+    """Somebody makes one of them for another job; the job is noted as waiting for that."""
+
+
 class Board(Protocol):
     """What client and worker know of jobs. `redis_board.RedisBoard` is the real one, `testing.MemoryBoard` its double.
 
@@ -82,11 +93,14 @@ class Board(Protocol):
     def jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
         """The newest `limit` jobs (of this state), newest first; without those whose record cannot be read."""
 
-    def begin(self, job_id: str, stage: Stage, worker: str) -> State | None:
+    def begin(self, job_id: str, stage: Stage, worker: str) -> JobStatus:
         """Take a waiting job, and count an attempt at its stage. The job of a dead worker counts as waiting.
+
+        Returns the job's record; if that has an outcome, nothing was begun.
 
         Raises:
             AttemptsSpent: the stage has been begun as often as is allowed.
+            BadRecord: the job was taken all the same.
         """
 
     def tick(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
@@ -110,11 +124,11 @@ class Board(Protocol):
     def count_retry(self, job_id: str, worker: str) -> State | None:
         """Count that the running stage waits for a service."""
 
-    def claim(self, key: str, job_id: str, worker: str) -> bool:
-        """Whether this worker may make the artifact; else somebody does, and the job is noted as waiting for it."""
+    def claim(self, keys: Sequence[str], job_id: str, worker: str) -> Claim:
+        """Ask to make these artifacts for the job."""
 
-    def unclaim(self, key: str, worker: str) -> list[str]:
-        """Make the artifact no longer. Returns the jobs that wait for it, and forgets them."""
+    def unclaim(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
+        """Make these artifacts no longer. Returns the jobs that wait for one of them, and forgets them."""
 
     def held_by(self, worker: str) -> list[str]:
         """The jobs that this worker holds."""

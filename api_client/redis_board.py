@@ -14,6 +14,7 @@ from api_client import scripts
 from api_client.board import (
     WORKER_LOST,
     AttemptsSpent,
+    Claim,
     WorkerInfo,
     done_fields,
     new_fields,
@@ -132,12 +133,15 @@ class RedisBoard:
         return found[:limit]
 
     @_speaking
-    def begin(self, job_id: str, stage: Stage, worker: str) -> State | None:
+    def begin(self, job_id: str, stage: Stage, worker: str) -> JobStatus:
         answer = self._run(scripts.BEGIN, job_id, worker, stage.value, self._settings.max_attempts)
         if answer == "spent":
             cause = cast(str | None, self._redis.hget(_job_key(job_id), f"cause:{stage.value}"))
             raise AttemptsSpent(cause or WORKER_LOST)
-        return _outcome(job_id, answer)
+        if isinstance(answer, list):
+            return status_of(job_id, dict(zip(answer[::2], answer[1::2], strict=True)))
+        _outcome(job_id, answer)
+        return self.status(job_id)
 
     @_speaking
     def tick(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
@@ -169,13 +173,13 @@ class RedisBoard:
         return _outcome(job_id, self._run(scripts.COUNT_RETRY, job_id, worker))
 
     @_speaking
-    def claim(self, key: str, job_id: str, worker: str) -> bool:
+    def claim(self, keys: Sequence[str], job_id: str, worker: str) -> Claim:
         seconds = math.ceil(max(map(self._settings.timeout_of, Stage)))
-        return not self._run(scripts.CLAIM, job_id, worker, seconds, keys=[_MAKING + key, _PARKED + key])
+        return Claim(cast(str, self._run(scripts.CLAIM, job_id, worker, seconds, keys=_claims(keys))))
 
     @_speaking
-    def unclaim(self, key: str, worker: str) -> list[str]:
-        return cast(list[str], self._run(scripts.UNCLAIM, "", worker, keys=[_MAKING + key, _PARKED + key]))
+    def unclaim(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
+        return cast(list[str], self._run(scripts.UNCLAIM, job_id, worker, keys=_claims(keys)))
 
     @_speaking
     def held_by(self, worker: str) -> list[str]:
@@ -268,6 +272,10 @@ class RedisBoard:
 
 def _job_key(job_id: str) -> str:
     return f"{_PREFIX}job:{job_id}"
+
+
+def _claims(artifacts: Sequence[str]) -> list[str]:
+    return [prefix + artifact for artifact in artifacts for prefix in (_MAKING, _PARKED)]
 
 
 def _flat(fields: Mapping[str, str]) -> list[str]:

@@ -99,7 +99,7 @@ return ''
 # Ends the job if its time is over.
 EXPIRE = f"{_GOES_ON}{_PRELUDE}{_ONLY_OPEN} return ''"
 
-# Further ARGV: stage, attempts allowed. Answers "spent" as well: no attempt is left.
+# Further ARGV: stage, attempts allowed. Answers "spent" as well: no attempt is left. Else the record, outcome included.
 BEGIN = f"""{_GOES_ON}{_PRELUDE}{_ONLY_OPEN}
 if redis.call('HGET', job, 'next') ~= ARGV[6] then return 'elsewhere' end
 if holder and holder ~= worker and redis.call('EXISTS', alive .. holder) == 1 then return 'elsewhere' end
@@ -113,7 +113,7 @@ if redis.call('HSETNX', job, 'started', now) == 1 then
   local end_by = redis.call('HGET', job, 'end_by')
   if end_by then redis.call('ZADD', expiring, end_by, id) else redis.call('ZREM', expiring, id) end
 end
-return ''
+return redis.call('HGETALL', job)
 """
 
 # Further ARGV: field, value, ...
@@ -160,25 +160,36 @@ finish(ARGV[6])
 return ''
 """
 
-# Further KEYS: who makes the artifact, the jobs that wait for it. Further ARGV: seconds that making it may take.
-# Answers "taken" if somebody alive makes it, for a job that it still holds; the job is then among those that wait.
+# Further KEYS: for each artifact who makes it, and the jobs that wait for it. Further ARGV: seconds that making them
+# may take. Answers "taken" if somebody alive makes one, for another job that it still holds; the job then waits for
+# that. Answers "just made" if somebody made one a moment ago.
 CLAIM = f"""{_GOES_ON}{_PRELUDE}
-local maker, cause = string.match(redis.call('GET', KEYS[4]) or '', '(%S+) (%S+)')
-if maker and maker ~= worker
-    and redis.call('HGET', running, cause) == maker and redis.call('EXISTS', alive .. maker) == 1 then
-  redis.call('SADD', KEYS[5], id)
-  redis.call('EXPIRE', KEYS[5], ARGV[6])
-  return 'taken'
+local answer = ''
+for making = 4, #KEYS, 2 do
+  local before = redis.call('GET', KEYS[making]) or ''
+  local maker, cause = string.match(before, '(%S+) (%S+)')
+  if before == 'made' then answer = 'just made' end
+  if maker and cause ~= id
+      and redis.call('HGET', running, cause) == maker and redis.call('EXISTS', alive .. maker) == 1 then
+    redis.call('SADD', KEYS[making + 1], id)
+    redis.call('EXPIRE', KEYS[making + 1], ARGV[6])
+    return 'taken'
+  end
 end
-redis.call('SET', KEYS[4], worker .. ' ' .. id, 'EX', ARGV[6])
-return ''
+for making = 4, #KEYS, 2 do redis.call('SET', KEYS[making], worker .. ' ' .. id, 'EX', ARGV[6]) end
+return answer
 """
 
-# Further KEYS: as CLAIM. Answers the jobs that wait for the artifact.
+# Further KEYS: as CLAIM. Answers the jobs that wait for one of the artifacts.
 UNCLAIM = f"""{_GOES_ON}{_PRELUDE}
-if string.match(redis.call('GET', KEYS[4]) or '', '%S+') ~= worker then return {{}} end
-local parked = redis.call('SMEMBERS', KEYS[5])
-redis.call('DEL', KEYS[4], KEYS[5])
+local parked = {{}}
+for making = 4, #KEYS, 2 do
+  if redis.call('GET', KEYS[making]) == worker .. ' ' .. id then
+    for _, one in ipairs(redis.call('SMEMBERS', KEYS[making + 1])) do table.insert(parked, one) end
+    redis.call('SET', KEYS[making], 'made', 'EX', 60)
+    redis.call('DEL', KEYS[making + 1])
+  end
+end
 return parked
 """
 

@@ -22,6 +22,8 @@ CONTENT_TYPES = {
     "json": "application/json",
     "safetensors": "application/octet-stream",
 }
+SMALL = 2**20
+"""Bytes that are sent without asking first."""
 BREAKS = 2
 """Downloads in a row that may break off before it counts as an outage."""
 
@@ -127,6 +129,13 @@ def _speaking(method: Callable[P, R]) -> Callable[P, R]:
     return guarded
 
 
+def _no_permission_to_send(request: Any, **_: Any) -> None:
+    """boto3 asks the server before it sends a body (`Expect: 100-continue`): a round trip more, which a large body that
+    is refused is worth, and a small one is not."""
+    if len(request.data.getbuffer()) <= SMALL:
+        del request.headers["Expect"]
+
+
 class S3Store:
     """A bucket on any S3 server."""
 
@@ -143,7 +152,7 @@ class S3Store:
         settings = self._settings
         secret, token = settings.aws_secret_access_key, settings.aws_session_token
         session = boto3.session.Session()
-        return session.client(
+        s3 = session.client(
             "s3",
             endpoint_url=settings.s3_endpoint_url,
             region_name=settings.aws_region or session.region_name or "us-east-1",
@@ -165,6 +174,8 @@ class S3Store:
                 response_checksum_validation="when_required",
             ),
         )
+        s3.meta.events.register("before-sign.s3.PutObject", _no_permission_to_send)
+        return s3
 
     @_speaking
     def put(self, key: str, data: bytes) -> None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from api_client.board import (
     WORKER_LOST,
     AttemptsSpent,
+    Claim,
     WorkerInfo,
     done_fields,
     new_fields,
@@ -37,6 +38,7 @@ class MemoryBoard:
         self._running: dict[str, str] = {}
         self._waiting: dict[str, float] = {}
         self._making: dict[str, tuple[str, str]] = {}
+        self._made: dict[str, float] = {}
         self._parked: dict[str, set[str]] = {}
         self._leader = ("", 0.0)
 
@@ -80,11 +82,11 @@ class MemoryBoard:
             statuses = readable(dict(reversed(self._records.items())))
         return [status for status in statuses if state is None or status.state is state][:limit]
 
-    def begin(self, job_id: str, stage: Stage, worker: str) -> State | None:
+    def begin(self, job_id: str, stage: Stage, worker: str) -> JobStatus:
         with self._lock:
-            fields, outcome = self._fields(job_id), self._outcome(job_id, None)
-            if outcome is not None:
-                return outcome
+            fields = self._fields(job_id)
+            if self._outcome(job_id, None) is not None:
+                return status_of(job_id, fields)
             if fields["next"] != stage.value or self._held_by_another(job_id, worker):
                 raise JobElsewhere(job_id)
             attempts = int(fields.get(f"attempts:{stage.value}", 0))
@@ -95,7 +97,7 @@ class MemoryBoard:
             fields.setdefault("started", _now())
             fields.update({"stage": stage.value, "step": "0", "steps": "0", "worker": worker})
             fields[f"attempts:{stage.value}"] = str(attempts + 1)
-            return None
+            return status_of(job_id, fields)
 
     def tick(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
         with self._lock:
@@ -152,21 +154,24 @@ class MemoryBoard:
                 fields["retries"] = str(int(fields.get("retries", 0)) + 1)
             return outcome
 
-    def claim(self, key: str, job_id: str, worker: str) -> bool:
+    def claim(self, keys: Sequence[str], job_id: str, worker: str) -> Claim:
         with self._lock:
-            maker, cause = self._making.get(key, (worker, job_id))
-            if maker != worker and self._running.get(cause) == maker and self._alive(maker):
-                self._parked.setdefault(key, set()).add(job_id)
-                return False
-            self._making[key] = (worker, job_id)
-            return True
+            for key in keys:
+                maker, cause = self._making.get(key, (worker, job_id))
+                if cause != job_id and self._running.get(cause) == maker and self._alive(maker):
+                    self._parked.setdefault(key, set()).add(job_id)
+                    return Claim.TAKEN
+            just_made = any(self._made.get(key, 0) > time.monotonic() - 60 for key in keys)
+            self._making.update(dict.fromkeys(keys, (worker, job_id)))
+            return Claim.JUST_MADE if just_made else Claim.GRANTED
 
-    def unclaim(self, key: str, worker: str) -> list[str]:
+    def unclaim(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
         with self._lock:
-            if self._making.get(key, ("", ""))[0] != worker:
-                return []
-            del self._making[key]
-            return list(self._parked.pop(key, ()))
+            mine = [key for key in keys if self._making.get(key) == (worker, job_id)]
+            for key in mine:
+                del self._making[key]
+                self._made[key] = time.monotonic()
+            return [job_id for key in mine for job_id in self._parked.pop(key, ())]
 
     def held_by(self, worker: str) -> list[str]:
         with self._lock:

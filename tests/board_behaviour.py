@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from api_client.board import AttemptsSpent, Board
+from api_client.board import AttemptsSpent, Board, Claim
 from api_client.contract import ErrorInfo, Job, Lane, Slot, Stage, State
 from api_client.errors import JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
@@ -67,6 +67,12 @@ class BoardBehaviour:
         with pytest.raises(JobNotFound):  # and none of these has made a record
             board.status(unknown.id)
 
+    def test_who_begins_a_stage_hears_what_the_record_says(self, board: Board) -> None:
+        job = opened(board)
+        begun = board.begin(job.id, Stage.EMBED, ME)
+        assert begun == board.status(job.id)
+        assert (begun.job, begun.attempts) == (job, {Stage.EMBED: 1})
+
     def test_a_stage_is_begun_stepped_and_done(self, board: Board) -> None:
         job = at_mask(board)
         assert board.tick(job.id, 1, 2, ME) is None
@@ -111,7 +117,7 @@ class BoardBehaviour:
                 ask()
         assert board.status(job.id).attempts == {Stage.EMBED: 1, Stage.MASK: 1}
         board.advance(made, Stage.MASK, 1.0, False, ME)
-        assert board.begin(job.id, Stage.INVERT, OTHER) is None
+        assert board.begin(job.id, Stage.INVERT, OTHER).worker == OTHER
 
     def test_only_the_stage_that_a_job_waits_for_begins(self, board: Board) -> None:
         job = done(at_mask(board), Stage.MASK)
@@ -130,7 +136,7 @@ class BoardBehaviour:
         # The dead worker was only asleep: what it does now is refused.
         with pytest.raises(JobElsewhere):
             board.tick(job.id, 1, 2, ME)
-        assert board.begin(job.id, Stage.MASK, OTHER) is None
+        assert board.begin(job.id, Stage.MASK, OTHER).worker == OTHER
         with pytest.raises(JobElsewhere):
             board.advance(done(job, Stage.MASK), Stage.MASK, 1.0, False, ME)
         assert board.status(job.id).attempts[Stage.MASK] == 2
@@ -138,7 +144,7 @@ class BoardBehaviour:
     def test_a_message_for_a_dead_workers_job_is_enough(self, board: Board) -> None:
         job = at_mask(board)
         board.leave(ME)
-        assert board.begin(job.id, Stage.MASK, OTHER) is None
+        assert board.begin(job.id, Stage.MASK, OTHER).worker == OTHER
 
     def test_a_job_that_waits_without_a_message_is_lost(self, board: Board) -> None:
         job = opened(board)
@@ -153,14 +159,14 @@ class BoardBehaviour:
         job = at_mask(board)
         assert board.hand_back(job, ME, refund=True) is None
         assert board.status(job.id).attempts == {Stage.EMBED: 1, Stage.MASK: 0}
-        assert board.begin(job.id, Stage.MASK, OTHER) is None
+        assert board.begin(job.id, Stage.MASK, OTHER).worker == OTHER
 
     def test_a_job_handed_back_without_an_artifact_forgets_the_stage(self, board: Board) -> None:
         job = at_mask(board)
         assert board.hand_back(job.without(Slot.EMBEDDINGS), ME) is None
         status = board.status(job.id)
         assert (status.refs, status.timings) == ({}, {})
-        assert board.begin(job.id, Stage.EMBED, ME) is None
+        assert board.begin(job.id, Stage.EMBED, ME).worker == ME
         assert board.status(job.id).attempts == {Stage.EMBED: 2, Stage.MASK: 1}
 
     def test_attempts_are_counted_per_stage_and_end(self, board: Board) -> None:
@@ -178,29 +184,39 @@ class BoardBehaviour:
             board.begin(job.id, Stage.MASK, ME)
         assert caught.value.cause == "timeout"
 
-    def test_an_artifact_is_made_by_one_worker_and_the_others_are_told(self, board: Board) -> None:
+    @pytest.mark.parametrize("other", [ME, OTHER])
+    def test_an_artifact_is_made_for_one_job_and_the_others_are_told(self, board: Board, other: str) -> None:
         job, key = at_mask(board), f"artifacts/{uuid.uuid4().hex}"
-        assert board.claim(key, job.id, ME)
-        assert board.claim(key, job.id, ME)
+        assert board.claim([key], job.id, ME) is Claim.GRANTED
+        assert board.claim([key], job.id, ME) is Claim.GRANTED
         waiting = [opened(board).id for _ in range(2)]
         for each in (*waiting, waiting[0]):
-            assert not board.claim(key, each, OTHER)
-        assert board.unclaim(key, OTHER) == []
-        assert sorted(board.unclaim(key, ME)) == sorted(waiting)
-        assert board.unclaim(key, ME) == []
-        assert board.claim(key, waiting[0], OTHER)
+            assert board.claim([key], each, other) is Claim.TAKEN
+        assert board.unclaim([key], waiting[0], other) == []
+        assert sorted(board.unclaim([key], job.id, ME)) == sorted(waiting)
+        assert board.unclaim([key], job.id, ME) == []
+        # Who found it missing before it was there shall look again.
+        assert board.claim([key], waiting[0], other) is Claim.JUST_MADE
+
+    def test_of_several_artifacts_all_are_claimed_or_none(self, board: Board) -> None:
+        job, (first, second) = at_mask(board), (f"artifacts/{uuid.uuid4().hex}" for _ in range(2))
+        assert board.claim([second], job.id, ME) is Claim.GRANTED
+        waiting = opened(board).id
+        assert board.claim([first, second], waiting, OTHER) is Claim.TAKEN
+        assert board.claim([first], job.id, ME) is Claim.GRANTED
+        assert board.unclaim([first, second], job.id, ME) == [waiting]
 
     def test_a_dead_worker_makes_nothing(self, board: Board) -> None:
-        job, key = at_mask(board), f"artifacts/{uuid.uuid4().hex}"
-        assert board.claim(key, job.id, ME)
+        other, job, key = opened(board), at_mask(board), f"artifacts/{uuid.uuid4().hex}"
+        assert board.claim([key], job.id, ME) is Claim.GRANTED
         board.leave(ME)
-        assert board.claim(key, job.id, OTHER)
+        assert board.claim([key], other.id, OTHER) is Claim.GRANTED
 
     def test_a_worker_makes_nothing_for_a_job_that_it_has_let_go(self, board: Board) -> None:
         job, key = at_mask(board), f"artifacts/{uuid.uuid4().hex}"
-        assert board.claim(key, job.id, ME)
+        assert board.claim([key], job.id, ME) is Claim.GRANTED
         board.hand_back(job, ME)  # and what would have ended the claim did not reach the board
-        assert board.claim(key, job.id, OTHER)
+        assert board.claim([key], opened(board).id, OTHER) is Claim.GRANTED
 
     def test_retries_are_counted(self, board: Board) -> None:
         job = at_mask(board)
@@ -220,7 +236,7 @@ class BoardBehaviour:
         assert board.expire(late.id) is None
         board.begin(punctual.id, Stage.EMBED, ME)
         until_overdue(board, late)
-        assert board.begin(late.id, Stage.EMBED, ME) is State.EXPIRED
+        assert board.begin(late.id, Stage.EMBED, ME).state is State.EXPIRED
         assert board.status(late.id).state is State.EXPIRED
         assert board.finish(late.id, State.CANCELLED) is State.EXPIRED
         assert late.id not in board.lost(grace=0)
@@ -295,7 +311,7 @@ class BoardBehaviour:
         assert board.finish(job.id, outcome, error) is outcome
         for later in (State.SUCCEEDED, State.FAILED, State.CANCELLED):
             assert board.finish(job.id, later) is outcome
-        assert board.begin(job.id, Stage.EMBED, ME) is outcome
+        assert board.begin(job.id, Stage.EMBED, ME).state is outcome
         assert board.tick(job.id, 1, 2, ME) is outcome
         assert board.advance(done(job, Stage.EMBED), Stage.EMBED, 1.0, False, ME) is outcome
         assert board.hand_back(job) is outcome
@@ -319,7 +335,7 @@ class BoardBehaviour:
         def taken(number: int) -> bool:
             board.announce(a_worker(id=f"racer{number}"))
             try:
-                return board.begin(job, Stage.EMBED, f"racer{number}") is None
+                return board.begin(job, Stage.EMBED, f"racer{number}").worker == f"racer{number}"
             except JobElsewhere:
                 return False
 

@@ -22,6 +22,7 @@ from api_client.redis_board import RedisBoard
 from api_client.settings import Settings
 from worker.keeper import Keeper
 from worker.logs import PlainFormatter
+from worker.pool import computed
 from worker.profiles import default_profile, load_profiles, profile_named
 from worker.tasks import add_tasks, make_runner
 
@@ -39,7 +40,7 @@ app.conf.update(
     broker_transport="worker.transport:Transport",
     # What a worker reads unless -Q says otherwise, and strictly in this order, or that of -Q.
     task_queues=[Queue(name) for name in queue_names(profile)],
-    # One GPU, one job. In a thread, so that control commands and heartbeats go on while the model works.
+    # One GPU, one job that computes. In a thread, so that control commands and heartbeats go on meanwhile.
     worker_pool="worker.pool:TaskPool",
     worker_concurrency=1,
     # A worker takes a message when it is free, and no sooner: what waits, waits in the queue for everybody.
@@ -65,7 +66,7 @@ _keeper: Keeper | None = None
 
 @functools.cache
 def runner() -> "Runner":
-    return make_runner(settings, worker_id, _send, _leaving.is_set)
+    return make_runner(settings, worker_id, _send, _leaving.is_set, computed)
 
 
 add_tasks(app, settings, runner)
@@ -95,7 +96,7 @@ def _start_keeper(sender: Any, **_: Any) -> None:
     info = WorkerInfo(
         id=worker_id, name=sender.hostname, profile=profile, device=settings.device or "auto", queues=queues
     )
-    _keeper = Keeper(RedisBoard(settings), settings, info, current=lambda: ready.current if ready else None, send=_send)
+    _keeper = Keeper(RedisBoard(settings), settings, info, at=lambda: ready.at if ready else [], send=_send)
     _keeper.start()
 
 

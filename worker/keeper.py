@@ -13,7 +13,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ TIMEOUT = "timeout"
 class Keeper:
     """Keeps a worker and, if it is the one to do so, everybody's jobs.
 
-    `current` says what the worker is at, `send` puts a job into its queue, `end` ends this process on the spot.
+    `at` says what the worker is at, `send` puts a job into its queue, `end` ends this process on the spot.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class Keeper:
         settings: Settings,
         worker: WorkerInfo,
         *,
-        current: Callable[[], "Current | None"],
+        at: Callable[[], "Sequence[Current]"],
         send: Callable[[Job], None],
         end: Callable[[], object] = lambda: os._exit(1),
     ) -> None:
         self._board = board
         self._settings = settings
         self._worker = worker
-        self._current = current
+        self._at = at
         self._send = send
         self._end = end
         self._pause = settings.worker_ttl / 5
@@ -68,20 +68,22 @@ class Keeper:
         self._guarded(lambda: self._board.leave(self._worker.id))
 
     def announce(self) -> None:
-        current = self._current()
+        at = self._at()
         # In kilobytes, but on a Mac in bytes.
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        state = {"job": current and current.job_id, "memory": memory}
+        state = {"job": at[-1].job_id if at else None, "memory": memory}
         self._board.announce(self._worker.model_copy(update=state))
 
     def watch(self) -> None:
         """End this process if its stage takes longer than it may: nothing else stops a model that hangs."""
-        current = self._current()
-        if current is None or time.monotonic() - current.since < self._settings.timeout_of(current.stage):
+        now = time.monotonic()
+        stuck = [each for each in self._at() if now - each.since >= self._settings.timeout_of(each.stage)]
+        if not stuck:
             return
-        log.critical("job %s: stage %s hangs; this worker ends", current.job_id, current.stage.value)
         try:
-            self._board.note(current.job_id, current.stage, TIMEOUT)
+            for each in stuck:
+                log.critical("job %s: stage %s hangs; this worker ends", each.job_id, each.stage.value)
+                self._board.note(each.job_id, each.stage, TIMEOUT)
             self._board.leave(self._worker.id)
         finally:
             self._end()
@@ -89,10 +91,10 @@ class Keeper:
     def let_go(self) -> None:
         """Hand back what this worker holds and is not at: the record did not answer when a stage ended."""
         held = self._board.held_by(self._worker.id)
-        # Looked at afterwards: a stage becomes the current one before it takes its job.
-        current = self._current()
+        # Looked at afterwards: a worker is at a stage before it takes the job.
+        at = {each.job_id for each in self._at()}
         for job_id in held:
-            if current is None or current.job_id != job_id:
+            if job_id not in at:
                 self._send_again(job_id, self._worker.id)
 
     def recover(self) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from api_client.board import AttemptsSpent, Board
-from api_client.contract import MAKER, STAGES, ErrorInfo, Job, Slot, Stage, State
+from api_client.board import AttemptsSpent, Board, Claim
+from api_client.contract import MAKER, STAGES, ErrorInfo, Job, JobStatus, Slot, Stage, State
 from api_client.errors import (
     ArtifactError,
     BadRecord,
@@ -34,9 +34,14 @@ from api_client.store import Store
 from worker.models import Models
 from worker.patience import PatientStore
 from worker.pipeline import PIPELINE, knob, recipe_key
+from worker.recent import Recent
 from worker.shelf import Damaged, Shelf
 
 log = logging.getLogger(__name__)
+
+TICK = 0.1
+"""Seconds between two looks at the record while a stage steps, at least: on a fast device they would cost the server
+more than all else."""
 
 BAD_ARTIFACT = ArtifactError.code
 SPENT = {
@@ -60,23 +65,25 @@ class Leaving(Exception):
 
 
 class Taken(Exception):
-    """Another worker makes this artifact just now, for another job."""
+    """Somebody makes this artifact just now, for another job."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Current:
-    """What a worker is at."""
+    """A stage that a worker is at; `told` is when its record was last looked at."""
 
     job_id: str
     stage: Stage
     since: float = field(default_factory=time.monotonic)
+    told: float = field(default_factory=time.monotonic)
 
 
 class Runner:
-    """Runs stages in the name of a worker.
+    """Runs stages in the name of a worker, in any thread.
 
     `models_of` gives the models of a profile, loaded on first use; `send` puts a job into its queue; `leaving` says
-    whether the worker is to stop.
+    whether the worker is to stop. `on_computed` is called when a stage has made its artifacts and has but to store
+    them. A look at the record is due `tick` seconds after the last one.
     """
 
     def __init__(
@@ -88,16 +95,27 @@ class Runner:
         worker: str,
         send: Callable[[Job], None],
         leaving: Callable[[], bool] = lambda: False,
+        on_computed: Callable[[], None] = lambda: None,
         store_patience: float = 60,
         recent_bytes: int = 0,
+        tick: float = TICK,
     ) -> None:
         self._board = board
-        self._shelf = Shelf(PatientStore(store, store_patience, self._on_retry), recent_bytes)
+        self._store = store
+        self._recent = Recent(recent_bytes)
         self._models_of = models_of
         self._worker = worker
         self._send = send
         self._leaving = leaving
-        self.current: Current | None = None
+        self._on_computed = on_computed
+        self._store_patience = store_patience
+        self._tick = tick
+        self._at: dict[str, Current] = {}
+
+    @property
+    def at(self) -> list[Current]:
+        """What this worker is at: a stage that computes, and perhaps one before it that is being stored."""
+        return list(self._at.values())
 
     def run(self, stage: Stage, job_id: str) -> Job | None:
         """Run `stage` of a job, as its record has it, and record how it went.
@@ -105,14 +123,18 @@ class Runner:
         Returns:
             The job with the stage's artifacts, for the next stage; None if there is nothing more to do for it.
         """
-        self.current = Current(job_id, stage)
+        current = Current(job_id, stage)
+        if self._at.setdefault(job_id, current) is not current:
+            log.info("job %s: this worker is at it already (stage %s)", job_id, stage.value)
+            return None
         try:
-            job = self._board.status(job_id).job
             if self._leaving():
                 # Nothing is begun: the message goes back, for the others.
-                self._send(job)
+                self._send(self._board.status(job_id).job)
                 return None
-            return self._run(stage, job)
+            status = self._board.begin(job_id, stage, self._worker)
+            job = status.job
+            return self._run(current, status)
         except Ended as ended:
             log.info("job %s: %s, so stage %s stops", job_id, ended.outcome.value, stage.value)
         except (JobNotFound, JobElsewhere) as nothing_to_do:
@@ -121,7 +143,7 @@ class Runner:
             log.info("job %s: stage %s stops, because this worker leaves", job_id, stage.value)
             self._hand_back(job, refund=True)
         except Taken as taken:
-            log.info("job %s: stage %s waits for %s, which another worker makes", job_id, stage.value, taken)
+            log.info("job %s: stage %s waits for %s, which is being made for another job", job_id, stage.value, taken)
             self._hand_back(job, refund=True, send=False)
         except Damaged as damaged:
             log.warning("job %s: the %s is made again: %s", job_id, damaged.slot.value, damaged)
@@ -147,7 +169,7 @@ class Runner:
             message = f"unexpected {type(error).__name__}; the worker's log holds the traceback under this job's id"
             self._fail(job_id, ErrorInfo(stage=stage, code="internal", message=message))
         finally:
-            self.current = None
+            self._no_longer_at(current)
         return None
 
     def _fail(self, job_id: str, error: ErrorInfo, *, held: bool = True) -> None:
@@ -158,10 +180,16 @@ class Runner:
         except (ServiceError, JobNotFound, JobElsewhere) as unrecorded:
             log.error("job %s: its failure could not be recorded: %s", job_id, unrecorded)
 
+    def _no_longer_at(self, current: Current) -> None:
+        if self._at.get(current.job_id) is current:
+            del self._at[current.job_id]
+
     def _hand_back(self, job: Job, *, refund: bool = False, send: bool = True) -> None:
         """Put the job back into the queue for the first stage that it lacks. What fails here, a keeper mends."""
         try:
             if self._board.hand_back(job, self._worker, refund=refund) is None and send:
+                # This worker's next message may be this very job's.
+                self._at.pop(job.id, None)
                 self._send(job)
         except (ServiceError, JobNotFound, JobElsewhere) as error:
             log.warning("job %s: could not be handed back: %s", job.id, error)
@@ -175,62 +203,67 @@ class Runner:
     def _make_again(self, slot: Slot, job: Job) -> None:
         """Let the stage that owns this artifact make it again."""
         try:
-            self._shelf.remove(job.refs[slot])
+            self._shelf(job).remove(job.refs[slot])
             self._board.note(job.id, MAKER[slot], BAD_ARTIFACT)
         except ServiceError as error:
             log.warning("job %s: the damaged %s could not be deleted: %s", job.id, slot.value, error)
         self._hand_back(job.without(slot))
 
-    def _run(self, stage: Stage, job: Job) -> Job:
-        self._go_on(self._board.begin(job.id, stage, self._worker))
-        started = time.perf_counter()
-        models = self._models_of(job.request.params.model)
+    def _run(self, current: Current, status: JobStatus) -> Job:
+        self._go_on(status.state if status.is_terminal else None)
+        job, stage, started = status.job, current.stage, time.perf_counter()
+        models, shelf = self._models_of(job.request.params.model), self._shelf(job)
 
         refs = {slot: recipe_key(stage, slot, job, models) for slot in STAGES[stage].gives}
-        missing = [slot for slot, key in refs.items() if not self._shelf.holds(slot, key)]
+        missing = shelf.lacks(refs)
         made = job.with_refs(refs)
         if missing:
-            with self._alone([refs[slot] for slot in missing], job):
-                values = self._compute(stage, job, models)
-                for slot in missing:
-                    self._shelf.save(slot, values[slot], made, models)
+            with self._alone([refs[slot] for slot in missing], job) as claim:
+                if claim is Claim.JUST_MADE:
+                    missing = shelf.lacks(refs)
+                if missing:
+                    values = self._compute(current, job, shelf, models)
+                    self._on_computed()
+                    shelf.save({slot: values[slot] for slot in missing}, made, models)
 
         seconds = time.perf_counter() - started
         self._go_on(self._board.advance(made, stage, seconds, not missing, self._worker))
         log.info("job %s: %s %s in %.2f s", job.id, stage.value, "made" if missing else "found", seconds)
         return made
 
+    def _shelf(self, job: Job) -> Shelf:
+        """This job's artifacts, for which an outage of the store is waited out."""
+        store = PatientStore(self._store, self._store_patience, partial(self._on_retry, job.id))
+        return Shelf(store, self._recent, job)
+
     @contextmanager
-    def _alone(self, keys: Sequence[str], job: Job) -> Iterator[None]:
+    def _alone(self, keys: Sequence[str], job: Job) -> Iterator[Claim]:
         """Nobody else makes these artifacts meanwhile; who waits for them goes on afterwards.
 
         Raises:
             Taken: somebody makes one of them already.
         """
-        mine: list[str] = []
+        claim = self._board.claim(keys, job.id, self._worker)
+        if claim is Claim.TAKEN:
+            raise Taken(", ".join(keys))
         try:
-            for key in keys:
-                if not self._board.claim(key, job.id, self._worker):
-                    raise Taken(key)
-                mine.append(key)
-            yield
+            yield claim
         finally:
-            for key in mine:
-                self._wake(key)
+            self._wake(keys, job)
 
-    def _wake(self, key: str) -> None:
+    def _wake(self, keys: Sequence[str], job: Job) -> None:
         try:
-            for job_id in self._board.unclaim(key, self._worker):
+            for job_id in self._board.unclaim(keys, job.id, self._worker):
                 with suppress(JobNotFound):
                     self._send(self._board.status(job_id).job)
         except ServiceError as error:
-            log.warning("%s: those who wait for it could not be told, and find out later: %s", key, error)
+            log.warning("%s: those who wait for it could not be told, and find out later: %s", ", ".join(keys), error)
 
-    def _compute(self, stage: Stage, job: Job, models: Models) -> dict[Slot, Any]:
-        row = PIPELINE[stage]
-        needs = {slot.value: self._shelf.load(slot, job) for slot in STAGES[stage].needs}
+    def _compute(self, current: Current, job: Job, shelf: Shelf, models: Models) -> dict[Slot, Any]:
+        stage, row = current.stage, PIPELINE[current.stage]
+        needs = {slot.value: value for slot, value in shelf.load(STAGES[stage].needs).items()}
         knobs = {name: knob(job.request, name) for name in row.knobs}
-        run = partial(row.run, models=models, on_step=partial(self._on_step, job.id), **needs, **knobs)
+        run = partial(row.run, models=models, on_step=partial(self._on_step, current), **needs, **knobs)
         try:
             return run()
         except (torch.OutOfMemoryError, MemoryError):
@@ -242,17 +275,18 @@ class Runner:
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory from error
 
-    def _on_retry(self) -> None:
+    def _on_retry(self, job_id: str) -> None:
         """The store did not answer: wait for it, unless the job ends or this worker leaves."""
         if self._leaving():
             raise Leaving
-        if self.current:
-            self._go_on(self._board.count_retry(self.current.job_id, self._worker))
+        self._go_on(self._board.count_retry(job_id, self._worker))
 
-    def _on_step(self, job_id: str, done: int, total: int) -> None:
+    def _on_step(self, current: Current, done: int, total: int) -> None:
         if self._leaving():
             raise Leaving
-        self._go_on(self._board.tick(job_id, done, total, self._worker))
+        if time.monotonic() - current.told >= self._tick:
+            self._go_on(self._board.tick(current.job_id, done, total, self._worker))
+            current.told = time.monotonic()
 
     def _go_on(self, outcome: State | None) -> None:
         if outcome is not None:

@@ -27,7 +27,13 @@ BOARD_RETRIES = 20
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
 
-def make_runner(settings: Settings, worker: str, send: Callable[[Job], None], leaving: Callable[[], bool]) -> "Runner":
+def make_runner(
+    settings: Settings,
+    worker: str,
+    send: Callable[[Job], None],
+    leaving: Callable[[], bool],
+    on_computed: Callable[[], None],
+) -> "Runner":
     """A runner on the real services. Imports torch."""
     from worker.models import Models
     from worker.profiles import load_profiles, profile_named
@@ -46,6 +52,7 @@ def make_runner(settings: Settings, worker: str, send: Callable[[Job], None], le
         worker=worker,
         send=send,
         leaving=leaving,
+        on_computed=on_computed,
         store_patience=settings.store_patience,
         recent_bytes=settings.recent_bytes,
     )

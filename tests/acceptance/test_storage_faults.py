@@ -116,7 +116,7 @@ def test_a_store_slower_than_the_sign_of_life_is_not_a_dead_worker(site: Site) -
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 500), ("GET", 500), ("PUT", 500), ("PUT", 503)])
 def test_a_burst_of_failures_is_waited_out(site: Site, method: str, status: int) -> None:
-    site.proxy.meets(method, Exchange.fails, status=status, times=BURST)
+    site.proxy.meets(method, Exchange.fails, status=status, times=2 * BURST)  # of two requests at once
     ended = site.edit().wait(timeout=60)
     assert not site.proxy.pending
     assert ended.attempts == ONCE

@@ -20,7 +20,7 @@ class Post:
         self.board = MemoryBoard(self.settings)
         self.sent: list[Job] = []
         self.ended = 0
-        self.at: Current | None = None
+        self.at: list[Current] = []
         self.keeper = self.a_keeper("me")
 
     def a_keeper(self, worker: str) -> Keeper:
@@ -28,7 +28,7 @@ class Post:
             self.board,
             self.settings,
             a_worker(id=worker),
-            current=lambda: self.at,
+            at=lambda: self.at,
             send=self.sent.append,
             end=self.end,
         )
@@ -51,7 +51,7 @@ def post() -> Post:
 
 
 def test_a_worker_says_what_it_is_at(post: Post) -> None:
-    post.at = Current("ab" * 16, Stage.MASK)
+    post.at = [Current("ab" * 16, Stage.MASK)]
     post.keeper.announce()
     (worker,) = post.board.workers()
     assert worker.job == "ab" * 16
@@ -114,7 +114,7 @@ def test_after_an_outage_the_others_are_not_taken_for_dead(monkeypatch) -> None:
 
 def test_what_a_worker_holds_and_is_not_at_is_let_go(post: Post) -> None:
     job, current = post.begun("me"), post.begun("me")
-    post.at = Current(current.id, Stage.EMBED)
+    post.at = [Current(current.id, Stage.EMBED)]
     post.keeper.let_go()
     assert post.sent == [job]
     assert post.board.held_by("me") == [current.id]
@@ -123,10 +123,10 @@ def test_what_a_worker_holds_and_is_not_at_is_let_go(post: Post) -> None:
 def test_a_stage_that_takes_too_long_ends_the_worker_and_says_why(post: Post) -> None:
     post = Post(stage_timeouts={Stage.EMBED: 10}, max_attempts=1)
     job = post.begun("me")
-    post.at = Current(job.id, Stage.EMBED)
+    post.at = [Current(job.id, Stage.EMBED)]
     post.keeper.watch()
     assert post.ended == 0
-    post.at = Current(job.id, Stage.EMBED, since=post.at.since - 11)
+    post.at = [Current(job.id, Stage.EMBED, since=post.at[0].since - 11)]
     post.keeper.watch()
     assert post.ended == 1
     post.a_keeper("other").recover()
@@ -140,7 +140,7 @@ def test_a_hung_worker_ends_even_if_it_cannot_say_why(post: Post, monkeypatch) -
         raise BrokerUnavailable
 
     monkeypatch.setattr(post.board, "note", fails)
-    post.at = Current("ab" * 16, Stage.MASK, since=-(10**6))
+    post.at = [Current("ab" * 16, Stage.MASK, since=-(10**6))]
     with pytest.raises(BrokerUnavailable):
         post.keeper.watch()
     assert post.ended == 1

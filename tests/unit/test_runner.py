@@ -17,7 +17,7 @@ from worker import diffedit
 from worker.artifacts import CODECS
 from worker.models import Models
 from worker.profiles import ModelSource, load_profiles
-from worker.recent import RecentStore
+from worker.recent import Recent
 from worker.runner import Runner
 from worker.shelf import manifest_key
 
@@ -47,7 +47,7 @@ class Rig:
 
     def restart(self, **options) -> None:
         """Another runner in the place of this one."""
-        options = {"worker": "rig", "send": self.send, "leaving": lambda: self.leaving, **options}
+        options = {"worker": "rig", "send": self.send, "leaving": lambda: self.leaving, "tick": 0, **options}
         self.runner = Runner(self.board, self.store, self.models_of, **options)
         self.client = Client(Settings(), board=self.board, store=self.store, send=self.send)
 
@@ -129,22 +129,16 @@ def test_a_job_that_stays_on_a_worker_downloads_its_picture_alone(rig: Rig, monk
 
 
 def test_what_went_through_is_remembered_until_there_is_too_much_of_it() -> None:
-    store = MemoryStore()
-    recent = RecentStore(store, max_bytes=100)
+    recent = Recent(max_bytes=100)
     for name in "abcd":
-        recent.put(name, name.encode() * 25)
-    store.put("a", b"changed")
-    assert recent.get("a") == b"a" * 25
-    recent.put("e", b"e" * 25)
-    store.put("b", b"changed")
-    assert recent.get("b") == b"changed"  # the one that was asked for the longest ago had to go
-    recent.put("large", bytes(26))
-    store.put("large", b"changed")
-    assert recent.get("large") == b"changed"
-    recent.delete("a")
-    assert not store.exists("a")
-    with pytest.raises(ArtifactError):
-        recent.get("a")
+        recent.remember(name, bytes(25))
+    assert recent.get("a")
+    recent.remember("e", bytes(25))
+    assert [name for name in "abcde" if recent.get(name) is None] == ["b"]  # asked for the longest ago
+    recent.remember("large", bytes(26))
+    assert recent.get("large") is None
+    recent.forget("a")
+    assert recent.get("a") is None
 
 
 def test_a_picture_is_encoded_once_for_mask_and_inversion(rig: Rig) -> None:
@@ -417,7 +411,7 @@ def test_out_of_memory_is_met_with_half_the_batch_once(rig: Rig, monkeypatch, er
 
 
 def test_of_two_jobs_that_need_one_artifact_the_second_yields_and_finds_it_done(rig: Rig) -> None:
-    second = Runner(rig.board, rig.store, tiny, worker="second", send=rig.send)
+    second = Runner(rig.board, rig.store, tiny, worker="second", send=rig.send, tick=0)
     rig.board.announce(a_worker(id="second"))
     yielded: list[Job] = []
 
