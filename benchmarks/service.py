@@ -31,6 +31,7 @@ from api_client.contract import Family, Job, queue_name, queue_names
 from api_client.dispatch import celery_app, send
 from api_client.redis_board import RedisBoard
 from api_client.store import S3Store, Store
+from benchmarks.distance import distant
 from benchmarks.figures import Figure, run_figures, seconds, spread
 from benchmarks.midsize import midsize
 from worker.local import Stack
@@ -40,7 +41,11 @@ from worker.runner import Runner
 
 SAMPLES = Path(__file__).parents[1] / "worker/tiny/samples"
 SIMULATED, TIMED = "benchmarks.simulated", "benchmarks.timed"
+ENDPOINT = "DIFFEDIT_S3_ENDPOINT_URL"
+FAR = 0.02
+"""Seconds that a request to a distant S3 is longer under way."""
 CONCEPTS: dict[str, Any] = {"source_concept": "pear", "target_concept": "ball"}
+THINGS = {"source": "pear", "target": "ball"}
 PROMPTS: dict[str, Any] = {"source_prompt": "a pear on a table", "target_prompt": "a ball on a table"}
 
 
@@ -52,7 +57,7 @@ class Site:
         self.settings = Settings.from_env(stack.environment)
         self.client = Client(self.settings)
         self.server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"], decode_responses=True)
-        self._pictures = itertools.count()
+        self._numbers = itertools.count()
 
     def hire(self, count: int, app: str, **environment: str) -> None:
         """Start workers and wait until they are ready."""
@@ -65,9 +70,15 @@ class Site:
 
     def picture(self) -> bytes:
         """One that nobody has seen, so that nothing of its edit is found done."""
-        buffer, number = io.BytesIO(), next(self._pictures)
+        buffer, number = io.BytesIO(), next(self._numbers)
         Image.new("RGB", (64, 64), (number % 256, number // 256 % 256, number // 65536)).save(buffer, "PNG")
         return buffer.getvalue()
+
+    def novel(self) -> dict[str, Any]:
+        """An edit of four stages, none of which is found done: a new picture, and words that nobody has said."""
+        number = next(self._numbers)
+        words = {f"{side}_prompt": f"a {thing} on table {number}" for side, thing in THINGS.items()}
+        return {"image": self.picture(), **words}
 
     def ended(self, job: JobHandle) -> None:
         """Wait without the pauses of a polite client."""
@@ -127,9 +138,9 @@ def scaling(seconds: float = 0.5, jobs: int = 6) -> Iterator[Figure]:
         with site(SIMULATED_SECONDS=str(seconds)) as here:
             here.hire(count, SIMULATED)
             for _ in range(count):  # the first job of a worker warms it up
-                here.ended(here.client.edit(here.picture(), **PROMPTS))
+                here.ended(here.client.edit(**here.novel()))
             started = time.perf_counter()
-            submitted = [here.client.edit(here.picture(), **PROMPTS) for _ in range(count * jobs)]
+            submitted = [here.client.edit(**here.novel()) for _ in range(count * jobs)]
             for job in submitted:
                 here.ended(job)
             rates[count] = count * jobs / (time.perf_counter() - started)
@@ -140,6 +151,24 @@ def scaling(seconds: float = 0.5, jobs: int = 6) -> Iterator[Figure]:
             ours=f"{rates[count] / rates[1]:.2f} (efficiency {rates[count] / rates[1] / count:.3f})",
             bar="0.95 or more at 4" if count == 4 else "",
         )
+
+
+def distance(stage: float = 0.25, jobs: int = 12) -> Iterator[Figure]:
+    """How busy the device of one worker is while jobs wait, when each request to S3 takes a while to arrive."""
+    with site(SIMULATED_SECONDS=str(stage)) as here, distant(here.stack.environment[ENDPOINT], FAR) as far:
+        here.hire(1, SIMULATED, **{ENDPOINT: far})
+        here.ended(here.client.edit(**here.novel()))
+        submitted = [here.client.edit(**here.novel()) for _ in range(jobs)]
+        for job in submitted:
+            here.ended(job)
+        records = [job.status() for job in submitted]
+    busy = stage * sum(len(record.stages) for record in records)
+    began = min(record.started_at for record in records if record.started_at)
+    ended = max(record.finished_at for record in records if record.finished_at)
+    yield Figure(
+        f"device busy, one worker, S3 {1000 * FAR:.0f} ms away (simulated, {stage:g} s a stage, four stages)",
+        ours=f"{100 * busy / (ended - began).total_seconds():.1f} %",
+    )
 
 
 def around(jobs: int = 3) -> Iterator[Figure]:
@@ -295,7 +324,7 @@ def client(runs: int = 9) -> Iterator[Figure]:
         yield Figure("one status poll", ours=", ".join(f"{n} {c[8:]}" for c, n in calls.items()), bar="one round trip")
 
 
-FIGURES = (client, chain, sizes, scaling, around, again, backlog)
+FIGURES = (client, chain, sizes, scaling, distance, around, again, backlog)
 
 if __name__ == "__main__":
     run_figures(FIGURES, __doc__)
