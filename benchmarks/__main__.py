@@ -55,7 +55,7 @@ def main() -> None:
         for row in figures.another_round():
             print(f"{row.name}: {row.ours}", flush=True)
             minutes = (time.monotonic() - began) / 60
-            RESULTS.write_text(markdown(figures, f"{minutes:.0f} minutes in round {number} of {rounds}"))
+            RESULTS.write_text(markdown(figures, f"after {minutes:.0f} minutes, in round {number} of {rounds}"))
     Console().print(figures.table())
 
 
