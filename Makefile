@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench chaos quality train clean
+.PHONY: demo test check bench profile chaos quality train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/diffedit demo
@@ -19,13 +19,16 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed
-	$(BIN)/python -m benchmarks
+profile: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.profile
 
 chaos: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.chaos
 
-# These two draw pictures, and so need the system's emoji font: apt-get install fonts-noto-color-emoji
+# These three draw pictures, and so need the system's emoji font: apt-get install fonts-noto-color-emoji
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks
+
 quality: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.quality
 

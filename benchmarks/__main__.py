@@ -1,36 +1,41 @@
-"""All figures, as a table in the terminal and in benchmarks/RESULTS.md.
+"""All figures, in several rounds: as a table in the terminal and in benchmarks/RESULTS.md.
 
-    make bench      (about 25 minutes on two cores)
+    make bench      (three rounds, about 35 minutes on two cores)
 
-Some of them alone: python -m benchmarks.edit tiny, python -m benchmarks.service chain scaling
+Some of them alone, in one round: python -m benchmarks.edit tiny, python -m benchmarks.service chain scaling
 """
 
+import argparse
 import os
 import platform
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import edit, service
-from benchmarks.figures import Figure, table
+from benchmarks import edit, price, service
+from benchmarks.figures import Figures
+from training.scenes import require_font
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 SOFTWARE = ("torch", "diffusers", "celery", "redis", "boto3")
 
 
-def markdown(figures: list[Figure]) -> str:
+def markdown(figures: Figures, took: str) -> str:
     software = ", ".join(f"{name} {version(name)}" for name in SOFTWARE)
-    rows = [f"| {each.name.strip()} | {each.reference} | {each.ours} | {each.bar} |" for each in figures]
+    rows = [f"| {row.name.strip()} | {row.reference} | {row.ours} | {row.bar} |" for row in figures.rows.values()]
     return "\n".join(
         [
             "# Results",
             "",
-            f"Written by `make bench` on {os.cpu_count()} cores ({platform.machine()}, no GPU); Python"
-            f" {platform.python_version()}, {software}.",
-            "Medians, with the least and the largest of the runs. The reference is diffusers' deprecated",
+            f"Written by `make bench` on {os.cpu_count()} cores ({platform.machine()}, no GPU), {took};",
+            f"Python {platform.python_version()}, {software}.",
+            "",
+            "Medians over the rounds, with the least and the largest. What was counted, and the quality of edits with",
+            "its 95 % intervals, is of the first round. The reference is diffusers' deprecated",
             "`StableDiffusionDiffEditPipeline` on the same weights, unless it says otherwise. Seconds mean nothing",
-            "elsewhere; ratios are of sides that took turns in one run. What they cost in quality: docs/quality.md.",
+            "elsewhere; ratios are of sides that took turns in one run.",
             "",
             "| figure | reference | ours | bar |",
             "|---|---|---|---|",
@@ -41,13 +46,17 @@ def markdown(figures: list[Figure]) -> str:
 
 
 def main() -> None:
-    figures = []
-    for make in (*edit.FIGURES, *service.FIGURES):
-        for figure in make():
-            print(f"{figure.name}: {figure.ours}", flush=True)
-            figures.append(figure)
-        RESULTS.write_text(markdown(figures))  # each time, for the last ones take long
-    Console().print(table(figures))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    require_font()  # which is wanted half an hour later
+    figures, began = Figures([*edit.FIGURES, *price.FIGURES, *service.FIGURES]), time.monotonic()
+    for number in range(1, rounds + 1):
+        for row in figures.another_round():
+            print(f"{row.name}: {row.ours}", flush=True)
+            minutes = (time.monotonic() - began) / 60
+            RESULTS.write_text(markdown(figures, f"after {minutes:.0f} minutes, in round {number} of {rounds}"))
+    Console().print(figures.table())
 
 
 if __name__ == "__main__":

@@ -19,152 +19,25 @@ with 95 % intervals (Wilson's for shares, normal for means). `--try strength=0.6
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from api_client.contract import EditParams, Slot, explain
-from api_client.pictures import Picture
+from api_client.contract import EditParams, explain
 from benchmarks.figures import mean, psnr, share
-from benchmarks.judge import seen
+from benchmarks.held_out import INPUT, OURS, ROWS, TRUTH, Edit, Row, edited, held_out
 from benchmarks.parts import parts
-from benchmarks.sides import Reference, ours, request
-from training.bundle import asked
-from training.scenes import Layout, Swap, changed_region, draw, require_font, swaps
-from worker.canvas import Canvas, grow_mask, shrink_mask
+from training.scenes import Swap, draw, require_font
 from worker.models import Models
 from worker.profiles import load_profiles, profile_named
 
-REFERENCE = "diffusers, its defaults"
-OURS = "ours, our defaults"
-TRUE_MASK = "ours, true mask"
-CONCEPTS = "ours, concepts"
-ALONE = "ours, target alone"
-TRUTH = "control: the true result"
-INPUT = "control: the input"
-ROWS = (REFERENCE, OURS, TRUE_MASK, CONCEPTS, ALONE, TRUTH, INPUT)
-
 SHEET = 24
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One edit of one swap. Errors are mean squared ones outside the true region, in 8-bit levels."""
-
-    layout: Layout
-    source: str
-    target: str
-    seen: str | None
-    iou: float
-    recall: float
-    raw_error: float
-    composed_error: float
-    seconds: float
-    picture: Image.Image
-    mask: Image.Image
-
-
-class Bench:
-    """The models, in one process of several."""
-
-    def __init__(self, profile: str, profiles_file: Path | None) -> None:
-        # More threads wait for each other on a model this small; the cores work on different edits instead.
-        torch.set_num_threads(1)
-        self.models = Models(load_profiles(profiles_file)[profile], device="cpu")
-        self.reference = Reference(self.models)
-
-    def edit(self, row: str, swap: Swap, params: dict[str, Any]) -> Edit:
-        """Edit the swap's picture as the row says, and measure what came out."""
-        original, region = draw(swap.before), changed_region(swap)
-        began = time.perf_counter()
-        with decoded(self.models.vae) as raw:
-            picture, mask = self._edited(row, swap, original, params)
-        seconds = time.perf_counter() - began
-        canvas = Canvas.fit(original.size, self.models.size, self.models.vae_scale_factor)
-        cells, true_cells = (
-            np.asarray(shrink_mask(each, canvas, self.models.vae_scale_factor)) > 127
-            for each in (mask, Image.fromarray(region).convert("L"))
-        )
-        background = ~region
-        return Edit(
-            layout=swap.before.layout,
-            source=swap.source,
-            target=swap.target,
-            seen=seen(swap, picture),
-            iou=float((cells & true_cells).sum() / (cells | true_cells).sum()),
-            recall=float((np.asarray(mask) > 127)[region].mean()),
-            raw_error=_error(raw[-1] if raw else picture, original, background),
-            composed_error=_error(picture, original, background),
-            seconds=seconds,
-            picture=picture,
-            mask=mask,
-        )
-
-    def _edited(
-        self, row: str, swap: Swap, original: Image.Image, params: dict[str, Any]
-    ) -> tuple[Image.Image, Image.Image]:
-        texts = asked(swap)
-        if row == REFERENCE:
-            picture, found = self.reference(original, texts["source_prompt"], texts["target_prompt"])
-            canvas = Canvas.fit(original.size, self.models.size, self.models.vae_scale_factor)
-            return picture, grow_mask(Image.fromarray((found[0] * 255).astype(np.uint8)), canvas)
-        if row in (TRUTH, INPUT):
-            return draw(swap.after if row == TRUTH else swap.before), Image.fromarray(changed_region(swap)).convert("L")
-        have: dict[Slot, Any] = {Slot.IMAGE: Picture(original, None, "png")}
-        if row == TRUE_MASK:
-            have[Slot.MASK] = Image.fromarray(changed_region(swap)).convert("L")
-        if row == CONCEPTS:
-            words = {name: texts[name] for name in ("source_concept", "target_concept")}
-        elif row == ALONE:
-            words = {"target_prompt": texts["target_prompt"]}
-        else:
-            words = {name: texts[name] for name in ("source_prompt", "target_prompt")}
-        profile = self.models.profile.name
-        made = ours(self.models, request(profile, {"seed": 0, **params}, **words), have)
-        return made[Slot.RESULT].image, made[Slot.MASK]
-
-
-@contextmanager
-def decoded(vae: Any) -> Iterator[list[Image.Image]]:
-    """Collects what the VAE decodes meanwhile, as pictures: the edit before the original's pixels are put back."""
-    pictures: list[Image.Image] = []
-
-    def collect(module: Any, args: Any, output: torch.Tensor) -> None:
-        pixels = ((output[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0)
-        pictures.append(Image.fromarray(pixels.cpu().numpy()))
-
-    hook = vae.decoder.register_forward_hook(collect)
-    try:
-        yield pictures
-    finally:
-        hook.remove()
-
-
-def held_out(seed: int, count: int) -> list[Swap]:
-    """`count` swaps, half of them in scenes of two objects, and a fifth as many bowls besides."""
-    layouts: tuple[tuple[Layout, int], ...] = (("one", count - count // 2), ("two", count // 2), ("bowl", count // 5))
-    return [swap for layout, share in layouts for swap in swaps(seed, share, layout)]
-
-
-def _error(picture: Image.Image, original: Image.Image, where: np.ndarray) -> float:
-    difference = np.asarray(picture.convert("RGB"), dtype=np.float64) - np.asarray(original, dtype=np.float64)
-    return float(np.square(difference)[where].mean())
-
-
-def succeeded(edit: Edit) -> bool:
-    return edit.seen == edit.target
 
 
 def report(results: dict[str, list[Edit]]) -> list[Table]:
@@ -185,7 +58,7 @@ def report(results: dict[str, list[Edit]]) -> list[Table]:
         for name, edits in chosen.items():
             table.add_row(
                 name,
-                share([succeeded(edit) for edit in edits]),
+                share([edit.succeeded for edit in edits]),
                 share([edit.seen == edit.source for edit in edits]),
                 mean([edit.iou for edit in edits]),
                 mean([edit.recall for edit in edits]),
@@ -198,9 +71,7 @@ def report(results: dict[str, list[Edit]]) -> list[Table]:
         plain = [edit for edit in results[OURS] if edit.layout != "bowl"]
         by_kind = Table("kind", "as target, success %", "as source, success %", title=OURS)
         for kind in sorted({edit.target for edit in plain}):
-            sides = [
-                [succeeded(edit) for edit in plain if getattr(edit, side) == kind] for side in ("target", "source")
-            ]
+            sides = [[edit.succeeded for edit in plain if getattr(edit, side) == kind] for side in ("target", "source")]
             by_kind.add_row(kind, *(share(hits) if hits else "-" for hits in sides))
         tables.append(by_kind)
     return tables
@@ -223,21 +94,9 @@ def contact_sheet(held: list[Swap], results: dict[str, list[Edit]], path: Path) 
         pictures = [before, overlay, *(edits[number].picture for edits in results.values()), draw(swap.after)]
         for column, picture in enumerate(pictures):
             sheet.paste(picture.resize((side, side), Image.Resampling.BICUBIC), (column * (side + gap), top))
-        verdicts = ", ".join("yes" if succeeded(edits[number]) else "NO" for edits in results.values())
+        verdicts = ", ".join("yes" if edits[number].succeeded else "NO" for edits in results.values())
         pen.text((2, top + side + 2), f"{number}: {swap.source} -> {swap.target}; judged: {verdicts}", fill="black")
     sheet.save(path)
-
-
-_bench: Bench
-
-
-def _start(profile: str, profiles_file: Path | None) -> None:
-    global _bench
-    _bench = Bench(profile, profiles_file)
-
-
-def _work(task: tuple[str, Swap, dict[str, Any]]) -> Edit:
-    return _bench.edit(*task)
 
 
 def _params(text: str) -> dict[str, Any]:
@@ -276,17 +135,10 @@ def main() -> None:
     if card.exists() and args.seed in (known := json.loads(card.read_text()))["seeds"]:
         parser.error(f"the model was made with the seeds {known['seeds']}; take another")
     held = held_out(args.seed, args.count)
-    rows: dict[str, tuple[str, dict[str, Any]]] = {
-        name: (name, {}) for name in args.row or ([] if args.tries else ROWS)
-    }
+    rows: dict[str, Row] = {name: (name, {}) for name in args.row or ([] if args.tries else ROWS)}
     rows |= {f"ours, {_named(params)}": (OURS, params) for params in args.tries}
 
-    results: dict[str, list[Edit]] = {}
-    start = (args.profile, args.profiles)
-    with ProcessPoolExecutor(args.processes, initializer=_start, initargs=start) as pool:
-        for name, (row, params) in rows.items():
-            tasks = [(row, swap, params) for swap in held]
-            results[name] = list(track(pool.map(_work, tasks), total=len(tasks), description=name, transient=True))
+    results = edited(held, rows, processes=args.processes, profile=args.profile, profiles_file=args.profiles)
 
     console = Console(width=150)
     console.print(f"seed {args.seed}, {args.count} swaps; {args.processes} processes of one thread")

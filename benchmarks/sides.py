@@ -54,24 +54,24 @@ class Reference:
             )
         self._pipeline.set_progress_bar_config(disable=True)
 
-    def __call__(self, picture: Image.Image, source: str, target: str, seed: int = 0) -> tuple[Image.Image, Any]:
+    def __call__(
+        self, picture: Image.Image, source: str, target: str, seed: int = 0, steps: int = 50
+    ) -> tuple[Image.Image, Any]:
         """The edited picture, and the mask in latent cells: 0 and 1, (1, h, w)."""
-        generator = torch.Generator().manual_seed(seed)
-        mask = self.mask(picture, source, target, generator)
+        common = {"num_inference_steps": steps, "generator": torch.Generator().manual_seed(seed)}
+        mask = self.mask(picture, source, target, **common)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            latents = self._pipeline.invert(prompt=source, image=picture, generator=generator).latents
+            latents = self._pipeline.invert(prompt=source, image=picture, **common).latents
             images = self._pipeline(
-                prompt=target, mask_image=mask, image_latents=latents, negative_prompt=source, generator=generator
+                prompt=target, mask_image=mask, image_latents=latents, negative_prompt=source, **common
             ).images
         return images[0], mask
 
-    def mask(self, picture: Image.Image, source: str, target: str, generator: torch.Generator | None = None) -> Any:
+    def mask(self, picture: Image.Image, source: str, target: str, **common: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return self._pipeline.generate_mask(
-                image=picture, source_prompt=source, target_prompt=target, generator=generator
-            )
+            return self._pipeline.generate_mask(image=picture, source_prompt=source, target_prompt=target, **common)
 
 
 def samples_forwarded(unet: torch.nn.Module, run: Callable[[], object]) -> tuple[int, int]:

@@ -3,7 +3,8 @@
     celery -A benchmarks.simulated worker
 
 Everything around the stages is the real thing. `SIMULATED_SECONDS` is how long a stage takes. The tasks of `BARE` are
-what Celery alone would do: a chain of as many empty tasks, with as large a message.
+what Celery alone would do: a chain of as many empty tasks, with as large a message. With `SPANS` it writes down what it
+does when (spans.py).
 """
 
 import os
@@ -18,6 +19,7 @@ from PIL import Image
 
 from api_client.contract import Prompts, Slot, Stage
 from api_client.pictures import Picture
+from benchmarks.spans import watch_services
 from worker.app import app, settings
 from worker.pipeline import PIPELINE
 
@@ -51,6 +53,7 @@ def simulated(stage: Stage) -> Callable[..., dict[Slot, Any]]:
     return run
 
 
+watch_services()
 for _stage, _row in PIPELINE.items():
     PIPELINE[_stage] = replace(_row, run=simulated(_stage))
 
