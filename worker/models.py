@@ -30,6 +30,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from api_client.contract import Family
 from api_client.errors import ModelUnavailable
 from worker.profiles import ModelSource, Profile, fingerprint
 from worker.solvers import DPMSolverPlusPlus
@@ -38,6 +39,12 @@ log = logging.getLogger(__name__)
 
 Part = Literal["captioner", "prompter", "diffusion"]
 T = TypeVar("T")
+
+NEEDED: dict[Family, dict[str, Part]] = {
+    Family.LANGUAGE: {"captioner": "captioner", "prompter": "prompter", "text_encoder": "diffusion"},
+    Family.DIFFUSION: {"unet": "diffusion", "vae": "diffusion", "_scheduler_config": "diffusion"},
+}
+"""The attributes of `Models` that the stages of a family use, and the part of the profile that each comes from."""
 
 _LOADING = threading.RLock()
 """`from_pretrained` swaps torch's default dtype for the whole process while it works: one load at a time."""
@@ -125,6 +132,17 @@ class Models:
     def vae_scale_factor(self) -> int:
         """How many pixels a side one latent cell covers."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def load(self, family: Family) -> None:
+        """Load now what the stages of this family would load when they first run.
+
+        Raises:
+            ModelUnavailable: one of the models cannot be loaded; names it and says what to do.
+        """
+        for attribute, part in NEEDED[family].items():
+            log.info("loading the %s (%s)", attribute.strip("_").replace("_", " "), self.name(part))
+            self.identity(part)
+            getattr(self, attribute)
 
     def make_room(self) -> None:
         """After an out-of-memory error: free what nobody uses, and halve `max_batch` for good."""

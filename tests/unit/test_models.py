@@ -10,10 +10,11 @@ import huggingface_hub.constants
 import pytest
 import torch
 
+from api_client.contract import Family
 from api_client.errors import InvalidRequest, ModelUnavailable, UnknownProfile
 from worker import models as models_module
 from worker import profiles as profiles_module
-from worker.models import Models, resolve_device, resolve_dtype
+from worker.models import NEEDED, Models, resolve_device, resolve_dtype
 from worker.profiles import BUILT_IN, ModelSource, Profile, default_profile, fingerprint, load_profiles, profile_named
 
 # Two threads of a small model wait for each other far longer than they compute, when the machine has other work.
@@ -251,6 +252,29 @@ def test_every_part_loads_in_float32_and_frozen(models):
         assert not any(parameter.requires_grad for parameter in model.parameters())
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert models.vae.use_slicing
+
+
+@pytest.mark.parametrize(
+    ("family", "wanted"),
+    [
+        (Family.LANGUAGE, {"captioner", "prompter", "text_encoder"}),
+        (Family.DIFFUSION, {"unet", "vae", "_scheduler_config"}),
+    ],
+)
+def test_a_family_loads_what_its_stages_use_and_no_more(tiny, family, wanted):
+    models = Models(tiny, device="cpu")
+    models.load(family)
+
+    parts = set().union(*NEEDED.values())
+    assert parts & vars(models).keys() == wanted
+
+
+def test_a_family_that_lacks_a_model_does_not_load(tiny, tmp_path):
+    models = Models(replaced(tiny, prompter=ModelSource(id=str(tmp_path / "gone"))))
+
+    models.load(Family.DIFFUSION)
+    with pytest.raises(ModelUnavailable, match=r"gone cannot be loaded \(no such directory\)"):
+        models.load(Family.LANGUAGE)
 
 
 def test_sizes(models):
