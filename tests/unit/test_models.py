@@ -9,9 +9,11 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
 from api_client.contract import Family
 from api_client.errors import InvalidRequest, ModelUnavailable, UnknownProfile
+from tests.unit.small_models import small_models
 from worker import models as models_module
 from worker import profiles as profiles_module
 from worker.models import NEEDED, Models, resolve_device, resolve_dtype
@@ -252,6 +254,18 @@ def test_every_part_loads_in_float32_and_frozen(models):
         assert not any(parameter.requires_grad for parameter in model.parameters())
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert models.vae.use_slicing
+
+
+def test_attention_is_torchs_own(tiny, models, tmp_path):
+    """Both libraries choose it when a model is loaded. Of the captioner transformers has no other form than eager."""
+    small_models().vae.save_pretrained(tmp_path / "vae")  # the bundled one has no attention
+    vae = Models(replaced(tiny, diffusion=ModelSource(id=str(tmp_path)))).vae
+
+    for model in (models.unet, vae):
+        layers = [module for module in model.modules() if isinstance(module, Attention)]
+        assert {type(layer.processor) for layer in layers} == {AttnProcessor2_0}
+    for _, model in (models.text_encoder, models.prompter):
+        assert model.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize(
