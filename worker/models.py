@@ -88,6 +88,15 @@ def resolve_dtype(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
+def resolve_memory_format(device: torch.device) -> torch.memory_format:
+    """How UNet and VAE lay out the weights of convolutions: channels last on CUDA, as they come elsewhere.
+
+    cuDNN's half-precision kernels work in that layout; what it gains has not been measured. Measured on a CPU, the
+    UNet loses up to 9 % at the two samples of a guided step, and what the VAE gains is a thousandth of an edit.
+    """
+    return torch.channels_last if device.type == "cuda" else torch.preserve_format
+
+
 def loaded_once(load: Callable[[Any], T]) -> "cached_property[T]":
     """A cached property that threads may race for: a preloading thread and the one that runs stages."""
 
@@ -225,9 +234,10 @@ class Models:
         return {key: value for key, value in config.items() if key in known}
 
     def _diffusers(self, kind: Any, subfolder: str) -> Any:
-        return self._weights(
+        model = self._weights(
             kind, self.profile.diffusion, subfolder=subfolder, torch_dtype=self.dtype, use_safetensors=True
         )
+        return model.to(memory_format=resolve_memory_format(self.device))
 
     def _weights(self, kind: Any, source: ModelSource, **options: Any) -> Any:
         model, info = self._pretrained(kind, source, output_loading_info=True, **options)
