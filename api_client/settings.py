@@ -41,6 +41,12 @@ class Settings(BaseModel):
     """Worker: "cuda", "cuda:1", "mps", "cpu"; None takes the best there is."""
     cpu_offload: bool = Field(False, alias="DIFFEDIT_CPU_OFFLOAD")
     """Worker, CUDA only: keep on the GPU only the model that is running."""
+    preload: bool = Field(False, alias="DIFFEDIT_PRELOAD")
+    """Worker: load the models of its queues before it takes a job, and do not start if one cannot be loaded.
+
+    Off unless asked for: a worker at a desk reads all queues, and jobs that bring their own prompts need neither
+    captioner nor prompter ("sd21": 1 billion parameters to download and hold).
+    """
     max_queued: int = Field(10_000, alias="DIFFEDIT_MAX_QUEUED", ge=1)
     """Client: how many jobs may wait in the lane of a profile before a further one is refused (QueueFull)."""
     retention: int = Field(7 * 24 * 3600, alias="DIFFEDIT_RETENTION", ge=60)

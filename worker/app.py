@@ -2,6 +2,8 @@
 
 import functools
 import logging
+import signal
+import sys
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery.signals import (
     after_setup_logger,
     after_setup_task_logger,
+    celeryd_after_setup,
     worker_ready,
     worker_shutdown,
     worker_shutting_down,
@@ -18,16 +21,20 @@ from kombu import Queue
 from api_client.board import WorkerInfo
 from api_client.contract import queue_names
 from api_client.dispatch import celery_app, send
+from api_client.errors import DiffEditError
 from api_client.redis_board import RedisBoard
 from api_client.settings import Settings
 from worker.keeper import Keeper
 from worker.logs import PlainFormatter
 from worker.pool import computed
 from worker.profiles import default_profile, load_profiles, profile_named
-from worker.tasks import add_tasks, make_runner
+from worker.tasks import add_tasks, families_of, make_models, make_runner
 
 if TYPE_CHECKING:
+    from worker.models import Models
     from worker.runner import Runner
+
+log = logging.getLogger(__name__)
 
 settings = Settings.from_env()
 profile = settings.profile or default_profile()
@@ -65,8 +72,13 @@ _keeper: Keeper | None = None
 
 
 @functools.cache
+def models_of(name: str) -> "Models":
+    return make_models(settings, name)
+
+
+@functools.cache
 def runner() -> "Runner":
-    return make_runner(settings, worker_id, _send, _leaving.is_set, computed)
+    return make_runner(settings, models_of, worker_id, _send, _leaving.is_set, computed)
 
 
 add_tasks(app, settings, runner)
@@ -82,6 +94,22 @@ def _log_plainly(logger: logging.Logger, **_: Any) -> None:
         handler.setFormatter(PlainFormatter(handler.formatter or logging.Formatter()))
 
 
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def _preload(instance: Any, **_: Any) -> None:
+    """Before the worker connects to anything. It ends here if a model cannot be loaded: it could only fail jobs."""
+    if not settings.preload:
+        return
+    # Celery's handler comes later, and the first process of a container ignores what it has no handler for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        for family in families_of(instance.app.amqp.queues.consume_from, profile):
+            models_of(profile).load(family)
+    except Exception as error:
+        log.critical("this worker does not start: %s", error, exc_info=not isinstance(error, DiffEditError))
+        # Celery logs what else a receiver raises, and goes on.
+        sys.exit(1)
+
+
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _start_keeper(sender: Any, **_: Any) -> None:
     """Before the first message is taken."""
@@ -90,7 +118,7 @@ def _start_keeper(sender: Any, **_: Any) -> None:
         ready = runner()
     except Exception:
         # It then fails the jobs that it gets, with the reason.
-        logging.getLogger(__name__).exception("this worker cannot run stages")
+        log.exception("this worker cannot run stages")
         ready = None
     queues = tuple(sorted(queue.name for queue in sender.task_consumer.queues))
     info = WorkerInfo(

@@ -30,6 +30,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from api_client.contract import Family
 from api_client.errors import ModelUnavailable
 from worker.profiles import ModelSource, Profile, fingerprint
 from worker.solvers import DPMSolverPlusPlus
@@ -38,6 +39,12 @@ log = logging.getLogger(__name__)
 
 Part = Literal["captioner", "prompter", "diffusion"]
 T = TypeVar("T")
+
+NEEDED: dict[Family, dict[str, Part]] = {
+    Family.LANGUAGE: {"captioner": "captioner", "prompter": "prompter", "text_encoder": "diffusion"},
+    Family.DIFFUSION: {"unet": "diffusion", "vae": "diffusion", "_scheduler_config": "diffusion"},
+}
+"""The attributes of `Models` that the stages of a family use, and the part of the profile that each comes from."""
 
 _LOADING = threading.RLock()
 """`from_pretrained` swaps torch's default dtype for the whole process while it works: one load at a time."""
@@ -79,6 +86,15 @@ def resolve_dtype(device: torch.device) -> torch.dtype:
     float32 costs less than elsewhere.
     """
     return torch.float16 if device.type == "cuda" else torch.float32
+
+
+def resolve_memory_format(device: torch.device) -> torch.memory_format:
+    """How UNet and VAE lay out the weights of convolutions: channels last on CUDA, as they come elsewhere.
+
+    cuDNN's half-precision kernels work in that layout; what it gains has not been measured. Measured on a CPU, the
+    UNet loses up to 9 % at the two samples of a guided step, and what the VAE gains is a thousandth of an edit.
+    """
+    return torch.channels_last if device.type == "cuda" else torch.preserve_format
 
 
 def loaded_once(load: Callable[[Any], T]) -> "cached_property[T]":
@@ -125,6 +141,17 @@ class Models:
     def vae_scale_factor(self) -> int:
         """How many pixels a side one latent cell covers."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def load(self, family: Family) -> None:
+        """Load now what the stages of this family would load when they first run.
+
+        Raises:
+            ModelUnavailable: one of the models cannot be loaded; names it and says what to do.
+        """
+        for attribute, part in NEEDED[family].items():
+            log.info("loading the %s (%s)", attribute.strip("_").replace("_", " "), self.name(part))
+            self.identity(part)
+            getattr(self, attribute)
 
     def make_room(self) -> None:
         """After an out-of-memory error: free what nobody uses, and halve `max_batch` for good."""
@@ -207,9 +234,10 @@ class Models:
         return {key: value for key, value in config.items() if key in known}
 
     def _diffusers(self, kind: Any, subfolder: str) -> Any:
-        return self._weights(
+        model = self._weights(
             kind, self.profile.diffusion, subfolder=subfolder, torch_dtype=self.dtype, use_safetensors=True
         )
+        return model.to(memory_format=resolve_memory_format(self.device))
 
     def _weights(self, kind: Any, source: ModelSource, **options: Any) -> Any:
         model, info = self._pretrained(kind, source, output_loading_info=True, **options)

@@ -1,22 +1,23 @@
 """One thin Celery task per stage, made in a loop."""
 
-import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.exceptions import Ignore
 from pydantic import TypeAdapter, ValidationError
 
-from api_client.contract import ErrorInfo, Job, JobId, Stage, State
+from api_client.contract import ErrorInfo, Family, Job, JobId, Lane, Stage, State, queue_name
 from api_client.dispatch import message_of, task_name
 from api_client.errors import JobNotFound, ServiceError
 from api_client.redis_board import RedisBoard
 from api_client.settings import Settings
 from api_client.store import S3Store
+from worker.profiles import load_profiles, profile_named
 
 if TYPE_CHECKING:
+    from worker.models import Models
     from worker.runner import Runner
 
 log = logging.getLogger(__name__)
@@ -27,23 +28,29 @@ BOARD_RETRIES = 20
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
 
+def make_models(settings: Settings, profile: str) -> "Models":
+    """The models of a profile, none of them loaded. Imports torch."""
+    from worker.models import Models
+
+    named = profile_named(load_profiles(settings.profiles_file), profile)
+    return Models(named, device=settings.device, cpu_offload=settings.cpu_offload)
+
+
+def families_of(queues: Container[str], profile: str) -> list[Family]:
+    """The model families of this profile whose stages come through these queues."""
+    return [family for family in Family if any(queue_name(profile, family, lane) in queues for lane in Lane)]
+
+
 def make_runner(
     settings: Settings,
+    models_of: Callable[[str], "Models"],
     worker: str,
     send: Callable[[Job], None],
     leaving: Callable[[], bool],
     on_computed: Callable[[], None],
 ) -> "Runner":
     """A runner on the real services. Imports torch."""
-    from worker.models import Models
-    from worker.profiles import load_profiles, profile_named
     from worker.runner import Runner
-
-    profiles = load_profiles(settings.profiles_file)
-
-    @functools.cache
-    def models_of(name: str) -> Models:
-        return Models(profile_named(profiles, name), device=settings.device, cpu_offload=settings.cpu_offload)
 
     return Runner(
         RedisBoard(settings, BOARD_RETRIES),

@@ -114,6 +114,15 @@ def test_a_store_slower_than_the_sign_of_life_is_not_a_dead_worker(site: Site) -
     assert (status.attempts, status.retries) == (ONCE, 0)
 
 
+def test_a_slow_upload_keeps_no_job_from_the_device(site: Site) -> None:
+    site.proxy.meets("PUT", Exchange.is_slow, seconds=10, where="artifacts/mask/", times=1)
+    slow, other = site.edit(seed=1), site.edit(seed=2)
+    ended = other.wait(timeout=60)
+    begun = slow.status()
+    assert (begun.stage, begun.is_terminal) == (Stage.MASK, False)  # and has not advanced past what is stored
+    assert slow.wait(timeout=60).attempts == ended.attempts == ONCE
+
+
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 500), ("GET", 500), ("PUT", 500), ("PUT", 503)])
 def test_a_burst_of_failures_is_waited_out(site: Site, method: str, status: int) -> None:
     site.proxy.meets(method, Exchange.fails, status=status, times=2 * BURST)  # of two requests at once

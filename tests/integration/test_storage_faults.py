@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from api_client import Settings, StoreRefused, StoreUnavailable
-from api_client.store import S3Store, artifact_key
+from api_client.store import SMALL, S3Store, artifact_key
 from tests.fault_proxy import Exchange, FaultProxy
 
 DATA = os.urandom(300_000)
@@ -93,3 +93,15 @@ def test_a_server_that_was_away_is_found_again(store: S3Store, proxy: FaultProxy
             ask()
     proxy.up()
     assert store.get(key) == DATA
+
+
+@pytest.mark.parametrize(("size", "asks"), [(SMALL, False), (SMALL + 1, True)])
+def test_small_uploads_ask_no_permission_first(settings: Settings, size: int, asks: bool) -> None:
+    store, sent = S3Store(settings), []
+    store._s3.meta.events.register(
+        "before-send.s3.PutObject", lambda request, **_: sent.append("Expect" in request.headers)
+    )
+    key = artifact_key("mask", "ef" * 32, "png")
+    store.put(key, bytes(size))
+    assert sent == [asks]
+    assert len(store.get(key)) == size

@@ -9,11 +9,14 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
+from api_client.contract import Family
 from api_client.errors import InvalidRequest, ModelUnavailable, UnknownProfile
+from tests.unit.small_models import small_models
 from worker import models as models_module
 from worker import profiles as profiles_module
-from worker.models import Models, resolve_device, resolve_dtype
+from worker.models import NEEDED, Models, resolve_device, resolve_dtype, resolve_memory_format
 from worker.profiles import BUILT_IN, ModelSource, Profile, default_profile, fingerprint, load_profiles, profile_named
 
 # Two threads of a small model wait for each other far longer than they compute, when the machine has other work.
@@ -240,6 +243,14 @@ def test_the_dtype(device, dtype):
     assert resolve_dtype(torch.device(device)) is dtype
 
 
+@pytest.mark.parametrize(
+    ("device", "memory_format"),
+    [("cuda:1", torch.channels_last), ("mps", torch.preserve_format), ("cpu", torch.preserve_format)],
+)
+def test_the_memory_format(device, memory_format):
+    assert resolve_memory_format(torch.device(device)) is memory_format
+
+
 # Loading
 
 
@@ -251,6 +262,54 @@ def test_every_part_loads_in_float32_and_frozen(models):
         assert not any(parameter.requires_grad for parameter in model.parameters())
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert models.vae.use_slicing
+
+
+def test_attention_is_torchs_own(tiny, models, tmp_path):
+    """Both libraries choose it when a model is loaded. Of the captioner transformers has no other form than eager."""
+    small_models().vae.save_pretrained(tmp_path / "vae")  # the bundled one has no attention
+    vae = Models(replaced(tiny, diffusion=ModelSource(id=str(tmp_path)))).vae
+
+    for model in (models.unet, vae):
+        layers = [module for module in model.modules() if isinstance(module, Attention)]
+        assert {type(layer.processor) for layer in layers} == {AttnProcessor2_0}
+    for _, model in (models.text_encoder, models.prompter):
+        assert model.config._attn_implementation == "sdpa"
+
+
+def test_channels_last_changes_the_layout_and_nothing_else(tiny, models, monkeypatch):
+    monkeypatch.setattr(models_module, "resolve_memory_format", lambda device: torch.channels_last)
+    last = Models(tiny, device="cpu")
+    x, text = torch.randn(2, 4, 16, 16), torch.randn(2, 77, 96)
+
+    for plain, changed in ((models.unet, last.unet), (models.vae, last.vae)):
+        assert {weights.shape for weights in plain.parameters()} == {weights.shape for weights in changed.parameters()}
+        wide = [weights for weights in changed.parameters() if weights.dim() == 4]
+        assert all(weights.is_contiguous(memory_format=torch.channels_last) for weights in wide)
+    with torch.no_grad():
+        torch.testing.assert_close(last.unet(x, 1, text).sample, models.unet(x, 1, text).sample, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("family", "wanted"),
+    [
+        (Family.LANGUAGE, {"captioner", "prompter", "text_encoder"}),
+        (Family.DIFFUSION, {"unet", "vae", "_scheduler_config"}),
+    ],
+)
+def test_a_family_loads_what_its_stages_use_and_no_more(tiny, family, wanted):
+    models = Models(tiny, device="cpu")
+    models.load(family)
+
+    parts = set().union(*NEEDED.values())
+    assert parts & vars(models).keys() == wanted
+
+
+def test_a_family_that_lacks_a_model_does_not_load(tiny, tmp_path):
+    models = Models(replaced(tiny, prompter=ModelSource(id=str(tmp_path / "gone"))))
+
+    models.load(Family.DIFFUSION)
+    with pytest.raises(ModelUnavailable, match=r"gone cannot be loaded \(no such directory\)"):
+        models.load(Family.LANGUAGE)
 
 
 def test_sizes(models):

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from worker.pool import TaskPool
+from worker.pool import TaskPool, computed
 
 
 class Loop:
@@ -59,3 +59,34 @@ def test_it_rings_for_a_new_loop_after_a_lost_connection(pool: TaskPool) -> None
     pool.register_with_event_loop(second)
     pool.on_apply(lambda: None, (), callback=print)
     assert second.rings(timeout=10)
+
+
+def test_a_task_that_has_but_to_store_leaves_its_place_to_one_other(pool: TaskPool) -> None:
+    loop = Loop()
+    pool.register_with_event_loop(loop)
+    stored, places = threading.Event(), []
+    assert pool.num_processes == 1
+
+    def task() -> None:
+        computed()
+        stored.wait(10)
+
+    for places_now in (2, 2):  # the second one waits behind the first, and a third would compute with nobody
+        pool.on_apply(task, (), callback=print)
+        assert loop.rings(timeout=10)
+        loop.hear()
+        places.append((pool.num_processes, places_now))
+    assert places == [(2, 2), (2, 2)]
+    stored.set()
+    pool.executor.shutdown()
+    assert pool.num_processes == 1
+
+
+def test_a_place_is_given_up_before_celery_forgets_the_task(pool: TaskPool) -> None:
+    seen: list[int] = []
+    pool.on_apply(computed, (), callback=lambda _: seen.append(pool.num_processes)).wait(10)
+    assert seen == [1]
+
+
+def test_outside_of_a_pool_nothing_leaves_its_place() -> None:
+    computed()

@@ -1,6 +1,7 @@
 """The runner over the memory doubles and the bundled model: one stage at a time, as the queue would hand them on."""
 
 import json
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -506,3 +507,76 @@ def test_a_record_that_cannot_be_read_fails_its_job_with_the_reason(rig: Rig) ->
     error = rig.board.status(job.id).error
     assert (error.stage, error.code) == (Stage.EMBED, "bad_record")
     assert "new_knob: Extra inputs" in error.message
+
+
+def test_a_stage_says_when_it_has_but_to_store(rig: Rig, monkeypatch) -> None:
+    told: list[str] = []
+    put, compute_mask = rig.store.put, diffedit.compute_mask
+    monkeypatch.setattr(rig.store, "put", lambda key, data: (told.append(f"put {key[:14]}"), put(key, data)))
+    monkeypatch.setattr(diffedit, "compute_mask", lambda *a, **k: (told.append("compute"), compute_mask(*a, **k))[1])
+    rig.restart(on_computed=lambda: told.append("computed"))
+    rig.edit()
+    mask = told.index("compute")
+    assert told[mask : mask + 3] == ["compute", "computed", "put artifacts/mask"]
+    told.clear()
+    rig.edit()
+    assert "computed" not in told  # everything is found
+
+
+def test_a_message_for_a_job_that_the_worker_is_at_is_dropped(rig: Rig, monkeypatch) -> None:
+    doubled = []
+
+    def again(stage: Stage, job_id: str) -> None:
+        doubled.append(rig.runner.run(stage, job_id))
+
+    tick = rig.board.tick
+    monkeypatch.setattr(rig.board, "tick", lambda job_id, *args: (again(Stage.MASK, job_id), tick(job_id, *args))[1])
+    status = rig.edit().status()
+    assert doubled and not any(doubled)
+    assert status.state is State.SUCCEEDED
+    assert set(status.attempts.values()) == {1}
+
+
+def test_what_was_made_after_it_was_found_missing_is_not_made_again(rig: Rig, monkeypatch) -> None:
+    """Two jobs of one picture on a worker that stores the one while it looks for the other."""
+    exists, claims = rig.store.exists, []
+    late = rig.edit().status().refs[Slot.TRAJECTORY]
+
+    def not_yet(key: str) -> bool:
+        return exists(key) and (key != late or bool(claims))
+
+    claim = rig.board.claim
+    monkeypatch.setattr(rig.store, "exists", not_yet)
+    monkeypatch.setattr(
+        rig.board, "claim", lambda keys, *who: (claims.extend({late} & set(keys)), claim(keys, *who))[1]
+    )
+    status = rig.edit(target_prompt="a photograph of a ball on a green table").status()
+    assert claims == [late]
+    assert Stage.INVERT in status.cache_hits
+
+
+def test_the_record_is_looked_at_now_and_then_while_a_stage_steps(rig: Rig, monkeypatch) -> None:
+    ticks, tick = [], rig.board.tick
+    monkeypatch.setattr(rig.board, "tick", lambda *args: (ticks.append(args), tick(*args))[1])
+    rig.restart(tick=3600)
+    assert rig.edit().status().state is State.SUCCEEDED
+    assert ticks == []
+
+
+class Meeting(MemoryStore):
+    """Stores nothing under `where` until two come at once."""
+
+    def __init__(self, where: tuple[str, str]) -> None:
+        super().__init__()
+        self.where, self.barrier = where, threading.Barrier(2)
+
+    def put(self, key: str, data: bytes) -> None:
+        if key.startswith(self.where):
+            self.barrier.wait(timeout=30)
+        super().put(key, data)
+
+
+def test_what_a_stage_stores_it_stores_at_once(rig: Rig) -> None:
+    rig.store = Meeting(("artifacts/embeddings/", "artifacts/caption_embedding/"))
+    rig.restart()
+    assert rig.edit().status().state is State.SUCCEEDED

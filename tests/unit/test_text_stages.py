@@ -55,6 +55,21 @@ def assert_counts_up(steps: list[tuple[int, int]]) -> None:
     assert steps[-1][0] == steps[-1][1]
 
 
+def batches_of(model: torch.nn.Module, run) -> list[int]:
+    """How many texts went through the model in each of its forwards."""
+    batches = []
+
+    def count(module, args, kwargs):
+        batches.append(len(args[0] if args else kwargs["input_ids"]))
+
+    hook = model.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        run()
+    finally:
+        hook.remove()
+    return batches
+
+
 # Caption
 
 
@@ -160,6 +175,12 @@ def test_prompts_report_and_stop(models):
         concepts(models, on_step=cancel_at(3))
 
 
+def test_all_sentences_come_from_one_call(models):
+    batches = batches_of(models.prompter[1].encoder, lambda: concepts(models))
+
+    assert batches == [16 + 16]
+
+
 def test_an_empty_sentence_falls_back_to_the_concept(models, monkeypatch):
     tokenizer, _ = models.prompter
     monkeypatch.setattr(tokenizer, "batch_decode", lambda *_, **__: ["", "a big dog", " \n", "some grapes"])
@@ -247,6 +268,15 @@ def test_the_source_is_the_negative_unless_one_is_given(models):
 def test_safetensors_takes_the_embeddings(models):
     for tensors in run_embed(models):
         assert save(tensors)
+
+
+def test_all_texts_of_an_edit_with_the_default_number_of_prompts_go_in_one_batch(models):
+    source, target = (tuple(f"a {animal} number {number}" for number in range(16)) for animal in ("dog", "cat"))
+    batches = batches_of(
+        models.text_encoder[1], lambda: run_embed(models, source=source, target=target, negative="a blue table")
+    )
+
+    assert batches == [16 + 16 + len(("caption", "negative prompt", "the empty text"))]
 
 
 def test_many_and_long_texts_go_in_batches(models):
