@@ -106,9 +106,9 @@ class Board(Protocol):
     def tick(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
         """Report a step of the running stage."""
 
-    def advance(self, job: Job, stage: Stage, seconds: float, hit: bool, worker: str) -> State | None:
-        """Record that `stage` is done, with its artifacts in `job`; the job then waits for its next stage, or has
-        succeeded after its last."""
+    def advance(self, job: Job, stage: Stage, seconds: float, made: Sequence[Slot], worker: str) -> State | None:
+        """Record that `stage` is done, with its artifacts in `job`, of which it had to make those of `made`; the job
+        then waits for its next stage, or has succeeded after its last."""
 
     def hand_back(self, job: Job, worker: str | None = None, *, refund: bool = False) -> State | None:
         """Let the job wait again, for the first stage whose artifacts are not in `job`; with `refund`, as if that stage
@@ -188,6 +188,7 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
     index = stages.index(stage) if stage in stages else 0
     step, steps = int(fields.get("step", 0)), int(fields.get("steps", 0))
     done = [stage for stage in stages if f"seconds:{stage.value}" in fields]
+    made = {stage: tuple(map(Slot, fields[f"made:{stage.value}"].split())) for stage in done}
 
     if "outcome" in fields:
         state = State(fields["outcome"])
@@ -212,7 +213,8 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         worker=fields.get("worker"),
         retries=int(fields.get("retries", 0)),
         timings={stage: float(fields[f"seconds:{stage.value}"]) for stage in done},
-        cache_hits=tuple(stage for stage in done if fields.get(f"hit:{stage.value}") == "1"),
+        cache_hits=tuple(stage for stage in done if not made[stage]),
+        made=tuple(slot for slots in made.values() for slot in slots),
         attempts={stage: int(fields[name]) for stage in stages if (name := f"attempts:{stage.value}") in fields},
         error=ErrorInfo.model_validate_json(fields["error"]) if "error" in fields else None,
         refs={slot: fields[name] for slot in Slot if (name := f"ref:{slot.value}") in fields},
@@ -229,11 +231,11 @@ def new_fields(job: Job) -> dict[str, str]:
     return {"request": job.request.model_dump_json(), "terms": job.terms.model_dump_json()}
 
 
-def done_fields(job: Job, stage: Stage, seconds: float, hit: bool) -> dict[str, str]:
+def done_fields(job: Job, stage: Stage, seconds: float, made: Sequence[Slot]) -> dict[str, str]:
     """What a finished stage adds to the record."""
     return {
         f"seconds:{stage.value}": f"{seconds:.4f}",
-        f"hit:{stage.value}": str(int(hit)),
+        f"made:{stage.value}": " ".join(slot.value for slot in made),
         **{f"ref:{slot.value}": job.refs[slot] for slot in STAGES[stage].gives},
     }
 
@@ -243,7 +245,7 @@ def undone_fields(job: Job) -> list[str]:
     fields = []
     for stage in job.stages_left:
         slots = [slot for slot in STAGES[stage].gives if slot not in job.refs]
-        fields += [f"seconds:{stage.value}", f"hit:{stage.value}", *(f"ref:{slot.value}" for slot in slots)]
+        fields += [f"seconds:{stage.value}", f"made:{stage.value}", *(f"ref:{slot.value}" for slot in slots)]
     return fields
 
 

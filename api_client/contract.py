@@ -365,9 +365,9 @@ class JobStatus(Frozen):
 
     `step` of `steps` counts inside the current stage; `progress` (0 to 1) runs over all stages. `worker` is the id of
     the worker that began the current stage, which may be gone. `timings` holds seconds per finished stage, `cache_hits`
-    the stages whose artifacts were already there, `attempts` how often each stage was begun, `retries` how often one
-    waited for a store that did not answer, `refs` where the artifacts made so far lie. Timestamps are the Redis
-    server's, in UTC.
+    the stages whose artifacts were already there, `made` the artifacts that the job had to make, `attempts` how often
+    each stage was begun, `retries` how often one waited for a store that did not answer, `refs` where the artifacts
+    made so far lie. Timestamps are the Redis server's, in UTC.
     """
 
     id: str
@@ -381,6 +381,7 @@ class JobStatus(Frozen):
     worker: str | None = None
     timings: dict[Stage, float] = {}
     cache_hits: tuple[Stage, ...] = ()
+    made: tuple[Slot, ...] = ()
     attempts: dict[Stage, int] = {}
     retries: int = 0
     error: ErrorInfo | None = None

@@ -22,7 +22,7 @@ from api_client.board import (
     status_of,
     undone_fields,
 )
-from api_client.contract import TERMINAL, ErrorInfo, Family, Job, JobStatus, Stage, State, queue_name
+from api_client.contract import TERMINAL, ErrorInfo, Family, Job, JobStatus, Slot, Stage, State, queue_name
 from api_client.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
 
@@ -148,9 +148,9 @@ class RedisBoard:
         return _outcome(job_id, self._run(scripts.WRITE, job_id, worker, "step", step, "steps", steps))
 
     @_speaking
-    def advance(self, job: Job, stage: Stage, seconds: float, hit: bool, worker: str) -> State | None:
+    def advance(self, job: Job, stage: Stage, seconds: float, made: Sequence[Slot], worker: str) -> State | None:
         then = [job.stages_left[0].value, job.queue] if job.stages_left else ["", ""]
-        fields = _flat(done_fields(job, stage, seconds, hit))
+        fields = _flat(done_fields(job, stage, seconds, made))
         return _outcome(job.id, self._run(scripts.ADVANCE, job.id, worker, *then, *fields))
 
     @_speaking

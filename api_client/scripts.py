@@ -162,7 +162,7 @@ return ''
 
 # Further KEYS: for each artifact who makes it, and the jobs that wait for it. Further ARGV: seconds that making them
 # may take. Answers "taken" if somebody alive makes one, for another job that it still holds; the job then waits for
-# that. Answers "just made" if somebody made one a moment ago.
+# that. Answers "just made" if somebody made one within an hour.
 CLAIM = f"""{_GOES_ON}{_PRELUDE}
 local answer = ''
 for making = 4, #KEYS, 2 do
@@ -186,7 +186,7 @@ local parked = {{}}
 for making = 4, #KEYS, 2 do
   if redis.call('GET', KEYS[making]) == worker .. ' ' .. id then
     for _, one in ipairs(redis.call('SMEMBERS', KEYS[making + 1])) do table.insert(parked, one) end
-    redis.call('SET', KEYS[making], 'made', 'EX', 60)
+    redis.call('SET', KEYS[making], 'made', 'EX', 3600)
     redis.call('DEL', KEYS[making + 1])
   end
 end

@@ -20,7 +20,7 @@ from api_client.board import (
     status_of,
     undone_fields,
 )
-from api_client.contract import TERMINAL, ErrorInfo, Job, JobStatus, Stage, State
+from api_client.contract import TERMINAL, ErrorInfo, Job, JobStatus, Slot, Stage, State
 from api_client.errors import ArtifactError, BadRecord, JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
 from api_client.store import Stored, check_content, check_size
@@ -106,11 +106,11 @@ class MemoryBoard:
                 self._records[job_id].update({"step": str(step), "steps": str(steps)})
             return outcome
 
-    def advance(self, job: Job, stage: Stage, seconds: float, hit: bool, worker: str) -> State | None:
+    def advance(self, job: Job, stage: Stage, seconds: float, made: Sequence[Slot], worker: str) -> State | None:
         with self._lock:
             outcome = self._outcome(job.id, worker)
             if outcome is None:
-                self._records[job.id].update(done_fields(job, stage, seconds, hit))
+                self._records[job.id].update(done_fields(job, stage, seconds, made))
                 self._no_longer_open(job.id)
                 if job.stages_left:
                     self._wait(job)
@@ -161,7 +161,7 @@ class MemoryBoard:
                 if cause != job_id and self._running.get(cause) == maker and self._alive(maker):
                     self._parked.setdefault(key, set()).add(job_id)
                     return Claim.TAKEN
-            just_made = any(self._made.get(key, 0) > time.monotonic() - 60 for key in keys)
+            just_made = any(self._made.get(key, 0) > time.monotonic() - 3600 for key in keys)
             self._making.update(dict.fromkeys(keys, (worker, job_id)))
             return Claim.JUST_MADE if just_made else Claim.GRANTED
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from api_client.board import AttemptsSpent, Board, Claim
-from api_client.contract import ErrorInfo, Job, Lane, Slot, Stage, State
+from api_client.contract import STAGES, ErrorInfo, Job, Lane, Slot, Stage, State
 from api_client.errors import JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
 from tests.requests import a_job, a_request, a_worker, done
@@ -29,7 +29,7 @@ def at_mask(board: Board) -> Job:
     job = opened(board)
     board.begin(job.id, Stage.EMBED, ME)
     job = done(job, Stage.EMBED)
-    board.advance(job, Stage.EMBED, 0.25, True, ME)
+    board.advance(job, Stage.EMBED, 0.25, [], ME)
     board.begin(job.id, Stage.MASK, ME)
     return job
 
@@ -58,7 +58,7 @@ class BoardBehaviour:
             lambda: board.status(unknown.id),
             lambda: board.begin(unknown.id, Stage.EMBED, ME),
             lambda: board.tick(unknown.id, 1, 2, ME),
-            lambda: board.advance(done(unknown, Stage.EMBED), Stage.EMBED, 0.1, False, ME),
+            lambda: board.advance(done(unknown, Stage.EMBED), Stage.EMBED, 0.1, [Slot.EMBEDDINGS], ME),
             lambda: board.hand_back(unknown),
             lambda: board.finish(unknown.id, State.CANCELLED),
         ):
@@ -84,18 +84,18 @@ class BoardBehaviour:
         assert status.worker == ME
 
         job = done(job, Stage.MASK)
-        assert board.advance(job, Stage.MASK, 1.5, False, ME) is None
+        assert board.advance(job, Stage.MASK, 1.5, [Slot.MASK], ME) is None
         status = board.status(job.id)
         assert status.progress == pytest.approx(2 / 4)
         assert status.timings == {Stage.EMBED: 0.25, Stage.MASK: 1.5}
-        assert status.cache_hits == (Stage.EMBED,)
+        assert (status.cache_hits, status.made) == ((Stage.EMBED,), (Slot.MASK,))
         assert status.refs == job.refs
 
     def test_the_last_stage_is_the_success(self, board: Board) -> None:
         job = at_mask(board)
         for stage in (Stage.MASK, Stage.INVERT, Stage.EDIT):
             job = done(job, stage)
-            board.advance(job, stage, 1.0, False, ME)
+            board.advance(job, stage, 1.0, STAGES[stage].gives, ME)
             if stage is not Stage.EDIT:
                 assert not board.status(job.id).is_terminal
                 board.begin(job.id, job.stages_left[0], ME)
@@ -108,7 +108,7 @@ class BoardBehaviour:
         for ask in (
             lambda: board.begin(job.id, Stage.MASK, OTHER),
             lambda: board.tick(job.id, 1, 2, OTHER),
-            lambda: board.advance(made, Stage.MASK, 1.0, False, OTHER),
+            lambda: board.advance(made, Stage.MASK, 1.0, [Slot.MASK], OTHER),
             lambda: board.hand_back(job, OTHER),
             lambda: board.hand_back(job),
             lambda: board.finish(job.id, State.FAILED, worker=OTHER),
@@ -116,12 +116,12 @@ class BoardBehaviour:
             with pytest.raises(JobElsewhere, match=job.id):
                 ask()
         assert board.status(job.id).attempts == {Stage.EMBED: 1, Stage.MASK: 1}
-        board.advance(made, Stage.MASK, 1.0, False, ME)
+        board.advance(made, Stage.MASK, 1.0, [Slot.MASK], ME)
         assert board.begin(job.id, Stage.INVERT, OTHER).worker == OTHER
 
     def test_only_the_stage_that_a_job_waits_for_begins(self, board: Board) -> None:
         job = done(at_mask(board), Stage.MASK)
-        board.advance(job, Stage.MASK, 1.0, False, ME)
+        board.advance(job, Stage.MASK, 1.0, [Slot.MASK], ME)
         for stage in (Stage.EMBED, Stage.MASK, Stage.EDIT):  # messages that came late, or early
             with pytest.raises(JobElsewhere):
                 board.begin(job.id, stage, ME)
@@ -138,7 +138,7 @@ class BoardBehaviour:
             board.tick(job.id, 1, 2, ME)
         assert board.begin(job.id, Stage.MASK, OTHER).worker == OTHER
         with pytest.raises(JobElsewhere):
-            board.advance(done(job, Stage.MASK), Stage.MASK, 1.0, False, ME)
+            board.advance(done(job, Stage.MASK), Stage.MASK, 1.0, [Slot.MASK], ME)
         assert board.status(job.id).attempts[Stage.MASK] == 2
 
     def test_a_message_for_a_dead_workers_job_is_enough(self, board: Board) -> None:
@@ -253,7 +253,7 @@ class BoardBehaviour:
         until_overdue(board, *jobs)
         stepped, finished, watched = jobs
         assert board.tick(stepped.id, 2, 2, ME) is State.EXPIRED
-        assert board.advance(done(finished, Stage.EMBED), Stage.EMBED, 1.0, False, ME) is State.EXPIRED
+        assert board.advance(done(finished, Stage.EMBED), Stage.EMBED, 1.0, [Slot.EMBEDDINGS], ME) is State.EXPIRED
         assert board.status(watched.id).state is State.EXPIRED
         assert not {job.id for job in jobs} & set(board.held_by(ME))
 
@@ -271,7 +271,7 @@ class BoardBehaviour:
             board.open(job)
         board.begin(jobs[1].id, Stage.EMBED, ME)
         board.advance(
-            done(jobs[1], Stage.EMBED), Stage.EMBED, 1.0, False, ME
+            done(jobs[1], Stage.EMBED), Stage.EMBED, 1.0, [Slot.EMBEDDINGS], ME
         )  # waits for another stage: counts as well
         refused = wanted()
         with pytest.raises(QueueFull, match="interactive lane"):
@@ -313,7 +313,7 @@ class BoardBehaviour:
             assert board.finish(job.id, later) is outcome
         assert board.begin(job.id, Stage.EMBED, ME).state is outcome
         assert board.tick(job.id, 1, 2, ME) is outcome
-        assert board.advance(done(job, Stage.EMBED), Stage.EMBED, 1.0, False, ME) is outcome
+        assert board.advance(done(job, Stage.EMBED), Stage.EMBED, 1.0, [Slot.EMBEDDINGS], ME) is outcome
         assert board.hand_back(job) is outcome
 
         status = board.status(job.id)

@@ -215,8 +215,9 @@ class Runner:
         models, shelf = self._models_of(job.request.params.model), self._shelf(job)
 
         refs = {slot: recipe_key(stage, slot, job, models) for slot in STAGES[stage].gives}
-        missing = shelf.lacks(refs)
         made = job.with_refs(refs)
+        missing = shelf.lacks({slot: key for slot, key in refs.items() if not news(stage, slot, status)})
+        missing += [slot for slot in refs if news(stage, slot, status)]
         if missing:
             with self._alone([refs[slot] for slot in missing], job) as claim:
                 if claim is Claim.JUST_MADE:
@@ -227,7 +228,7 @@ class Runner:
                     shelf.save({slot: values[slot] for slot in missing}, made, models)
 
         seconds = time.perf_counter() - started
-        self._go_on(self._board.advance(made, stage, seconds, not missing, self._worker))
+        self._go_on(self._board.advance(made, stage, seconds, missing, self._worker))
         log.info("job %s: %s %s in %.2f s", job.id, stage.value, "made" if missing else "found", seconds)
         return made
 
@@ -291,3 +292,13 @@ class Runner:
     def _go_on(self, outcome: State | None) -> None:
         if outcome is not None:
             raise Ended(outcome)
+
+
+def news(stage: Stage, slot: Slot, status: JobStatus) -> bool:
+    """Whether nobody needs to look for this artifact, since what it is made from was not there before this job.
+
+    Another job with the same artifact may have overtaken this one; who claims it is told. When the store lost things,
+    it can be wrong, and the artifact is made again without need.
+    """
+    parents = [parent for parent in PIPELINE[stage].recipes[slot].parents if parent in status.made]
+    return bool(parents) and all(status.attempts[each] == 1 for each in (stage, *(MAKER[parent] for parent in parents)))

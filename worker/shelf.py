@@ -147,8 +147,9 @@ def manifest_key(result: str) -> str:
 
 def _together(calls: Sequence[Callable[[], T]]) -> list[T]:
     """The answers of all calls, when all have come; the first failure, if there is one."""
-    if len(calls) <= 1:
-        return [call() for call in calls]
-    running = [_REQUESTS.submit(call) for call in calls]
-    wait(running)
-    return [each.result() for each in running]
+    others = [_REQUESTS.submit(call) for call in calls[1:]]
+    try:
+        mine = [call() for call in calls[:1]]
+    finally:
+        wait(others)
+    return mine + [each.result() for each in others]

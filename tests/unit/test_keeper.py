@@ -2,7 +2,7 @@
 
 import pytest
 
-from api_client import Settings, Stage, State
+from api_client import Settings, Slot, Stage, State
 from api_client.board import AttemptsSpent
 from api_client.contract import Job
 from api_client.errors import BrokerUnavailable
@@ -62,7 +62,7 @@ def test_the_job_of_a_dead_worker_is_sent_from_where_it_was(post: Post) -> None:
     post.a_keeper("other")
     job = post.begun("other")
     job = done(job, Stage.EMBED)
-    post.board.advance(job, Stage.EMBED, 1.0, False, "other")
+    post.board.advance(job, Stage.EMBED, 1.0, [Slot.EMBEDDINGS], "other")
     post.board.begin(job.id, Stage.MASK, "other")
     post.keeper.recover()
     assert post.sent == []

@@ -580,3 +580,34 @@ def test_what_a_stage_stores_it_stores_at_once(rig: Rig) -> None:
     rig.store = Meeting(("artifacts/embeddings/", "artifacts/caption_embedding/"))
     rig.restart()
     assert rig.edit().status().state is State.SUCCEEDED
+
+
+def test_what_is_made_from_something_new_is_not_looked_for(rig: Rig, monkeypatch) -> None:
+    looked: list[str] = []
+    exists, get = rig.store.exists, rig.store.get
+    monkeypatch.setattr(rig.store, "exists", lambda key: (looked.append(key), exists(key))[1])
+    monkeypatch.setattr(rig.store, "get", lambda key: (looked.append(key), get(key))[1])
+    rig.restart(recent_bytes=10**6)
+    status = rig.edit().status()
+    slots = [key.split("/")[1] for key in looked if key.startswith("artifacts/")]
+    assert sorted(slots) == ["caption_embedding", "embeddings"]  # but for these, everything is made from them
+    assert set(status.made) == set(status.refs)
+    looked.clear()
+    other = rig.edit(target_prompt="a photograph of a ball on a green table").status()
+    assert Slot.CAPTION_EMBEDDING not in other.made
+    assert status.refs[Slot.TRAJECTORY] in looked  # though the same stage has made embeddings
+    assert other.cache_hits == (Stage.INVERT,)
+
+
+def test_what_a_quicker_job_has_made_meanwhile_is_found(rig: Rig) -> None:
+    def quicker(stage: Stage, job: Job) -> None:
+        if stage is Stage.INVERT:
+            rig.before = lambda stage, job: None
+            other = Job(id="cd" * 16, request=job.request)
+            rig.board.open(other)
+            rig.send(other)
+
+    rig.before = quicker
+    status = rig.edit().status()
+    assert status.state is State.SUCCEEDED
+    assert {Slot.EMBEDDINGS, Slot.CAPTION_EMBEDDING, Slot.MASK} == set(status.made)
