@@ -5,9 +5,9 @@ places, and it looks whether that is so at every turn of its event loop. Nothing
 idle worker would leave each message lying for up to a second: more than most of what surrounds the model. Here the end
 of a task turns it.
 
-A task that has `computed` and has but to store what it made leaves its place to the next one, which computes meanwhile:
-the device does not wait for uploads. One task at a time may be behind like that. The message of a task's own successor
-is sent when the task ends, as ever.
+A job's last task, when it has `computed` and has but to store the result, leaves its place to the next task, which
+computes meanwhile: the device does not wait for the upload. One task at a time may be behind like that. (An earlier
+task keeps its place: its own successor is to come next, and no job from a queue that counts for less.)
 
 Celery takes apart what a message carries besides its arguments (chain, callbacks, ...) in the thread. What breaks there
 breaks unseen: the task counts as running for ever, and the worker never asks for another.

@@ -82,8 +82,8 @@ class Runner:
     """Runs stages in the name of a worker, in any thread.
 
     `models_of` gives the models of a profile, loaded on first use; `send` puts a job into its queue; `leaving` says
-    whether the worker is to stop. `on_computed` is called when a stage has made its artifacts and has but to store
-    them. A look at the record is due `tick` seconds after the last one.
+    whether the worker is to stop. `on_last_computed` is called when a job's last stage has but to store what it made. A
+    look at the record is due `tick` seconds after the last one.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Runner:
         worker: str,
         send: Callable[[Job], None],
         leaving: Callable[[], bool] = lambda: False,
-        on_computed: Callable[[], None] = lambda: None,
+        on_last_computed: Callable[[], None] = lambda: None,
         store_patience: float = 60,
         recent_bytes: int = 0,
         tick: float = TICK,
@@ -107,14 +107,14 @@ class Runner:
         self._worker = worker
         self._send = send
         self._leaving = leaving
-        self._on_computed = on_computed
+        self._on_last_computed = on_last_computed
         self._store_patience = store_patience
         self._tick = tick
         self._at: dict[str, Current] = {}
 
     @property
     def at(self) -> list[Current]:
-        """What this worker is at: a stage that computes, and perhaps one before it that is being stored."""
+        """What this worker is at: a stage that computes, and perhaps a result before it that is being stored."""
         return list(self._at.values())
 
     def run(self, stage: Stage, job_id: str) -> Job | None:
@@ -224,7 +224,8 @@ class Runner:
                     missing = shelf.lacks(refs)
                 if missing:
                     values = self._compute(current, job, shelf, models)
-                    self._on_computed()
+                    if not made.stages_left:
+                        self._on_last_computed()
                     shelf.save({slot: values[slot] for slot in missing}, made, models)
 
         seconds = time.perf_counter() - started

@@ -47,7 +47,7 @@ def make_runner(
     worker: str,
     send: Callable[[Job], None],
     leaving: Callable[[], bool],
-    on_computed: Callable[[], None],
+    on_last_computed: Callable[[], None],
 ) -> "Runner":
     """A runner on the real services. Imports torch."""
     from worker.runner import Runner
@@ -59,7 +59,7 @@ def make_runner(
         worker=worker,
         send=send,
         leaving=leaving,
-        on_computed=on_computed,
+        on_last_computed=on_last_computed,
         store_patience=settings.store_patience,
         recent_bytes=settings.recent_bytes,
     )

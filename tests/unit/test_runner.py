@@ -509,15 +509,15 @@ def test_a_record_that_cannot_be_read_fails_its_job_with_the_reason(rig: Rig) ->
     assert "new_knob: Extra inputs" in error.message
 
 
-def test_a_stage_says_when_it_has_but_to_store(rig: Rig, monkeypatch) -> None:
+def test_a_jobs_last_stage_says_when_it_has_but_to_store(rig: Rig, monkeypatch) -> None:
     told: list[str] = []
-    put, compute_mask = rig.store.put, diffedit.compute_mask
-    monkeypatch.setattr(rig.store, "put", lambda key, data: (told.append(f"put {key[:14]}"), put(key, data)))
-    monkeypatch.setattr(diffedit, "compute_mask", lambda *a, **k: (told.append("compute"), compute_mask(*a, **k))[1])
-    rig.restart(on_computed=lambda: told.append("computed"))
+    put, decode = rig.store.put, diffedit.decode
+    monkeypatch.setattr(rig.store, "put", lambda key, data: (told.append(key.split("/")[1]), put(key, data)))
+    monkeypatch.setattr(diffedit, "decode", lambda *args: (told.append("decode"), decode(*args))[1])
+    rig.restart(on_last_computed=lambda: told.append("computed"))
     rig.edit()
-    mask = told.index("compute")
-    assert told[mask : mask + 3] == ["compute", "computed", "put artifacts/mask"]
+    assert told[-4:] == ["decode", "computed", "result", "result"]
+    assert told.count("computed") == 1
     told.clear()
     rig.edit()
     assert "computed" not in told  # everything is found
