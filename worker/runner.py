@@ -216,8 +216,8 @@ class Runner:
 
         refs = {slot: recipe_key(stage, slot, job, models) for slot in STAGES[stage].gives}
         made = job.with_refs(refs)
-        missing = shelf.lacks({slot: key for slot, key in refs.items() if not news(stage, slot, status)})
-        missing += [slot for slot in refs if news(stage, slot, status)]
+        looked_for = {slot: key for slot, key in refs.items() if not news(stage, slot, status)}
+        missing = [*(refs.keys() - looked_for.keys()), *shelf.lacks(looked_for)]
         if missing:
             with self._alone([refs[slot] for slot in missing], job) as claim:
                 if claim is Claim.JUST_MADE:
