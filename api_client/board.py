@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pydantic import ValidationError
 
@@ -61,6 +61,13 @@ class Claim(StrEnum):
     """Somebody makes one of them for another job; the job is noted as waiting for that."""
 
 
+class Advanced(NamedTuple):
+    """The outcome, if the job had ended before; else the jobs that wait for what was made, which are forgotten."""
+
+    outcome: State | None
+    waiting: Sequence[str] = ()
+
+
 class Board(Protocol):
     """What client and worker know of jobs. `redis_board.RedisBoard` is the real one, `testing.MemoryBoard` its double.
 
@@ -106,9 +113,9 @@ class Board(Protocol):
     def tick(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
         """Report a step of the running stage."""
 
-    def advance(self, job: Job, stage: Stage, seconds: float, made: Sequence[Slot], worker: str) -> State | None:
+    def advance(self, job: Job, stage: Stage, seconds: float, made: Sequence[Slot], worker: str) -> Advanced:
         """Record that `stage` is done, with its artifacts in `job`, of which it had to make those of `made`; the job
-        then waits for its next stage, or has succeeded after its last."""
+        then waits for its next stage, or has succeeded after its last. Its claims of these artifacts end."""
 
     def hand_back(self, job: Job, worker: str | None = None, *, refund: bool = False) -> State | None:
         """Let the job wait again, for the first stage whose artifacts are not in `job`; with `refund`, as if that stage
@@ -128,7 +135,8 @@ class Board(Protocol):
         """Ask to make these artifacts for the job."""
 
     def unclaim(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
-        """Make these artifacts no longer. Returns the jobs that wait for one of them, and forgets them."""
+        """Make these artifacts no longer, of which none needs to be there. Returns the jobs that wait for one of them,
+        and forgets them."""
 
     def held_by(self, worker: str) -> list[str]:
         """The jobs that this worker holds."""

@@ -13,6 +13,7 @@ from redis.retry import Retry
 from api_client import scripts
 from api_client.board import (
     WORKER_LOST,
+    Advanced,
     AttemptsSpent,
     Claim,
     WorkerInfo,
@@ -22,7 +23,7 @@ from api_client.board import (
     status_of,
     undone_fields,
 )
-from api_client.contract import TERMINAL, ErrorInfo, Family, Job, JobStatus, Slot, Stage, State, queue_name
+from api_client.contract import STAGES, TERMINAL, ErrorInfo, Family, Job, JobStatus, Slot, Stage, State, queue_name
 from api_client.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
 
@@ -148,10 +149,12 @@ class RedisBoard:
         return _outcome(job_id, self._run(scripts.WRITE, job_id, worker, "step", step, "steps", steps))
 
     @_speaking
-    def advance(self, job: Job, stage: Stage, seconds: float, made: Sequence[Slot], worker: str) -> State | None:
+    def advance(self, job: Job, stage: Stage, seconds: float, made: Sequence[Slot], worker: str) -> Advanced:
         then = [job.stages_left[0].value, job.queue] if job.stages_left else ["", ""]
         fields = _flat(done_fields(job, stage, seconds, made))
-        return _outcome(job.id, self._run(scripts.ADVANCE, job.id, worker, *then, *fields))
+        claims = _claims([job.refs[slot] for slot in STAGES[stage].gives])
+        answer = self._run(scripts.ADVANCE, job.id, worker, *then, *fields, keys=claims)
+        return Advanced(None, answer) if isinstance(answer, list) else Advanced(_outcome(job.id, answer))
 
     @_speaking
     def hand_back(self, job: Job, worker: str | None = None, *, refund: bool = False) -> State | None:

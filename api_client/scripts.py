@@ -127,7 +127,20 @@ redis.call('HINCRBY', job, 'retries', 1)
 return ''
 """
 
-# Further ARGV: next stage and its queue ("" after the last stage: the job has succeeded), field, value, ...
+_UNCLAIM = """
+local parked = {}
+for making = 4, #KEYS, 2 do
+  if redis.call('GET', KEYS[making]) == worker .. ' ' .. id then
+    for _, one in ipairs(redis.call('SMEMBERS', KEYS[making + 1])) do table.insert(parked, one) end
+    redis.call('SET', KEYS[making], 'made', 'EX', 3600)
+    redis.call('DEL', KEYS[making + 1])
+  end
+end
+return parked
+"""
+
+# Further KEYS: as CLAIM. Further ARGV: next stage and its queue ("" after the last stage: the job has
+# succeeded), field, value, ... Answers, where others answer "", the jobs that wait for one of the artifacts.
 ADVANCE = f"""{_GOES_ON}{_PRELUDE}{_ONLY_OPEN}{_ONLY_HOLDER}
 redis.call('HSET', job, unpack(ARGV, 8))
 if ARGV[6] == '' then
@@ -136,8 +149,7 @@ else
   redis.call('HDEL', running, id)
   wait(ARGV[6], ARGV[7])
 end
-return ''
-"""
+{_UNCLAIM}"""
 
 # The job waits again, if nobody alive but this worker has it. Further ARGV: stage, queue, whether its attempt is given
 # back ("1"), fields to forget, ...
@@ -181,17 +193,7 @@ return answer
 """
 
 # Further KEYS: as CLAIM. Answers the jobs that wait for one of the artifacts.
-UNCLAIM = f"""{_GOES_ON}{_PRELUDE}
-local parked = {{}}
-for making = 4, #KEYS, 2 do
-  if redis.call('GET', KEYS[making]) == worker .. ' ' .. id then
-    for _, one in ipairs(redis.call('SMEMBERS', KEYS[making + 1])) do table.insert(parked, one) end
-    redis.call('SET', KEYS[making], 'made', 'EX', 3600)
-    redis.call('DEL', KEYS[making + 1])
-  end
-end
-return parked
-"""
+UNCLAIM = f"{_GOES_ON}{_PRELUDE}{_UNCLAIM}"
 
 # Further KEYS: the set of workers, this worker's sign of life. Further ARGV: what it says, milliseconds that it holds.
 ANNOUNCE = f"""{_GOES_ON}{_PRELUDE}

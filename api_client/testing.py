@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from api_client.board import (
     WORKER_LOST,
+    Advanced,
     AttemptsSpent,
     Claim,
     WorkerInfo,
@@ -20,7 +21,7 @@ from api_client.board import (
     status_of,
     undone_fields,
 )
-from api_client.contract import TERMINAL, ErrorInfo, Job, JobStatus, Slot, Stage, State
+from api_client.contract import STAGES, TERMINAL, ErrorInfo, Job, JobStatus, Slot, Stage, State
 from api_client.errors import ArtifactError, BadRecord, JobElsewhere, JobNotFound, QueueFull
 from api_client.settings import Settings
 from api_client.store import Stored, check_content, check_size
@@ -106,17 +107,18 @@ class MemoryBoard:
                 self._records[job_id].update({"step": str(step), "steps": str(steps)})
             return outcome
 
-    def advance(self, job: Job, stage: Stage, seconds: float, made: Sequence[Slot], worker: str) -> State | None:
+    def advance(self, job: Job, stage: Stage, seconds: float, made: Sequence[Slot], worker: str) -> Advanced:
         with self._lock:
             outcome = self._outcome(job.id, worker)
-            if outcome is None:
-                self._records[job.id].update(done_fields(job, stage, seconds, made))
-                self._no_longer_open(job.id)
-                if job.stages_left:
-                    self._wait(job)
-                else:
-                    self._end(job.id, State.SUCCEEDED)
-            return outcome
+            if outcome is not None:
+                return Advanced(outcome)
+            self._records[job.id].update(done_fields(job, stage, seconds, made))
+            self._no_longer_open(job.id)
+            if job.stages_left:
+                self._wait(job)
+            else:
+                self._end(job.id, State.SUCCEEDED)
+            return Advanced(None, self.unclaim([job.refs[slot] for slot in STAGES[stage].gives], job.id, worker))
 
     def hand_back(self, job: Job, worker: str | None = None, *, refund: bool = False) -> State | None:
         with self._lock:

@@ -84,7 +84,7 @@ class BoardBehaviour:
         assert status.worker == ME
 
         job = done(job, Stage.MASK)
-        assert board.advance(job, Stage.MASK, 1.5, [Slot.MASK], ME) is None
+        assert board.advance(job, Stage.MASK, 1.5, [Slot.MASK], ME) == (None, [])
         status = board.status(job.id)
         assert status.progress == pytest.approx(2 / 4)
         assert status.timings == {Stage.EMBED: 0.25, Stage.MASK: 1.5}
@@ -198,6 +198,15 @@ class BoardBehaviour:
         # Who found it missing before it was there shall look again.
         assert board.claim([key], waiting[0], other) is Claim.JUST_MADE
 
+    def test_who_waits_for_an_artifact_is_told_when_the_job_advances(self, board: Board) -> None:
+        job = at_mask(board)
+        made = job.with_refs({Slot.MASK: f"artifacts/mask/{uuid.uuid4().hex}.png"})
+        waiting, key = opened(board).id, made.refs[Slot.MASK]
+        board.claim([key], job.id, ME)
+        assert board.claim([key], waiting, OTHER) is Claim.TAKEN
+        assert board.advance(made, Stage.MASK, 1.0, [Slot.MASK], ME) == (None, [waiting])
+        assert board.claim([key], waiting, OTHER) is Claim.JUST_MADE
+
     def test_of_several_artifacts_all_are_claimed_or_none(self, board: Board) -> None:
         job, (first, second) = at_mask(board), (f"artifacts/{uuid.uuid4().hex}" for _ in range(2))
         assert board.claim([second], job.id, ME) is Claim.GRANTED
@@ -253,7 +262,9 @@ class BoardBehaviour:
         until_overdue(board, *jobs)
         stepped, finished, watched = jobs
         assert board.tick(stepped.id, 2, 2, ME) is State.EXPIRED
-        assert board.advance(done(finished, Stage.EMBED), Stage.EMBED, 1.0, [Slot.EMBEDDINGS], ME) is State.EXPIRED
+        assert (
+            board.advance(done(finished, Stage.EMBED), Stage.EMBED, 1.0, [Slot.EMBEDDINGS], ME).outcome is State.EXPIRED
+        )
         assert board.status(watched.id).state is State.EXPIRED
         assert not {job.id for job in jobs} & set(board.held_by(ME))
 
@@ -313,7 +324,7 @@ class BoardBehaviour:
             assert board.finish(job.id, later) is outcome
         assert board.begin(job.id, Stage.EMBED, ME).state is outcome
         assert board.tick(job.id, 1, 2, ME) is outcome
-        assert board.advance(done(job, Stage.EMBED), Stage.EMBED, 1.0, [Slot.EMBEDDINGS], ME) is outcome
+        assert board.advance(done(job, Stage.EMBED), Stage.EMBED, 1.0, [Slot.EMBEDDINGS], ME).outcome is outcome
         assert board.hand_back(job) is outcome
 
         status = board.status(job.id)

@@ -217,7 +217,7 @@ class Runner:
         refs = {slot: recipe_key(stage, slot, job, models) for slot in STAGES[stage].gives}
         made = job.with_refs(refs)
         looked_for = {slot: key for slot, key in refs.items() if not news(stage, slot, status)}
-        missing = [*(refs.keys() - looked_for.keys()), *shelf.lacks(looked_for)]
+        missing = [*(slot for slot in refs if slot not in looked_for), *shelf.lacks(looked_for)]
         if missing:
             with self._alone([refs[slot] for slot in missing], job) as claim:
                 if claim is Claim.JUST_MADE:
@@ -229,7 +229,9 @@ class Runner:
                     shelf.save({slot: values[slot] for slot in missing}, made, models)
 
         seconds = time.perf_counter() - started
-        self._go_on(self._board.advance(made, stage, seconds, missing, self._worker))
+        outcome, waiting = self._board.advance(made, stage, seconds, missing, self._worker)
+        self._wake(waiting)
+        self._go_on(outcome)
         log.info("job %s: %s %s in %.2f s", job.id, stage.value, "made" if missing else "found", seconds)
         return made
 
@@ -240,7 +242,7 @@ class Runner:
 
     @contextmanager
     def _alone(self, keys: Sequence[str], job: Job) -> Iterator[Claim]:
-        """Nobody else makes these artifacts meanwhile; who waits for them goes on afterwards.
+        """Nobody else makes these artifacts until the job has advanced, or this fails; who waits for them then goes on.
 
         Raises:
             Taken: somebody makes one of them already.
@@ -250,16 +252,19 @@ class Runner:
             raise Taken(", ".join(keys))
         try:
             yield claim
-        finally:
-            self._wake(keys, job)
+        except BaseException:
+            with suppress(ServiceError):
+                self._wake(self._board.unclaim(keys, job.id, self._worker))
+            raise
 
-    def _wake(self, keys: Sequence[str], job: Job) -> None:
+    def _wake(self, waiting: Sequence[str]) -> None:
+        """Send the jobs that wait for an artifact. What fails here, a keeper mends."""
         try:
-            for job_id in self._board.unclaim(keys, job.id, self._worker):
+            for job_id in waiting:
                 with suppress(JobNotFound):
                     self._send(self._board.status(job_id).job)
         except ServiceError as error:
-            log.warning("%s: those who wait for it could not be told, and find out later: %s", ", ".join(keys), error)
+            log.warning("jobs that wait for an artifact could not be sent: %s", error)
 
     def _compute(self, current: Current, job: Job, shelf: Shelf, models: Models) -> dict[Slot, Any]:
         stage, row = current.stage, PIPELINE[current.stage]
