@@ -57,6 +57,7 @@ def send(app: "Celery", job: Job) -> None:
     """
     from celery import chain
     from kombu.exceptions import OperationalError
+    from kombu.utils.functional import retry_over_time
     from redis import OutOfMemoryError, RedisError
 
     tasks = [
@@ -72,7 +73,9 @@ def send(app: "Celery", job: Job) -> None:
     ]
     tasks[0].args = (message_of(job),)
     try:
-        chain(*tasks, app=app).apply_async()
+        # kombu retries by itself, but when a connection breaks while a queue is declared, it makes a new one and then
+        # goes on with the broken one: an AttributeError.
+        retry_over_time(chain(*tasks, app=app).apply_async, AttributeError, max_retries=2, interval_start=0)
     except (OperationalError, RedisError) as error:
         if isinstance(error.__cause__ or error, OutOfMemoryError):
             raise BrokerFull from error

@@ -8,9 +8,11 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from typing import Any
 
 import pytest
 import redis
+from kombu.transport.redis import Channel
 
 from api_client import (
     ArtifactError,
@@ -98,6 +100,23 @@ def test_the_list_does_not_grow_for_ever(board: RedisBoard, server: redis.Redis)
     for _ in range(20):
         server.delete(f"diffedit:job:{board.open(a_job())}")  # as its expiry does
     assert server.zcard("diffedit:jobs") <= 3
+
+
+def test_a_connection_that_breaks_while_a_queue_is_declared_costs_nothing(
+    server: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, app, declare, broken = a_job(), celery_app(settings), Channel.queue_declare, []
+
+    def breaks_once(channel: Channel, *args: Any, **kwargs: Any) -> Any:
+        if not broken:
+            broken.append(channel)
+            raise redis.ConnectionError("Connection closed by server.")
+        return declare(channel, *args, **kwargs)
+
+    monkeypatch.setattr(Channel, "queue_declare", breaks_once)
+    send(app, job)
+    assert broken
+    assert [job.id in message for message in server.lrange(job.queue_of(Stage.EMBED), 0, -1)] == [True]
 
 
 def test_a_server_whose_memory_is_used_up_refuses_new_jobs_and_serves_those_it_has(
