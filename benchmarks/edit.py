@@ -78,11 +78,11 @@ def compare(sides: Sides, name: str, runs: int) -> Iterator[Figure]:
     yield Figure(fast, ratio("fast"), base, bar="0.40 or less")
 
 
-def tiny(runs: int = 3) -> Iterator[Figure]:
+def tiny(runs: int = 5) -> Iterator[Figure]:
     yield from compare(Sides(), "bundled model", runs)
 
 
-def large(runs: int = 1) -> Iterator[Figure]:
+def large(runs: int = 2) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as directory:
         yield from compare(Sides("midsize", midsize(Path(directory))), "mid-size model", runs)
 
