@@ -1,6 +1,6 @@
 """All figures, in several rounds: as a table in the terminal and in benchmarks/RESULTS.md.
 
-    make bench      (three rounds, about 35 minutes on two cores)
+    make bench      (three rounds, about 40 minutes on two cores)
 
 Some of them alone, in one round: python -m benchmarks.edit tiny, python -m benchmarks.service chain scaling
 """
