@@ -73,7 +73,7 @@ def demo(out_dir: Path, directory: Path) -> None:
         f"  {program} up\n"
         "      services and a worker, until Ctrl-C; then, in another terminal here,\n"
         f"  export $({program} env)\n"
-        f"  {program} edit worker/tiny/samples/02.png --source-concept dog --target-concept apple\n"
+        f"  {program} edit worker/tiny/samples/00.png --source-concept dog --target-concept grapes\n"
         f"  {program} jobs"
     )
 
