@@ -163,7 +163,7 @@ class MemoryBoard:
                 if cause != job_id and self._running.get(cause) == maker and self._alive(maker):
                     self._parked.setdefault(key, set()).add(job_id)
                     return Claim.TAKEN
-            just_made = any(self._made.get(key, 0) > time.monotonic() - 3600 for key in keys)
+            just_made = any(self._made.get(key, float("-inf")) > time.monotonic() - 3600 for key in keys)
             self._making.update(dict.fromkeys(keys, (worker, job_id)))
             return Claim.JUST_MADE if just_made else Claim.GRANTED
 
