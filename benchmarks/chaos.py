@@ -45,20 +45,20 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from api_client import Client, JobHandle, JobStatus, Settings, State
-from api_client.errors import DiffEditError, NoWorkerWarning, ServiceError
-from api_client.redis_board import RedisBoard
 from benchmarks.faults import KINDS, WORKER_TTL, WORKERS, Crew, Fault, Havoc, faults
 from benchmarks.witness import Witness
-from worker.local import Stack
+from diffedit import Client, JobHandle, JobStatus, Settings, State
+from diffedit.errors import DiffEditError, NoWorkerWarning, ServiceError
+from diffedit.jobs.redis_store import RedisJobStore
+from diffedit_worker.local.stack import Stack
+from diffedit_worker.models.profiles import SAMPLES
 
-SAMPLES = Path(__file__).parents[1] / "worker/tiny/samples"
 SCENES = (("00.png", "a dog", "pink"), ("01.png", "a cat", "green"), ("03.png", "a strawberry", "blue"))
 TARGETS = ("some grapes", "a pineapple", "some cherries")
 ENVIRONMENT = {
     "DIFFEDIT_WORKER_TTL": f"{WORKER_TTL:g}",
     "DIFFEDIT_MAX_ATTEMPTS": "10",
-    "DIFFEDIT_STORE_PATIENCE": "20",
+    "DIFFEDIT_S3_RETRY_TIMEOUT": "20",
 }
 
 
@@ -133,8 +133,8 @@ def run(directory: Path, *, seed: int, jobs: int, count: int, seconds: float, pa
 
 def _run(stack: Stack, events: Sequence[Ask | Fault], patience: float) -> Outcome:
     settings = Settings.from_env(stack.environment)
-    client, board, over = Client(settings), RedisBoard(settings), threading.Event()
-    crew, witness = Crew(stack), Witness(board)
+    client, job_store, over = Client(settings), RedisJobStore(settings), threading.Event()
+    crew, witness = Crew(stack), Witness(job_store)
     havoc = Havoc(stack, crew, witness)
 
     def submit(ask: Ask) -> None:
@@ -148,7 +148,7 @@ def _run(stack: Stack, events: Sequence[Ask | Fault], patience: float) -> Outcom
     with ThreadPoolExecutor(64) as pool:
         duties = [pool.submit(crew.supervise, over), pool.submit(witness.watch, over)]
         try:
-            _until(lambda: len(board.workers()) == WORKERS, 60)
+            _until(lambda: len(job_store.workers()) == WORKERS, 60)
             began = time.monotonic()
             _play(pool, events, {Ask: submit, Fault: havoc.strike})
             _until(lambda: not witness.open, patience)
@@ -209,7 +209,7 @@ def _read_results(client: Client, ended: Sequence[JobStatus], spoilt: Set[str]) 
         job = client.job(status.id)
         if status.state is not State.SUCCEEDED or _readable(job):
             continue
-        if any(_stem(key) in spoilt for key in status.refs.values()) and _readable(job.retry()):
+        if any(_stem(key) in spoilt for key in status.artifact_keys.values()) and _readable(job.retry()):
             mended += 1
         else:
             unreadable.append(job.id)

@@ -14,16 +14,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from api_client.contract import Slot
-from api_client.pictures import Picture, read_picture
 from benchmarks.figures import Figure, Measured, measured, run_figures
 from benchmarks.midsize import midsize
 from benchmarks.sides import Reference, ours, request, samples_forwarded
-from worker.demo import PICTURE, SOURCE, TARGETS
-from worker.models import Models
-from worker.profiles import load_profiles
+from diffedit.contract.stages import Artifact
+from diffedit.pictures import Picture, read_picture
+from diffedit_worker.local.commands import PICTURE, SOURCE, TARGETS
+from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import SAMPLES, load_profiles
 
-SAMPLES = Path(__file__).parents[1] / "worker/tiny/samples"
 FAST: dict[str, Any] = {"scheduler": "dpmsolver++", "num_inference_steps": 20}
 
 
@@ -38,10 +37,10 @@ class Sides:
     def reference(self, steps: int = 50) -> None:
         self._reference(self.resized.image, SOURCE, TARGETS[0], steps=steps)
 
-    def ours(self, goal: Slot = Slot.RESULT, **params: Any) -> None:
+    def ours(self, goal: Artifact = Artifact.RESULT, **params: Any) -> None:
         asked = request(self.models.profile.name, {"seed": 0, **params}, source_prompt=SOURCE, target_prompt=TARGETS[0])
         self.models.last_encoded = None  # it would spare every run but the first its encoding
-        ours(self.models, asked, {Slot.IMAGE: self.picture}, goal)
+        ours(self.models, asked, {Artifact.IMAGE: self.picture}, goal)
 
     @property
     def resized(self) -> Picture:
@@ -113,9 +112,9 @@ def taken(side: str, profiles: str) -> None:
     sides = Sides("midsize", Path(profiles))
     masks: dict[str, Callable[[], object]] = {
         "reference": lambda: sides._reference.mask(sides.resized.image, SOURCE, TARGETS[0]),
-        "ours": lambda: sides.ours(Slot.MASK),
+        "ours": lambda: sides.ours(Artifact.MASK),
     }
-    sides.ours(Slot.MASK, num_maps_per_mask=1)  # loads what is loaded lazily
+    sides.ours(Artifact.MASK, num_maps_per_mask=1)  # loads what is loaded lazily
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far, which loading has set, is forgotten
     before = _memory("VmRSS")
     masks[side]()

@@ -13,13 +13,13 @@ from subprocess import TimeoutExpired
 
 import redis
 
-from api_client import Client, Settings, State
-from api_client.errors import DiffEditError, ServiceError
-from api_client.redis_board import RedisBoard
-from api_client.store import S3Store
 from benchmarks.witness import Blow, Witness
-from worker.children import Process
-from worker.local import S3, VALKEY, Stack
+from diffedit import Client, Settings, State
+from diffedit.errors import DiffEditError, ServiceError
+from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.objects.s3 import S3ObjectStore
+from diffedit_worker.local.process_group import Process
+from diffedit_worker.local.stack import S3, VALKEY, Stack
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,11 @@ class Havoc:
     def __init__(self, stack: Stack, crew: Crew, witness: Witness) -> None:
         settings = Settings.from_env(stack.environment)
         self._stack, self._crew, self._witness = stack, crew, witness
-        self._client, self._board, self._store = Client(settings), RedisBoard(settings), S3Store(settings)
+        self._client, self._job_store, self._object_store = (
+            Client(settings),
+            RedisJobStore(settings),
+            S3ObjectStore(settings),
+        )
         self._redis = redis.Redis.from_url(settings.redis_url.get_secret_value(), decode_responses=True)
         self._locks = {VALKEY: threading.Lock(), S3: threading.Lock()}
         self.struck: list[str] = []
@@ -134,13 +138,13 @@ class Havoc:
             self._crew.doomed.add(process)
         worker, held = "", []
         with suppress(ServiceError):
-            worker = "".join(each.id for each in self._board.workers() if each.name.partition("@")[0] == name)
-            held = self._board.held_by(worker)
+            worker = "".join(each.id for each in self._job_store.workers() if each.name.partition("@")[0] == name)
+            held = self._job_store.jobs_held_by(worker)
         process.send_signal(number)
         for job_id in held:
             log.info("%s held job %s", name, job_id)
             with suppress(ServiceError):
-                frozen = self._board.status(job_id) if number == signal.SIGSTOP else None
+                frozen = self._job_store.status(job_id) if number == signal.SIGSTOP else None
                 self._witness.blows.append(Blow(job_id, worker, time.monotonic(), frozen))
         return process
 
@@ -192,12 +196,12 @@ class Havoc:
         return [str(key) for key in self._redis.scan_iter("diffedit.*", _type="list")]
 
     def delete_artifacts(self, fault: Fault) -> bool:
-        return self._spoil(fault, self._store.delete)
+        return self._spoil(fault, self._object_store.delete)
 
     def truncate_artifacts(self, fault: Fault) -> bool:
         def truncate(key: str) -> None:
-            data = self._store.get(key)
-            self._store.put(key, data[: len(data) // 2])
+            data = self._object_store.get(key)
+            self._object_store.put(key, data[: len(data) // 2])
 
         return self._spoil(fault, truncate)
 

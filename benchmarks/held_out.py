@@ -18,15 +18,15 @@ import torch
 from PIL import Image
 from rich.progress import track
 
-from api_client.contract import Slot
-from api_client.pictures import Picture
 from benchmarks.judge import seen
 from benchmarks.sides import Reference, ours, request
+from diffedit.contract.stages import Artifact
+from diffedit.pictures import Picture
+from diffedit_worker.diffusion.canvas import Canvas, grow_mask, shrink_mask
+from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import load_profiles
 from training.bundle import asked
 from training.scenes import Layout, Swap, changed_region, draw, swaps
-from worker.canvas import Canvas, grow_mask, shrink_mask
-from worker.models import Models
-from worker.profiles import load_profiles
 
 REFERENCE = "diffusers, its defaults"
 OURS = "ours, our defaults"
@@ -104,9 +104,9 @@ class Bench:
             return picture, grow_mask(Image.fromarray((found[0] * 255).astype(np.uint8)), canvas)
         if row in (TRUTH, INPUT):
             return draw(swap.after if row == TRUTH else swap.before), Image.fromarray(changed_region(swap)).convert("L")
-        have: dict[Slot, Any] = {Slot.IMAGE: Picture(original, None, "png")}
+        have: dict[Artifact, Any] = {Artifact.IMAGE: Picture(original, None, "png")}
         if row == TRUE_MASK:
-            have[Slot.MASK] = Image.fromarray(changed_region(swap)).convert("L")
+            have[Artifact.MASK] = Image.fromarray(changed_region(swap)).convert("L")
         if row == CONCEPTS:
             words = {name: texts[name] for name in ("source_concept", "target_concept")}
         elif row == ALONE:
@@ -115,7 +115,7 @@ class Bench:
             words = {name: texts[name] for name in ("source_prompt", "target_prompt")}
         profile = self.models.profile.name
         made = ours(self.models, request(profile, {"seed": 0, **params}, **words), have)
-        return made[Slot.RESULT].image, made[Slot.MASK]
+        return made[Artifact.RESULT].image, made[Artifact.MASK]
 
 
 @contextmanager

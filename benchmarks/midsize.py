@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-TINY = Path(__file__).parents[1] / "worker/tiny"
+TINY = Path(__file__).parents[1] / "worker/diffedit_worker/models/tiny"
 SIZE = 256
 PROFILE = f"""
 [midsize]

@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from api_client.contract import Slot
-from api_client.pictures import Picture
 from benchmarks.figures import share
+from diffedit.contract.stages import Artifact
+from diffedit.pictures import Picture
+from diffedit_worker.diffusion.diffedit import ignore_steps
+from diffedit_worker.models.loading import Models
+from diffedit_worker.stages.caption import caption
+from diffedit_worker.stages.prompts import prompts
 from training.captions import CONTENTS, bowl_phrase, phrase, phrases
 from training.scenes import KINDS, draw, scenes
 from training.vae import psnr
-from worker.diffedit import ignore_steps
-from worker.models import Models
-from worker.stages.caption import caption
-from worker.stages.prompts import prompts
 
 
 def parts(models: Models, seed: int, count: int = 300, num_prompts: int = 16) -> Table:
@@ -26,7 +26,7 @@ def parts(models: Models, seed: int, count: int = 300, num_prompts: int = 16) ->
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     said = [
-        caption(models=models, on_step=ignore_steps, image=Picture(picture, None, "png"))[Slot.CAPTION]
+        caption(models=models, on_step=ignore_steps, image=Picture(picture, None, "png"))[Artifact.CAPTION]
         for picture in pictures
     ]
     named = [all(_says(text, thing) for thing in phrases(scene)) for text, scene in zip(said, held, strict=True)]
@@ -56,7 +56,7 @@ def _sentences(models: Models, concept: str, count: int) -> Sequence[str]:
         num_prompts=count,
         seed=0,
     )
-    texts: Sequence[str] = made[Slot.PROMPTS].target
+    texts: Sequence[str] = made[Artifact.PROMPTS].target
     return texts
 
 

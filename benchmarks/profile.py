@@ -18,10 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from api_client.pictures import read_picture
-from benchmarks.site import CONCEPTS, SAMPLES, SIMULATED, TIMED, Site, midsize_site, site
+from benchmarks.site import CONCEPTS, SIMULATED, TIMED, Site, midsize_site, site
 from benchmarks.spans import MODELS, RECORD, S3, STAGE, TEXT, UNET, VAE, Span, read, segments, shares
-from worker.demo import PICTURE
+from diffedit.pictures import read_picture
+from diffedit_worker.local.commands import PICTURE
+from diffedit_worker.models.profiles import SAMPLES
 
 PROFILE = Path(__file__).parents[1] / "docs/profile.png"
 CLIENT, QUEUE, OWN = "client", "queue", "worker's own code"
@@ -69,7 +70,7 @@ def course(here: Site, written: Path, image: bytes, *, fetch: bool, **asked: Any
     job.wait()
     spans = [span for span in read(written) if span.began >= began]
     stages = [span for span in spans if span.kind == STAGE]
-    recorded = [span.ended for span in spans if span.kind == RECORD and span.name == "advance"]
+    recorded = [span.ended for span in spans if span.kind == RECORD and span.name == "complete_stage"]
     assert len(stages) == len(recorded) == len(job.status().stages)
     ended = fetched if fetch else recorded[-1]
     waits = zip([submitted, *recorded], stages, strict=False)

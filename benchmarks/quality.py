@@ -29,13 +29,14 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from api_client.contract import EditParams, explain
 from benchmarks.figures import mean, psnr, share
 from benchmarks.held_out import INPUT, OURS, ROWS, TRUTH, Edit, Row, edited, held_out
 from benchmarks.parts import parts
+from diffedit.contract.request import EditParams
+from diffedit.contract.validation import explain
+from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import load_profiles, profile_named
 from training.scenes import Swap, draw, require_font
-from worker.models import Models
-from worker.profiles import load_profiles, profile_named
 
 SHEET = 24
 
@@ -103,7 +104,7 @@ def _params(text: str) -> dict[str, Any]:
     """ "strength=0.6,num_maps_per_mask=20" as parameters of an edit; what is wrong with them is argparse's to tell."""
     try:
         params = {name: json.loads(value) for name, value in (pair.split("=") for pair in text.split(","))}
-        EditParams(model="tiny", **params)
+        EditParams(profile="tiny", **params)
     except ValidationError as error:
         raise argparse.ArgumentTypeError(explain(error)) from error
     except ValueError as error:

@@ -23,21 +23,23 @@ import psutil
 import torch
 from celery import chain as celery_chain
 
-from api_client import Client, WorkerInfo
-from api_client.contract import Family, Job, queue_name, queue_names
-from api_client.dispatch import celery_app, send
-from api_client.pictures import read_picture
-from api_client.redis_board import RedisBoard
-from api_client.store import S3Store, Store
 from benchmarks import spans
 from benchmarks.distance import distant
 from benchmarks.figures import Figure, measured, run_figures, seconds
 from benchmarks.sides import Reference
-from benchmarks.site import CONCEPTS, SAMPLES, SIMULATED, TIMED, Site, midsize_site, site
-from worker.demo import PICTURE, SOURCE, TARGETS
-from worker.models import Models
-from worker.profiles import load_profiles
-from worker.runner import Runner
+from benchmarks.site import CONCEPTS, SIMULATED, TIMED, Site, midsize_site, site
+from diffedit import Client, WorkerInfo
+from diffedit.contract.job import Job
+from diffedit.contract.stages import ModelGroup, queue_name, queue_names
+from diffedit.jobs.dispatch import celery_app, send
+from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.objects.s3 import S3ObjectStore
+from diffedit.objects.store import ObjectStore
+from diffedit.pictures import read_picture
+from diffedit_worker.local.commands import PICTURE, SOURCE, TARGETS
+from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import SAMPLES, load_profiles
+from diffedit_worker.runtime.runner import Runner
 
 ENDPOINT = "DIFFEDIT_S3_ENDPOINT_URL"
 FAR = 0.02
@@ -50,7 +52,7 @@ def chain(runs: int = 15) -> Iterator[Figure]:
     with site(SIMULATED_SECONDS="0") as here:
         here.hire(1, SIMULATED)
         app = celery_app(here.settings)
-        queue = queue_name("tiny", Family.LANGUAGE)
+        queue = queue_name("tiny", ModelGroup.LANGUAGE)
         message = here.client.edit(here.picture(), **CONCEPTS).status().job.model_dump(mode="json")
 
         def bare() -> None:
@@ -136,7 +138,7 @@ def again() -> Iterator[Figure]:
     """A second edit of a picture, with another target, through the queue: against the reference's whole edit of it in
     this process, for the reference can reuse nothing, and against our own first edit."""
     steps = 20
-    with midsize_site("worker.app") as (here, models):
+    with midsize_site("diffedit_worker.app") as (here, models):
         picture = (SAMPLES / PICTURE).read_bytes()
         resized = read_picture(picture).image.convert("RGB").resize((models.size, models.size))
         reference = Reference(models)
@@ -163,13 +165,13 @@ def again() -> Iterator[Figure]:
 class Counted:
     """A store that counts requests and bytes."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, object_store: ObjectStore) -> None:
+        self._object_store = object_store
         self.requests: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
+        method = getattr(self._object_store, name)
 
         def counted(key: str, *args: Any) -> Any:
             self.requests[name] += 1
@@ -184,14 +186,21 @@ class Counted:
 def sizes() -> Iterator[Figure]:
     """Bytes and requests of one job of four stages at the default steps, client and worker in this process."""
     with site() as here:
-        board, store = RedisBoard(here.settings), Counted(S3Store(here.settings))
-        board.announce(WorkerInfo(id="here", name="here", profile="tiny", device="cpu", queues=()))
-        client = Client(here.settings, store=cast(Store, store))
+        job_store, object_store = RedisJobStore(here.settings), Counted(S3ObjectStore(here.settings))
+        job_store.send_heartbeat(WorkerInfo(id="here", name="here", profile="tiny", device="cpu", queues=()))
+        client = Client(here.settings, object_store=cast(ObjectStore, object_store))
         models = cache(lambda name: Models(load_profiles()[name], device="cpu"))
-        recent = here.settings.recent_bytes
-        runner = Runner(board, cast(Store, store), models, worker="here", send=lambda job: None, recent_bytes=recent)
+        byte_cache = here.settings.cache_bytes
+        runner = Runner(
+            job_store,
+            cast(ObjectStore, object_store),
+            models,
+            worker="here",
+            send=lambda job: None,
+            cache_bytes=byte_cache,
+        )
         job = client.edit((SAMPLES / "06.png").read_bytes(), **PROMPTS)
-        message = str(here.server.lindex(queue_name("tiny", Family.LANGUAGE), 0))
+        message = str(here.server.lindex(queue_name("tiny", ModelGroup.LANGUAGE), 0))
         handed: Job | None = job.status().job
         here.server.config_resetstat()
         while handed and handed.stages_left:
@@ -202,9 +211,11 @@ def sizes() -> Iterator[Figure]:
         yield Figure("Redis calls of a job in the worker, default steps", f"{scripts} scripts")
         yield Figure("Redis bytes of an ended job", str(record), bar="under 4 KB")
         yield Figure("bytes of the queue's message", str(len(message)), bar="under 8 KB")
-        asked = ", ".join(f"{count} {name}" for name, count in sorted(store.requests.items()))
-        yield Figure("S3 requests of a job, client and worker", f"{store.requests.total()}: {asked}", bar="listed")
-        moved = ", ".join(f"{count / 1e3:.0f} KB {name}" for name, count in sorted(store.bytes.items()))
+        asked = ", ".join(f"{count} {name}" for name, count in sorted(object_store.requests.items()))
+        yield Figure(
+            "S3 requests of a job, client and worker", f"{object_store.requests.total()}: {asked}", bar="listed"
+        )
+        moved = ", ".join(f"{count / 1e3:.0f} KB {name}" for name, count in sorted(object_store.bytes.items()))
         yield Figure("S3 bytes of a job, client and worker", moved, bar="listed")
 
 
@@ -213,12 +224,12 @@ def backlog(jobs: int = 10_000, workers: int = 2) -> Iterator[Figure]:
     with site(SIMULATED_SECONDS="0") as here:
         picture = here.picture()
         request = here.client.edit(picture, **PROMPTS).status().request
-        board, app = RedisBoard(here.settings), celery_app(here.settings)
+        job_store, app = RedisJobStore(here.settings), celery_app(here.settings)
         before = _cpu(here)
         for seed in range(jobs - 1):
             params = request.params.model_copy(update={"seed": seed})
             job = Job(id=uuid.uuid4().hex, request=request.model_copy(update={"params": params}))
-            board.open(job)
+            job_store.create_job(job)
             send(app, job)
         waiting = _memory(here)
         here.hire(workers, SIMULATED)
@@ -281,7 +292,7 @@ def client(runs: int = 5) -> Iterator[Figure]:
     def python(code: str) -> float:
         return seconds(lambda: subprocess.run([sys.executable, "-c", code], check=True))
 
-    added = [python("import api_client") - python("pass") for _ in range(runs)]
+    added = [python("import diffedit") - python("pass") for _ in range(runs)]
     yield Figure(
         "import of the client over bare Python", measured(statistics.median(added), "{} s"), bar="0.35 s or less"
     )

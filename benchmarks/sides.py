@@ -8,29 +8,32 @@ import torch
 from diffusers import StableDiffusionDiffEditPipeline
 from PIL import Image
 
-from api_client.contract import STAGES, EditParams, EditRequest, Slot, plan
-from worker.models import Models
-from worker.pipeline import PIPELINE, knob
+from diffedit.contract.request import EditParams, EditRequest
+from diffedit.contract.stages import Artifact, plan
+from diffedit_worker.models.loading import Models
+from diffedit_worker.pipeline import PIPELINE, param
 
 
 def request(model: str, params: Mapping[str, Any], **asked: str | None) -> EditRequest:
     """What a client would send, for a picture that is at hand and not in a store."""
     nowhere = f"inputs/{'0' * 2}/{'0' * 64}.png"
-    return EditRequest(image=nowhere, params=EditParams(model=model, **params), **asked)
+    return EditRequest(image=nowhere, params=EditParams(profile=model, **params), **asked)
 
 
-def ours(models: Models, asked: EditRequest, have: Mapping[Slot, Any], goal: Slot = Slot.RESULT) -> dict[Slot, Any]:
+def ours(
+    models: Models, asked: EditRequest, have: Mapping[Artifact, Any], goal: Artifact = Artifact.RESULT
+) -> dict[Artifact, Any]:
     """What the stages between `have` (the picture, perhaps a mask) and `goal` make, called as the runner calls them."""
     values = dict(have)
     if asked.given_caption:
-        values.setdefault(Slot.CAPTION, asked.given_caption)
+        values.setdefault(Artifact.CAPTION, asked.given_caption)
     if asked.given_prompts:
-        values.setdefault(Slot.PROMPTS, asked.given_prompts)
+        values.setdefault(Artifact.PROMPTS, asked.given_prompts)
     for stage in plan(values.keys(), goal):
         row = PIPELINE[stage]
-        needs = {slot.value: values[slot] for slot in STAGES[stage].needs}
-        knobs = {name: knob(asked, name) for name in row.knobs}
-        values |= row.run(models=models, on_step=lambda done, total: None, **needs, **knobs)
+        needs = {artifact.value: values[artifact] for artifact in stage.needs}
+        params = {name: param(asked, name) for name in row.params}
+        values |= row.run(models=models, on_step=lambda done, total: None, **needs, **params)
     return values
 
 

@@ -17,11 +17,12 @@ import redis
 import torch
 from PIL import Image
 
-from api_client.contract import Prompts, Slot, Stage
-from api_client.pictures import Picture
 from benchmarks.spans import watch_services
-from worker.app import app, settings
-from worker.pipeline import PIPELINE
+from diffedit.contract.request import Prompts
+from diffedit.contract.stages import Artifact, Stage
+from diffedit.pictures import Picture
+from diffedit_worker.app import app, settings
+from diffedit_worker.pipeline import PIPELINE
 
 SECONDS = float(os.environ.get("SIMULATED_SECONDS", "0"))
 BARE, LAST = "bare", "bare.last"
@@ -29,26 +30,26 @@ DONE = "bare:done"
 """The list on which a bare chain says that it is done."""
 
 
-def artifacts(image: Picture | None) -> dict[Slot, Any]:
+def artifacts(image: Picture | None) -> dict[Artifact, Any]:
     """Something valid for each slot that a stage gives."""
     picture = image or Picture(Image.new("RGB", (8, 8)), None, "png")
     return {
-        Slot.CAPTION: "a picture",
-        Slot.PROMPTS: Prompts(source=("a picture",), target=("another",)),
-        Slot.EMBEDDINGS: {name: torch.zeros(1, 1, 1) for name in ("source", "target", "negative")},
-        Slot.CAPTION_EMBEDDING: {name: torch.zeros(1, 1, 1) for name in ("caption", "unconditional")},
-        Slot.MASK: Image.new("L", picture.image.size, 255),
-        Slot.TRAJECTORY: {"latents": torch.zeros(1, 1, 1, 1, 1)},
-        Slot.RESULT: picture,
+        Artifact.CAPTION: "a picture",
+        Artifact.PROMPTS: Prompts(source=("a picture",), target=("another",)),
+        Artifact.EMBEDDINGS: {name: torch.zeros(1, 1, 1) for name in ("source", "target", "negative")},
+        Artifact.CAPTION_EMBEDDING: {name: torch.zeros(1, 1, 1) for name in ("caption", "unconditional")},
+        Artifact.MASK: Image.new("L", picture.image.size, 255),
+        Artifact.TRAJECTORY: {"latents": torch.zeros(1, 1, 1, 1, 1)},
+        Artifact.RESULT: picture,
     }
 
 
-def simulated(stage: Stage) -> Callable[..., dict[Slot, Any]]:
-    def run(*, on_step: Callable[[int, int], None], image: Picture | None = None, **_: object) -> dict[Slot, Any]:
+def simulated(stage: Stage) -> Callable[..., dict[Artifact, Any]]:
+    def run(*, on_step: Callable[[int, int], None], image: Picture | None = None, **_: object) -> dict[Artifact, Any]:
         time.sleep(SECONDS)
         on_step(1, 1)
         made = artifacts(image)
-        return {slot: made[slot] for slot in PIPELINE[stage].recipes}
+        return {artifact: made[artifact] for artifact in PIPELINE[stage].outputs}
 
     return run
 

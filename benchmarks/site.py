@@ -12,14 +12,13 @@ from typing import Any
 import redis
 from PIL import Image
 
-from api_client import Client, JobHandle, Settings
 from benchmarks.figures import seconds
 from benchmarks.midsize import midsize
-from worker.local import Stack
-from worker.models import Models
-from worker.profiles import load_profiles
+from diffedit import Client, JobHandle, Settings
+from diffedit_worker.local.stack import Stack
+from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import load_profiles
 
-SAMPLES = Path(__file__).parents[1] / "worker/tiny/samples"
 SIMULATED, TIMED = "benchmarks.simulated", "benchmarks.timed"
 CONCEPTS: dict[str, Any] = {"source_concept": "pear", "target_concept": "ball"}
 """An edit of six stages."""

@@ -5,7 +5,6 @@ python -m benchmarks.solvers
 
 import math
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,14 +13,14 @@ from diffusers.image_processor import VaeImageProcessor
 from rich.console import Console
 from rich.table import Table
 
-from api_client.contract import Prompts, Slot
-from api_client.pictures import read_picture
-from worker import diffedit
-from worker.models import Models
-from worker.profiles import load_profiles
-from worker.stages.embed import embed
+from diffedit.contract.request import Prompts
+from diffedit.contract.stages import Artifact
+from diffedit.pictures import read_picture
+from diffedit_worker.diffusion import diffedit
+from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import SAMPLES, load_profiles
+from diffedit_worker.stages.embed import embed
 
-SAMPLES = Path(__file__).parents[1] / "worker/tiny/samples"
 CAPTION = "a photograph of a pear on a green table"
 STEPS = (10, 15, 20, 25, 50)
 
@@ -60,7 +59,7 @@ def main() -> None:
     embedded = embed(
         models=models, on_step=diffedit.ignore_steps, prompts=prompts, caption=CAPTION, negative_prompt=None
     )
-    caption = embedded[Slot.CAPTION_EMBEDDING]["caption"]
+    caption = embedded[Artifact.CAPTION_EMBEDDING]["caption"]
     table = Table("steps", *pairs(models), title=f"dB, {len(z0s)} samples, strength 0.8")
     for steps in STEPS:
         made = [round_trip(models, up, down, steps, z0s, caption) for up, down in pairs(models).values()]

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from api_client.redis_board import RedisBoard
-from api_client.store import S3Store
-from worker.models import Models
-from worker.runner import Runner
+from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.objects.s3 import S3ObjectStore
+from diffedit_worker.models.loading import Models
+from diffedit_worker.runtime.runner import Runner
 
 UNET, VAE, TEXT = "UNet", "VAE", "text models"
 S3, RECORD, STAGE = "S3", "record", "stage"
@@ -72,7 +72,7 @@ def watch_services() -> None:
     """From now on, stages and calls of record and store are written down."""
     if "SPANS" not in os.environ:
         return
-    for owner, kind in ((RedisBoard, RECORD), (S3Store, S3)):
+    for owner, kind in ((RedisJobStore, RECORD), (S3ObjectStore, S3)):
         for name, method in list(vars(owner).items()):
             if callable(method) and not name.startswith("_"):
                 setattr(owner, name, _spanned(kind, name, method))

@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from api_client.contract import Slot
 from benchmarks.spans import watch_forwards, watch_services
-from worker.app import app
-from worker.models import Models
-from worker.pipeline import PIPELINE
+from diffedit.contract.stages import Artifact
+from diffedit_worker.app import app
+from diffedit_worker.models.loading import Models
+from diffedit_worker.pipeline import PIPELINE
 
 __all__ = ["app"]
 
@@ -20,8 +20,8 @@ watch_services()
 _watch_forwards = cache(watch_forwards)
 
 
-def watched(run: Callable[..., dict[Slot, Any]]) -> Callable[..., dict[Slot, Any]]:
-    def watched_run(*, models: Models, **needs: Any) -> dict[Slot, Any]:
+def watched(run: Callable[..., dict[Artifact, Any]]) -> Callable[..., dict[Artifact, Any]]:
+    def watched_run(*, models: Models, **needs: Any) -> dict[Artifact, Any]:
         _watch_forwards(models)
         return run(models=models, **needs)
 

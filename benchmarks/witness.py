@@ -7,9 +7,9 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 
-from api_client.board import Board
-from api_client.contract import JobStatus, State
-from api_client.errors import JobNotFound, ServiceError
+from diffedit.contract.job import JobStatus, State
+from diffedit.errors import JobNotFound, ServiceError
+from diffedit.jobs.store import JobStore
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ class Witness:
         recoveries: seconds from a blow until the job was begun again, or went on.
     """
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, job_store: JobStore) -> None:
+        self._job_store = job_store
         self.jobs: dict[str, set[str]] = defaultdict(set)
         self.last: dict[str, JobStatus | None] = {}
         self.ends: dict[str, set[State]] = defaultdict(set)
@@ -71,12 +71,12 @@ class Witness:
 
     def look(self, job_ids: list[str]) -> None:
         for blow in [blow for blow in self.blows if not blow.noticed]:
-            if blow.job_id not in self._board.held_by(blow.worker):
+            if blow.job_id not in self._job_store.jobs_held_by(blow.worker):
                 blow.noticed = True
                 self.noticed.append(time.monotonic() - blow.at)
         for job_id in job_ids:
             try:
-                status = self._board.status(job_id)
+                status = self._job_store.status(job_id)
             except JobNotFound:
                 self.last[job_id] = None
                 continue

@@ -6,7 +6,7 @@ python examples/edit_folder.py pictures/ "a bowl of pears" --out edited/
 import argparse
 from pathlib import Path
 
-from api_client import Client, InvalidRequest, JobError
+from diffedit import Client, InvalidRequest, JobError
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ from numpy.random import default_rng
 from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
 
+from diffedit_worker.stages.prompts import INSTRUCTION
 from training.captions import concept_names, concept_sentence
 from training.loop import fit
-from worker.stages.prompts import INSTRUCTION
 
 BATCH = 64
 STEPS = 1500

@@ -4,14 +4,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from api_client import Client, JobHandle, JobStatus, Settings, State
-from worker.local import Stack
+from diffedit import Client, JobHandle, JobStatus, Settings, State
+from diffedit_worker.local.stack import Stack
+from diffedit_worker.models.profiles import SAMPLES
 
-SAMPLES = Path(__file__).parents[2] / "worker/tiny/samples"
 QUICK = {"num_inference_steps": 4, "num_maps_per_mask": 2}
 PEAR = {
     "source_prompt": "a photograph of a pear on a green table",

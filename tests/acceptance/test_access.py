@@ -13,12 +13,12 @@ import pytest
 import redis
 import trustme
 
-from api_client import BrokerUnavailable, Client, Settings, State
-from api_client.dispatch import celery_app, send
-from api_client.redis_board import RedisBoard
+from diffedit import BrokerUnavailable, Client, Settings, State
+from diffedit.jobs.dispatch import celery_app, send
+from diffedit.jobs.redis_store import RedisJobStore
+from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
-from tests.requests import a_job, a_request
-from worker.local import Stack
+from tests.support.factories import a_job, a_request
 
 PICTURE = SAMPLES / "06.png"
 SECURITY = Path(__file__).parents[2] / "SECURITY.md"
@@ -113,7 +113,7 @@ def test_client_and_worker_do_all_their_work(house: House) -> None:
     assert running.retry().cancel()
     # One that was never sent: the worker's keeper finds it.
     lost = a_job(a_request({**QUICK}, image=first.status().request.image))
-    RedisBoard(house.settings("client")).open(lost)
+    RedisJobStore(house.settings("client")).open(lost)
     assert client.job(lost.id).wait(timeout=60).state is State.SUCCEEDED
     assert house.server.execute_command("ACL", "LOG") == []
 
@@ -176,7 +176,7 @@ def test_a_server_that_nobody_vouches_for_is_not_spoken_to(house: House, server:
     url = house.url("client", getattr(house, server), more.format(authority=house.authority))
     settings = Settings(redis_url=url)
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
-        RedisBoard(settings).ping()
+        RedisJobStore(settings).ping()
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
         send(celery_app(settings), a_job())
 

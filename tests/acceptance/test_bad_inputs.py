@@ -19,14 +19,15 @@ import pytest
 import redis
 from PIL import Image
 
-from api_client import BadPicture, Client, InvalidRequest, JobNotFound, Settings, State
-from api_client.contract import Job
-from api_client.dispatch import celery_app, message_of, send
-from api_client.redis_board import RedisBoard
-from api_client.store import S3Store, artifact_key, input_key
+from diffedit import BadPicture, Client, InvalidRequest, JobNotFound, Settings, State
+from diffedit.contract.job import Job
+from diffedit.contract.object_keys import artifact_key, input_key
+from diffedit.jobs.dispatch import celery_app, message_of, send
+from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.objects.s3 import S3ObjectStore
+from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
-from tests.requests import a_job, a_request
-from worker.local import Stack
+from tests.support.factories import a_job, a_request
 
 PICTURE = SAMPLES / "06.png"
 BYTES = PICTURE.read_bytes()
@@ -141,11 +142,11 @@ ASKED = {
     "an unknown name":       ({"num_steps": 5},                                 "num_steps"),
     "a name of ours":        ({"goal": "mask"},                                 "goal"),
     "a key of S3":           ({"image_key": "inputs/x"},                        "image_key"),
-    "model, a path":         ({"model": "../../etc/passwd"},                    "model"),
-    "model, empty":          ({"model": ""},                                    "model"),
-    "model, a queue":        ({"model": "tiny.language"},                       "model"),
-    "model, a newline":      ({"model": "tiny\n"},                              "model"),
-    "model, a list":         ({"model": ["tiny"]},                              "model"),
+    "profile, a path":         ({"profile": "../../etc/passwd"},                    "profile"),
+    "profile, empty":          ({"profile": ""},                                    "profile"),
+    "profile, a queue":        ({"profile": "tiny.language"},                       "profile"),
+    "profile, a newline":      ({"profile": "tiny\n"},                              "profile"),
+    "profile, a list":         ({"profile": ["tiny"]},                              "profile"),
     "text, empty":           ({"source_prompt": ""},                            "source_prompt: .*empty"),
     "text, blank":           ({"target_prompt": " \t\n"},                       "target_prompt: .*empty"),
     "text, a number":        ({"target_prompt": 7},                             "target_prompt"),
@@ -321,13 +322,13 @@ FORGED = {
     # What a message says of a waiting job besides its id, and for which stage.
     "another request":       (EMBED, {"request": a_request(target_prompt="forged").model_dump(mode="json")}),
     "a request of NaN":      (EMBED, {"request": {"params": {"strength": float("nan")}}}),
-    "foreign keys":          (EMBED, {"refs": {"mask": "../../etc/passwd", "image": "/etc/shadow"}}),
-    "keys of another slot":  (EMBED, {"refs": {"mask": artifact_key("trajectory", "ab" * 32, "safetensors")}}),
+    "foreign keys":          (EMBED, {"artifact_keys": {"mask": "../../etc/passwd", "image": "/etc/shadow"}}),
+    "keys of another kind":  (EMBED, {"artifact_keys": {"mask": artifact_key("trajectory", "ab" * 32, "safetensors")}}),
     "another version":       (EMBED, {"version": 9}),
     "more fields":           (EMBED, {"owner": "root", "texts": "x" * 100_000}),
     "a stage out of turn":   ("diffedit.edit", {}),
     "a stage not planned":   ("diffedit.caption", {}),
-    "a stage not planned 2": ("diffedit.prompts", {"refs": {}}),
+    "a stage not planned 2": ("diffedit.prompts", {"artifact_keys": {}}),
 }
 # fmt: on
 
@@ -337,7 +338,11 @@ class Bench:
 
     def __init__(self, stack: Stack, server: redis.Redis) -> None:
         settings = Settings.from_env(stack.environment)
-        self.app, self.board, self.store = celery_app(settings), RedisBoard(settings), S3Store(settings)
+        self.app, self.job_store, self.object_store = (
+            celery_app(settings),
+            RedisJobStore(settings),
+            S3ObjectStore(settings),
+        )
         self.server, self.worker = server, stack.processes["worker"]
 
     def record(self, picture: bytes, extension: str = "png", mask: bytes | None = None) -> Job:
@@ -345,10 +350,10 @@ class Bench:
         keys = {"image": input_key(picture, extension)}
         if mask is not None:
             keys["mask"] = input_key(mask, "png")
-            self.store.put(keys["mask"], mask)
+            self.object_store.put(keys["mask"], mask)
         job = a_job(a_request(params={**QUICK, "seed": 5}, **keys))
-        self.store.put(job.request.image, picture)
-        self.board.open(job)
+        self.object_store.put(job.request.image, picture)
+        self.job_store.create_job(job)
         return job
 
     def until_taken(self) -> None:
@@ -405,22 +410,22 @@ def test_no_message_changes_a_job_or_fails_it(bench: Bench, client: Client) -> N
         bench.app.send_task(task, args=({**said, **message_of(jobs[row])},), queue=LANGUAGE)
     bench.assert_unharmed(client)
     for job in (honest, *jobs.values()):
-        status = bench.board.status(job.id)
+        status = bench.job_store.status(job.id)
         assert not status.is_terminal
         send(bench.app, status.job)
     assert bench.ended(honest)["outcome"] == "succeeded"
     for row, job in jobs.items():
         assert bench.ended(job)["outcome"] == "succeeded", row
         # Of the same recipe, so made from what the record says.
-        assert bench.board.status(job.id).refs == bench.board.status(honest.id).refs, row
+        assert bench.job_store.status(job.id).artifact_keys == bench.job_store.status(honest.id).artifact_keys, row
 
 
 def exchange(bench: Bench, job: Job) -> None:
-    bench.store.put(job.request.image, saved(plain(64, 64)))
+    bench.object_store.put(job.request.image, saved(plain(64, 64)))
 
 
 def lose(bench: Bench, job: Job) -> None:
-    bench.store.delete(job.request.image)
+    bench.object_store.delete(job.request.image)
 
 
 def rewrite(field: str, value: str) -> Callable[[Bench, Job], None]:
@@ -451,8 +456,8 @@ RECORDS: dict[str, tuple[str, str, dict[str, Any], Callable[[Bench, Job], None] 
     "a mask of nothing":     ("bad_picture",  "selects nothing",  {"picture": BYTES, "mask": BLACK}, None),
     "a newer client's":      ("bad_record",   "negative_mask",    {"picture": BYTES}, newer),
     "no JSON":               ("bad_record",   "one version",      {"picture": BYTES}, rewrite("request", "{")),
-    "a foreign key":         ("bad_record",   "lies elsewhere",   {"picture": BYTES}, rewrite("ref:mask", "../passwd")),
-    "a key of another slot": ("bad_record",   "lies elsewhere",   {"picture": BYTES}, rewrite("ref:mask", ELSEWHERE)),
+    "a foreign key": ("bad_record",   "is not under", {"picture": BYTES}, rewrite("artifact:mask", "../passwd")),
+    "a key of another kind": ("bad_record",   "is not under", {"picture": BYTES}, rewrite("artifact:mask", ELSEWHERE)),
     "no number":             ("bad_record",   "ValueError",       {"picture": BYTES}, rewrite("attempts:mask", "many")),
 }
 # fmt: on

@@ -8,7 +8,7 @@ from benchmarks.chaos import run
 from benchmarks.faults import KINDS
 
 
-@pytest.mark.filterwarnings("ignore::api_client.errors.NoWorkerWarning")
+@pytest.mark.filterwarnings("ignore::diffedit.errors.NoWorkerWarning")
 def test_every_job_comes_to_one_end_whatever_fails(tmp_path: Path) -> None:
     outcome = run(tmp_path / "stack", seed=1, jobs=15, count=len(KINDS), seconds=15, patience=60)
     assert len(outcome.struck) > len(KINDS) / 2

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from api_client import Client, State
-from api_client.contract import ErrorInfo
+from diffedit import Client, State
+from diffedit.contract.job import ErrorInfo
+from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, SAMPLES
-from worker.local import Stack
 
 DIFFEDIT = Path(sys.executable).with_name("diffedit")
 EDIT = ["edit", str(SAMPLES / "06.png"), "--source", PEAR["source_prompt"], "--target", PEAR["target_prompt"]]
@@ -84,7 +84,7 @@ def test_cancel_and_retry(diffedit) -> None:
 
 def test_garbage_collection(diffedit, stack: Stack) -> None:
     job = diffedit(*EDIT, *QUICK, "--json").stdout
-    key = json.loads(job)["refs"]["result"]
+    key = json.loads(job)["artifact_keys"]["result"]
     file = stack.directory / "s3/diffedit" / key
     old = time.time() - 3 * 24 * 3600
     os.utime(file, (old, old))
@@ -142,7 +142,7 @@ def test_nothing_that_comes_from_elsewhere_steers_the_terminal(diffedit, client:
         assert "\x1b" not in diffedit(command, "\x1b[2Jx[/red]", code=4).stderr
     job = client.edit(SAMPLES / "06.png", **PEAR, num_inference_steps=500, caption="a pear of its own")
     told = "torn [/models] [enforce fail at x.cc:12] \x1b]0;title\x07"
-    client._board.finish(job.id, State.FAILED, ErrorInfo(stage=None, code="internal", message=told))
+    client._job_store.end_job(job.id, State.FAILED, ErrorInfo(stage=None, code="internal", message=told))
     shown = diffedit("status", job.id).stdout + diffedit("jobs").stdout
     assert "torn [/models] [enforce fail at x.cc:12]" in shown
     assert "\x1b" not in shown

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from api_client import Client, Settings
+from diffedit import Client, Settings
 from tests.acceptance.conftest import SAMPLES, until
 
 DIFFEDIT = Path(sys.executable).with_name("diffedit")

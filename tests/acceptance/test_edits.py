@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api_client import Client, JobHandle, Slot, Stage, State
+from diffedit import Artifact, Client, JobHandle, Stage, State
+from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import load_profiles
+from diffedit_worker.stages.caption import caption
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES
-from worker.models import Models
-from worker.profiles import load_profiles
-from worker.stages.caption import caption
 
 SCENES = json.loads((SAMPLES / "scenes.json").read_text())
 
@@ -58,7 +58,9 @@ def test_the_edited_place_shows_the_target_and_the_rest_is_the_original(
     region = np.asarray(Image.open(SAMPLES / scene["region"]).convert("L")) > 127
     mask = np.asarray(result.mask) > 127
 
-    seen = caption(models=captioner, on_step=lambda *_: None, image=SimpleNamespace(image=result.image))[Slot.CAPTION]
+    seen = caption(models=captioner, on_step=lambda *_: None, image=SimpleNamespace(image=result.image))[
+        Artifact.CAPTION
+    ]
     assert scene["target_concept"] in seen
     assert scene["source_concept"] not in seen
     assert np.abs(image - original)[region].mean() > 20
@@ -102,7 +104,7 @@ def test_edit_many_shares_what_can_be_shared(client: Client) -> None:
     statuses = [job.wait(timeout=60) for job in jobs]
     assert len({status.request.params.seed for status in statuses}) == 1
     assert sum(Stage.INVERT not in status.cache_hits for status in statuses) == 1
-    assert len({status.refs[Slot.RESULT] for status in statuses}) == 3
+    assert len({status.artifact_keys[Artifact.RESULT] for status in statuses}) == 3
 
 
 def test_an_own_caption_drops_the_captioner_and_an_own_mask_the_mask_stage(client: Client) -> None:

@@ -9,7 +9,7 @@ import uuid
 import pytest
 import redis
 
-from api_client import (
+from diffedit import (
     BadPicture,
     Client,
     InvalidRequest,
@@ -22,12 +22,13 @@ from api_client import (
     Stage,
     State,
 )
-from api_client.contract import Job, queue_names
-from api_client.dispatch import celery_app, send
-from api_client.store import S3Store
+from diffedit.contract.job import Job
+from diffedit.contract.stages import queue_names
+from diffedit.jobs.dispatch import celery_app, send
+from diffedit.objects.s3 import S3ObjectStore
+from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, busy_worker, slow, until, until_status
-from tests.requests import a_request
-from worker.local import Stack
+from tests.support.factories import a_request
 
 PICTURE = SAMPLES / "06.png"
 
@@ -112,7 +113,7 @@ def test_health_names_worker_and_queues(client: Client) -> None:
 
 def test_an_unserved_profile_is_told_at_once_and_the_job_waits(client: Client, stack: Stack) -> None:
     with pytest.warns(NoWorkerWarning, match=r"diffedit\.sd15\.diffusion.*now served: tiny"):
-        job = client.edit(PICTURE, **PEAR, model="sd15")
+        job = client.edit(PICTURE, **PEAR, profile="sd15")
     assert job.status().state is State.QUEUED
     server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
     assert server.llen("diffedit.sd15.language") == 1
@@ -139,7 +140,7 @@ def test_a_message_is_small_and_says_nothing_of_what_was_asked(stack: Stack) -> 
     word = f"word{uuid.uuid4().hex}"
     # All six stages, and the longest profile name.
     asked = {"source_concept": word, "target_concept": f"{word} {word}"}
-    request = a_request(params={"model": "n" * 32}, **asked)
+    request = a_request(params={"profile": "n" * 32}, **asked)
     send(celery_app(Settings.from_env(stack.environment)), Job(id=uuid.uuid4().hex, request=request))
     server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
     message = json.loads(server.lpop(f"diffedit.{'n' * 32}.language"))
@@ -152,16 +153,16 @@ def test_a_message_is_small_and_says_nothing_of_what_was_asked(stack: Stack) -> 
 
 def test_a_lost_picture_fails_the_job_and_a_retry_goes_on(client: Client, stack: Stack) -> None:
     settings = Settings.from_env(stack.environment)
-    store = S3Store(settings)
+    object_store = S3ObjectStore(settings)
     picture = PICTURE.read_bytes() + b"trailing bytes make it another picture"
     with busy_worker(client):
         job = client.edit(picture, **PEAR, **QUICK)
         key = job.status().request.image
-        store._s3.delete_object(Bucket=settings.s3_bucket, Key=key)
+        object_store._s3.delete_object(Bucket=settings.s3_bucket, Key=key)
     with pytest.raises(JobFailed) as caught:
         job.wait(timeout=60)
     assert (caught.value.stage, caught.value.failure, caught.value.job_id) == ("mask", "bad_artifact", job.id)
-    store.put(key, picture)
+    object_store.put(key, picture)
     assert Stage.EMBED in job.retry().wait(timeout=60).cache_hits
 
 
@@ -184,6 +185,6 @@ def test_a_worker_takes_leave_when_it_is_stopped(client: Client, stack: Stack) -
 
 def test_clients_share_nothing_but_the_services(client: Client, stack: Stack) -> None:
     job = client.edit(PICTURE, **PEAR, **QUICK)
-    code = f"from api_client import Client; print(Client.from_env().job({job.id!r}).wait(timeout=60).model_dump_json())"
+    code = f"from diffedit import Client; print(Client.from_env().job({job.id!r}).wait(timeout=60).model_dump_json())"
     done = subprocess.run([sys.executable, "-c", code], env=stack.environment, capture_output=True, check=True)
     assert json.loads(done.stdout)["state"] == "succeeded"

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from api_client import Client, JobExpired, QueueFull, Settings, Stage, State
+from diffedit import Client, JobExpired, QueueFull, Settings, Stage, State
+from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, busy_worker, slow, until
-from worker.local import Stack
 
 PICTURE = SAMPLES / "06.png"
 
@@ -47,7 +47,7 @@ def test_a_job_that_is_not_done_in_time_expires_and_frees_the_worker(client: Cli
 
 def test_a_job_expires_though_nobody_works_and_nobody_asks(client: Client, stack: Stack) -> None:
     with pytest.warns(UserWarning, match="no live worker"):
-        job = client.edit(PICTURE, **PEAR, model="nobody", start_timeout=0.2)
+        job = client.edit(PICTURE, **PEAR, profile="nobody", start_timeout=0.2)
     server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"], decode_responses=True)
     until(lambda: server.hget(f"diffedit:job:{job.id}", "outcome") == "expired", "a keeper ends it")
 

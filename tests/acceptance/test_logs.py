@@ -9,14 +9,14 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from api_client import Client, DiffEditError, JobFailed, Settings, State
-from api_client.contract import Job
-from api_client.dispatch import celery_app, message_of, send
-from api_client.redis_board import RedisBoard
-from api_client.store import S3Store
+from diffedit import Client, DiffEditError, JobFailed, Settings, State
+from diffedit.contract.job import Job
+from diffedit.jobs.dispatch import celery_app, message_of, send
+from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.objects.s3 import S3ObjectStore
+from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
-from tests.requests import a_job
-from worker.local import Stack
+from tests.support.factories import a_job
 
 PICTURE = SAMPLES / "06.png"
 SECRET = "hunter2-f3a9c51e7b"
@@ -46,7 +46,7 @@ REDIS = {
 
 @pytest.mark.parametrize("url", REDIS.values(), ids=REDIS)
 @pytest.mark.parametrize(
-    "ask", [lambda settings: RedisBoard(settings).ping(), lambda settings: send(celery_app(settings), a_job())]
+    "ask", [lambda settings: RedisJobStore(settings).ping(), lambda settings: send(celery_app(settings), a_job())]
 )
 def test_no_error_of_redis_shows_the_password(stack: Stack, url: str, ask: Callable[[Settings], object]) -> None:
     place = stack.environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
@@ -59,10 +59,10 @@ def test_no_error_of_redis_shows_the_password(stack: Stack, url: str, ask: Calla
 @pytest.mark.parametrize("ask", ["ping", "get", "exists", "put"])
 def test_no_error_of_s3_shows_the_key_or_the_signature(stack: Stack, change: dict[str, str], ask: str) -> None:
     settings = Settings.from_env({**stack.environment, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": SECRET})
-    store, key = S3Store(settings.model_copy(update=change)), f"inputs/ab/{'ab' * 32}.png"
+    object_store, key = S3ObjectStore(settings.model_copy(update=change)), f"inputs/ab/{'ab' * 32}.png"
     arguments = {"ping": (), "put": (key, b"x")}.get(ask, (key,))
     with pytest.raises(DiffEditError) as caught:
-        getattr(store, ask)(*arguments)
+        getattr(object_store, ask)(*arguments)
     shown = everything_about(caught.value)
     assert SECRET not in shown
     assert "Signature=" not in shown
@@ -88,17 +88,26 @@ def test_no_refused_setting_is_shown(name: str, value: str) -> None:
 
 def test_nothing_shows_the_secrets_of_a_client(stack: Stack) -> None:
     client = Client(Settings.from_env(stack.environment))
-    board, store = client._board, client._store
-    for part in (client, client._settings, board, board._redis, store, store._s3, client._send, client.job("0" * 32)):
+    job_store, object_store = client._job_store, client._object_store
+    for part in (
+        client,
+        client._settings,
+        job_store,
+        job_store._redis,
+        object_store,
+        object_store._s3,
+        client._send,
+        client.job("0" * 32),
+    ):
         assert stack.environment["AWS_SECRET_ACCESS_KEY"] not in repr(part) + str(part)
 
 
 def test_a_worker_that_is_locked_out_keeps_its_secrets(stack: Stack, client: Client) -> None:
     """One worker with a wrong password for Redis, one with a wrong key for S3: their logs, and what they record."""
-    environment, board = stack.environment, RedisBoard(Settings.from_env(stack.environment))
+    environment, job_store = stack.environment, RedisJobStore(Settings.from_env(stack.environment))
     place = environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
     job = Job(id=uuid.uuid4().hex, request=client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).request)
-    board.open(job)
+    job_store.create_job(job)
     wrong = {
         "no-redis": {"DIFFEDIT_REDIS_URL": f"redis://:{SECRET}@{place}"},
         "no-s3": {"AWS_SECRET_ACCESS_KEY": SECRET},
@@ -144,7 +153,7 @@ def test_text_from_elsewhere_cannot_forge_a_log_record_or_steer_a_terminal(stack
         for job in ({"id": FORGERY}, {"id": "0" * 32}, {"id": "0" * 32, FORGERY: FORGERY}):
             app.send_task(task, args=(job,), queue=LANGUAGE, task_id=FORGERY, headers=names, **names)
     # A record whose error quotes what it could not read.
-    record = RedisBoard(Settings.from_env(stack.environment))
+    record = RedisJobStore(Settings.from_env(stack.environment))
     odd = a_job()
     record.open(odd)
     server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from api_client import Client, Settings, State
+from diffedit import Client, Settings, State
+from diffedit_worker.local.process_group import Process
+from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
-from worker.children import Process
-from worker.local import Stack
 
 TINY = SAMPLES.parent
 PROFILE = """

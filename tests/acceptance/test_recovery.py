@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from api_client import BrokerUnavailable, Client, JobFailed, JobHandle, JobStatus, Settings, Stage, State
-from api_client.contract import Job
-from api_client.dispatch import celery_app, send
-from api_client.redis_board import RedisBoard
+from diffedit import BrokerUnavailable, Client, JobFailed, JobHandle, JobStatus, Settings, Stage, State
+from diffedit.contract.job import Job
+from diffedit.jobs.dispatch import celery_app, send
+from diffedit.jobs.redis_store import RedisJobStore
+from diffedit_worker.local.process_group import Process
+from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, slow, until, until_status
-from tests.fault_proxy import Exchange, FaultProxy
-from worker.children import Process
-from worker.local import Stack
+from tests.support.proxies import Exchange, FaultProxy
 
 PICTURE = SAMPLES / "06.png"
 QUEUES = ("diffedit.tiny.language", "diffedit.tiny.diffusion")
@@ -125,7 +125,7 @@ def test_a_job_that_was_never_sent_is_done(crew: Crew) -> None:
     crew.hire()
     request = crew.client.edit(PICTURE, **PEAR, **QUICK).status().request
     job = Job(id=uuid.uuid4().hex, request=request)
-    RedisBoard(crew.settings).open(job)  # and here the client dies
+    RedisJobStore(crew.settings).open(job)  # and here the client dies
     assert crew.client.job(job.id).wait(timeout=60).state is State.SUCCEEDED
 
 

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from api_client import Client, JobFailed, JobHandle, Settings, Stage, State, StoreUnavailable
-from api_client.contract import MAKER, Slot
-from api_client.store import S3Store
+from diffedit import Client, JobFailed, JobHandle, Settings, Stage, State, StoreUnavailable
+from diffedit.contract.stages import STAGE_OF, Artifact
+from diffedit.objects.s3 import S3ObjectStore
+from diffedit_worker.local.stack import Stack
+from diffedit_worker.pipeline import CODECS
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until, until_status
-from tests.fault_proxy import Exchange, FaultProxy
-from worker.artifacts import CODECS
-from worker.local import Stack
+from tests.support.proxies import Exchange, FaultProxy
 
 PICTURE = SAMPLES / "06.png"
 ONCE = {Stage.EMBED: 1, Stage.MASK: 1, Stage.INVERT: 1, Stage.EDIT: 1}
@@ -31,7 +31,7 @@ class Site:
     def __init__(self, stack: Stack, proxy: FaultProxy) -> None:
         self.stack, self.proxy = stack, proxy
         settings = Settings.from_env(stack.environment)
-        self.store = S3Store(settings)
+        self.object_store = S3ObjectStore(settings)
         self.client = Client(settings)
         self.distant_client = Client(settings.model_copy(update={"s3_endpoint_url": proxy.url}))
 
@@ -41,7 +41,7 @@ class Site:
         name = f"w{uuid.uuid4().hex[:6]}"
         direct = self.stack.environment
         # One that forgets, and so reads again what it has just stored.
-        forgetful = {"DIFFEDIT_RECENT_BYTES": "0", "DIFFEDIT_WORKER_TTL": "3"}
+        forgetful = {"DIFFEDIT_CACHE_BYTES": "0", "DIFFEDIT_WORKER_TTL": "3"}
         behind = {"DIFFEDIT_S3_ENDPOINT_URL": self.proxy.url, **forgetful, **environment}
         self.stack.environment = direct | behind
         process = self.stack.start_worker(name)
@@ -142,12 +142,12 @@ def test_broken_transfers_leave_no_broken_artifact(site: Site, method: str, faul
     assert not site.proxy.pending
     assert ended.attempts == ONCE
     assert ended.retries > 0
-    for slot, key in ended.refs.items():
-        CODECS[slot].decode(site.store.get(key))
+    for artifact, key in ended.artifact_keys.items():
+        CODECS[artifact].decode(site.object_store.get(key))
 
 
 def test_a_store_that_stays_away_fails_the_job_at_last_and_not_the_worker(deserted: Site) -> None:
-    with deserted.worker(DIFFEDIT_STORE_PATIENCE="1", DIFFEDIT_MAX_ATTEMPTS="2"):
+    with deserted.worker(DIFFEDIT_S3_RETRY_TIMEOUT="1", DIFFEDIT_MAX_ATTEMPTS="2"):
         deserted.proxy.down()
         job = deserted.edit()
         with pytest.raises(JobFailed, match="did not answer") as caught:
@@ -172,26 +172,29 @@ def test_a_store_that_refuses_fails_the_job_at_once(deserted: Site, change: dict
 
 
 DAMAGES = [
-    (slot, how)
-    for slot in (Slot.EMBEDDINGS, Slot.CAPTION_EMBEDDING, Slot.MASK, Slot.TRAJECTORY)
-    for how in ("deleted", "cut short", "garbage", "a file of another format", "the tensors of another slot")
-    if (slot, how) != (Slot.MASK, "the tensors of another slot")
+    (artifact, how)
+    for artifact in (Artifact.EMBEDDINGS, Artifact.CAPTION_EMBEDDING, Artifact.MASK, Artifact.TRAJECTORY)
+    for how in ("deleted", "cut short", "garbage", "a file of another format", "the tensors of another artifact")
+    if (artifact, how) != (Artifact.MASK, "the tensors of another artifact")
 ]
 
 
-def damage(store: S3Store, refs: dict[Slot, str], slot: Slot, how: str) -> None:
-    data = store.get(refs[slot])
+def damage(object_store: S3ObjectStore, artifact_keys: dict[Artifact, str], artifact: Artifact, how: str) -> None:
+    data = object_store.get(artifact_keys[artifact])
     if how == "deleted":
-        store.delete(refs[slot])
+        object_store.delete(artifact_keys[artifact])
     elif how == "cut short":
-        store.put(refs[slot], data[: len(data) // 2])
+        object_store.put(artifact_keys[artifact], data[: len(data) // 2])
     elif how == "garbage":
-        store.put(refs[slot], os.urandom(len(data)))
+        object_store.put(artifact_keys[artifact], os.urandom(len(data)))
     elif how == "a file of another format":
-        store.put(refs[slot], store.get(refs[Slot.TRAJECTORY if slot is Slot.MASK else Slot.MASK]))
+        object_store.put(
+            artifact_keys[artifact],
+            object_store.get(artifact_keys[Artifact.TRAJECTORY if artifact is Artifact.MASK else Artifact.MASK]),
+        )
     else:
-        other = Slot.CAPTION_EMBEDDING if slot is Slot.EMBEDDINGS else Slot.EMBEDDINGS
-        store.put(refs[slot], store.get(refs[other]))
+        other = Artifact.CAPTION_EMBEDDING if artifact is Artifact.EMBEDDINGS else Artifact.EMBEDDINGS
+        object_store.put(artifact_keys[artifact], object_store.get(artifact_keys[other]))
 
 
 @pytest.fixture(scope="module")
@@ -204,29 +207,29 @@ def undamaged(manned: Site) -> JobHandle:
 @pytest.fixture(scope="module")
 def right(undamaged: JobHandle, manned: Site) -> bytes:
     """What comes out when nothing is damaged."""
-    return manned.store.get(undamaged.status().refs[Slot.RESULT])
+    return manned.object_store.get(undamaged.status().artifact_keys[Artifact.RESULT])
 
 
-@pytest.mark.parametrize(("slot", "how"), DAMAGES)
+@pytest.mark.parametrize(("artifact", "how"), DAMAGES)
 def test_an_artifact_damaged_between_two_stages_is_made_again(
-    site: Site, undamaged: JobHandle, right: bytes, slot: Slot, how: str
+    site: Site, undamaged: JobHandle, right: bytes, artifact: Artifact, how: str
 ) -> None:
-    refs = undamaged.status().refs
-    for key in refs.values():
-        site.store.delete(key)
-    reader = Stage.INVERT if slot is Slot.CAPTION_EMBEDDING else Stage.EDIT
+    artifact_keys = undamaged.status().artifact_keys
+    for key in artifact_keys.values():
+        site.object_store.delete(key)
+    reader = Stage.INVERT if artifact is Artifact.CAPTION_EMBEDDING else Stage.EDIT
 
     def damages(exchange: Exchange) -> None:
-        damage(site.store, refs, slot, how)
+        damage(site.object_store, artifact_keys, artifact, how)
         exchange.passes()
 
     # Each stage first asks whether its artifacts are there; a result would be read at once.
-    method, asked = ("HEAD", Slot.TRAJECTORY) if reader is Stage.INVERT else ("GET", Slot.RESULT)
-    site.proxy.meets(method, damages, where=refs[asked])
+    method, asked = ("HEAD", Artifact.TRAJECTORY) if reader is Stage.INVERT else ("GET", Artifact.RESULT)
+    site.proxy.meets(method, damages, where=artifact_keys[asked])
     status = undamaged.retry().wait(timeout=60)
     assert not site.proxy.pending
-    assert status.attempts[MAKER[slot]] == status.attempts[reader] == 2
-    assert site.store.get(status.refs[Slot.RESULT]) == right
+    assert status.attempts[STAGE_OF[artifact]] == status.attempts[reader] == 2
+    assert site.object_store.get(status.artifact_keys[Artifact.RESULT]) == right
 
 
 def test_a_clients_wait_outlasts_an_outage_of_the_store(site: Site) -> None:

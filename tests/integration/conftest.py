@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from api_client import Settings
-from worker.local import Stack
+from diffedit import Settings
+from diffedit_worker.local.stack import Stack
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,13 @@ import pytest
 import redis
 from botocore.config import Config
 
-from tests.integration.test_children import children_of, is_ready, owner_of, until
-from worker.local import LocalError, Stack
+from diffedit_worker.local.stack import LocalError, Stack
+from tests.integration.test_process_group import children_of, is_ready, owner_of, until
 
 OWNER = """
 import sys, threading
 from pathlib import Path
-from worker.local import Stack, sigterm_as_interrupt
+from diffedit_worker.local.stack import Stack, sigterm_as_interrupt
 print("begins", flush=True)
 with sigterm_as_interrupt(), Stack(Path(sys.argv[1])):
     print("ready", flush=True)

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from api_client import Settings, StoreRefused, StoreUnavailable
-from api_client.store import SMALL, S3Store, artifact_key
-from tests.fault_proxy import Exchange, FaultProxy
+from diffedit import Settings, StoreRefused, StoreUnavailable
+from diffedit.contract.object_keys import artifact_key
+from diffedit.objects.s3 import SMALL, S3ObjectStore
+from tests.support.proxies import Exchange, FaultProxy
 
 DATA = os.urandom(300_000)
 ALWAYS = 20
@@ -38,8 +39,8 @@ def proxy(settings: Settings) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def store(settings: Settings, proxy: FaultProxy) -> S3Store:
-    return S3Store(settings.model_copy(update={"s3_endpoint_url": proxy.url}))
+def object_store(settings: Settings, proxy: FaultProxy) -> S3ObjectStore:
+    return S3ObjectStore(settings.model_copy(update={"s3_endpoint_url": proxy.url}))
 
 
 @pytest.fixture
@@ -48,60 +49,69 @@ def key() -> str:
 
 
 @pytest.mark.parametrize("case", DOWNLOADS)
-def test_a_download_arrives_whole_or_not_at_all(store: S3Store, proxy: FaultProxy, key: str, case: str) -> None:
+def test_a_download_arrives_whole_or_not_at_all(
+    object_store: S3ObjectStore, proxy: FaultProxy, key: str, case: str
+) -> None:
     fault, how = DOWNLOADS[case]
-    store.put(key, DATA)
+    object_store.put(key, DATA)
     proxy.meets("GET", fault, **how)
-    assert store.get(key) == DATA
+    assert object_store.get(key) == DATA
     assert not proxy.pending
     proxy.meets("GET", fault, **how, times=ALWAYS)
     with pytest.raises(StoreUnavailable) as caught:
-        store.get(key)
+        object_store.get(key)
     assert not isinstance(caught.value, StoreRefused)
 
 
 @pytest.mark.parametrize("case", UPLOADS)
-def test_an_upload_arrives_whole_or_not_at_all(store: S3Store, proxy: FaultProxy, key: str, case: str) -> None:
+def test_an_upload_arrives_whole_or_not_at_all(
+    object_store: S3ObjectStore, proxy: FaultProxy, key: str, case: str
+) -> None:
     fault, how = UPLOADS[case]
     proxy.meets("PUT", fault, **how, times=ALWAYS)
     with pytest.raises(StoreUnavailable) as caught:
-        store.put(key, DATA)
+        object_store.put(key, DATA)
     assert not isinstance(caught.value, StoreRefused)
-    assert not store.exists(key)
+    assert not object_store.exists(key)
     proxy.up()
     proxy.meets("PUT", fault, **how)
-    store.put(key, DATA)
+    object_store.put(key, DATA)
     assert not proxy.pending
-    assert store.get(key) == DATA
+    assert object_store.get(key) == DATA
 
 
 @pytest.mark.parametrize("fault", ["fails", "is reset"])
 def test_what_cannot_be_looked_up_is_not_taken_for_missing(
-    store: S3Store, proxy: FaultProxy, key: str, fault: str
+    object_store: S3ObjectStore, proxy: FaultProxy, key: str, fault: str
 ) -> None:
     fault, how = DOWNLOADS[fault]
     proxy.meets("HEAD", fault, **how, times=ALWAYS)
     with pytest.raises(StoreUnavailable):
-        store.exists(key)
+        object_store.exists(key)
 
 
-def test_a_server_that_was_away_is_found_again(store: S3Store, proxy: FaultProxy, key: str) -> None:
-    store.put(key, DATA)
+def test_a_server_that_was_away_is_found_again(object_store: S3ObjectStore, proxy: FaultProxy, key: str) -> None:
+    object_store.put(key, DATA)
     proxy.down()
-    for ask in (lambda: store.get(key), lambda: store.put(key, DATA), lambda: store.exists(key), store.ping):
+    for ask in (
+        lambda: object_store.get(key),
+        lambda: object_store.put(key, DATA),
+        lambda: object_store.exists(key),
+        object_store.ping,
+    ):
         with pytest.raises(StoreUnavailable):
             ask()
     proxy.up()
-    assert store.get(key) == DATA
+    assert object_store.get(key) == DATA
 
 
 @pytest.mark.parametrize(("size", "asks"), [(SMALL, False), (SMALL + 1, True)])
 def test_small_uploads_ask_no_permission_first(settings: Settings, size: int, asks: bool) -> None:
-    store, sent = S3Store(settings), []
-    store._s3.meta.events.register(
+    object_store, sent = S3ObjectStore(settings), []
+    object_store._s3.meta.events.register(
         "before-send.s3.PutObject", lambda request, **_: sent.append("Expect" in request.headers)
     )
     key = artifact_key("mask", "ef" * 32, "png")
-    store.put(key, bytes(size))
+    object_store.put(key, bytes(size))
     assert sent == [asks]
-    assert len(store.get(key)) == size
+    assert len(object_store.get(key)) == size

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.drawings import farthest, gradient, half, same, speckled
-from worker.canvas import Canvas, compose, grow_mask, shrink_mask
+from diffedit_worker.diffusion.canvas import Canvas, compose, grow_mask, shrink_mask
+from tests.support.images import farthest, gradient, half, same, speckled
 
 WHITE, BLACK, RED, BLUE = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)
 quick = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)

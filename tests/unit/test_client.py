@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from api_client import (
+from diffedit import (
     BadPicture,
     BrokerUnavailable,
     Client,
@@ -17,6 +17,7 @@ from api_client import (
     JobCancelled,
     JobExpired,
     JobFailed,
+    JobOptions,
     JobStatus,
     JobTimeout,
     Lane,
@@ -25,11 +26,11 @@ from api_client import (
     Settings,
     Stage,
     State,
-    Terms,
     WorkerInfo,
 )
-from api_client.contract import ErrorInfo, Job, queue_names
-from api_client.testing import MemoryBoard, MemoryStore
+from diffedit.contract.job import ErrorInfo, Job
+from diffedit.contract.stages import queue_names
+from diffedit.testing import MemoryJobStore, MemoryObjectStore
 
 TEXTS = {"source_prompt": "a bowl of fruits", "target_prompt": "a bowl of pears"}
 
@@ -37,9 +38,15 @@ TEXTS = {"source_prompt": "a bowl of fruits", "target_prompt": "a bowl of pears"
 class Desk:
     """A client, and what it has queued."""
 
-    def __init__(self, board: MemoryBoard | None = None, **settings) -> None:
-        self.board, self.store, self.sent = board or MemoryBoard(Settings(**settings)), MemoryStore(), []
-        self.client = Client(Settings(**settings), board=self.board, store=self.store, send=self.send)
+    def __init__(self, job_store: MemoryJobStore | None = None, **settings) -> None:
+        self.job_store, self.object_store, self.sent = (
+            job_store or MemoryJobStore(Settings(**settings)),
+            MemoryObjectStore(),
+            [],
+        )
+        self.client = Client(
+            Settings(**settings), job_store=self.job_store, object_store=self.object_store, send=self.send
+        )
         self.serve("tiny")
 
     def send(self, job: Job) -> None:
@@ -47,7 +54,7 @@ class Desk:
 
     def serve(self, profile: str) -> None:
         info = {"id": profile, "name": f"{profile}@here", "profile": profile, "queues": queue_names(profile)}
-        self.board.announce(WorkerInfo(**info, device="cpu"))
+        self.job_store.send_heartbeat(WorkerInfo(**info, device="cpu"))
 
 
 @pytest.fixture
@@ -65,8 +72,8 @@ def test_what_is_queued_says_everything(desk: Desk) -> None:
     handle = desk.client.edit(png(), **TEXTS, strength=0.5)
     (job,) = desk.sent
     assert job.id == handle.id
-    assert desk.store.get(job.request.image) == png()
-    assert job.request.params.model == "tiny"
+    assert desk.object_store.get(job.request.image) == png()
+    assert job.request.params.profile == "tiny"
     assert job.request.params.strength == 0.5
     assert handle.status().request == job.request
 
@@ -91,7 +98,7 @@ def test_a_jpeg_is_stored_as_it_came(desk: Desk) -> None:
     Image.new("RGB", (32, 24)).save(buffer, "JPEG")
     desk.client.edit(buffer.getvalue(), **TEXTS)
     assert desk.sent[0].request.image.endswith(".jpg")
-    assert desk.store.get(desk.sent[0].request.image) == buffer.getvalue()
+    assert desk.object_store.get(desk.sent[0].request.image) == buffer.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +114,7 @@ def test_a_jpeg_is_stored_as_it_came(desk: Desk) -> None:
         (png(), {**TEXTS, "mask": png(colour="black")}, BadPicture, "selects nothing"),
         (png(), {**TEXTS, "mask": b"x"}, BadPicture, "mask"),
         (png((4, 4)), TEXTS, BadPicture, "at least"),
-        (png(), {**TEXTS, "model": "../x"}, InvalidRequest, "model"),
+        (png(), {**TEXTS, "profile": "../x"}, InvalidRequest, "profile"),
         (png(), {**TEXTS, "idempotency_key": ""}, InvalidRequest, "idempotency_key"),
         (png(), {**TEXTS, "idempotency_key": "x" * 201}, InvalidRequest, "idempotency_key"),
     ],
@@ -117,12 +124,12 @@ def test_a_bad_request_is_refused_and_leaves_nothing(desk: Desk, picture, asked,
         desk.client.edit(picture, **asked)
     assert desk.sent == []
     assert desk.client.jobs() == []
-    assert desk.store._objects == {}
+    assert desk.object_store._objects == {}
 
 
 def test_a_broker_that_fails_at_the_last_moment_leaves_no_record() -> None:
     desk = Desk()
-    failing = Client(Settings(), board=desk.board, store=desk.store, send=gone)
+    failing = Client(Settings(), job_store=desk.job_store, object_store=desk.object_store, send=gone)
     with pytest.raises(BrokerUnavailable):
         failing.edit(png(), **TEXTS)
     assert desk.client.jobs() == []
@@ -130,11 +137,11 @@ def test_a_broker_that_fails_at_the_last_moment_leaves_no_record() -> None:
 
 def test_with_a_key_the_record_stays_for_whoever_asks_with_it_and_a_keeper_sends_it() -> None:
     desk = Desk()
-    failing = Client(Settings(), board=desk.board, store=desk.store, send=gone)
+    failing = Client(Settings(), job_store=desk.job_store, object_store=desk.object_store, send=gone)
     with pytest.raises(BrokerUnavailable):
         failing.edit(png(), **TEXTS, idempotency_key="k")
     again = desk.client.edit(png(), **TEXTS, idempotency_key="k")
-    assert [status.id for status in desk.client.jobs()] == [again.id] == desk.board.lost(grace=0)
+    assert [status.id for status in desk.client.jobs()] == [again.id] == desk.job_store.orphaned_jobs(grace=0)
 
 
 def gone(job: Job) -> None:
@@ -148,14 +155,14 @@ def test_the_same_key_queues_once(desk: Desk) -> None:
 
 
 def test_the_profile_is_the_configured_one_else_the_served_one() -> None:
-    assert Desk().client.edit(png(), **TEXTS).status().request.params.model == "tiny"
+    assert Desk().client.edit(png(), **TEXTS).status().request.params.profile == "tiny"
     alone = Desk()
-    alone.board.leave("tiny")
+    alone.job_store.unregister("tiny")
     alone.serve("sd21")
-    assert alone.client.edit(png(), **TEXTS).status().request.params.model == "sd21"
+    assert alone.client.edit(png(), **TEXTS).status().request.params.profile == "sd21"
     configured = Desk(profile="sd15")
     with pytest.warns(NoWorkerWarning, match="now served: tiny"):
-        assert configured.client.edit(png(), **TEXTS).status().request.params.model == "sd15"
+        assert configured.client.edit(png(), **TEXTS).status().request.params.profile == "sd15"
 
 
 def test_several_targets_are_queued_together_or_not_at_all(desk: Desk) -> None:
@@ -186,9 +193,9 @@ def test_a_preview_takes_what_an_edit_takes(desk: Desk) -> None:
 def test_a_wait_raises_how_the_job_ended(desk: Desk) -> None:
     failed, cancelled, expired, running = (desk.client.edit(png(), **TEXTS) for _ in range(4))
     error = ErrorInfo(stage=Stage.MASK, code="empty_mask", message="no difference")
-    desk.board.finish(failed.id, State.FAILED, error)
+    desk.job_store.end_job(failed.id, State.FAILED, error)
     cancelled.cancel()
-    desk.board.finish(expired.id, State.EXPIRED)
+    desk.job_store.end_job(expired.id, State.EXPIRED)
 
     with pytest.raises(JobFailed, match="no difference") as caught:
         failed.result(timeout=1)
@@ -204,9 +211,9 @@ def test_a_wait_raises_how_the_job_ended(desk: Desk) -> None:
 
 def test_health_names_the_queues_that_nobody_reads(desk: Desk) -> None:
     assert desk.client.health().ok
-    desk.board.leave("tiny")
+    desk.job_store.unregister("tiny")
     info = WorkerInfo(id="half", name="half@here", profile="tiny", device="cpu", queues=("diffedit.tiny.language",))
-    desk.board.announce(info)
+    desk.job_store.send_heartbeat(info)
     health = desk.client.health()
     assert not health.ok
     assert health.unserved == tuple(sorted({*queue_names("tiny")} - {"diffedit.tiny.language"}))
@@ -214,9 +221,9 @@ def test_health_names_the_queues_that_nobody_reads(desk: Desk) -> None:
 
 def test_how_a_job_is_served_travels_with_it_and_with_its_retry(desk: Desk) -> None:
     job = desk.client.edit(png(), **TEXTS, lane="batch", start_timeout=5, deadline=60)
-    assert job.status().terms == Terms(lane=Lane.BATCH, start_timeout=5, deadline=60)
+    assert job.status().options == JobOptions(lane=Lane.BATCH, start_timeout=5, deadline=60)
     job.cancel()
-    assert job.retry().status().terms == job.status().terms
+    assert job.retry().status().options == job.status().options
     assert desk.sent[0].queue == "diffedit.tiny.language.batch"
     with pytest.raises(InvalidRequest, match="lane"):
         desk.client.edit(png(), **TEXTS, lane="fast")
@@ -226,12 +233,12 @@ def test_how_a_job_is_served_travels_with_it_and_with_its_retry(desk: Desk) -> N
 
 
 def test_an_expired_job_says_which_limit_it_met(desk: Desk) -> None:
-    for terms, met in (
+    for options, met in (
         ({"start_timeout": 1, "deadline": 9}, "start_timeout of 1 s"),
         ({"deadline": 9}, "deadline of 9 s"),
     ):
-        job = desk.client.edit(png(), **TEXTS, **terms)
-        desk.board.finish(job.id, State.EXPIRED)
+        job = desk.client.edit(png(), **TEXTS, **options)
+        desk.job_store.end_job(job.id, State.EXPIRED)
         with pytest.raises(JobExpired, match=met):
             job.wait(timeout=1)
 
@@ -265,17 +272,17 @@ def test_garbage_is_what_is_old_and_nobody_needs(desk: Desk) -> None:
     waiting = desk.client.edit(needed, **TEXTS)
     done = desk.client.edit(ended, **TEXTS)
     done.cancel()
-    for key, (since, data) in list(desk.store._objects.items()):
-        desk.store._objects[key] = (since - 3 * 24 * 3600, data)
+    for key, (since, data) in list(desk.object_store._objects.items()):
+        desk.object_store._objects[key] = (since - 3 * 24 * 3600, data)
     desk.client.edit(young, **TEXTS).cancel()
     gone = done.status().request.image
 
     found = desk.client.collect_garbage("2d", dry_run=True)
     assert found == Collected(objects=1, bytes=len(ended), in_use=1)
-    assert desk.store.exists(gone)
+    assert desk.object_store.exists(gone)
     assert desk.client.collect_garbage("2d") == found
-    assert not desk.store.exists(gone)
-    assert desk.store.exists(waiting.status().request.image)
+    assert not desk.object_store.exists(gone)
+    assert desk.object_store.exists(waiting.status().request.image)
     assert desk.client.collect_garbage(timedelta(days=2)).objects == 0
 
 
@@ -285,7 +292,7 @@ def test_an_age_that_is_none_or_too_short_is_refused(desk: Desk, age) -> None:
         desk.client.collect_garbage(age)
 
 
-class Restarting(MemoryBoard):
+class Restarting(MemoryJobStore):
     """A board that does not answer the next few times that it is asked for a status."""
 
     away = 0
@@ -301,20 +308,20 @@ class Restarting(MemoryBoard):
 def test_a_wait_outlasts_a_server_that_restarts(progress: bool) -> None:
     desk = Desk(Restarting())
     job = desk.client.edit(png(), **TEXTS)
-    desk.board.finish(job.id, State.SUCCEEDED)
-    desk.board.away = 3
+    desk.job_store.end_job(job.id, State.SUCCEEDED)
+    desk.job_store.away = 3
     assert job.wait(timeout=60, progress=progress).state is State.SUCCEEDED
 
 
 def test_a_server_that_stays_away_ends_a_wait(monkeypatch) -> None:
     desk = Desk(Restarting())
     job = desk.client.edit(png(), **TEXTS)
-    desk.board.away = 10**6
+    desk.job_store.away = 10**6
     with pytest.raises(BrokerUnavailable):
         job.status()
     with pytest.raises(BrokerUnavailable):
         job.wait(timeout=0.1)
-    monkeypatch.setattr("api_client.handle.PATIENCE", 0.1)
+    monkeypatch.setattr("diffedit.handle.PATIENCE", 0.1)
     with pytest.raises(BrokerUnavailable):
         job.wait(timeout=10**6)
 

@@ -8,58 +8,49 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from api_client.contract import (
-    MAKER,
-    MAX_REQUEST_BYTES,
-    STAGES,
-    TUNED,
-    EditParams,
-    EditRequest,
-    Job,
-    Slot,
-    Stage,
-    explain,
-    plan,
-)
-from api_client.errors import InvalidRequest
-from tests.requests import IMAGE, MASK, a_request
+from diffedit.contract.job import Job
+from diffedit.contract.request import MAX_REQUEST_BYTES, TUNED, EditParams, EditRequest
+from diffedit.contract.stages import STAGE_OF, Artifact, Stage, plan
+from diffedit.contract.validation import explain
+from diffedit.errors import InvalidRequest
+from tests.support.factories import IMAGE, MASK, a_request
 
 ALL_HAVES = [
-    frozenset(have) | {Slot.IMAGE}
-    for size in range(len(Slot))
-    for have in itertools.combinations([slot for slot in Slot if slot is not Slot.IMAGE], size)
+    frozenset(have) | {Artifact.IMAGE}
+    for size in range(len(Artifact))
+    for have in itertools.combinations([artifact for artifact in Artifact if artifact is not Artifact.IMAGE], size)
 ]
 
 
-@pytest.mark.parametrize("goal", list(Slot))
-def test_a_plan_runs_from_what_is_there_to_the_goal_and_does_nothing_else(goal: Slot) -> None:
+@pytest.mark.parametrize("goal", list(Artifact))
+def test_a_plan_runs_from_what_is_there_to_the_goal_and_does_nothing_else(goal: Artifact) -> None:
     for have in ALL_HAVES:
         stages = plan(have, goal)
         # Sound: every stage finds what it needs, in the order of running.
         filled = set(have)
         for stage in stages:
-            assert set(STAGES[stage].needs) <= filled
-            filled |= set(STAGES[stage].gives)
+            assert set(stage.needs) <= filled
+            filled |= set(stage.gives)
         assert goal in filled
         # Minimal: leave any stage out, and the goal is out of reach.
         for left_out in stages:
             reached = set(have)
             for stage in stages:
-                if stage is not left_out and set(STAGES[stage].needs) <= reached:
-                    reached |= set(STAGES[stage].gives)
+                if stage is not left_out and set(stage.needs) <= reached:
+                    reached |= set(stage.gives)
             assert goal not in reached
 
 
-@pytest.mark.parametrize("goal", [Slot.RESULT, Slot.MASK])
-def test_without_a_picture_there_is_no_plan(goal: Slot) -> None:
+@pytest.mark.parametrize("goal", [Artifact.RESULT, Artifact.MASK])
+def test_without_a_picture_there_is_no_plan(goal: Artifact) -> None:
     with pytest.raises(InvalidRequest, match="image is missing"):
         plan(frozenset(), goal)
 
 
 def test_every_slot_but_the_picture_has_one_maker() -> None:
-    given_slots = [slot for spec in STAGES.values() for slot in spec.gives]
-    assert sorted(given_slots) == sorted(set(Slot) - {Slot.IMAGE})
-    assert len(MAKER) == len(given_slots)
+    given_slots = [artifact for stage in Stage for artifact in stage.gives]
+    assert sorted(given_slots) == sorted(set(Artifact) - {Artifact.IMAGE})
+    assert len(STAGE_OF) == len(given_slots)
 
 
 CAPTION, PROMPTS, EMBED, MASK_STAGE, INVERT, EDIT = Stage
@@ -111,7 +102,7 @@ BAD_PARAMS = {
     "num_prompts": [0, 65],
     "seed": [-1, 2**32, "lucky"],
     "scheduler": ["euler", ""],
-    "model": ["", "../etc", "A", "x" * 33, "a b", None, ["tiny"]],
+    "profile": ["", "../etc", "A", "x" * 33, "a b", None, ["tiny"]],
     "num_images": [1],
 }
 
@@ -119,7 +110,7 @@ BAD_PARAMS = {
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD_PARAMS.items() for value in values])
 def test_bad_parameters_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ValidationError) as caught:
-        EditParams(**{"model": "tiny", name: value})
+        EditParams(**{"profile": "tiny", name: value})
     assert name in explain(caught.value)
 
 
@@ -157,21 +148,21 @@ def test_white_space_in_texts_is_folded() -> None:
 
 
 def test_a_model_may_have_defaults_of_its_own_and_what_is_asked_wins() -> None:
-    guide, tiny = EditParams(model="sd21", seed=1), EditParams(model="tiny", seed=1)
+    guide, tiny = EditParams(profile="sd21", seed=1), EditParams(profile="tiny", seed=1)
     differs = {name: value for name, value in tiny.model_dump().items() if getattr(guide, name) != value}
-    assert differs == {"model": "tiny", **TUNED["tiny"]}
+    assert differs == {"profile": "tiny", **TUNED["tiny"]}
     own = {name: getattr(guide, name) for name in TUNED["tiny"]}
-    assert EditParams(model="tiny", seed=1, **own).model_dump() == {**guide.model_dump(), "model": "tiny"}
+    assert EditParams(profile="tiny", seed=1, **own).model_dump() == {**guide.model_dump(), "profile": "tiny"}
 
 
 def test_the_seed_is_resolved_when_the_parameters_are_made() -> None:
-    assert EditParams(model="tiny").seed != EditParams(model="tiny").seed
+    assert EditParams(profile="tiny").seed != EditParams(profile="tiny").seed
 
 
 texts = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=60)
 all_params = st.builds(
     EditParams,
-    model=st.just("tiny"),
+    profile=st.just("tiny"),
     num_inference_steps=st.integers(10, 500),
     strength=st.floats(0.1, 1),
     guidance_scale=st.floats(1, 50),
@@ -195,6 +186,6 @@ def test_a_job_survives_the_wire(way, params, caption, negative, own_mask) -> No
     request = EditRequest(
         image=IMAGE, mask=MASK if own_mask else None, caption=caption, negative_prompt=negative, params=params, **way
     )
-    job = Job(id="0" * 32, request=request).with_refs({Slot.CAPTION: f"artifacts/caption/ab/{'ab' * 32}.json"})
+    job = Job(id="0" * 32, request=request).with_artifacts({Artifact.CAPTION: f"artifacts/caption/ab/{'ab' * 32}.json"})
     assert Job.model_validate_json(job.model_dump_json()) == job
     assert len(json.dumps(request.model_dump(mode="json"))) <= MAX_REQUEST_BYTES

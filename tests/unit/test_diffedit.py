@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.unit.small_models import SIZE, embeddings, pictures, small_models
-from worker.diffedit import (
+from diffedit_worker.diffusion.diffedit import (
     compute_mask,
     decode,
     draw_noise,
@@ -20,6 +19,7 @@ from worker.diffedit import (
     steps_walked,
     whole_regions,
 )
+from tests.support.models import SIZE, embeddings, pictures, small_models
 
 STEPS = {"num_inference_steps": 5}
 SIDE = SIZE // 2

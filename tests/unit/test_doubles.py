@@ -2,18 +2,18 @@
 
 import pytest
 
-from api_client.testing import MemoryBoard, MemoryStore
-from tests.board_behaviour import BoardBehaviour
-from tests.store_behaviour import StoreBehaviour
+from diffedit.testing import MemoryJobStore, MemoryObjectStore
+from tests.support.job_store_behaviour import JobStoreBehaviour
+from tests.support.object_store_behaviour import ObjectStoreBehaviour
 
 
-class TestMemoryBoard(BoardBehaviour):
+class TestMemoryJobStore(JobStoreBehaviour):
     @pytest.fixture
-    def board(self) -> MemoryBoard:
-        return MemoryBoard()
+    def job_store(self) -> MemoryJobStore:
+        return MemoryJobStore()
 
 
-class TestMemoryStore(StoreBehaviour):
+class TestMemoryObjectStore(ObjectStoreBehaviour):
     @pytest.fixture
-    def store(self) -> MemoryStore:
-        return MemoryStore()
+    def object_store(self) -> MemoryObjectStore:
+        return MemoryObjectStore()

@@ -11,9 +11,9 @@ HEAVY = ("torch", "diffusers", "transformers", "accelerate", "numpy")
 @pytest.mark.parametrize(
     ("modules", "unwanted"),
     [
-        ("api_client, api_client.cli, api_client.testing", (*HEAVY, "worker", "celery", "boto3")),
-        ("worker.demo", (*HEAVY, "celery")),
-        ("worker.app", HEAVY),
+        ("diffedit, diffedit.cli, diffedit.testing", (*HEAVY, "diffedit_worker", "celery", "boto3")),
+        ("diffedit_worker.local.commands", (*HEAVY, "celery")),
+        ("diffedit_worker.app", HEAVY),
     ],
 )
 def test_importing_leaves_the_heavy_unimported(modules: str, unwanted: tuple[str, ...]) -> None:
@@ -23,8 +23,8 @@ def test_importing_leaves_the_heavy_unimported(modules: str, unwanted: tuple[str
 
 
 def test_the_public_names_are_all_there_and_no_others() -> None:
-    import api_client
+    import diffedit
 
-    assert sorted(api_client.__all__) == api_client.__all__
-    for name in api_client.__all__:
-        assert getattr(api_client, name) is not None
+    assert sorted(diffedit.__all__) == diffedit.__all__
+    for name in diffedit.__all__:
+        assert getattr(diffedit, name) is not None

@@ -11,13 +11,21 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
-from api_client.contract import Family
-from api_client.errors import InvalidRequest, ModelUnavailable, UnknownProfile
-from tests.unit.small_models import small_models
-from worker import models as models_module
-from worker import profiles as profiles_module
-from worker.models import NEEDED, Models, resolve_device, resolve_dtype, resolve_memory_format
-from worker.profiles import BUILT_IN, ModelSource, Profile, default_profile, fingerprint, load_profiles, profile_named
+from diffedit.contract.stages import ModelGroup
+from diffedit.errors import InvalidRequest, ModelUnavailable, UnknownProfile
+from diffedit_worker.models import loading as models_module
+from diffedit_worker.models import profiles as profiles_module
+from diffedit_worker.models.loading import NEEDED, Models, resolve_device, resolve_dtype, resolve_memory_format
+from diffedit_worker.models.profiles import (
+    BUILT_IN,
+    ModelSource,
+    Profile,
+    default_profile,
+    fingerprint,
+    load_profiles,
+    profile_named,
+)
+from tests.support.models import small_models
 
 # Two threads of a small model wait for each other far longer than they compute, when the machine has other work.
 torch.set_num_threads(1)
@@ -290,15 +298,15 @@ def test_channels_last_changes_the_layout_and_nothing_else(tiny, models, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("family", "wanted"),
+    ("group", "wanted"),
     [
-        (Family.LANGUAGE, {"captioner", "prompter", "text_encoder"}),
-        (Family.DIFFUSION, {"unet", "vae", "_scheduler_config"}),
+        (ModelGroup.LANGUAGE, {"captioner", "prompter", "text_encoder"}),
+        (ModelGroup.DIFFUSION, {"unet", "vae", "_scheduler_config"}),
     ],
 )
-def test_a_family_loads_what_its_stages_use_and_no_more(tiny, family, wanted):
+def test_a_family_loads_what_its_stages_use_and_no_more(tiny, group, wanted):
     models = Models(tiny, device="cpu")
-    models.load(family)
+    models.load(group)
 
     parts = set().union(*NEEDED.values())
     assert parts & vars(models).keys() == wanted
@@ -307,9 +315,9 @@ def test_a_family_loads_what_its_stages_use_and_no_more(tiny, family, wanted):
 def test_a_family_that_lacks_a_model_does_not_load(tiny, tmp_path):
     models = Models(replaced(tiny, prompter=ModelSource(id=str(tmp_path / "gone"))))
 
-    models.load(Family.DIFFUSION)
+    models.load(ModelGroup.DIFFUSION)
     with pytest.raises(ModelUnavailable, match=r"gone cannot be loaded \(no such directory\)"):
-        models.load(Family.LANGUAGE)
+        models.load(ModelGroup.LANGUAGE)
 
 
 def test_sizes(models):

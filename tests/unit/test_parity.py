@@ -18,8 +18,8 @@ import torch
 from diffusers import StableDiffusionDiffEditPipeline
 from diffusers.utils import logging
 
-from tests.unit.small_models import embeddings, pictures, small_models
-from worker.diffedit import compute_mask, decode, edit, encode, invert
+from diffedit_worker.diffusion.diffedit import compute_mask, decode, edit, encode, invert
+from tests.support.models import embeddings, pictures, small_models
 
 STEPS, STRENGTH, MASK_STRENGTH, MAPS = 5, 0.6, 0.5, 2
 TOLERANCE = 1e-4

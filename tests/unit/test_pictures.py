@@ -10,16 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from api_client import pictures
-from api_client.errors import BadPicture
-from api_client.pictures import (
-    encode_png,
-    read_mask,
-    read_picture,
-    read_text,
-    side_by_side,
-)
-from tests.drawings import gradient, half, same, speckled
+from diffedit import pictures
+from diffedit.errors import BadPicture
+from diffedit.pictures import encode_png, read_mask, read_picture, read_text, side_by_side
+from tests.support.images import gradient, half, same, speckled
 
 WHITE, BLACK, RED, BLUE = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

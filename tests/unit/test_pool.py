@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from worker.pool import TaskPool, computed
+from diffedit_worker.celery_ext.pool import TaskPool, computed
 
 
 class Loop:

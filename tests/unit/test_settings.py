@@ -2,7 +2,7 @@
 
 import pytest
 
-from api_client import InvalidRequest, Settings, Stage
+from diffedit import InvalidRequest, Settings, Stage
 
 ENVIRONMENT = {
     "DIFFEDIT_REDIS_URL": "rediss://user:s3cret@redis.example:6380/2",

@@ -9,18 +9,18 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from api_client.contract import Prompts, Slot
-from api_client.errors import StageError
-from worker.models import Models
-from worker.profiles import BUILT_IN, load_profiles
-from worker.stages.caption import caption, tidy
-from worker.stages.embed import embed
-from worker.stages.prompts import prompts
+from diffedit.contract.request import Prompts
+from diffedit.contract.stages import Artifact
+from diffedit.errors import StageError
+from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import SAMPLES, load_profiles
+from diffedit_worker.stages.caption import caption, tidy
+from diffedit_worker.stages.embed import embed
+from diffedit_worker.stages.prompts import prompts
 
 # Two threads of a small model wait for each other far longer than they compute, when the machine has other work.
 torch.set_num_threads(1)
 
-SAMPLES = BUILT_IN.parent / "tiny" / "samples"
 SCENES = json.loads((SAMPLES / "scenes.json").read_text())
 
 
@@ -75,7 +75,7 @@ def batches_of(model: torch.nn.Module, run) -> list[int]:
 
 @pytest.mark.parametrize("scene", SCENES, ids=[scene["picture"] for scene in SCENES])
 def test_the_caption_names_what_is_in_the_picture(models, scene):
-    text = caption(models=models, on_step=ignore, image=picture(scene["picture"]))[Slot.CAPTION]
+    text = caption(models=models, on_step=ignore, image=picture(scene["picture"]))[Artifact.CAPTION]
 
     assert text.startswith("a photograph of ")
     assert scene["source_concept"] in text
@@ -99,7 +99,7 @@ def test_a_cancelled_caption_stops(models):
 def test_pictures_of_any_size_get_a_caption(models, size):
     image = SimpleNamespace(image=Image.new("RGB", size))
 
-    assert caption(models=models, on_step=ignore, image=image)[Slot.CAPTION]
+    assert caption(models=models, on_step=ignore, image=image)[Artifact.CAPTION]
 
 
 def test_tidy():
@@ -121,7 +121,7 @@ def concepts(models: Models, on_step=ignore, num_prompts: int = 16, seed: int = 
         target_concept="grapes",
         num_prompts=num_prompts,
         seed=seed,
-    )[Slot.PROMPTS]
+    )[Artifact.PROMPTS]
 
 
 @pytest.mark.parametrize("num_prompts", [1, 16])
@@ -196,7 +196,7 @@ def ask(models, on_step=ignore, **asked):
 def test_a_target_alone_needs_no_language_model():
     made = ask(object(), target_prompt="a cat")
 
-    assert made == {Slot.PROMPTS: Prompts(source=("a dog",), target=("a cat",))}
+    assert made == {Artifact.PROMPTS: Prompts(source=("a dog",), target=("a cat",))}
 
 
 def test_asking_for_nothing_is_an_error(models):
@@ -226,7 +226,7 @@ def run_embed(models, source=("a dog",), target=("a cat",), caption="a dog on a 
         caption=caption,
         negative_prompt=negative,
     )
-    return made[Slot.EMBEDDINGS], made[Slot.CAPTION_EMBEDDING]
+    return made[Artifact.EMBEDDINGS], made[Artifact.CAPTION_EMBEDDING]
 
 
 def test_the_shapes_and_kinds_of_embeddings(models):

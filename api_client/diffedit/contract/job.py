@@ -1,0 +1,153 @@
+"""A job: its identity, its options, its state, and its status at one moment."""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from pydantic import Field
+
+from diffedit.contract.request import EditRequest
+from diffedit.contract.stages import STAGE_OF, Artifact, Lane, Stage, plan, queue_name
+from diffedit.contract.validation import ArtifactKeys, Frozen, JobId
+from diffedit.errors import ArtifactError
+
+MAX_SECONDS = 365 * 24 * 3600
+
+
+class JobOptions(Frozen):
+    """How a job is served. The result does not depend on it.
+
+    `start_timeout` and `deadline` are seconds since the submission: the job is EXPIRED if no worker has started it by
+    the first, or if it has not succeeded by the second. None means no limit.
+    """
+
+    lane: Lane = Lane.INTERACTIVE
+    start_timeout: float | None = Field(None, gt=0, le=MAX_SECONDS)
+    deadline: float | None = Field(None, gt=0, le=MAX_SECONDS)
+
+
+class Job(Frozen):
+    """A job: its id, its request, its options, and the keys of the artifacts that are already made."""
+
+    id: JobId
+    request: EditRequest
+    options: JobOptions = JobOptions()
+    artifact_keys: ArtifactKeys = Field(default_factory=dict)
+
+    @property
+    def stages_left(self) -> tuple[Stage, ...]:
+        """The stages whose artifacts are not made yet, in running order."""
+        return plan(self.request.provided.keys() | self.artifact_keys.keys(), self.request.goal)
+
+    @property
+    def queue(self) -> str:
+        """The queue in which this job waits for the first of the stages left."""
+        return self.queue_of(self.stages_left[0])
+
+    def queue_of(self, stage: Stage) -> str:
+        return queue_name(self.request.params.profile, stage.group, self.options.lane)
+
+    def with_artifacts(self, keys: dict[Artifact, str]) -> "Job":
+        return self.model_copy(update={"artifact_keys": {**self.artifact_keys, **keys}})
+
+    def without_artifact(self, artifact: Artifact) -> "Job":
+        """Return the job as it was before the stage that makes this artifact ran; later stages are undone as well."""
+        first = tuple(Stage).index(STAGE_OF[artifact])
+        undone = {each for stage in tuple(Stage)[first:] for each in stage.gives}
+        kept = {each: key for each, key in self.artifact_keys.items() if each not in undone}
+        return self.model_copy(update={"artifact_keys": kept})
+
+    def cache_identity(self, artifact: Artifact) -> str:
+        """Return what identifies the content of an artifact: its key, or the hash of a provided text.
+
+        Raises:
+            ArtifactError: the artifact is neither provided nor made.
+        """
+        identity = self.request.provided.get(artifact) or self.artifact_keys.get(artifact)
+        if identity is None:
+            raise ArtifactError(f"the {artifact.value} is missing; an earlier stage was left out")
+        return identity
+
+
+class State(StrEnum):
+    """The state of a job. Derived from the record, never stored."""
+
+    QUEUED = "queued"
+    """Recorded; no stage has started."""
+    RUNNING = "running"
+    """At least one stage has started; between two stages the job waits in a queue."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    """Not started within `start_timeout`, or not finished within `deadline`."""
+
+
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED})
+
+
+class ErrorInfo(Frozen):
+    """Why a job failed."""
+
+    stage: Stage | None
+    code: str
+    message: str
+
+
+class JobStatus(Frozen):
+    """A job's record at one moment.
+
+    Attributes:
+        step, steps: progress inside the current stage.
+        progress: 0 to 1, over all stages.
+        worker: the id of the worker that started the current stage. It may be gone.
+        timings: seconds of each finished stage.
+        cache_hits: the finished stages whose artifacts already existed.
+        created_artifacts: the artifacts that this job had to make.
+        attempts: how often each stage was started.
+        retries: how often a stage waited for a store that did not answer.
+        artifact_keys: the keys of the artifacts made so far.
+        created_at, started_at, finished_at: times of the Redis server, in UTC.
+    """
+
+    id: str
+    state: State
+    stages: tuple[Stage, ...]
+    stage: Stage | None = None
+    stage_index: int = 0
+    step: int = 0
+    steps: int = 0
+    progress: float = 0.0
+    worker: str | None = None
+    timings: dict[Stage, float] = Field(default_factory=dict)
+    cache_hits: tuple[Stage, ...] = ()
+    created_artifacts: tuple[Artifact, ...] = ()
+    attempts: dict[Stage, int] = Field(default_factory=dict)
+    retries: int = 0
+    error: ErrorInfo | None = None
+    artifact_keys: ArtifactKeys = Field(default_factory=dict)
+    request: EditRequest
+    options: JobOptions = JobOptions()
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the job expires if nothing happens before; None if it does not expire."""
+        limits = [None if self.started_at else self.options.start_timeout, self.options.deadline]
+        seconds = [limit for limit in limits if limit is not None]
+        return self.created_at + timedelta(seconds=min(seconds)) if seconds else None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the job should have expired by this host's clock. Only the server's clock decides."""
+        return not self.is_terminal and self.expires_at is not None and self.expires_at <= datetime.now(UTC)
+
+    @property
+    def job(self) -> Job:
+        """The job as its stages see it."""
+        return Job(id=self.id, request=self.request, options=self.options, artifact_keys=self.artifact_keys)

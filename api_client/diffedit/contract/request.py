@@ -1,0 +1,146 @@
+"""What a user asks for: the texts and pictures of an edit, and its parameters."""
+
+import json
+import secrets
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from diffedit.contract.stages import Artifact, ModelGroup, Stage, plan
+from diffedit.contract.validation import Frozen, InputKey, ProfileName, Text, digest
+
+MAX_REQUEST_BYTES = 3_300
+"""Limit of a request as ASCII JSON. Redis keeps it in memory as long as the job's record."""
+
+
+class Prompts(Frozen):
+    """Sentences that describe the picture before and after the edit. Several sentences are averaged as embeddings."""
+
+    source: tuple[str, ...] = Field(min_length=1)
+    target: tuple[str, ...] = Field(min_length=1)
+
+
+TUNED: dict[str, dict[str, Any]] = {"tiny": {"mask_thresholding_ratio": "otsu", "mask_cleanup": True}}
+"""Per profile, the defaults that differ from the DiffEdit guide's: chosen by benchmarks/quality.py."""
+
+
+class EditParams(Frozen):
+    """The numbers of an edit, named as in diffusers' DiffEdit pipeline, with the defaults of the DiffEdit guide.
+
+    A profile may have other defaults (`TUNED`).
+
+    `num_inference_steps`, `strength` and `scheduler` hold for inversion and edit: both use the same noise levels.
+    "dpmsolver++" needs only 20 steps where "ddim" needs 50. A guidance scale of 1 means no guidance. The mask selects
+    the cells whose difference is above half of `mask_thresholding_ratio` times the mean difference; "otsu" selects the
+    cut that separates the differences best. `mask_cleanup` removes specks of the mask and fills its holes.
+    """
+
+    # A bool or a text is not accepted as a number.
+    model_config = ConfigDict(strict=True)
+
+    profile: ProfileName
+    num_inference_steps: int = Field(50, ge=1, le=500)
+    strength: float = Field(0.8, gt=0, le=1)
+    guidance_scale: float = Field(7.5, ge=1, le=50)
+    inversion_guidance_scale: float = Field(1.0, ge=1, le=50)
+    num_maps_per_mask: int = Field(10, ge=1, le=100)
+    mask_encode_strength: float = Field(0.5, gt=0, le=1)
+    mask_thresholding_ratio: Annotated[float, Field(gt=0, le=100)] | Literal["otsu"] = 3.0
+    mask_cleanup: bool = False
+    num_prompts: int = Field(16, ge=1, le=64)
+    seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, lt=2**32)
+    scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_profile_defaults(cls, values: Any) -> Any:
+        return {**TUNED.get(str(values.get("profile")), {}), **values} if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _check_at_least_one_step(self) -> Self:
+        for name in ("strength", "mask_encode_strength"):
+            if int(self.num_inference_steps * getattr(self, name)) < 1:
+                raise ValueError(f"num_inference_steps * {name} is below one step; raise one of them")
+        return self
+
+
+class EditRequest(Frozen):
+    """What the user asks for, in one of three ways.
+
+    - two prompts: `source_prompt` and `target_prompt`;
+    - two concepts: `source_concept` and `target_concept`; the language model writes the prompts;
+    - a target alone: `target_prompt`; the caption is the source.
+
+    `image` and `mask` are keys of uploaded pictures. `mask` is white where the picture may change. `caption` describes
+    the picture before the edit and conditions the inversion; if it is absent, `source_prompt` is used, else the
+    captioner's text. `goal` is the artifact that the job makes last.
+    """
+
+    image: InputKey
+    mask: InputKey | None = None
+    source_prompt: Text | None = None
+    target_prompt: Text | None = None
+    source_concept: Text | None = None
+    target_concept: Text | None = None
+    caption: Text | None = None
+    negative_prompt: Text | None = None
+    goal: Artifact = Artifact.RESULT
+    params: EditParams
+
+    @model_validator(mode="after")
+    def _check_texts(self) -> Self:
+        prompts = bool(self.source_prompt or self.target_prompt)
+        concepts = bool(self.source_concept or self.target_concept)
+        if prompts and concepts:
+            raise ValueError("give prompts or concepts, not both")
+        if concepts and not (self.source_concept and self.target_concept):
+            raise ValueError("concepts come in pairs; give source_concept and target_concept")
+        if not concepts and not self.target_prompt:
+            raise ValueError("nothing says what to change; give target_prompt, or source_concept and target_concept")
+        source = self.source_concept or self.source_prompt or self.caption
+        target = self.target_concept or self.target_prompt
+        if source and target and source.casefold() == target.casefold():
+            raise ValueError("source and target are the same, so there is nothing to change")
+        return self
+
+    @model_validator(mode="after")
+    def _check_goal_and_size(self) -> Self:
+        if self.goal in self.provided:
+            raise ValueError(f"goal: the {self.goal.value} is given already; leave one out")
+        if len(json.dumps(self.model_dump(mode="json"))) > MAX_REQUEST_BYTES:
+            raise ValueError(f"the texts are too long together; a request may take {MAX_REQUEST_BYTES} bytes as JSON")
+        return self
+
+    @property
+    def given_caption(self) -> str | None:
+        """The caption that the user provided, if any."""
+        return self.caption or self.source_prompt
+
+    @property
+    def given_prompts(self) -> Prompts | None:
+        """The prompts that the user provided, if both are known without a language model."""
+        source = self.source_prompt or self.caption
+        if self.target_prompt and source:
+            return Prompts(source=(source,), target=(self.target_prompt,))
+        return None
+
+    @property
+    def provided(self) -> dict[Artifact, str]:
+        """The artifacts that the request itself provides, each with a key or a hash that identifies its content."""
+        values = {
+            Artifact.IMAGE: self.image,
+            Artifact.MASK: self.mask,
+            Artifact.CAPTION: self.given_caption and digest(self.given_caption),
+            Artifact.PROMPTS: self.given_prompts and digest(self.given_prompts.model_dump(mode="json")),
+        }
+        return {artifact: value for artifact, value in values.items() if value}
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that this request needs, in running order."""
+        return plan(self.provided.keys(), self.goal)
+
+    @property
+    def groups(self) -> frozenset[ModelGroup]:
+        """The model groups that these stages need."""
+        return frozenset(stage.group for stage in self.stages)

@@ -1,0 +1,62 @@
+"""The base of all models that cross a process boundary, and the checked types that they share."""
+
+import hashlib
+import json
+import re
+import unicodedata
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from diffedit.contract.object_keys import INPUT_KEY, is_artifact_key
+from diffedit.contract.stages import Artifact
+
+JOB_ID = re.compile("[0-9a-f]{32}")
+
+
+class Frozen(BaseModel):
+    """An immutable model that refuses unknown fields, infinities and NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _clean_text(text: str) -> str:
+    text = " ".join(text.split())
+    if any(unicodedata.category(char) == "Cc" for char in text):
+        raise ValueError("must not contain control characters")
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+def _keys_match_artifacts(keys: dict[Artifact, str]) -> dict[Artifact, str]:
+    for artifact, key in keys.items():
+        if not is_artifact_key(artifact.value, key):
+            raise ValueError(f"the key of the {artifact.value} is not under artifacts/{artifact.value}/")
+    return keys
+
+
+Text = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_clean_text)]
+ProfileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+JobId = Annotated[str, StringConstraints(pattern=rf"^{JOB_ID.pattern}$")]
+InputKey = Annotated[str, StringConstraints(pattern=INPUT_KEY)]
+"""The key of an uploaded picture."""
+ArtifactKeys = Annotated[dict[Artifact, str], AfterValidator(_keys_match_artifacts)]
+"""The key of each artifact of a job that is already made."""
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of a JSON value in canonical form, as 64 hex digits."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def explain(error: ValidationError) -> str:
+    """Return a pydantic error as one line that names each field and its problem. The values are not repeated."""
+    parts = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        # A parameter is named as the caller named it, without the group that it is kept in.
+        places = item["loc"][1:] if item["loc"][:1] == ("params",) else item["loc"]
+        where = ".".join(map(str, places))
+        parts.append(f"{where}: {item['msg']}" if where else item["msg"].removeprefix("Value error, "))
+    return "; ".join(parts)

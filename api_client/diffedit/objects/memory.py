@@ -1,0 +1,45 @@
+"""The object store in memory: a double for unit tests, with the same behaviour as S3."""
+
+import time
+from datetime import timedelta
+
+from diffedit.errors import ArtifactError
+from diffedit.objects.store import Stored, check_content, check_size
+
+
+class MemoryObjectStore:
+    """A `Store` in this process."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, tuple[float, bytes]] = {}
+
+    def put(self, key: str, data: bytes) -> None:
+        self._objects[key] = (time.time(), data)
+
+    def get(self, key: str) -> bytes:
+        if key not in self._objects:
+            raise ArtifactError("nothing is stored under this key; it was deleted or never made")
+        data = self._objects[key][1]
+        check_size(key, len(data))
+        check_content(key, data)
+        return data
+
+    def exists(self, key: str) -> bool:
+        return key in self._objects
+
+    def delete(self, key: str) -> None:
+        self._objects.pop(key, None)
+
+    def older_than(self, age: timedelta) -> list[Stored]:
+        before = time.time() - age.total_seconds()
+        return [Stored(key, len(data)) for key, (since, data) in self._objects.items() if since < before]
+
+    def url(self, key: str, expires: int) -> str:
+        return f"memory://{key}?expires={expires}"
+
+    def ping(self) -> None:
+        pass
+
+
+def _now() -> str:
+    return f"{time.time():.6f}"

@@ -1,0 +1,257 @@
+"""Redis and S3 keep the promises that the doubles keep, and those that only real servers can break."""
+
+import http.server
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from typing import Any
+
+import pytest
+import redis
+from kombu.transport.redis import Channel
+
+from diffedit import (
+    ArtifactError,
+    BrokerFull,
+    BrokerUnavailable,
+    Client,
+    Settings,
+    Stage,
+    State,
+    StoreRefused,
+    StoreUnavailable,
+)
+from diffedit.contract.object_keys import artifact_key, input_key
+from diffedit.jobs.dispatch import celery_app, send
+from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.objects.s3 import S3ObjectStore
+from tests.support.factories import a_job, a_worker
+from tests.support.job_store_behaviour import JobStoreBehaviour
+from tests.support.object_store_behaviour import ObjectStoreBehaviour
+
+
+@pytest.fixture
+def server(settings: Settings) -> redis.Redis:
+    return redis.Redis.from_url(settings.redis_url.get_secret_value(), decode_responses=True)
+
+
+@pytest.fixture
+def job_store(settings: Settings, server: redis.Redis) -> RedisJobStore:
+    server.flushdb()
+    return RedisJobStore(settings)
+
+
+@pytest.fixture
+def object_store(settings: Settings) -> S3ObjectStore:
+    return S3ObjectStore(settings)
+
+
+class TestRedisJobStore(JobStoreBehaviour):
+    pass
+
+
+class TestS3ObjectStore(ObjectStoreBehaviour):
+    pass
+
+
+def test_a_status_is_one_round_trip(job_store: RedisJobStore, server: redis.Redis) -> None:
+    job = job_store.create_job(a_job())
+    job_store.status(job)
+    before = server.info("commandstats")
+    job_store.status(job)
+    after = server.info("commandstats")
+    calls = {
+        name: stats["calls"] - before.get(name, {"calls": 0})["calls"]
+        for name, stats in after.items()
+        if name != "cmdstat_info"
+    }
+    assert {name: count for name, count in calls.items() if count} == {"cmdstat_hgetall": 1}
+
+
+def test_records_expire_from_their_end_and_never_before(settings: Settings, server: redis.Redis) -> None:
+    server.flushdb()
+    job_store = RedisJobStore(settings.model_copy(update={"retention": 100}))
+    key = uuid.uuid4().hex
+    job = job_store.create_job(a_job(), key)
+    job_store.start_stage(job, Stage.EMBED, "w")
+    names = [f"diffedit:job:{job}", f"diffedit:idempotency:{key}"]
+    assert [server.ttl(name) for name in names] == [-1, -1]
+    job_store.end_job(job, State.CANCELLED)
+    assert all(90 < server.ttl(name) <= 100 for name in names)
+
+
+def test_expired_records_leave_the_list(job_store: RedisJobStore, server: redis.Redis) -> None:
+    jobs = [job_store.create_job(a_job()) for _ in range(60)]
+    server.delete(*(f"diffedit:job:{job}" for job in jobs[5:55]))
+    assert [status.id for status in job_store.list_jobs(limit=10)] == (jobs[:5] + jobs[55:])[::-1]
+    assert server.zcard("diffedit:jobs") == 10
+
+
+def test_a_record_that_cannot_be_read_is_left_out_of_the_list(job_store: RedisJobStore, server: redis.Redis) -> None:
+    jobs = [job_store.create_job(a_job()) for _ in range(3)]
+    server.hset(f"diffedit:job:{jobs[1]}", "request", "{}")
+    assert [status.id for status in job_store.list_jobs()] == [jobs[2], jobs[0]]
+
+
+def test_the_list_does_not_grow_for_ever(job_store: RedisJobStore, server: redis.Redis) -> None:
+    for _ in range(20):
+        server.delete(f"diffedit:job:{job_store.create_job(a_job())}")  # as its expiry does
+    assert server.zcard("diffedit:jobs") <= 3
+
+
+def test_a_connection_that_breaks_while_a_queue_is_declared_costs_nothing(
+    server: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, app, declare, broken = a_job(), celery_app(settings), Channel.queue_declare, []
+
+    def breaks_once(channel: Channel, *args: Any, **kwargs: Any) -> Any:
+        if not broken:
+            broken.append(channel)
+            raise redis.ConnectionError("Connection closed by server.")
+        return declare(channel, *args, **kwargs)
+
+    monkeypatch.setattr(Channel, "queue_declare", breaks_once)
+    send(app, job)
+    assert broken
+    assert [job.id in message for message in server.lrange(job.queue_of(Stage.EMBED), 0, -1)] == [True]
+
+
+def test_a_server_whose_memory_is_used_up_refuses_new_jobs_and_serves_those_it_has(
+    job_store: RedisJobStore, server: redis.Redis, settings: Settings
+) -> None:
+    job_store.send_heartbeat(a_worker(id="w"))
+    job, queued = a_job(), a_job()
+    job_store.create_job(job)
+    server.config_set("maxmemory", 1)
+    try:
+        before = set(server.keys())
+        with pytest.raises(BrokerFull, match="maxmemory"):
+            job_store.create_job(a_job(start_timeout=9), "key")
+        with pytest.raises(BrokerFull):
+            send(celery_app(settings), queued)
+        assert set(server.keys()) == before
+        job_store.send_heartbeat(a_worker(id="w"))
+        job_store.start_stage(job.id, Stage.EMBED, "w")
+        job_store.report_step(job.id, 1, 2, "w")
+        job_store.requeue(job, "w")
+        job_store.end_job(job.id, State.CANCELLED)
+    finally:
+        server.config_set("maxmemory", 0)
+    assert job_store.status(job.id).state is State.CANCELLED
+
+
+def test_an_idempotency_key_outlives_nothing_but_its_job(job_store: RedisJobStore, server: redis.Redis) -> None:
+    first = job_store.create_job(a_job(), "key")
+    server.delete(f"diffedit:job:{first}")
+    second = a_job()
+    assert job_store.create_job(second, "key") == second.id
+
+
+def test_a_worker_that_dies_is_forgotten(job_store: RedisJobStore, server: redis.Redis) -> None:
+    job_store.send_heartbeat(a_worker(id="w"))
+    assert 0 < server.ttl("diffedit:worker:w") <= 20
+    server.delete("diffedit:worker:w")  # as its expiry does
+    assert job_store.workers() == []
+    assert not server.exists("diffedit:workers")
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis://:wrong@{place}"])
+def test_a_broker_that_does_not_serve_us_is_a_typed_error(settings: Settings, url: str) -> None:
+    place = settings.redis_url.get_secret_value().rpartition("@")[2]
+    job_store = RedisJobStore(Settings(redis_url=url.format(place=place)))
+    with pytest.raises(BrokerUnavailable, match="DIFFEDIT_REDIS_URL"):
+        job_store.ping()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"s3_endpoint_url": "http://127.0.0.1:1"}, {"aws_secret_access_key": "wrong"}, {"aws_access_key_id": "wrong"}],
+)
+def test_a_store_that_does_not_serve_us_is_a_typed_error(settings: Settings, change: dict) -> None:
+    object_store = S3ObjectStore(Settings(**{**settings.model_dump(), **change}))
+    for ask in (
+        object_store.ping,
+        lambda: object_store.get(input_key(b"x", "png")),
+        lambda: object_store.put(input_key(b"x", "png"), b"x"),
+    ):
+        with pytest.raises(StoreUnavailable):
+            ask()
+
+
+def test_health_says_what_is_wrong_and_raises_nothing(settings: Settings) -> None:
+    assert Client(settings).health().broker == Client(settings).health().object_store == "ok"
+    nowhere = {"redis_url": "redis://127.0.0.1:1/0", "s3_endpoint_url": "http://127.0.0.1:1"}
+    down = Client(Settings(**{**settings.model_dump(), **nowhere})).health()
+    assert not down.ok
+    assert "DIFFEDIT_REDIS_URL" in down.broker
+    assert "DIFFEDIT_S3_ENDPOINT_URL" in down.object_store
+
+
+def test_a_missing_bucket_is_named(settings: Settings) -> None:
+    elsewhere = settings.model_copy(update={"s3_bucket": "elsewhere"})
+    with pytest.raises(StoreRefused, match="no bucket 'elsewhere'"):
+        S3ObjectStore(elsewhere).ping()
+    assert "no bucket" in Client(elsewhere).health().object_store
+
+
+def test_a_missing_object_is_not_taken_for_a_missing_bucket(settings: Settings, object_store: S3ObjectStore) -> None:
+    with pytest.raises(ArtifactError):
+        object_store.get(input_key(b"never stored", "png"))
+
+
+class Boundless(http.server.BaseHTTPRequestHandler):
+    """Promises an object of 5 GB, and never comes to send it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(5 * 2**30))
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_object_of_any_size_is_refused_before_it_is_read(settings: Settings) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Boundless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        elsewhere = settings.model_copy(update={"s3_endpoint_url": f"http://127.0.0.1:{server.server_port}"})
+        for key in (input_key(b"x", "png"), artifact_key("mask", "ab" * 32, "png")):
+            with pytest.raises(ArtifactError, match=r"takes 5120\.0 MiB"):
+                S3ObjectStore(elsewhere).get(key)
+        server.shutdown()
+
+
+def test_a_presigned_url_serves_strangers_until_it_expires(object_store: S3ObjectStore) -> None:
+    key = input_key(b"some bytes", "png")
+    object_store.put(key, b"some bytes")
+    url = object_store.url(key, expires=1)
+    with urllib.request.urlopen(url) as response:
+        assert response.read() == b"some bytes"
+    deadline = time.monotonic() + 10
+    while (status := _status(url)) == 200:
+        assert time.monotonic() < deadline, "the link never expires"
+        time.sleep(0.2)
+    assert status in (400, 403)  # rclone and AWS differ
+    assert _status(url.partition("?")[0]) in (400, 403)
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_what_is_stored_survives_for_another_client_process(settings: Settings, stack) -> None:
+    S3ObjectStore(settings).put(input_key(b"shared", "json"), b"shared")
+    code = (
+        "from diffedit import Settings; from diffedit.objects.s3 import S3ObjectStore;"
+        "from diffedit.contract.object_keys import input_key;"
+        "assert S3ObjectStore(Settings.from_env()).get(input_key(b'shared', 'json')) == b'shared'"
+    )
+    subprocess.run([sys.executable, "-c", code], env=stack.environment, check=True)

@@ -1,0 +1,71 @@
+"""What every store promises; run over the double in tests/unit and over S3 in tests/integration."""
+
+import os
+from datetime import timedelta
+
+import pytest
+
+from diffedit.contract.object_keys import artifact_key, input_key
+from diffedit.errors import ArtifactError
+from diffedit.objects import store as module
+from diffedit.objects.store import ObjectStore, Stored
+
+
+class ObjectStoreBehaviour:
+    """Subclasses give a `store` fixture."""
+
+    def test_what_is_put_can_be_had(self, object_store: ObjectStore) -> None:
+        data = os.urandom(200_000)
+        key = input_key(data, "png")
+        assert not object_store.exists(key)
+        object_store.put(key, data)
+        assert object_store.exists(key)
+        assert object_store.get(key) == data
+
+    def test_nothing_is_a_typed_error(self, object_store: ObjectStore) -> None:
+        with pytest.raises(ArtifactError, match="nothing is stored"):
+            object_store.get(artifact_key("mask", os.urandom(32).hex(), "png"))
+
+    @pytest.mark.parametrize(
+        ("place", "limit"),
+        [
+            (lambda data: input_key(data, "png"), "MAX_BYTES"),
+            (lambda data: artifact_key("prompts", "ab" * 32, "json"), "MAX_JSON_BYTES"),
+            (lambda data: artifact_key("trajectory", "ab" * 32, "safetensors"), "MAX_RESULT_BYTES"),
+        ],
+    )
+    def test_what_is_too_large_is_not_read(self, object_store: ObjectStore, monkeypatch, place, limit: str) -> None:
+        monkeypatch.setattr(module, limit, 1000)
+        small, large = bytes(1000), bytes(1001)
+        object_store.put(place(small), small)
+        assert object_store.get(place(small)) == small
+        object_store.put(place(large), large)
+        with pytest.raises(ArtifactError, match=r"takes 0\.0 MiB, over the limit of 0"):
+            object_store.get(place(large))
+
+    def test_a_picture_that_was_exchanged_is_not_read(self, object_store: ObjectStore) -> None:
+        data = os.urandom(1000)
+        key = input_key(data, "png")
+        object_store.put(key, data[:-1])
+        with pytest.raises(ArtifactError, match="not what its key promises"):
+            object_store.get(key)
+        object_store.put(key, data)
+        assert object_store.get(key) == data
+
+    def test_putting_again_changes_nothing(self, object_store: ObjectStore) -> None:
+        data = os.urandom(100)
+        key = input_key(data, "json")
+        object_store.put(key, data)
+        object_store.put(key, data)
+        assert object_store.get(key) == data
+
+    def test_what_was_stored_before_is_listed(self, object_store: ObjectStore) -> None:
+        key = input_key(data := os.urandom(100), "png")
+        object_store.put(key, data)
+        assert key not in {each.key for each in object_store.older_than(timedelta(hours=1))}
+        assert Stored(key, 100) in object_store.older_than(timedelta(seconds=-5))
+        object_store.delete(key)
+        assert key not in {each.key for each in object_store.older_than(timedelta(seconds=-5))}
+
+    def test_it_answers(self, object_store: ObjectStore) -> None:
+        object_store.ping()

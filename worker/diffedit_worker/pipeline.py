@@ -1,0 +1,84 @@
+"""All stages in one table, the cache key of an artifact, and the manifest of a result.
+
+To add a stage, name it in `diffedit.contract.stages` and write `stages/<name>.py`: a function and its `DEFINITION`.
+"""
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+from diffedit.contract.job import Job
+from diffedit.contract.object_keys import artifact_key
+from diffedit.contract.request import EditParams, EditRequest
+from diffedit.contract.stages import Artifact, Stage
+from diffedit.contract.validation import digest
+from diffedit_worker.codecs import PICTURE, Codec
+from diffedit_worker.models.loading import Models
+from diffedit_worker.stages.definition import StageDefinition
+
+
+def _definition(stage: Stage) -> StageDefinition:
+    definition: StageDefinition = import_module(f"diffedit_worker.stages.{stage.value}").DEFINITION
+    fields = EditRequest.model_fields.keys() | EditParams.model_fields.keys()
+    # A definition that disagrees with the contract would only fail in the middle of a job.
+    assert set(definition.outputs) == set(stage.gives), f"{stage}: the outputs are not those of the contract"
+    assert definition.needs == set(stage.needs), f"{stage}: the function takes other artifacts than the contract says"
+    assert fields.issuperset(definition.params), f"{stage}: the function takes something that no request has"
+    return definition
+
+
+PIPELINE: dict[Stage, StageDefinition] = {stage: _definition(stage) for stage in Stage}
+
+CODECS: dict[Artifact, Codec] = {
+    Artifact.IMAGE: PICTURE,
+    **{artifact: output.codec for stage in PIPELINE.values() for artifact, output in stage.outputs.items()},
+}
+"""How each artifact is stored: the uploaded image, and what each stage says of its outputs."""
+
+
+def param(request: EditRequest, name: str) -> Any:
+    """Return a field of the request or of its params, by name."""
+    return getattr(request if name in EditRequest.model_fields else request.params, name)
+
+
+def cache_key(stage: Stage, artifact: Artifact, job: Job, models: Models) -> str:
+    """Return the key of this job's artifact. Equal inputs give equal keys, on any worker."""
+    definition = PIPELINE[stage]
+    inputs = {
+        "stage": stage.value,
+        "version": definition.version,
+        "artifact": artifact.value,
+        "model": models.identity(definition.component),
+        "params": {name: param(job.request, name) for name in definition.params_of(artifact)},
+        "parents": {parent.value: job.cache_identity(parent) for parent in stage.outputs[artifact]},
+    }
+    return artifact_key(artifact.value, digest(inputs), CODECS[artifact].extension)
+
+
+def manifest(job: Job, models: Models, texts: dict[str, Any]) -> dict[str, Any]:
+    """Return everything that is needed to make this job's result again, as JSON.
+
+    `texts` are the caption and the prompts that were used, so that the manifest is complete without the bucket.
+    """
+    return {
+        "request": job.request.model_dump(mode="json"),
+        "texts": texts,
+        "artifacts": {artifact.value: key for artifact, key in job.artifact_keys.items()},
+        # The worker that edits may not have the language models, so it names them without looking at them.
+        "models": {
+            component: models.identity(component)
+            if component == PIPELINE[Stage.EDIT].component
+            else models.name(component)
+            for component in dict.fromkeys(PIPELINE[stage].component for stage in job.request.stages)
+        },
+        "stages": {stage.value: PIPELINE[stage].version for stage in job.request.stages},
+        "device": models.device.type,
+        "software": software(),
+    }
+
+
+@cache
+def software() -> dict[str, str]:
+    """Return the versions that a result may depend on. Reading them takes milliseconds."""
+    return {name: version(name) for name in ("diffedit-service", "diffusers", "transformers", "torch")}

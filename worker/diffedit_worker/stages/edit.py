@@ -1,0 +1,64 @@
+"""The edit itself: denoise towards the target inside the mask, keep the picture outside of it."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
+
+from diffedit.contract.stages import Artifact
+from diffedit.errors import BadPicture, NotFinite
+from diffedit.pictures import Picture
+from diffedit_worker.codecs import RESULT
+from diffedit_worker.diffusion import diffedit
+from diffedit_worker.diffusion.canvas import Canvas, compose, shrink_mask
+from diffedit_worker.models.loading import Models
+from diffedit_worker.stages.definition import Output, StageDefinition
+
+
+def edit(
+    *,
+    models: Models,
+    on_step: diffedit.OnStep,
+    image: Picture,
+    mask: Image.Image,
+    trajectory: dict[str, torch.Tensor],
+    embeddings: dict[str, torch.Tensor],
+    scheduler: str,
+    num_inference_steps: int,
+    strength: float,
+    guidance_scale: float,
+) -> dict[Artifact, Any]:
+    """The edited picture (DiffEdit, step 3), in the original's size and with its own pixels outside of the mask.
+
+    Raises:
+        BadPicture: the mask is not of the picture's size.
+        NotFinite: the model gave values that are not finite.
+    """
+    if mask.size != image.image.size:
+        raise BadPicture(f"the mask is {mask.size} pixels and the picture {image.image.size}; make them the same size")
+    canvas = Canvas.fit(image.image.size, models.size, models.vae_scale_factor)
+    cells = torch.from_numpy(np.array(shrink_mask(mask, canvas, models.vae_scale_factor))) > 127
+    latents = diffedit.edit(
+        models.unet,
+        models.scheduler(scheduler),
+        trajectory["latents"].to(models.device, models.dtype),
+        cells[None].to(models.device),
+        embeddings["target"].to(models.device, models.dtype),
+        negative=embeddings["negative"].to(models.device, models.dtype),
+        num_inference_steps=num_inference_steps,
+        strength=strength,
+        guidance_scale=guidance_scale,
+        on_step=on_step,
+    )
+    pixels = diffedit.decode(models.vae, latents).float()
+    if not torch.isfinite(pixels).all():
+        raise NotFinite
+    edited = canvas.bring_back(VaeImageProcessor().postprocess(pixels, output_type="pil")[0])
+    cell = models.vae_scale_factor * canvas.size[0] / canvas.scaled[0]
+    return {Artifact.RESULT: replace(image, image=compose(image.image, edited, mask, edge=cell))}
+
+
+DEFINITION = StageDefinition(edit, "diffusion", {Artifact.RESULT: Output(RESULT, user_visible=True)})

@@ -1,0 +1,72 @@
+"""Texts become what the UNet listens to: embeddings from the diffusion model's CLIP text encoder."""
+
+from typing import Any
+
+import torch
+
+from diffedit.contract.request import Prompts
+from diffedit.contract.stages import Artifact
+from diffedit_worker.codecs import tensors_codec
+from diffedit_worker.diffusion.diffedit import OnStep
+from diffedit_worker.models.loading import Models
+from diffedit_worker.stages.definition import Output, StageDefinition
+
+BATCH = 64
+
+
+@torch.no_grad()
+def embed(
+    *, models: Models, on_step: OnStep, prompts: Prompts, caption: str, negative_prompt: str | None
+) -> dict[Artifact, Any]:
+    """Embeddings, each (1, 77, D), on the CPU in the models' dtype.
+
+    Several sentences of a kind are averaged. Without a negative prompt the source is the negative condition of the
+    edit, as in the DiffEdit guide. "unconditional" is the empty text.
+    """
+    texts = [*prompts.source, *prompts.target, caption, negative_prompt or "", ""]
+    of = _encode(models, on_step, list(dict.fromkeys(texts)))
+
+    def mean(sentences: tuple[str, ...]) -> torch.Tensor:
+        # In float32, where 64 half-precision sentences keep their last bits; a fresh tensor in any case, since
+        # safetensors refuses to save two names for one memory.
+        return torch.stack([of[text] for text in sentences]).float().mean(dim=0, keepdim=True).to(models.dtype)
+
+    negative = (negative_prompt,) if negative_prompt else prompts.source
+    return {
+        Artifact.EMBEDDINGS: {
+            "source": mean(prompts.source),
+            "target": mean(prompts.target),
+            "negative": mean(negative),
+        },
+        Artifact.CAPTION_EMBEDDING: {"caption": mean((caption,)), "unconditional": mean(("",))},
+    }
+
+
+def _encode(models: Models, on_step: OnStep, texts: list[str]) -> dict[str, torch.Tensor]:
+    """Each text's last hidden states, (77, D), as diffusers' `encode_prompt` takes them."""
+    tokenizer, encoder = models.text_encoder
+    use_mask = getattr(encoder.config, "use_attention_mask", False)
+    encoded: list[torch.Tensor] = []
+    for start in range(0, len(texts), BATCH):
+        inputs = tokenizer(
+            texts[start : start + BATCH],
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).to(models.device)
+        attention_mask = inputs.attention_mask if use_mask else None
+        encoded += encoder(inputs.input_ids, attention_mask=attention_mask)[0].cpu()
+        on_step(len(encoded), len(texts))
+    return dict(zip(texts, encoded, strict=True))
+
+
+DEFINITION = StageDefinition(
+    embed,
+    "diffusion",
+    {
+        # A third output for the negative prompt would keep the mask when only that changes, at an object more a job.
+        Artifact.EMBEDDINGS: Output(tensors_codec("source", "target", "negative", ndim=3), params=("negative_prompt",)),
+        Artifact.CAPTION_EMBEDDING: Output(tensors_codec("caption", "unconditional", ndim=3), params=()),
+    },
+)

@@ -1,0 +1,43 @@
+"""The way from the picture back into noise, which the edit walks forth again."""
+
+from typing import Any
+
+import torch
+
+from diffedit.contract.stages import Artifact
+from diffedit.pictures import Picture
+from diffedit_worker.codecs import tensors_codec
+from diffedit_worker.diffusion import diffedit
+from diffedit_worker.models.latents import encoded
+from diffedit_worker.models.loading import Models
+from diffedit_worker.stages.definition import Output, StageDefinition
+
+
+def invert(
+    *,
+    models: Models,
+    on_step: diffedit.OnStep,
+    image: Picture,
+    caption_embedding: dict[str, torch.Tensor],
+    scheduler: str,
+    num_inference_steps: int,
+    strength: float,
+    inversion_guidance_scale: float,
+) -> dict[Artifact, Any]:
+    """The inverted latents (DiffEdit, step 2), (1, steps + 1, 4, h, w), noisiest first, the clean ones last."""
+    _, z0 = encoded(models, image)
+    latents = diffedit.invert(
+        models.unet,
+        models.inverse_scheduler(scheduler),
+        z0,
+        caption_embedding["caption"].to(models.device, models.dtype),
+        uncond=caption_embedding["unconditional"].to(models.device, models.dtype),
+        num_inference_steps=num_inference_steps,
+        strength=strength,
+        guidance_scale=inversion_guidance_scale,
+        on_step=on_step,
+    )
+    return {Artifact.TRAJECTORY: {"latents": latents}}
+
+
+DEFINITION = StageDefinition(invert, "diffusion", {Artifact.TRAJECTORY: Output(tensors_codec("latents", ndim=5))})

@@ -1,0 +1,60 @@
+"""Where the picture must change for the target to become true of it."""
+
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+
+from diffedit.contract.stages import Artifact
+from diffedit.errors import EmptyMask
+from diffedit.pictures import Picture
+from diffedit_worker.codecs import MASK
+from diffedit_worker.diffusion import diffedit
+from diffedit_worker.diffusion.canvas import grow_mask
+from diffedit_worker.models.latents import encoded
+from diffedit_worker.models.loading import Models
+from diffedit_worker.stages.definition import Output, StageDefinition
+
+
+def mask(
+    *,
+    models: Models,
+    on_step: diffedit.OnStep,
+    image: Picture,
+    embeddings: dict[str, torch.Tensor],
+    seed: int,
+    scheduler: str,
+    num_inference_steps: int,
+    num_maps_per_mask: int,
+    mask_encode_strength: float,
+    mask_thresholding_ratio: float | Literal["otsu"],
+    mask_cleanup: bool,
+) -> dict[Artifact, Any]:
+    """The edit mask (DiffEdit, step 1), as an "L" picture of the original's size: 255 where it may change.
+
+    Raises:
+        EmptyMask: the model sees no difference between source and target.
+    """
+    canvas, z0 = encoded(models, image)
+    noise = diffedit.draw_noise((1, num_maps_per_mask, *z0.shape[1:]), seed, device=models.device, dtype=models.dtype)
+    cells = diffedit.compute_mask(
+        models.unet,
+        models.scheduler(scheduler),
+        z0,
+        embeddings["source"].to(models.device, models.dtype),
+        embeddings["target"].to(models.device, models.dtype),
+        noise,
+        num_inference_steps=num_inference_steps,
+        mask_encode_strength=mask_encode_strength,
+        mask_thresholding_ratio=mask_thresholding_ratio,
+        mask_cleanup=mask_cleanup,
+        max_batch=models.max_batch,
+        on_step=on_step,
+    )
+    if not cells.any():
+        raise EmptyMask("source and target make no difference to the model; ask for a clearer change, or give a mask")
+    grid = Image.fromarray(cells[0].to(torch.uint8).mul(255).cpu().numpy())
+    return {Artifact.MASK: grow_mask(grid, canvas)}
+
+
+DEFINITION = StageDefinition(mask, "diffusion", {Artifact.MASK: Output(MASK, user_visible=True)})

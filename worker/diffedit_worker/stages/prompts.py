@@ -1,0 +1,93 @@
+"""Sentences for the picture as it is and as it shall be: from two concepts by Flan-T5, or caption and target."""
+
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
+
+from diffedit.contract.request import Prompts
+from diffedit.contract.stages import Artifact
+from diffedit.errors import StageError
+from diffedit_worker.codecs import json_codec
+from diffedit_worker.diffusion.diffedit import OnStep
+from diffedit_worker.models.loading import Models
+from diffedit_worker.stages.definition import Output, StageDefinition
+from diffedit_worker.stages.text_generation import StepPerToken, tidy
+
+INSTRUCTION = (
+    "Provide a caption for images containing a {concept}. "
+    "The captions should be in English and should be no longer than 150 characters."
+)
+MAX_NEW_TOKENS = 128
+TEMPERATURE = 0.8
+TOP_K = 10
+
+
+class SeededTopK(LogitsProcessor):  # type: ignore[misc]
+    """Top-k sampling with a temperature, drawn from a generator of its own: leaves the drawn token as the only choice.
+
+    `generate(do_sample=True)` can only draw from torch's global generator. Seeding that one, and restoring it with
+    `torch.random.fork_rng`, reaches into every other thread of the process meanwhile, and their draws into this one.
+    Drawn on the CPU, the same seed also means the same numbers on every device.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        top = scores.topk(TOP_K, dim=-1)
+        chances = (top.values.float() / TEMPERATURE).softmax(dim=-1).cpu()
+        drawn = torch.multinomial(chances, num_samples=1, generator=self.generator).to(scores.device)
+        return torch.full_like(scores, -torch.inf).scatter(-1, top.indices.gather(-1, drawn), 0.0)
+
+
+def prompts(
+    *,
+    models: Models,
+    on_step: OnStep,
+    caption: str,
+    target_prompt: str | None,
+    source_concept: str | None,
+    target_concept: str | None,
+    num_prompts: int,
+    seed: int,
+) -> dict[Artifact, Any]:
+    """`num_prompts` sentences for each of two concepts; with a target prompt alone, the caption and that prompt.
+
+    Raises:
+        StageError: the request names neither.
+    """
+    if source_concept and target_concept:
+        source, target = _sentences(models, on_step, (source_concept, target_concept), num_prompts, seed)
+        return {Artifact.PROMPTS: Prompts(source=source, target=target)}
+    if target_prompt:
+        on_step(1, 1)
+        return {Artifact.PROMPTS: Prompts(source=(caption,), target=(target_prompt,))}
+    raise StageError("nothing says what to change; give target_prompt, or source_concept and target_concept")
+
+
+@torch.no_grad()
+def _sentences(
+    models: Models, on_step: OnStep, concepts: tuple[str, ...], num_prompts: int, seed: int
+) -> list[tuple[str, ...]]:
+    """`num_prompts` sentences for each concept, with the DiffEdit guide's instruction and sampling settings."""
+    tokenizer, model = models.prompter
+    wanted = [concept for concept in concepts for _ in range(num_prompts)]
+    instructions = [INSTRUCTION.format(concept=concept) for concept in wanted]
+    inputs = tokenizer(instructions, padding=True, truncation=True, return_tensors="pt").to(models.device)
+    tokens = model.generate(
+        input_ids=inputs.input_ids,
+        attention_mask=inputs.attention_mask,
+        max_new_tokens=MAX_NEW_TOKENS,
+        do_sample=False,
+        logits_processor=LogitsProcessorList([SeededTopK(seed)]),
+        stopping_criteria=StoppingCriteriaList([StepPerToken(on_step, MAX_NEW_TOKENS)]),
+    )
+    texts = [tidy(text) for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+    # An empty sentence would pull the averaged embedding towards the unconditional one.
+    filled = [text or concept for text, concept in zip(texts, wanted, strict=True)]
+    on_step(MAX_NEW_TOKENS, MAX_NEW_TOKENS)
+    return [tuple(filled[start : start + num_prompts]) for start in range(0, len(filled), num_prompts)]
+
+
+DEFINITION = StageDefinition(prompts, "prompter", {Artifact.PROMPTS: Output(json_codec(Prompts), user_visible=True)})

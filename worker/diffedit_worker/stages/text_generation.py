@@ -1,0 +1,29 @@
+"""What the two text-generating stages share."""
+
+import unicodedata
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria
+
+from diffedit_worker.diffusion.diffedit import OnStep
+
+MAX_CHARS = 1000
+
+
+class StepPerToken(StoppingCriteria):  # type: ignore[misc]
+    """Never stops `generate`, but calls `on_step` after each token; what that raises does stop it."""
+
+    def __init__(self, on_step: OnStep, total: int) -> None:
+        self.on_step, self.done, self.total = on_step, 0, total
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        self.done += 1
+        self.on_step(min(self.done, self.total), self.total)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def tidy(text: str) -> str:
+    """A model's words as the contract wants texts: on one line, single spaces, no control characters, bounded."""
+    text = " ".join(text.split())
+    return "".join(char for char in text if unicodedata.category(char) != "Cc")[:MAX_CHARS].strip()
