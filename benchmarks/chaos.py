@@ -50,7 +50,7 @@ from benchmarks.witness import Witness
 from diffedit import Client, JobHandle, JobStatus, Settings, State
 from diffedit.errors import DiffEditError, NoWorkerWarning, ServiceError
 from diffedit.jobs.backend import redis_backend
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 from diffedit_worker.models.profiles import SAMPLES
 
 SCENES = (("00.png", "a dog", "pink"), ("01.png", "a cat", "green"), ("03.png", "a strawberry", "blue"))
@@ -124,14 +124,14 @@ def run(directory: Path, *, seed: int, jobs: int, count: int, seconds: float, pa
     """`jobs` jobs and `count` faults within `seconds`, and at most `patience` seconds more until all have ended."""
     before = psutil.Process().children(recursive=True)
     shutil.rmtree(directory, ignore_errors=True)
-    with Stack(directory) as stack:
+    with LocalServices(directory) as stack:
         stack.environment |= ENVIRONMENT
         outcome = _run(stack, [*asks(seed, jobs, seconds), *faults(seed, count, seconds)], patience)
     outcome.left = [str(child) for child in psutil.Process().children(recursive=True) if child not in before]
     return outcome
 
 
-def _run(stack: Stack, events: Sequence[Ask | Fault], patience: float) -> Outcome:
+def _run(stack: LocalServices, events: Sequence[Ask | Fault], patience: float) -> Outcome:
     settings = Settings.from_env(stack.environment)
     client, backend, over = Client(settings), redis_backend(settings), threading.Event()
     crew, witness = Crew(stack), Witness(backend.job_store)

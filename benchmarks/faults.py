@@ -19,7 +19,7 @@ from diffedit.errors import DiffEditError, ServiceError
 from diffedit.jobs.backend import redis_backend
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.process_group import Process
-from diffedit_worker.local.stack import S3, VALKEY, Stack
+from diffedit_worker.local.stack import S3, VALKEY, LocalServices
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def faults(seed: int, count: int, seconds: float) -> list[Fault]:
 class Crew:
     """The workers. One that ends is replaced; `crashes` names those that nobody meant to end."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: LocalServices) -> None:
         self._stack = stack
         self._hired = 0
         self._members = [self._hire() for _ in range(WORKERS)]
@@ -91,7 +91,7 @@ class Havoc:
         spoilt: the keys of the artifacts that were deleted or damaged, as often as they were.
     """
 
-    def __init__(self, stack: Stack, crew: Crew, witness: Witness) -> None:
+    def __init__(self, stack: LocalServices, crew: Crew, witness: Witness) -> None:
         settings = Settings.from_env(stack.environment)
         self._stack, self._crew, self._witness = stack, crew, witness
         self._client, self._object_store = Client(settings), S3ObjectStore(settings)

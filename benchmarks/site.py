@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.figures import seconds
 from benchmarks.midsize import midsize
 from diffedit import Client, JobHandle, Settings
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import load_profiles
 
@@ -27,7 +27,7 @@ CONCEPTS: dict[str, Any] = {"source_concept": "pear", "target_concept": "ball"}
 class Site:
     """A stack with workers, and a client."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: LocalServices) -> None:
         self.stack = stack
         self.settings = Settings.from_env(stack.environment)
         self.client = Client(self.settings)
@@ -69,7 +69,7 @@ class Site:
 
 @contextmanager
 def site(**environment: str) -> Iterator[Site]:
-    with tempfile.TemporaryDirectory() as directory, Stack(Path(directory)) as stack:
+    with tempfile.TemporaryDirectory() as directory, LocalServices(Path(directory)) as stack:
         stack.environment |= environment
         yield Site(stack)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from diffedit import Client, JobHandle, JobStatus, Settings, State
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 from diffedit_worker.models.profiles import SAMPLES
 
 QUICK = {"num_inference_steps": 4, "num_maps_per_mask": 2}
@@ -39,9 +39,9 @@ def until_status(job: JobHandle, holds: Callable[[JobStatus], bool], what: str) 
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
     """Services and one worker for the tests that leave them as they are."""
-    with Stack(tmp_path_factory.mktemp("stack")) as stack:
+    with LocalServices(tmp_path_factory.mktemp("stack")) as stack:
         stack.start_worker()
         client = Client(Settings.from_env(stack.environment))
         until(lambda: client.health().ok, "a ready worker")
@@ -49,7 +49,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def client(stack: Stack) -> Client:
+def client(stack: LocalServices) -> Client:
     return Client(Settings.from_env(stack.environment))
 
 

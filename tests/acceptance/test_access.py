@@ -16,7 +16,7 @@ import trustme
 from diffedit import BrokerUnavailable, Client, Settings, State
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, send
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
 from tests.support.factories import a_job, a_request
 
@@ -59,7 +59,7 @@ class TlsProxy:
 class House:
     """Services behind TLS, with a user for clients and one for workers, and such a worker."""
 
-    stack: Stack
+    stack: LocalServices
     server: redis.Redis
     port: int
     authority: Path
@@ -80,7 +80,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     authority = directory / "authority.pem"
     ours, theirs = trustme.CA(), trustme.CA()
     ours.cert_pem.write_to_path(authority)
-    with Stack(directory / "stack") as stack:
+    with LocalServices(directory / "stack") as stack:
         plain = stack.environment["DIFFEDIT_REDIS_URL"]
         server = redis.Redis.from_url(plain)
         for name, rules in USERS.items():

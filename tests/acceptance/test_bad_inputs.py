@@ -25,7 +25,7 @@ from diffedit.contract.object_keys import artifact_key, input_key
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, message_of, send
 from diffedit.objects.s3 import S3ObjectStore
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
 from tests.support.factories import a_job, a_request
 
@@ -189,12 +189,12 @@ CALLS: dict[str, tuple[Callable[[Client], object], type[Exception], str]] = {
 
 
 @pytest.fixture(scope="module")
-def server(stack: Stack) -> redis.Redis:
+def server(stack: LocalServices) -> redis.Redis:
     return redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
 
 
 @pytest.fixture
-def nothing_is_left(stack: Stack, server: redis.Redis):
+def nothing_is_left(stack: LocalServices, server: redis.Redis):
     """Whatever happens inside, no job, no message and no object comes to be."""
 
     def traces() -> tuple[int, list[bytes], set[Path]]:
@@ -336,7 +336,7 @@ FORGED = {
 class Bench:
     """Puts things into the queue of a live worker, and jobs on the board, as a foreign producer would."""
 
-    def __init__(self, stack: Stack, server: redis.Redis) -> None:
+    def __init__(self, stack: LocalServices, server: redis.Redis) -> None:
         settings = Settings.from_env(stack.environment)
         self.app, self.job_store, self.object_store = (
             celery_app(settings),
@@ -376,7 +376,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(stack: Stack, server: redis.Redis) -> Bench:
+def bench(stack: LocalServices, server: redis.Redis) -> Bench:
     return Bench(stack, server)
 
 

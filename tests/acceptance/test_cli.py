@@ -13,7 +13,7 @@ from PIL import Image
 
 from diffedit import Client, State
 from diffedit.contract.job import ErrorInfo
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 from tests.acceptance.conftest import PEAR, SAMPLES
 
 DIFFEDIT = Path(sys.executable).with_name("diffedit")
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("cleared_desk")
 
 
 @pytest.fixture
-def diffedit(stack: Stack, tmp_path: Path):
+def diffedit(stack: LocalServices, tmp_path: Path):
     def run(*words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess:
         env = {**os.environ, **stack.environment, "COLUMNS": "200", **environment}
         done = subprocess.run([DIFFEDIT, *words], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=90)
@@ -82,7 +82,7 @@ def test_cancel_and_retry(diffedit) -> None:
     assert json.loads(diffedit("cancel", retried, "--json").stdout)["state"] == "cancelled"
 
 
-def test_garbage_collection(diffedit, stack: Stack) -> None:
+def test_garbage_collection(diffedit, stack: LocalServices) -> None:
     job = diffedit(*EDIT, *QUICK, "--json").stdout
     key = json.loads(job)["artifact_keys"]["result"]
     file = stack.directory / "s3/diffedit" / key

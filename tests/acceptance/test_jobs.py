@@ -26,7 +26,7 @@ from diffedit.contract.job import Job
 from diffedit.contract.stages import queue_names
 from diffedit.jobs.dispatch import celery_app, send
 from diffedit.objects.s3 import S3ObjectStore
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, busy_worker, slow, until, until_status
 from tests.support.factories import a_request
 
@@ -111,7 +111,7 @@ def test_health_names_worker_and_queues(client: Client) -> None:
     assert set(worker.queues) == set(queue_names("tiny")) == set(health.queues)
 
 
-def test_an_unserved_profile_is_told_at_once_and_the_job_waits(client: Client, stack: Stack) -> None:
+def test_an_unserved_profile_is_told_at_once_and_the_job_waits(client: Client, stack: LocalServices) -> None:
     with pytest.warns(NoWorkerWarning, match=r"diffedit\.sd15\.diffusion.*now served: tiny"):
         job = client.edit(PICTURE, **PEAR, profile="sd15")
     assert job.status().state is State.QUEUED
@@ -120,7 +120,7 @@ def test_an_unserved_profile_is_told_at_once_and_the_job_waits(client: Client, s
     job.cancel()
 
 
-def test_nothing_bad_is_queued(client: Client, stack: Stack) -> None:
+def test_nothing_bad_is_queued(client: Client, stack: LocalServices) -> None:
     server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
     before = server.zcard("diffedit:jobs")
     with pytest.raises(BadPicture):
@@ -136,7 +136,7 @@ def test_nothing_bad_is_queued(client: Client, stack: Stack) -> None:
     assert server.zcard("diffedit:jobs") == before
 
 
-def test_a_message_is_small_and_says_nothing_of_what_was_asked(stack: Stack) -> None:
+def test_a_message_is_small_and_says_nothing_of_what_was_asked(stack: LocalServices) -> None:
     word = f"word{uuid.uuid4().hex}"
     # All six stages, and the longest profile name.
     asked = {"source_concept": word, "target_concept": f"{word} {word}"}
@@ -151,7 +151,7 @@ def test_a_message_is_small_and_says_nothing_of_what_was_asked(stack: Stack) -> 
     assert message["headers"]["argsrepr"].startswith("<job ")
 
 
-def test_a_lost_picture_fails_the_job_and_a_retry_goes_on(client: Client, stack: Stack) -> None:
+def test_a_lost_picture_fails_the_job_and_a_retry_goes_on(client: Client, stack: LocalServices) -> None:
     settings = Settings.from_env(stack.environment)
     object_store = S3ObjectStore(settings)
     picture = PICTURE.read_bytes() + b"trailing bytes make it another picture"
@@ -166,7 +166,7 @@ def test_a_lost_picture_fails_the_job_and_a_retry_goes_on(client: Client, stack:
     assert Stage.EMBED in job.retry().wait(timeout=60).cache_hits
 
 
-def test_no_text_and_no_secret_reaches_the_log(client: Client, stack: Stack) -> None:
+def test_no_text_and_no_secret_reaches_the_log(client: Client, stack: LocalServices) -> None:
     word = f"word{uuid.uuid4().hex}"
     job = client.edit(PICTURE, source_prompt=word, target_prompt=f"{word} {word}", **QUICK)
     job.wait(timeout=60)
@@ -176,14 +176,14 @@ def test_no_text_and_no_secret_reaches_the_log(client: Client, stack: Stack) -> 
     assert stack.environment["AWS_SECRET_ACCESS_KEY"] not in log
 
 
-def test_a_worker_takes_leave_when_it_is_stopped(client: Client, stack: Stack) -> None:
+def test_a_worker_takes_leave_when_it_is_stopped(client: Client, stack: LocalServices) -> None:
     second = stack.start_worker("second")
     until(lambda: len(client.health().workers) == 2, "the second worker")
     stack.stop(second)
     assert len(client.health().workers) == 1
 
 
-def test_clients_share_nothing_but_the_services(client: Client, stack: Stack) -> None:
+def test_clients_share_nothing_but_the_services(client: Client, stack: LocalServices) -> None:
     job = client.edit(PICTURE, **PEAR, **QUICK)
     code = f"from diffedit import Client; print(Client.from_env().job({job.id!r}).wait(timeout=60).model_dump_json())"
     done = subprocess.run([sys.executable, "-c", code], env=stack.environment, capture_output=True, check=True)

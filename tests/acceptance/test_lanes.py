@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from diffedit import Client, JobExpired, QueueFull, Settings, Stage, State
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, busy_worker, slow, until
 
 PICTURE = SAMPLES / "06.png"
@@ -45,14 +45,14 @@ def test_a_job_that_is_not_done_in_time_expires_and_frees_the_worker(client: Cli
     assert (status.state, status.stage) == (State.EXPIRED, Stage.INVERT)
 
 
-def test_a_job_expires_though_nobody_works_and_nobody_asks(client: Client, stack: Stack) -> None:
+def test_a_job_expires_though_nobody_works_and_nobody_asks(client: Client, stack: LocalServices) -> None:
     with pytest.warns(UserWarning, match="no live worker"):
         job = client.edit(PICTURE, **PEAR, profile="nobody", start_timeout=0.2)
     server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"], decode_responses=True)
     until(lambda: server.hget(f"diffedit:job:{job.id}", "outcome") == "expired", "a keeper ends it")
 
 
-def test_a_full_lane_refuses_jobs_until_there_is_room(client: Client, stack: Stack) -> None:
+def test_a_full_lane_refuses_jobs_until_there_is_room(client: Client, stack: LocalServices) -> None:
     narrow = Client(Settings.from_env({**stack.environment, "DIFFEDIT_MAX_QUEUED": "1"}))
     with busy_worker(client):
         waiting = narrow.edit(PICTURE, **PEAR, **QUICK)
@@ -65,7 +65,7 @@ def test_a_full_lane_refuses_jobs_until_there_is_room(client: Client, stack: Sta
     assert narrow.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
 
 
-def test_twenty_clients_with_one_key_make_one_job(client: Client, stack: Stack) -> None:
+def test_twenty_clients_with_one_key_make_one_job(client: Client, stack: LocalServices) -> None:
     key, jobs = uuid.uuid4().hex, len(client.jobs(limit=1000))
     clients = [Client(Settings.from_env(stack.environment)) for _ in range(20)]
     with busy_worker(client), ThreadPoolExecutor(20) as pool:

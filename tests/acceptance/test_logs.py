@@ -14,7 +14,7 @@ from diffedit.contract.job import Job
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, message_of, send
 from diffedit.objects.s3 import S3ObjectStore
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
 from tests.support.factories import a_job
 
@@ -23,7 +23,7 @@ SECRET = "hunter2-f3a9c51e7b"
 LANGUAGE = "diffedit.tiny.language"
 
 
-def log_of(stack: Stack, name: str) -> str:
+def log_of(stack: LocalServices, name: str) -> str:
     return (stack.directory / "logs" / f"{name}.log").read_text()
 
 
@@ -49,7 +49,9 @@ REDIS = {
     "ask",
     [lambda settings: redis_backend(settings).job_store.ping(), lambda settings: send(celery_app(settings), a_job())],
 )
-def test_no_error_of_redis_shows_the_password(stack: Stack, url: str, ask: Callable[[Settings], object]) -> None:
+def test_no_error_of_redis_shows_the_password(
+    stack: LocalServices, url: str, ask: Callable[[Settings], object]
+) -> None:
     place = stack.environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
     with pytest.raises(DiffEditError) as caught:
         ask(Settings(redis_url=url.format(secret=SECRET, place=place)))
@@ -58,7 +60,7 @@ def test_no_error_of_redis_shows_the_password(stack: Stack, url: str, ask: Calla
 
 @pytest.mark.parametrize("change", [{}, {"s3_endpoint_url": "http://127.0.0.1:1"}, {"s3_bucket": "elsewhere"}])
 @pytest.mark.parametrize("ask", ["ping", "get", "exists", "put"])
-def test_no_error_of_s3_shows_the_key_or_the_signature(stack: Stack, change: dict[str, str], ask: str) -> None:
+def test_no_error_of_s3_shows_the_key_or_the_signature(stack: LocalServices, change: dict[str, str], ask: str) -> None:
     settings = Settings.from_env({**stack.environment, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": SECRET})
     object_store, key = S3ObjectStore(settings.model_copy(update=change)), f"inputs/ab/{'ab' * 32}.png"
     arguments = {"ping": (), "put": (key, b"x")}.get(ask, (key,))
@@ -87,7 +89,7 @@ def test_no_refused_setting_is_shown(name: str, value: str) -> None:
     assert SECRET not in everything_about(caught.value)
 
 
-def test_nothing_shows_the_secrets_of_a_client(stack: Stack) -> None:
+def test_nothing_shows_the_secrets_of_a_client(stack: LocalServices) -> None:
     client = Client(Settings.from_env(stack.environment))
     job_store, object_store = client._job_store, client._object_store
     for part in (
@@ -103,7 +105,7 @@ def test_nothing_shows_the_secrets_of_a_client(stack: Stack) -> None:
         assert stack.environment["AWS_SECRET_ACCESS_KEY"] not in repr(part) + str(part)
 
 
-def test_a_worker_that_is_locked_out_keeps_its_secrets(stack: Stack, client: Client) -> None:
+def test_a_worker_that_is_locked_out_keeps_its_secrets(stack: LocalServices, client: Client) -> None:
     """One worker with a wrong password for Redis, one with a wrong key for S3: their logs, and what they record."""
     environment, job_store = stack.environment, redis_backend(Settings.from_env(stack.environment)).job_store
     place = environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
@@ -133,7 +135,7 @@ def test_a_worker_that_is_locked_out_keeps_its_secrets(stack: Stack, client: Cli
         assert environment["AWS_SECRET_ACCESS_KEY"] not in log_of(stack, name)
 
 
-def test_no_secret_is_in_any_record_object_or_log(stack: Stack, client: Client) -> None:
+def test_no_secret_is_in_any_record_object_or_log(stack: LocalServices, client: Client) -> None:
     job = client.edit(PICTURE, **PEAR, **QUICK)
     link = job.result(timeout=60).url(expires=60)
     # Valkey's own file of all that was ever written to it is among these.
@@ -148,7 +150,9 @@ ESC = "\x1b[2J\x1b]0;title\x07\x9b1m\u202e"
 FORGERY = f"x\n[2026-01-01 00:00:00,000: INFO/MainProcess] job forged\r\x85job forged{ESC}"
 
 
-def test_text_from_elsewhere_cannot_forge_a_log_record_or_steer_a_terminal(stack: Stack, client: Client) -> None:
+def test_text_from_elsewhere_cannot_forge_a_log_record_or_steer_a_terminal(
+    stack: LocalServices, client: Client
+) -> None:
     app, names = celery_app(Settings.from_env(stack.environment)), {"shadow": FORGERY, "argsrepr": FORGERY}
     for task in ("diffedit.embed", f"diffedit.{FORGERY}"):
         for job in ({"id": FORGERY}, {"id": "0" * 32}, {"id": "0" * 32, FORGERY: FORGERY}):

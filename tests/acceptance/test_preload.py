@@ -10,7 +10,7 @@ import pytest
 
 from diffedit import Client, Settings, State
 from diffedit_worker.local.process_group import Process
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
 
 TINY = SAMPLES.parent
@@ -25,18 +25,18 @@ prompter.id = "./tiny/prompter"
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("preload")) as stack:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
+    with LocalServices(tmp_path_factory.mktemp("preload")) as stack:
         yield stack
 
 
 @pytest.fixture
-def client(stack: Stack) -> Client:
+def client(stack: LocalServices) -> Client:
     return Client(Settings.from_env(stack.environment))
 
 
 @pytest.fixture
-def models(stack: Stack, tmp_path: Path) -> Path:
+def models(stack: LocalServices, tmp_path: Path) -> Path:
     """A copy of the bundled model, and all that this stack's workers know of one."""
     profiles = tmp_path / "profiles.toml"
     profiles.write_text(PROFILE)
@@ -45,7 +45,7 @@ def models(stack: Stack, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Callable[[], Process]]:
+def start(stack: LocalServices, request: pytest.FixtureRequest) -> Iterator[Callable[[], Process]]:
     started = []
 
     def start(*queues: str) -> Process:
@@ -57,7 +57,7 @@ def start(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Callable[[],
         stack.stop(process)
 
 
-def says(stack: Stack, request: pytest.FixtureRequest, words: str) -> bool:
+def says(stack: LocalServices, request: pytest.FixtureRequest, words: str) -> bool:
     return words in (stack.directory / f"logs/{request.node.name}.log").read_text()
 
 
@@ -70,7 +70,7 @@ def test_the_first_job_finds_all_models_loaded(client: Client, models: Path, sta
 
 
 def test_a_worker_that_cannot_load_a_model_does_not_start_and_leaves_the_jobs_to_others(
-    stack: Stack, client: Client, models: Path, start: Callable[..., Process], request: pytest.FixtureRequest
+    stack: LocalServices, client: Client, models: Path, start: Callable[..., Process], request: pytest.FixtureRequest
 ) -> None:
     shutil.rmtree(models / "prompter")
     job = client.edit(SAMPLES / "06.png", **PEAR, **QUICK)
@@ -94,7 +94,7 @@ def test_a_worker_needs_the_models_of_its_own_queues_only(
 
 
 def test_a_worker_that_is_told_to_stop_while_it_loads_ends_at_once_and_has_taken_nothing(
-    stack: Stack, client: Client, models: Path, start: Callable[..., Process], request: pytest.FixtureRequest
+    stack: LocalServices, client: Client, models: Path, start: Callable[..., Process], request: pytest.FixtureRequest
 ) -> None:
     profiles = models.parent / "profiles.toml"
     profiles.write_text(PROFILE.replace("./tiny/prompter", "somebody/something"))

@@ -15,7 +15,7 @@ from diffedit.contract.job import Job
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, send
 from diffedit_worker.local.process_group import Process
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, slow, until, until_status
 from tests.support.proxies import Exchange, FaultProxy
 
@@ -27,7 +27,7 @@ IMPATIENT = {"DIFFEDIT_WORKER_TTL": "3"}
 class Crew:
     """Workers that may be killed, and are replaced as a supervisor would."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: LocalServices) -> None:
         self.stack = stack
         self.client = Client(Settings.from_env(stack.environment))
         self.settings = Settings.from_env(stack.environment)
@@ -65,14 +65,14 @@ class Crew:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("recovery")) as stack:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
+    with LocalServices(tmp_path_factory.mktemp("recovery")) as stack:
         stack.environment |= IMPATIENT
         yield stack
 
 
 @pytest.fixture
-def crew(stack: Stack) -> Iterator[Crew]:
+def crew(stack: LocalServices) -> Iterator[Crew]:
     crew = Crew(stack)
     yield crew
     for status in crew.client.jobs(limit=1000):
@@ -173,7 +173,7 @@ def test_a_job_that_kills_its_workers_fails_and_the_others_go_on(crew: Crew) -> 
     assert other.wait(timeout=60).state is State.SUCCEEDED
 
 
-def test_a_stage_that_hangs_ends_its_worker_and_at_last_the_job(stack: Stack, crew: Crew) -> None:
+def test_a_stage_that_hangs_ends_its_worker_and_at_last_the_job(stack: LocalServices, crew: Crew) -> None:
     stack.environment |= {"DIFFEDIT_STAGE_TIMEOUT": "4", "DIFFEDIT_MAX_ATTEMPTS": "2"}
     try:
         # Guidance doubles the work of the 400 steps.
@@ -193,7 +193,9 @@ def test_a_stage_that_hangs_ends_its_worker_and_at_last_the_job(stack: Stack, cr
             del stack.environment[name]
 
 
-def test_a_server_that_restarts_loses_no_job_no_wait_and_nothing_of_a_running_stage(stack: Stack, crew: Crew) -> None:
+def test_a_server_that_restarts_loses_no_job_no_wait_and_nothing_of_a_running_stage(
+    stack: LocalServices, crew: Crew
+) -> None:
     crew.hire()
     running = crew.in_mid(Stage.INVERT, num_inference_steps=200)
     waiting = crew.client.edit(PICTURE, **PEAR, **QUICK)
@@ -205,7 +207,7 @@ def test_a_server_that_restarts_loses_no_job_no_wait_and_nothing_of_a_running_st
     back.join()
 
 
-def test_an_edit_that_raised_is_done_once_when_it_is_asked_again(stack: Stack, crew: Crew) -> None:
+def test_an_edit_that_raised_is_done_once_when_it_is_asked_again(stack: LocalServices, crew: Crew) -> None:
     def too_late(job: Job) -> None:
         crew.kill(stack.processes["valkey"])
         send(celery_app(crew.settings), job)
@@ -233,7 +235,7 @@ def test_a_whole_group_that_is_told_twice_to_leave_hands_its_job_on(crew: Crew) 
     assert set(job.wait(timeout=60).attempts.values()) == {1}
 
 
-def test_a_worker_that_is_killed_while_it_tries_to_leave_loses_nothing(stack: Stack, crew: Crew) -> None:
+def test_a_worker_that_is_killed_while_it_tries_to_leave_loses_nothing(stack: LocalServices, crew: Crew) -> None:
     with FaultProxy(stack.environment["DIFFEDIT_S3_ENDPOINT_URL"]) as proxy:
         proxy.meets("GET", Exchange.is_slow, seconds=60)
         crew.hire(DIFFEDIT_S3_ENDPOINT_URL=proxy.url)

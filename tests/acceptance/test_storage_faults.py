@@ -14,7 +14,7 @@ import pytest
 from diffedit import Client, JobFailed, JobHandle, Settings, Stage, State, StoreUnavailable
 from diffedit.contract.stages import STAGE_OF, Artifact
 from diffedit.objects.s3 import S3ObjectStore
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 from diffedit_worker.pipeline import CODECS
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until, until_status
 from tests.support.proxies import Exchange, FaultProxy
@@ -28,7 +28,7 @@ BURST = 5
 class Site:
     """Servers, a proxy before S3, and the workers behind it."""
 
-    def __init__(self, stack: Stack, proxy: FaultProxy) -> None:
+    def __init__(self, stack: LocalServices, proxy: FaultProxy) -> None:
         self.stack, self.proxy = stack, proxy
         settings = Settings.from_env(stack.environment)
         self.object_store = S3ObjectStore(settings)
@@ -60,14 +60,14 @@ class Site:
 @pytest.fixture(scope="module")
 def deserted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site without workers, but for those that a test brings along."""
-    with Stack(tmp_path_factory.mktemp("deserted")) as stack, FaultProxy(s3_of(stack)) as proxy:
+    with LocalServices(tmp_path_factory.mktemp("deserted")) as stack, FaultProxy(s3_of(stack)) as proxy:
         yield Site(stack, proxy)
 
 
 @pytest.fixture(scope="module")
 def manned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site with a worker."""
-    with Stack(tmp_path_factory.mktemp("manned")) as stack, FaultProxy(s3_of(stack)) as proxy:
+    with LocalServices(tmp_path_factory.mktemp("manned")) as stack, FaultProxy(s3_of(stack)) as proxy:
         site = Site(stack, proxy)
         with site.worker():
             yield site
@@ -79,7 +79,7 @@ def site(manned: Site) -> Iterator[Site]:
     manned.proxy.up()
 
 
-def s3_of(stack: Stack) -> str:
+def s3_of(stack: LocalServices) -> str:
     return stack.environment["DIFFEDIT_S3_ENDPOINT_URL"]
 
 

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 from diffedit import Settings
-from diffedit_worker.local.stack import Stack
+from diffedit_worker.local.stack import LocalServices
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("services")) as stack:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
+    with LocalServices(tmp_path_factory.mktemp("services")) as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
-def settings(stack: Stack) -> Settings:
+def settings(stack: LocalServices) -> Settings:
     return Settings.from_env(stack.environment)

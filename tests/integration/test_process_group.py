@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from diffedit_worker.local import process_group as module
-from diffedit_worker.local.process_group import Children, LocalError, sigterm_as_interrupt
+from diffedit_worker.local.process_group import LocalError, ProcessGroup, sigterm_as_interrupt
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 STUBBORN = ["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"]
@@ -22,10 +22,10 @@ STUBBORN = ["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; do
 OWNER = """
 import sys, threading
 from pathlib import Path
-from diffedit_worker.local.process_group import Children
+from diffedit_worker.local.process_group import ProcessGroup
 print("begins", flush=True)
 directory = Path(sys.argv[1])
-with Children(directory) as children:
+with ProcessGroup(directory) as children:
     for name in ("one", "two"):
         children.start(name, [sys.executable, "-c", "import time; time.sleep(60)"], environment={}, cwd=directory)
     print("ready", flush=True)
@@ -87,7 +87,7 @@ def leftovers() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def test_a_child_sees_its_environment_its_directory_and_its_input(tmp_path: Path) -> None:
-    with Children(tmp_path) as children:
+    with ProcessGroup(tmp_path) as children:
         command = ["/bin/sh", "-c", "echo $GREETING from $PWD; cat"]
         children.start("child", command, environment={"GREETING": "hello"}, cwd=tmp_path, stdin="and more").wait()
         assert children.log_tail("child").splitlines()[2:] == [f"hello from {tmp_path}", "and more"]
@@ -96,7 +96,7 @@ def test_a_child_sees_its_environment_its_directory_and_its_input(tmp_path: Path
 
 
 def test_children_end_with_their_owner(tmp_path: Path) -> None:
-    with Children(tmp_path) as children:
+    with ProcessGroup(tmp_path) as children:
         one, two = (children.start(name, SLEEP, environment={}, cwd=tmp_path) for name in ("one", "two"))
         with pytest.raises(LocalError, match=f"one is already running as process {one.pid}"):
             children.start("one", SLEEP, environment={})
@@ -108,7 +108,7 @@ def test_children_end_with_their_owner(tmp_path: Path) -> None:
 
 
 def test_a_child_that_will_not_end_is_killed_after_the_grace(tmp_path: Path) -> None:
-    with Children(tmp_path) as children:
+    with ProcessGroup(tmp_path) as children:
         child = children.start("child", STUBBORN, environment={"PATH": os.defpath})
         until(lambda: "deaf" in children.log_tail("child"))
         children.end([child], 0.2)
@@ -116,7 +116,7 @@ def test_a_child_that_will_not_end_is_killed_after_the_grace(tmp_path: Path) -> 
 
 
 def test_only_one_owner_at_a_time(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
-    with pytest.raises(LocalError, match=f"in use by process {owner.pid}; .* --dir"), Children(tmp_path):
+    with pytest.raises(LocalError, match=f"in use by process {owner.pid}; .* --dir"), ProcessGroup(tmp_path):
         pass
     assert len(children_of(tmp_path)) == 3  # the owner itself, whose command line names the directory, and its two
     assert (tmp_path / "processes.json").exists()
@@ -128,7 +128,7 @@ def test_children_go_with_a_killed_owner(tmp_path: Path, owner: subprocess.Popen
     if sys.platform == "linux":
         until(lambda: not children_of(tmp_path))
     owner.wait()
-    with Children(tmp_path) as children:
+    with ProcessGroup(tmp_path) as children:
         assert bool(children.cleared) == (sys.platform != "linux")
 
 
@@ -139,7 +139,7 @@ def test_children_that_outlive_a_killed_owner_are_cleared_away(tmp_path: Path) -
         owner.kill()
         owner.wait()
         assert len(children_of(tmp_path)) == 2
-        with Children(tmp_path) as children:
+        with ProcessGroup(tmp_path) as children:
             assert sorted(sentence.split()[1] for sentence in children.cleared) == ["one", "two"]
             assert children_of(tmp_path) == []
 
@@ -157,7 +157,7 @@ def test_only_the_very_processes_of_the_killed_owner_are_cleared_away(
         {"name": "worker", "pid": owner.pid, "created": created},
     ]
     (tmp_path / "processes.json").write_text(json.dumps({"owner": owner.pid, "children": registered}))
-    with Children(tmp_path) as children:
+    with ProcessGroup(tmp_path) as children:
         assert len(children.cleared) == 1
         assert f"valkey (process {left.pid}), left behind by process {owner.pid}" in children.cleared[0]
     assert left.poll() is not None
@@ -177,7 +177,7 @@ def test_an_interrupt_while_clearing_away_spares_no_leftover(
         return kill(pid, created)
 
     monkeypatch.setattr(module, "_kill", interrupted_kill)
-    with pytest.raises(KeyboardInterrupt), Children(tmp_path):
+    with pytest.raises(KeyboardInterrupt), ProcessGroup(tmp_path):
         pass
     assert all(it.poll() is not None for it in leftovers)
     assert not (tmp_path / "processes.json").exists()

@@ -12,7 +12,7 @@ from diffedit.client import Client
 from diffedit.handle import JobHandle
 from diffedit.progress import follow
 from diffedit.settings import Settings
-from diffedit_worker.local.stack import LocalError, Stack, sigterm_as_interrupt
+from diffedit_worker.local.stack import LocalError, LocalServices, sigterm_as_interrupt
 from diffedit_worker.models.profiles import SAMPLES, default_profile, load_profiles, profile_named
 
 out = Console(highlight=False, soft_wrap=True, markup=False)
@@ -27,7 +27,7 @@ def up(directory: Path, *, workers: int, profile: str | None) -> None:
     settings = Settings.from_env()
     name = profile or settings.profile or default_profile()
     profile_named(load_profiles(settings.profiles_file), name)
-    with sigterm_as_interrupt(), Stack(directory, profile=name) as stack:
+    with sigterm_as_interrupt(), LocalServices(directory, profile=name) as stack:
         _report_cleared(stack)
         for number in range(1, workers + 1):
             stack.start_worker(f"worker{number}")
@@ -46,12 +46,12 @@ def up(directory: Path, *, workers: int, profile: str | None) -> None:
 
 def environment(directory: Path) -> dict[str, str]:
     """What reaches the services of `up` in this directory, running or not."""
-    return Stack(directory, profile=Settings.from_env().profile or default_profile()).announced_environment()
+    return LocalServices(directory, profile=Settings.from_env().profile or default_profile()).announced_environment()
 
 
 def demo(out_dir: Path, directory: Path) -> None:
     """Edit a bundled picture twice through embedded services and a worker, and save what comes out."""
-    with sigterm_as_interrupt(), Stack(directory, fresh=True, profile="tiny") as stack:
+    with sigterm_as_interrupt(), LocalServices(directory, fresh=True, profile="tiny") as stack:
         _report_cleared(stack)
         out.print(f"Valkey and S3 are up, data in {stack.directory}")
         stack.start_worker()
@@ -86,7 +86,7 @@ def _tell(job: JobHandle, out_dir: Path) -> None:
     out.print(f"{paths['grid']}: original | mask | result; {seconds:.1f} s of work, already there: {found}")
 
 
-def _wait_for_worker(stack: Stack, client: Client, workers: int) -> None:
+def _wait_for_worker(stack: LocalServices, client: Client, workers: int) -> None:
     deadline = time.monotonic() + 120
     while len(client.health().workers) < workers:
         stack.check()
@@ -101,6 +101,6 @@ def _program() -> str:
     return "diffedit" if found and Path(found).absolute() == Path(sys.argv[0]).absolute() else sys.argv[0]
 
 
-def _report_cleared(stack: Stack) -> None:
+def _report_cleared(stack: LocalServices) -> None:
     for sentence in stack.cleared:
         out.print(sentence)

@@ -41,7 +41,7 @@ class LocalError(DiffEditError):
     code = "local_services"
 
 
-class Children:
+class ProcessGroup:
     """Child processes of this one, in a directory that no other process uses meanwhile.
 
     Attributes:

@@ -20,16 +20,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from diffedit_worker.local.process_group import (
-    Children,
     LocalError,
     Process,
+    ProcessGroup,
     read_json,
     sigterm_as_interrupt,
     undisturbed,
     write_json,
 )
 
-__all__ = ["LocalError", "Stack", "sigterm_as_interrupt"]
+__all__ = ["LocalError", "LocalServices", "sigterm_as_interrupt"]
 
 HOST = "127.0.0.1"
 BUCKET = "diffedit"
@@ -44,7 +44,7 @@ WORKER_MINIMUM = 10.0
 """Seconds that a worker has to live to be worth starting again."""
 
 
-class Stack:
+class LocalServices:
     """Valkey, an S3 server and workers as child processes of this one, on loopback, in one directory.
 
     Data, credentials and, while they are free, ports stay the same from one run to the next.
@@ -60,7 +60,7 @@ class Stack:
         self.profile = profile
         self.environment: dict[str, str] = {}
         self._workers: dict[str, tuple[float, tuple[Sequence[str], str]]] = {}
-        self._children = Children(self.directory)
+        self._children = ProcessGroup(self.directory)
 
     def __enter__(self) -> Self:
         """Starts both servers and waits until they answer.
