@@ -35,50 +35,39 @@ def edit(
         str | None, TextOption("--source-prompt", "--source", help="What the image shows.")
     ] = None,
     target_prompt: Annotated[
-        str | None,
-        TextOption("--target-prompt", "--target", help="What the result should show."),
+        str | None, TextOption("--target-prompt", "--target", help="What the result should show.")
     ] = None,
     source_concept: Annotated[str | None, TextOption(help='What to replace, in one word: "bowl".')] = None,
     target_concept: Annotated[str | None, TextOption(help='What to put there, in one word: "basket".')] = None,
     caption: Annotated[str | None, TextOption(help="Describes the image. Skips the captioner.")] = None,
     negative_prompt: Annotated[
-        str | None,
-        TextOption("--negative-prompt", "--negative", help="What the result must not show."),
+        str | None, TextOption("--negative-prompt", "--negative", help="What the result must not show.")
     ] = None,
-    mask: Annotated[
-        Path | None,
-        TextOption(help="White where the image may change. Skips the mask stage."),
-    ] = None,
+    mask: Annotated[Path | None, TextOption(help="White where the image may change. Skips the mask stage.")] = None,
     mask_only: Annotated[bool, TextOption("--mask-only", "--preview", help="Compute only the mask.")] = False,
     num_inference_steps: Annotated[
-        int | None,
-        ParamOption("--num-inference-steps", "--steps", help="Denoising steps."),
+        int | None, ParamOption("--num-inference-steps", "--steps", help="Denoising steps.")
     ] = None,
-    strength: Annotated[
-        float | None,
-        ParamOption(help="Amount of change, 0 to 1."),
-    ] = None,
+    strength: Annotated[float | None, ParamOption(help="How far into noise the edit starts, up to 1.")] = None,
     guidance_scale: Annotated[
-        float | None,
-        ParamOption("--guidance-scale", "--guidance", help="Weight of the texts."),
+        float | None, ParamOption("--guidance-scale", "--guidance", help="How strictly to follow the texts.")
     ] = None,
     seed: Annotated[int | None, ParamOption(help="Makes the edit repeatable.")] = None,
     profile: Annotated[str | None, ParamOption(help="Model profile.")] = None,
-    param: Annotated[list[str] | None, ParamOption(metavar="NAME=VALUE", help="Set any parameter.")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a parameter of the list below (repeatable).")
+    ] = None,
     lane: Annotated[
         Lane, ServiceOption(metavar="LANE", help="interactive, or batch: run only while no interactive job waits.")
     ] = Lane.INTERACTIVE,
     start_timeout: Annotated[
-        float | None,
-        ServiceOption(metavar="SECONDS", help="Expire if not started by then."),
+        float | None, ServiceOption(metavar="SECONDS", help="Expire if not started within this time.")
     ] = None,
     deadline: Annotated[
-        float | None,
-        ServiceOption(metavar="SECONDS", help="Expire if not finished by then."),
+        float | None, ServiceOption(metavar="SECONDS", help="Expire if not finished within this time.")
     ] = None,
     idempotency_key: Annotated[
-        str | None,
-        ServiceOption("--idempotency-key", "--key", help="The same key returns the same job."),
+        str | None, ServiceOption("--idempotency-key", "--key", help="The same key returns the same job.")
     ] = None,
     out_dir: OutDir = Path("out"),
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and return.")] = False,

@@ -1,7 +1,8 @@
 """The commands that start services and workers. They need extras of the package."""
 
-import importlib
 from enum import StrEnum
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,8 +75,9 @@ def worker(
     ] = None,
 ) -> None:
     """Run a worker until Ctrl-C. It serves all model groups and lanes unless you name some."""
-    run = _module_of("worker", "diffedit_worker.worker_command").run
-    code = run(
+    # The worker imports these with its first model, which is too late for a readable message.
+    worker_command = _module_of("worker", "diffedit_worker.worker_command", "torch", "diffusers", "transformers")
+    code = worker_command.run(
         profile=profile,
         groups=tuple(group or ModelGroup),
         lanes=tuple(lane or Lane),
@@ -91,14 +93,17 @@ def _local_commands() -> Any:
     return _module_of("worker,local", "diffedit_worker.local.commands")
 
 
-def _module_of(extras: str, name: str) -> Any:
-    """Import a module that needs `extras` of the package.
+def _module_of(extras: str, name: str, *packages: str) -> Any:
+    """Import a module of the worker, which needs `extras` of this package, `packages` among them.
 
     Raises:
         InvalidRequest: something that the module needs is not installed.
     """
     try:
-        return importlib.import_module(name)
+        for package in packages:
+            if find_spec(package) is None:
+                raise ModuleNotFoundError(f"No module named {package!r}")
+        return import_module(name)
     except ImportError as error:
         command = f"pip install 'diffedit-service[{extras}]'"
         raise InvalidRequest(f"this command needs packages that are not installed: {command} ({error})") from error
