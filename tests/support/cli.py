@@ -13,7 +13,7 @@ from diffedit.cli import app
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import artifact_key
 from diffedit.contract.stages import Artifact
-from diffedit.testing import MemoryJobStore, MemoryObjectStore
+from diffedit.testing import MemoryObjectStore, memory_backend
 from tests.support.factories import TEXTS, a_worker
 
 SIZE = (32, 24)
@@ -28,14 +28,13 @@ class Cli:
     """
 
     def __init__(self, **settings: object) -> None:
-        self.job_store = MemoryJobStore(Settings(**settings))
+        backend = memory_backend(Settings(**settings))
+        self.job_store, self.worker_registry = backend.job_store, backend.worker_registry
         self.object_store = MemoryObjectStore()
         self.sent: list[Job] = []
         self.on_send: Callable[[Job], object] = lambda job: None
-        self.client = Client(
-            Settings(**settings), job_store=self.job_store, object_store=self.object_store, send=self._send
-        )
-        self.job_store.send_heartbeat(a_worker(id=WORKER, name="rig@here"))
+        self.client = Client(Settings(**settings), backend=backend, object_store=self.object_store, send=self._send)
+        self.worker_registry.send_heartbeat(a_worker(id=WORKER, name="rig@here"))
 
     def __call__(self, *words: str | Path, code: int = 0, width: int = 200) -> Result:
         result = CliRunner(env={"COLUMNS": str(width)}).invoke(app, [str(word) for word in words], prog_name="diffedit")

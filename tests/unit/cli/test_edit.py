@@ -189,7 +189,7 @@ def test_a_folder_that_cannot_be_written_is_named(cli: Cli, image: Path) -> None
 
 
 def test_a_warning_is_one_line_each_time_and_the_display_of_warnings_is_left_as_it_was(cli: Cli, image: Path) -> None:
-    cli.job_store.unregister(WORKER)
+    cli.worker_registry.unregister(WORKER)
     before = warnings.showwarning
     for _ in range(2):
         (line,) = cli("edit", image, *TARGET, "--no-wait").stderr.splitlines()

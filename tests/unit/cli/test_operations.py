@@ -9,7 +9,7 @@ DAY = 24 * 3600
 
 def test_health_shows_each_worker_with_its_device(cli: Cli) -> None:
     job = "ab" * 16
-    cli.job_store.send_heartbeat(a_worker(id="2", name="gpu@here", device="cuda:1", job=job, memory=3 * 2**20))
+    cli.worker_registry.send_heartbeat(a_worker(id="2", name="gpu@here", device="cuda:1", job=job, memory=3 * 2**20))
     lines = [line.split(maxsplit=1) for line in cli("health").stdout.splitlines()]
     assert [text.strip() for row, text in lines if row == "worker"] == [
         f"gpu@here  profile tiny on cuda:1, busy with job {job}, 3 MiB",
@@ -24,7 +24,7 @@ def test_health_shows_each_worker_with_its_device(cli: Cli) -> None:
 
 
 def test_health_without_workers(cli: Cli) -> None:
-    cli.job_store.unregister(WORKER)
+    cli.worker_registry.unregister(WORKER)
     shown = cli("health", code=7).stdout
     assert "none; start one with `diffedit worker` or `diffedit up`" in shown
     assert "diffedit.tiny.language  0 waiting; no worker reads this queue" in shown
@@ -46,7 +46,7 @@ def test_health_as_json(cli: Cli) -> None:
     report = cli.json("health")
     assert report["broker"] == report["object_store"] == "ok"
     assert report["workers"][0]["name"] == "rig@here"
-    cli.job_store.unregister(WORKER)
+    cli.worker_registry.unregister(WORKER)
     assert '"workers":[]' in cli("health", "--json", code=7).stdout
 
 
