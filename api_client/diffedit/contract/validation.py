@@ -25,7 +25,7 @@ class Frozen(BaseModel):
 
 
 class StrictNumbers(Frozen):
-    """A model that accepts as a number every integer and every real number, numpy's included, but no bool and no text."""
+    """A model whose numbers may be of Python, numpy or any other library. It refuses bools and texts as numbers."""
 
     model_config = ConfigDict(strict=True)
 

@@ -209,9 +209,9 @@ def invert(
     guidance_scale: float = 1.0,
     on_step: OnStep = ignore_steps,
 ) -> Tensor:
-    """Step 2: return the trajectory (B, N + 1, 4, h, w) of DDIM inversion from z0 (B, 4, h, w), noisiest first, z0 last.
+    """Step 2: return the trajectory (B, N + 1, 4, h, w) of the DDIM inversion of z0 (B, 4, h, w).
 
-    Entry i has the noise level at which step i of `edit` starts.
+    The noisiest latents are first and z0 is last. Entry i has the noise level at which step i of `edit` starts.
 
     Deviations from diffusers:
     - Guidance 1 instead of 7.5. With guidance above 1 the inversion drifts, and DDIM does not retrace it. (The paper

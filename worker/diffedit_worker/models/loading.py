@@ -245,7 +245,7 @@ def _unavailable(source: ModelSource, reason: str) -> ModelUnavailable:
     else:
         revision = source.revision or "main"
         advice = (
-            f"download it once with `hf download {source.id} --revision {revision}` (set HF_TOKEN if it needs a login), "
+            f"download it once with `hf download {source.id} --revision {revision}` (HF_TOKEN if it needs a login), "
             "or write a profile with a local directory (DIFFEDIT_PROFILES)"
         )
     return ModelUnavailable(f"{source} cannot be loaded ({reason}); {advice}")

@@ -38,7 +38,9 @@ def edit(
         NotFinite: the model returned values that are not finite.
     """
     if mask.size != image.image.size:
-        raise BadPicture(f"the mask is {mask.size} pixels and the picture {image.image.size}; give a mask of the picture's size")
+        raise BadPicture(
+            f"the mask is {mask.size} pixels and the picture {image.image.size}; give a mask of the picture's size"
+        )
     letterbox = Letterbox.fit(image.image.size, models.size, models.vae_scale_factor)
     cells = torch.from_numpy(np.array(downsample_mask(mask, letterbox, models.vae_scale_factor))) > 127
     latents = diffedit.edit(

@@ -52,7 +52,9 @@ def mask(
         on_step=on_step,
     )
     if not cells.any():
-        raise EmptyMask("the model sees no difference between source and target; ask for a clearer change, or give a mask")
+        raise EmptyMask(
+            "the model sees no difference between source and target; ask for a clearer change, or give a mask"
+        )
     grid = Image.fromarray(cells[0].to(torch.uint8).mul(255).cpu().numpy())
     return {Artifact.MASK: upsample_mask(grid, letterbox)}
 
