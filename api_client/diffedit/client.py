@@ -22,7 +22,7 @@ from typing import Any, Self
 from PIL import Image
 from pydantic import Field, ValidationError
 
-from diffedit.contract.job import Job, JobOptions, JobStatus, State
+from diffedit.contract.job import PARAMETERS, Job, JobOptions, JobStatus, State
 from diffedit.contract.object_keys import input_key
 from diffedit.contract.request import EditParams, EditRequest
 from diffedit.contract.stages import Artifact, Lane, queue_name, queue_names
@@ -243,7 +243,7 @@ class Client:
         try:
             request, serve = EditRequest.model_validate(fields), JobOptions.model_validate(options)
         except ValidationError as error:
-            raise InvalidRequest(explain(error)) from None
+            raise InvalidRequest(explain(error, PARAMETERS)) from None
         return _Prepared(request, serve, [upload for upload in (image, mask) if upload], workers, key)
 
     def _queue(self, prepared: "_Prepared") -> JobHandle:

@@ -1,4 +1,4 @@
-"""What the three steps promise by themselves; test_parity.py holds them against diffusers."""
+"""The three steps of DiffEdit by themselves. test_parity.py compares them with diffusers."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -9,16 +9,15 @@ import torch
 from diffedit_worker.diffusion.diffedit import (
     compute_mask,
     decode,
+    difference_map,
     draw_noise,
     edit,
     encode,
     invert,
-    otsu,
     predict_noise,
-    smoothed,
     steps_walked,
-    whole_regions,
 )
+from tests.support.deviations import one_level_behind, sampled_encoding, threshold_by_batch_mean
 from tests.support.models import SIZE, embeddings, pictures, small_models
 
 STEPS = {"num_inference_steps": 5}
@@ -79,7 +78,7 @@ def test_one_picture_has_one_encoding(models):
     first = encode(models.vae, image)
     torch.manual_seed(2)
     assert torch.equal(first, encode(models.vae, image))
-    assert not torch.equal(first, encode(models.vae, image, torch.Generator().manual_seed(1)))
+    assert not torch.equal(first, sampled_encoding(models.vae, image, torch.Generator().manual_seed(1)))
 
 
 def test_decoding_gives_pictures_in_range(models, z0):
@@ -110,15 +109,15 @@ def test_neighbours_in_a_batch_leave_a_mask_alone(models, z0, noise):
     # Given two pictures whose difference maps differ in size, because one of them is asked for a larger change
     target = torch.cat([TARGET, SOURCE + 0.1 * (TARGET - SOURCE)])
 
-    def masks(pick, **options):
-        return compute_mask(
-            models.unet, models.scheduler, z0[pick], SOURCE, target[pick], noise[pick], **STEPS, **options
-        )
+    def masks(pick):
+        return compute_mask(models.unet, models.scheduler, z0[pick], SOURCE, target[pick], noise[pick], **STEPS)
 
     alone = torch.cat([masks([0]), masks([1])])
     assert [len(mask.unique()) for mask in alone] == [2, 2]
     assert torch.equal(masks([0, 1]), alone)
-    assert not torch.equal(masks([0, 1], per_picture=False), alone)
+    # Unlike in diffusers, which takes the mean over the batch
+    D = difference_map(models.unet, models.scheduler, z0, SOURCE, target, noise, **STEPS)
+    assert not torch.equal(threshold_by_batch_mean(D), alone)
 
 
 def test_the_size_of_passes_leaves_a_mask_alone(models, z0, noise, forwards):
@@ -139,53 +138,6 @@ def test_equal_descriptions_leave_nothing_to_edit(models, z0, noise):
     assert mask.dtype == torch.bool
     assert mask.shape == (2, SIDE, SIDE)
     assert not mask.any()
-
-
-def test_cleaning_up_drops_specks_and_fills_holes():
-    D = torch.zeros(16, 16)
-    D[2:9, 2:9] = 3.0
-    D[5, 5] = 0.0
-    D[12:15, 12:15] = 1.6  # passes the cut, and nothing near it is strong
-    cleaned = whole_regions(D, 1.0)
-    assert cleaned[2:9, 2:9].all()
-    assert cleaned.sum() == 49
-
-
-def test_a_faint_difference_is_cleaned_up_as_a_clear_one_is():
-    D = torch.zeros(16, 16)
-    D[2:9, 2:9] = 1.4
-    assert whole_regions(D, 1.0)[2:9, 2:9].all()
-    assert not whole_regions(torch.zeros(16, 16), 0.0).any()
-
-
-def test_smoothing_keeps_maps_apart_and_what_is_even():
-    D = torch.ones(2, 16, 16)
-    D[1, 4, 4] = 5.0
-    smooth = smoothed(D)
-    assert torch.allclose(smooth[0], D[0])
-    assert 1 < smooth[1, 4, 5] < smooth[1, 4, 4] < 5
-    assert smooth.sum() == pytest.approx(D.sum().item(), rel=1e-5)
-
-
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_otsus_cut_parts_two_groups_however_large_and_however_strong(share, scale):
-    generator = torch.Generator().manual_seed(0)
-    D = torch.rand(3, 16, 16, generator=generator)
-    high = torch.rand(3, 16, 16, generator=generator) < share
-    D[high] += 3.0
-    assert torch.equal(scale * D > otsu(scale * D), high)
-
-
-def test_otsus_cut_is_the_one_of_least_variance_within():
-    D = torch.rand(1, 6, 6, generator=torch.Generator().manual_seed(3)).square()
-    cells = D.flatten().sort().values
-
-    def within(count: int) -> float:
-        return sum(len(part) * part.var(correction=0).item() for part in (cells[:count], cells[count:]))
-
-    best = min(range(1, len(cells)), key=within)
-    assert (otsu(D) >= D).sum() == best
 
 
 def test_equal_descriptions_leave_nothing_to_edit_by_otsus_cut_either(models, z0, noise):
@@ -250,7 +202,7 @@ def test_outside_the_mask_an_edit_follows_the_trajectory(models, trajectory, z0)
     latents = edit(models.unet, models.scheduler, trajectory, mask, TARGET, negative=NEGATIVE, **STEPS)
     assert torch.equal(latents[outside], z0[outside])
     assert not (latents == z0)[~outside].any()
-    behind = edit(models.unet, models.scheduler, trajectory, mask, TARGET, negative=NEGATIVE, aligned=False, **STEPS)
+    behind = edit(models.unet, models.scheduler, one_level_behind(trajectory), mask, TARGET, negative=NEGATIVE, **STEPS)
     assert torch.equal(behind[outside], trajectory[:, -2][outside])
 
 

@@ -2,12 +2,13 @@
 
 import json
 import secrets
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, plan
-from diffedit.contract.validation import Frozen, InputKey, ProfileName, Text, digest
+from diffedit.contract.validation import Frozen, InputKey, ProfileName, StrictNumbers, Text, digest
 
 MAX_REQUEST_BYTES = 3_300
 """Limit of a request as ASCII JSON. Redis keeps it in memory as long as the job's record."""
@@ -20,23 +21,16 @@ class Prompts(Frozen):
     target: tuple[str, ...] = Field(min_length=1)
 
 
-TUNED: dict[str, dict[str, Any]] = {"tiny": {"mask_thresholding_ratio": "otsu", "mask_cleanup": True}}
-"""Per profile, the defaults that differ from the DiffEdit guide's: chosen by benchmarks/quality.py."""
-
-
-class EditParams(Frozen):
+class EditParams(StrictNumbers):
     """The numbers of an edit, named as in diffusers' DiffEdit pipeline, with the defaults of the DiffEdit guide.
 
-    A profile may have other defaults (`TUNED`).
+    A profile may have other defaults: see `resolve`.
 
     `num_inference_steps`, `strength` and `scheduler` hold for inversion and edit: both use the same noise levels.
     "dpmsolver++" needs only 20 steps where "ddim" needs 50. A guidance scale of 1 means no guidance. The mask selects
     the cells whose difference is above half of `mask_thresholding_ratio` times the mean difference; "otsu" selects the
     cut that separates the differences best. `mask_cleanup` removes specks of the mask and fills its holes.
     """
-
-    # A bool or a text is not accepted as a number.
-    model_config = ConfigDict(strict=True)
 
     profile: ProfileName
     num_inference_steps: int = Field(50, ge=1, le=500)
@@ -51,10 +45,17 @@ class EditParams(Frozen):
     seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, lt=2**32)
     scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
 
-    @model_validator(mode="before")
     @classmethod
-    def _apply_profile_defaults(cls, values: Any) -> Any:
-        return {**TUNED.get(str(values.get("profile")), {}), **values} if isinstance(values, dict) else values
+    def resolve(cls, profile: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
+        """Return all parameters of an edit: what the user gave, else the profile's default, else the field's.
+
+        Unknown defaults are ignored, because a newer worker may announce them.
+
+        Raises:
+            pydantic.ValidationError: a given parameter is unknown, or a value is out of its range.
+        """
+        known = {name: value for name, value in defaults.items() if name in cls.model_fields}
+        return cls.model_validate({**known, "profile": profile, **given})
 
     @model_validator(mode="after")
     def _check_at_least_one_step(self) -> Self:
