@@ -39,7 +39,9 @@ from diffedit.pictures import read_picture
 from diffedit_worker.local.commands import PICTURE, SOURCE, TARGETS
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import SAMPLES, load_profiles
+from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.runner import Runner
+from diffedit_worker.settings import WorkerSettings
 
 ENDPOINT = "DIFFEDIT_S3_ENDPOINT_URL"
 FAR = 0.02
@@ -192,15 +194,16 @@ def sizes() -> Iterator[Figure]:
         )
         client = Client(here.settings, object_store=cast(ObjectStore, object_store))
         models = cache(lambda name: Models(load_profiles()[name], device="cpu"))
-        byte_cache = here.settings.cache_bytes
+        worker_settings = WorkerSettings()
+        context = WorkerContext("here", lambda job: None, shutting_down=lambda: False, release_slot=lambda: None)
         runner = Runner(
             backend.job_store,
             backend.artifact_locks,
             cast(ObjectStore, object_store),
             models,
-            worker="here",
-            send=lambda job: None,
-            cache_bytes=byte_cache,
+            context,
+            s3_retry_timeout=worker_settings.s3_retry_timeout,
+            cache_bytes=worker_settings.cache_bytes,
         )
         job = client.edit((SAMPLES / "06.png").read_bytes(), **PROMPTS)
         message = str(here.server.lindex(queue_name("tiny", ModelGroup.LANGUAGE), 0))

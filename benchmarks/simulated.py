@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 import redis
@@ -21,8 +22,9 @@ from benchmarks.spans import watch_services
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.pictures import Picture
-from diffedit_worker.app import app, settings
+from diffedit_worker.app import create_app
 from diffedit_worker.pipeline import PIPELINE
+from diffedit_worker.settings import WorkerSettings
 
 SECONDS = float(os.environ.get("SIMULATED_SECONDS", "0"))
 BARE, LAST = "bare", "bare.last"
@@ -44,7 +46,9 @@ def artifacts(image: Picture | None) -> dict[Artifact, Any]:
     }
 
 
-def simulated(stage: Stage) -> Callable[..., dict[Artifact, Any]]:
+def simulated(stage: Stage, function: Callable[..., dict[Artifact, Any]]) -> Callable[..., dict[Artifact, Any]]:
+    # `wraps` keeps the signature, from which the inputs and parameters of the stage are read.
+    @wraps(function)
     def run(*, on_step: Callable[[int, int], None], image: Picture | None = None, **_: object) -> dict[Artifact, Any]:
         time.sleep(SECONDS)
         on_step(1, 1)
@@ -55,8 +59,8 @@ def simulated(stage: Stage) -> Callable[..., dict[Artifact, Any]]:
 
 
 watch_services()
-for _stage, _row in PIPELINE.items():
-    PIPELINE[_stage] = replace(_row, run=simulated(_stage))
+settings = WorkerSettings.from_env()
+app = create_app(settings, {stage: replace(row, run=simulated(stage, row.run)) for stage, row in PIPELINE.items()})
 
 
 @app.task(name=BARE)  # type: ignore[untyped-decorator]

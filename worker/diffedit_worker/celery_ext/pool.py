@@ -1,16 +1,14 @@
-"""Celery's thread pool, but it says when it is free, and frees itself of messages that no task can be made of.
+"""Celery's thread pool with three changes.
 
-With `worker_disable_prefetch` a worker asks for its next message only while it has fewer tasks than the pool has
-places, and it looks whether that is so at every turn of its event loop. Nothing turns the loop when a task ends, so an
-idle worker would leave each message lying for up to a second: more than most of what surrounds the model. Here the end
-of a task turns it.
-
-A job's last task, when it has `computed` and has but to store the result, leaves its place to the next task, which
-computes meanwhile: the device does not wait for the upload. One task at a time may be behind like that. (An earlier
-task keeps its place: its own successor is to come next, and no job from a queue that counts for less.)
-
-Celery takes apart what a message carries besides its arguments (chain, callbacks, ...) in the thread. What breaks there
-breaks unseen: the task counts as running for ever, and the worker never asks for another.
+1. It wakes Celery's event loop when a task ends. With `worker_disable_prefetch`, a worker asks for its next message
+   only while it has fewer tasks than the pool has slots, and it checks that at each turn of its loop. Without the
+   wake-up an idle worker would leave a message in the queue for up to a second, more than most of a job's other costs.
+2. The last task of a job can release its slot when it only has to upload the result. The next task then computes
+   during the upload. Only a job's last stage does so. Otherwise a batch job could run between two stages of an
+   interactive one.
+3. It drops a malformed message. Celery unpacks the parts of a message besides its arguments (chain, callbacks) in the
+   thread. An error there goes unnoticed: the task would count as running for ever, and the worker would never ask for
+   another message.
 """
 
 import functools
@@ -28,65 +26,66 @@ from celery.concurrency.thread import TaskPool as ThreadPool
 
 log = logging.getLogger(__name__)
 
-BEHIND = 1
-"""Tasks that may still be storing while the next one computes."""
+MAX_UPLOADING = 1
+"""How many tasks may upload their results while the next task computes."""
 
 _thread = threading.local()
 
 
-def computed() -> None:
-    """Said by a task: it needs the device no longer."""
+def release_slot() -> None:
+    """Release the slot of the task that calls this. Without effect outside of a pool."""
     pool: TaskPool | None = getattr(_thread, "pool", None)
     if pool:
-        pool.make_place()
+        pool.release_slot()
 
 
 class TaskPool(ThreadPool):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.executor = ThreadPoolExecutor(self.limit + BEHIND)
-        self._behind: set[int] = set()
-        self._ear, self._bell = socket.socketpair()
-        for end in (self._ear, self._bell):
+        self.executor = ThreadPoolExecutor(self.limit + MAX_UPLOADING)
+        self._uploading: set[int] = set()
+        """The threads whose tasks have released their slots."""
+        self._wakeup_reader, self._wakeup_writer = socket.socketpair()
+        for end in (self._wakeup_reader, self._wakeup_writer):
             end.setblocking(False)
 
     @property
     def num_processes(self) -> int:
-        """Celery's name for the places of a pool."""
-        return int(self.limit) + min(len(self._behind), BEHIND)
+        """The number of slots. The name is Celery's."""
+        return int(self.limit) + min(len(self._uploading), MAX_UPLOADING)
 
-    def make_place(self) -> None:
-        """The task of this thread counts no longer."""
-        self._behind.add(threading.get_ident())
-        self._ring()
+    def release_slot(self) -> None:
+        """Add a slot while the task of this thread uploads its result."""
+        self._uploading.add(threading.get_ident())
+        self._wake()
 
     def on_stop(self) -> None:
         super().on_stop()
-        self._ear.close()
-        self._bell.close()
+        self._wakeup_reader.close()
+        self._wakeup_writer.close()
 
     def register_with_event_loop(self, loop: Any) -> None:
-        loop.add_reader(self._ear, self._ear.recv, 4096)
+        loop.add_reader(self._wakeup_reader, self._wakeup_reader.recv, 4096)
 
     def on_apply(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> ApplyResult:
-        result = super().on_apply(functools.partial(self._traced, target), *args, **kwargs)
-        # A future is done after Celery's own book-keeping for the task, which is what the loop will look at.
-        result.f.add_done_callback(self._ring)
+        result = super().on_apply(functools.partial(self._run_task, target), *args, **kwargs)
+        # The future is done only after Celery's own book-keeping for the task, which the loop looks at next.
+        result.f.add_done_callback(self._wake)
         return result
 
-    def _traced(self, target: Callable[..., Any], *args: Any) -> Any:
-        """What `target` makes of a message: whether it failed, with what, and the seconds that it took."""
+    def _run_task(self, target: Callable[..., Any], *args: Any) -> Any:
+        """Run Celery's function for a message. Returns what it returns: (failed, result or error, seconds)."""
         _thread.pool = self
         try:
             return target(*args)
         except Exception as error:
-            log.error("a message that is no Celery message is dropped (%s)", type(error).__name__)
+            log.error("dropping a malformed Celery message (%s)", type(error).__name__)
             return True, ExceptionInfo(), 0.0
         finally:
-            # Before Celery forgets the task: in between there shall not be a place too many.
-            self._behind.discard(threading.get_ident())
+            # Remove the extra slot before Celery releases the task. Otherwise the pool counts one slot too many.
+            self._uploading.discard(threading.get_ident())
 
-    def _ring(self, _: Any = None) -> None:
-        # Full of rings that will wake the loop anyway, or closed because the worker ends.
+    def _wake(self, _: Any = None) -> None:
+        # The socket is full of bytes that will wake the loop anyway, or it is closed because the worker ends.
         with suppress(OSError):
-            self._bell.send(b"!")
+            self._wakeup_writer.send(b"!")

@@ -1,7 +1,7 @@
-"""kombu's transport for Redis, but a message that no task can be made of is dropped.
+"""kombu's transport for Redis, except that it drops malformed messages.
 
-kombu and Celery trust the envelope of a message. Bytes that are no JSON, or JSON of another form, end the worker, and
-some go back into the queue as it ends, for the next one.
+kombu and Celery trust the envelope of a message. Bytes that are not JSON, or JSON of another form, would end the
+worker. Some of them would return to the queue as it ends, for the next worker.
 """
 
 import logging
@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
     def on_readable(self, fileno: int) -> None:
+        """Receive a message. If it is malformed, acknowledge it and forget the task that Celery began to make of it."""
         channel, _ = self.cycle._fd_to_chan.get(fileno, (None, None))
         unacknowledged = set(channel.qos._delivered) if channel else set()
         reserved = set(reserved_requests)
@@ -26,8 +27,8 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
         except Exception as error:
             if isinstance(error, redis.RedisError) and not isinstance(error, redis.DataError):
                 raise
-            # Not its text, which may quote the message.
-            log.error("a message that is no Celery message is dropped (%s)", type(error).__name__)
+            # The error's text may quote the message, so it is not logged.
+            log.error("dropping a malformed Celery message (%s)", type(error).__name__)
             for tag in set(channel.qos._delivered) - unacknowledged:
                 channel.qos.ack(tag)
             for request in set(reserved_requests) - reserved:

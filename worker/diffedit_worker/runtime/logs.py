@@ -1,4 +1,4 @@
-"""Log records that stay what they are, whatever text they carry."""
+"""Log lines that foreign text cannot forge."""
 
 import logging
 
@@ -6,10 +6,10 @@ from diffedit.text import printable
 
 
 class PlainFormatter(logging.Formatter):
-    """Another formatter's lines, without control characters and with every line after a record's first indented.
+    """Formats as another formatter does, then replaces control characters and indents all lines after the first.
 
-    Ids, names and errors in a log line may come from elsewhere. They shall not steer the terminal of whoever reads the
-    log, nor look like a record of their own.
+    Ids, names and error texts in a log line may come from outside. They must not control the terminal that shows the
+    log, and they must not look like a log record of their own.
     """
 
     def __init__(self, formatter: logging.Formatter) -> None:
@@ -18,3 +18,10 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n    ".join(printable(line) for line in self._formatter.format(record).splitlines())
+
+
+def format_plainly(logger: logging.Logger) -> None:
+    """Give each handler of the logger a PlainFormatter around its own formatter, once."""
+    for handler in logger.handlers:
+        if not isinstance(handler.formatter, PlainFormatter):
+            handler.setFormatter(PlainFormatter(handler.formatter or logging.Formatter()))

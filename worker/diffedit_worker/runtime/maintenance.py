@@ -1,9 +1,9 @@
-"""What a worker does besides its stages, from one daemon thread: it lives, it watches itself, it looks after lost jobs.
+"""What a worker does besides its stages, in one daemon thread: heartbeats, a watchdog, and the rescue of lost jobs.
 
-A message may vanish with the worker that took it, with the server's memory, or on its way, or may never have been sent
-by a client that died. Nobody notices, since a queue does not know what it once held. The record does: a job that has
-not ended waits for a stage or is held by a worker. One worker at a time looks for jobs whose holder is dead and jobs
-that wait without a message, and sends a new one for each. A message too many does no harm.
+A message may be lost with the worker that received it, with the server's memory, or on its way. A client may die before
+it sends the message. The queue does not know what it once held, but the job's record does: a job that has not ended
+either waits for a stage or is run by a worker. One worker at a time, the leader, looks for jobs of dead workers and for
+jobs that wait without a message, and sends a new message for each. A surplus message does no harm.
 """
 
 import logging
@@ -17,97 +17,106 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from diffedit.contract.job import ErrorInfo, Job, State
+from diffedit.contract.job import ErrorInfo, State
 from diffedit.errors import BadRecord, JobElsewhere, JobNotFound, ServiceError
 from diffedit.jobs.store import JobStore, WorkerInfo, WorkerRegistry
-from diffedit.settings import Settings
-
-if TYPE_CHECKING:
-    pass
+from diffedit_worker.runtime.context import WorkerContext
+from diffedit_worker.runtime.failures import TIMEOUT
+from diffedit_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from diffedit_worker.runtime.runner import RunningStage
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = "timeout"
+THREAD_NAME = "maintenance"
+RUNS_PER_TTL = 5
+"""A worker sends so many heartbeats before it would count as dead."""
 
 
 class Maintenance:
-    """Keeps a worker and, if it is the one to do so, everybody's jobs.
+    """The maintenance of one worker and, if it is the leader, of all jobs.
 
-    `at` says what the worker is at, `send` puts a job into its queue, `end` ends this process on the spot.
+    `running_stages` returns what the worker runs now. `exit_process` ends this process at once.
     """
 
     def __init__(
         self,
         job_store: JobStore,
         worker_registry: WorkerRegistry,
-        settings: Settings,
+        settings: WorkerSettings,
         worker: WorkerInfo,
-        *,
-        at: Callable[[], "Sequence[RunningStage]"],
-        send: Callable[[Job], None],
-        end: Callable[[], object] = lambda: os._exit(1),
+        context: WorkerContext,
+        running_stages: Callable[[], "Sequence[RunningStage]"],
+        exit_process: Callable[[], object] = lambda: os._exit(1),
     ) -> None:
         self._job_store = job_store
         self._worker_registry = worker_registry
         self._settings = settings
         self._worker = worker
-        self._at = at
-        self._send = send
-        self._end = end
-        self._pause = settings.worker_ttl / 5
-        self._outage = -math.inf
+        self._context = context
+        self._running_stages = running_stages
+        self._exit_process = exit_process
+        self._interval = settings.worker_ttl / RUNS_PER_TTL
+        self._last_outage = -math.inf
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run_until_stopped, name=THREAD_NAME, daemon=True)
 
     def start(self) -> None:
-        """Announce the worker, so that it may hold jobs, and go on doing so."""
-        self._guarded(self.announce)
+        """Send the first heartbeat, so that the worker may run jobs, and start the thread."""
+        self._guarded(self.send_heartbeat)
         self._thread.start()
 
     def stop(self) -> None:
-        """Take the worker off the list at once, rather than when its last announcement runs out."""
+        """Stop the thread and unregister the worker at once, instead of when its last heartbeat expires."""
         self._stopping.set()
         self._guarded(lambda: self._worker_registry.unregister(self._worker.id))
 
-    def announce(self) -> None:
-        at = self._at()
-        # In kilobytes, but on a Mac in bytes.
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        state = {"job": at[-1].job_id if at else None, "memory": memory}
-        self._worker_registry.send_heartbeat(self._worker.model_copy(update=state))
+    def run_once(self) -> None:
+        """Do each duty once. An error in one duty does not prevent the others."""
+        for duty in (self.send_heartbeat, self.exit_if_stuck, self.release_idle, self.rescue_orphans):
+            self._guarded(duty)
 
-    def watch(self) -> None:
-        """End this process if its stage takes longer than it may: nothing else stops a model that hangs."""
-        now = time.monotonic()
-        stuck = [each for each in self._at() if now - each.since >= self._settings.timeout_of(each.stage)]
+    def send_heartbeat(self) -> None:
+        """Announce this worker, its job and its memory."""
+        running = self._running_stages()
+        # `ru_maxrss` is in kilobytes, on macOS in bytes.
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        changes = {"job": running[-1].job_id if running else None, "memory": memory}
+        self._worker_registry.send_heartbeat(self._worker.model_copy(update=changes))
+
+    def exit_if_stuck(self) -> None:
+        """End this process if a stage runs longer than its timeout. Nothing else stops a model that hangs."""
+        now, timeout_of = time.monotonic(), self._settings.stage_timeouts.of
+        stuck = [each for each in self._running_stages() if now - each.started_at >= timeout_of(each.stage)]
         if not stuck:
             return
         try:
             for each in stuck:
-                log.critical("job %s: stage %s hangs; this worker ends", each.job_id, each.stage.value)
+                log.critical("job %s: stage %s is stuck; this worker ends", each.job_id, each.stage.value)
                 self._job_store.record_cause(each.job_id, each.stage, TIMEOUT)
             self._worker_registry.unregister(self._worker.id)
         finally:
-            self._end()
+            self._exit_process()
 
-    def let_go(self) -> None:
-        """Hand back what this worker holds and is not at: the record did not answer when a stage ended."""
+    def release_idle(self) -> None:
+        """Requeue the jobs that Redis says this worker runs although it does not.
+
+        That happens if Redis did not answer when a stage ended.
+        """
         held = self._job_store.jobs_held_by(self._worker.id)
-        # Looked at afterwards: a worker is at a stage before it takes the job.
-        at = {each.job_id for each in self._at()}
+        # Asked afterwards, because a worker notes a running stage before it starts the stage in the record.
+        running = {each.job_id for each in self._running_stages()}
         for job_id in held:
-            if job_id not in at:
+            if job_id not in running:
                 self._send_again(job_id, self._worker.id)
 
-    def recover(self) -> None:
-        """End what has run out of its time, and send a new message for every lost job, if this worker is the one to."""
-        # After an outage nobody has announced itself yet, and all would count as dead.
-        if time.monotonic() - self._outage < self._settings.worker_ttl:
+    def rescue_orphans(self) -> None:
+        """If this worker is the leader, end overdue jobs and requeue orphaned ones."""
+        # After an outage no worker has sent a heartbeat yet, so all of them would count as dead.
+        if time.monotonic() - self._last_outage < self._settings.worker_ttl:
             return
-        if not self._worker_registry.acquire_leadership(self._worker.id, seconds=3 * self._pause):
+        if not self._worker_registry.acquire_leadership(self._worker.id, seconds=3 * self._interval):
             return
         for job_id in self._job_store.overdue_jobs():
             with suppress(JobNotFound):
@@ -119,28 +128,23 @@ class Maintenance:
         try:
             job = self._job_store.status(job_id).job
             if self._job_store.requeue(job, worker) is None:
-                log.warning("job %s was lost; it goes on with stage %s", job_id, job.stages_left[0].value)
-                self._send(job)
+                log.warning("job %s was lost; it continues with stage %s", job_id, job.stages_left[0].value)
+                self._context.enqueue(job)
         except BadRecord as error:
             self._job_store.end_job(job_id, State.FAILED, ErrorInfo(stage=None, code=error.code, message=str(error)))
         except (JobElsewhere, JobNotFound):
-            pass  # somebody has it after all, or its record is gone
+            pass  # A worker has the job after all, or its record has expired.
 
-    def turn(self) -> None:
-        """Every duty once; what goes wrong in one does not keep the others from theirs."""
-        for duty in (self.announce, self.watch, self.let_go, self.recover):
-            self._guarded(duty)
-
-    def _run(self) -> None:
-        while not self._stopping.wait(self._pause):
-            self.turn()
+    def _run_until_stopped(self) -> None:
+        while not self._stopping.wait(self._interval):
+            self.run_once()
 
     def _guarded(self, duty: Callable[[], object]) -> None:
         try:
             duty()
         except ServiceError as error:
-            self._outage = time.monotonic()
-            log.warning("the keeper could not do its duty now: %s", error)
+            self._last_outage = time.monotonic()
+            log.warning("maintenance is incomplete because Redis does not answer: %s", error)
         except Exception:
-            # This thread is what makes the worker count as alive; a bug in one duty shall not end the others.
-            log.exception("the keeper's duty broke")
+            # Without this thread the worker counts as dead, so an error in one duty must not end it.
+            log.exception("a maintenance duty failed unexpectedly")

@@ -1,4 +1,4 @@
-"""A store that is asked again while it does not answer."""
+"""An object store that waits for an S3 server that does not answer."""
 
 from collections.abc import Callable
 
@@ -7,15 +7,15 @@ from diffedit.retries import s3_outage_tolerant
 
 
 class RetryingStore:
-    """`store`, for a worker that has a stage's work to lose: an outage is waited out for `patience` seconds.
+    """The requests of one stage, each repeated for up to `timeout` seconds while the object store does not answer.
 
-    boto3 has its own few quick retries; these begin where they end. `on_retry()` is called before each wait, and what
-    it raises ends the waiting.
+    boto3 makes a few quick retries of its own. These retries begin where boto3 gives up. `on_retry()` is called before
+    each wait, and an exception that it raises ends the retries.
     """
 
-    def __init__(self, object_store: ObjectStore, patience: float, on_retry: Callable[[], None]) -> None:
+    def __init__(self, object_store: ObjectStore, timeout: float, on_retry: Callable[[], None]) -> None:
         self._object_store = object_store
-        self._retrying = s3_outage_tolerant(patience, on_retry)
+        self._retrying = s3_outage_tolerant(timeout, on_retry)
 
     def put(self, key: str, data: bytes) -> None:
         self._retrying(self._object_store.put, key, data)

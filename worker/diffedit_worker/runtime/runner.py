@@ -1,14 +1,15 @@
 """One stage of one job: the only place where loading, running, saving, reporting and cancelling meet.
 
-    job waiting for this stage? take it -> artifacts there already? done : load needs -> plain function -> save
-    -> job + refs
+    start the stage in the job's record -> look for its artifacts -> load its inputs -> run its function -> save
+    -> complete the stage in the record
 
-Whatever happens, the job's record tells it, and the worker lives on.
+Whatever happens, the job's record says so and the worker continues. `dispositions.py` lists what becomes of a job whose
+stage stops early.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,18 +17,15 @@ from typing import Any
 
 import torch
 
-from diffedit.contract.job import ErrorInfo, Job, JobStatus, State
+from diffedit.contract.job import Job, JobStatus, State
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import (
     ArtifactError,
     BadRecord,
-    BrokerUnavailable,
-    DiffEditError,
     JobElsewhere,
     JobNotFound,
     OutOfMemory,
     ServiceError,
-    StoreRefused,
     StoreUnavailable,
 )
 from diffedit.jobs.store import ArtifactLocks, JobStore, LockResult, MaxAttemptsExceeded
@@ -36,55 +34,36 @@ from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import PIPELINE, cache_key, param
 from diffedit_worker.runtime.artifacts import ArtifactDamaged, JobArtifacts
 from diffedit_worker.runtime.byte_cache import ByteCache
+from diffedit_worker.runtime.context import WorkerContext
+from diffedit_worker.runtime.dispositions import BeingMade, Disposition, JobEnded, WorkerStopping, log_disposition
+from diffedit_worker.runtime.failures import error_info, record_failure
 from diffedit_worker.runtime.retrying_store import RetryingStore
+from diffedit_worker.stages.definition import StageDefinition
 
 log = logging.getLogger(__name__)
 
-TICK = 0.1
-"""Seconds between two looks at the record while a stage steps, at least: on a fast device they would cost the server
-more than all else."""
+REPORT_INTERVAL = 0.1
+"""Seconds between two progress reports of a stage, at least. On a fast device, more reports would cost the Redis server
+more than everything else."""
 
-BAD_ARTIFACT = ArtifactError.code
-SPENT = {
-    "worker_lost": "the workers that ran it died, each time; their logs may say why, then retry()",
-    BAD_ARTIFACT: "what an earlier stage made was damaged each time it was read; look after the store, then retry()",
-    StoreUnavailable.code: "S3 did not answer for longer than DIFFEDIT_S3_RETRY_TIMEOUT, each time; retry() later",
-    "timeout": "it took longer than DIFFEDIT_STAGE_TIMEOUT, each time; ask for less, or raise it",
-}
-
-
-class JobEnded(Exception):
-    """The job has its outcome already; work on it stops here."""
-
-    def __init__(self, outcome: State) -> None:
-        super().__init__(outcome.value)
-        self.outcome = outcome
-
-
-class WorkerStopping(Exception):
-    """This worker is to stop; the job goes to another."""
-
-
-class BeingMade(Exception):
-    """Somebody makes this artifact just now, for another job."""
+OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 
 
 @dataclass
 class RunningStage:
-    """A stage that a worker is at; `told` is when its record was last looked at."""
+    """A stage that this worker runs. The times are those of `time.monotonic`."""
 
     job_id: str
     stage: Stage
-    since: float = field(default_factory=time.monotonic)
-    told: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.monotonic)
+    last_reported_at: float = field(default_factory=time.monotonic)
 
 
 class Runner:
-    """Runs stages in the name of a worker, in any thread.
+    """Runs stages on behalf of a worker, in any thread.
 
-    `models_of` gives the models of a profile, loaded on first use; `send` puts a job into its queue; `leaving` says
-    whether the worker is to stop. `on_last_computed` is called when a job's last stage has but to store what it made. A
-    look at the record is due `tick` seconds after the last one.
+    `models_of` returns the models of a profile, which are loaded on first use. Progress is reported, and a cancelled
+    job is noticed, every `report_interval` seconds at most.
     """
 
     def __init__(
@@ -93,226 +72,212 @@ class Runner:
         artifact_locks: ArtifactLocks,
         object_store: ObjectStore,
         models_of: Callable[[str], Models],
+        context: WorkerContext,
         *,
-        worker: str,
-        send: Callable[[Job], None],
-        leaving: Callable[[], bool] = lambda: False,
-        on_last_computed: Callable[[], None] = lambda: None,
-        s3_retry_timeout: float = 60,
-        cache_bytes: int = 0,
-        tick: float = TICK,
+        s3_retry_timeout: float,
+        cache_bytes: int,
+        report_interval: float = REPORT_INTERVAL,
+        pipeline: Mapping[Stage, StageDefinition] = PIPELINE,
     ) -> None:
         self._job_store = job_store
         self._artifact_locks = artifact_locks
         self._object_store = object_store
         self._byte_cache = ByteCache(cache_bytes)
         self._models_of = models_of
-        self._worker = worker
-        self._send = send
-        self._leaving = leaving
-        self._on_last_computed = on_last_computed
+        self._context = context
         self._s3_retry_timeout = s3_retry_timeout
-        self._tick = tick
-        self._at: dict[str, RunningStage] = {}
+        self._report_interval = report_interval
+        self._pipeline = pipeline
+        self._running: dict[str, RunningStage] = {}
 
     @property
-    def at(self) -> list[RunningStage]:
-        """What this worker is at: a stage that computes, and perhaps a result before it that is being stored."""
-        return list(self._at.values())
+    def running_stages(self) -> list[RunningStage]:
+        """The stages that this worker runs: one that computes, and perhaps an earlier one that uploads its result."""
+        return list(self._running.values())
 
     def run(self, stage: Stage, job_id: str) -> Job | None:
-        """Run `stage` of a job, as its record has it, and record how it went.
+        """Run a stage of a job and record how it went.
 
         Returns:
-            The job with the stage's artifacts, for the next stage; None if there is nothing more to do for it.
+            The job with the artifacts of the stage, for the next stage. None if there is nothing more to do here.
         """
         current = RunningStage(job_id, stage)
-        if self._at.setdefault(job_id, current) is not current:
-            log.info("job %s: this worker is at it already (stage %s)", job_id, stage.value)
+        if self._running.setdefault(job_id, current) is not current:
+            log.info("job %s: stage %s is dropped: this worker already runs a stage of this job", job_id, stage.value)
             return None
         try:
-            if self._leaving():
-                # Nothing is begun: the message goes back, for the others.
-                self._send(self._job_store.status(job_id).job)
-                return None
-            status = self._job_store.start_stage(job_id, stage, self._worker)
-            job = status.job
-            return self._run(current, status)
-        except JobEnded as ended:
-            log.info("job %s: %s, so stage %s stops", job_id, ended.outcome.value, stage.value)
-        except (JobNotFound, JobElsewhere) as nothing_to_do:
-            log.info("%s (stage %s)", nothing_to_do, stage.value)
-        except WorkerStopping:
-            log.info("job %s: stage %s stops, because this worker leaves", job_id, stage.value)
-            self._hand_back(job, count_attempt=False)
-        except BeingMade as taken:
-            log.info("job %s: stage %s waits for %s, which is being made for another job", job_id, stage.value, taken)
-            self._hand_back(job, count_attempt=False, send=False)
-        except ArtifactDamaged as damaged:
-            log.warning("job %s: the %s is made again: %s", job_id, damaged.artifact.value, damaged)
-            self._make_again(damaged.artifact, job)
-        except BadRecord as error:
-            self._fail(job_id, ErrorInfo(stage=stage, code=error.code, message=str(error)), held=False)
-        except StoreRefused as error:
-            self._fail(job_id, ErrorInfo(stage=stage, code=error.code, message=str(error)))
-        except StoreUnavailable as error:
-            log.warning("job %s: stage %s is given up for now: %s", job_id, stage.value, error)
-            self._try_again(job, stage, error.code)
-        except BrokerUnavailable as error:
-            # Nothing can be recorded now. The keeper lets go of the job when it can.
-            log.warning("job %s: stage %s is given up for now: %s", job_id, stage.value, error)
-        except MaxAttemptsExceeded as spent:
-            message = SPENT.get(spent.cause, spent.cause)
-            self._fail(job_id, ErrorInfo(stage=stage, code=spent.cause, message=message), held=False)
-        except DiffEditError as error:
-            self._fail(job_id, ErrorInfo(stage=stage, code=error.code, message=str(error)))
-        except Exception as error:
-            # The text of a foreign exception may hold anything, so it stays in the worker's log.
-            log.exception("job %s: stage %s broke", job_id, stage.value)
-            message = f"unexpected {type(error).__name__}; the worker's log holds the traceback under this job's id"
-            self._fail(job_id, ErrorInfo(stage=stage, code="internal", message=message))
+            status = self._start(current)
+            return self._run_started(current, status) if status else None
         finally:
-            self._no_longer_at(current)
-        return None
+            if self._running.get(job_id) is current:
+                del self._running[job_id]
 
-    def _fail(self, job_id: str, error: ErrorInfo, *, held: bool = True) -> None:
-        """Record that the job failed, if anything can be recorded."""
-        log.error("job %s: failed in %s with %s: %s", job_id, error.stage or "-", error.code, error.message)
+    def _start(self, current: RunningStage) -> JobStatus | None:
+        """Start the stage in the job's record. Returns None if it must not run here."""
         try:
-            self._job_store.end_job(job_id, State.FAILED, error, self._worker if held else None)
-        except (ServiceError, JobNotFound, JobElsewhere) as unrecorded:
-            log.error("job %s: its failure could not be recorded: %s", job_id, unrecorded)
+            if self._context.shutting_down():
+                # The message returns to the queue, for the other workers.
+                self._context.enqueue(self._job_store.status(current.job_id).job)
+                return None
+            return self._job_store.start_stage(current.job_id, current.stage, self._context.id)
+        except Exception as error:
+            # This worker does not have the job, so it cannot requeue it.
+            if log_disposition(error, current.job_id, current.stage) is not Disposition.DROP:
+                self._fail(error, current)
+            return None
 
-    def _no_longer_at(self, current: RunningStage) -> None:
-        if self._at.get(current.job_id) is current:
-            del self._at[current.job_id]
-
-    def _hand_back(self, job: Job, *, count_attempt: bool = True, send: bool = True) -> None:
-        """Put the job back into the queue for the first stage that it lacks. What fails here, a keeper mends."""
+    def _run_started(self, current: RunningStage, status: JobStatus) -> Job | None:
         try:
-            if self._job_store.requeue(job, self._worker, count_attempt=count_attempt) is None and send:
-                # This worker's next message may be this very job's.
-                self._at.pop(job.id, None)
-                self._send(job)
+            return self._make_artifacts(current, status)
+        except Exception as error:
+            self._carry_out(log_disposition(error, current.job_id, current.stage), error, current, status.job)
+            return None
+
+    def _carry_out(self, disposition: Disposition, error: Exception, current: RunningStage, job: Job) -> None:
+        """Do what the disposition says. If Redis does not answer, maintenance will requeue the job."""
+        match disposition:
+            case Disposition.FAIL:
+                self._fail(error, current)
+            case Disposition.RETRY:
+                with suppress(ServiceError):
+                    self._job_store.record_cause(job.id, current.stage, StoreUnavailable.code)
+                self._requeue(job)
+            case Disposition.REQUEUE:
+                self._requeue(job, count_attempt=False)
+            case Disposition.WAIT_FOR_LOCK:
+                self._requeue(job, count_attempt=False, send=False)
+            case Disposition.MAKE_AGAIN:
+                assert isinstance(error, ArtifactDamaged)
+                self._make_again(error.artifact, job)
+            case Disposition.DROP:
+                pass
+
+    def _fail(self, error: Exception, current: RunningStage) -> None:
+        # `start_stage` raises these two. It then gave the job to no worker, so any worker may end it.
+        not_started = isinstance(error, BadRecord | MaxAttemptsExceeded)
+        worker = None if not_started else self._context.id
+        record_failure(self._job_store, current.job_id, error_info(error, current.stage), worker)
+
+    def _requeue(self, job: Job, *, count_attempt: bool = True, send: bool = True) -> None:
+        """Let the job wait for the first stage that it lacks, with a message in its queue unless `send` is False."""
+        try:
+            if self._job_store.requeue(job, self._context.id, count_attempt=count_attempt) is None and send:
+                # The next message that this worker receives may be the one that it sends here.
+                self._running.pop(job.id, None)
+                self._context.enqueue(job)
         except (ServiceError, JobNotFound, JobElsewhere) as error:
-            log.warning("job %s: could not be handed back: %s", job.id, error)
-
-    def _try_again(self, job: Job, stage: Stage, cause: str) -> None:
-        """Let the stage be begun once more, if that is allowed."""
-        with suppress(ServiceError):
-            self._job_store.record_cause(job.id, stage, cause)
-        self._hand_back(job)
+            log.warning("job %s: could not be requeued: %s", job.id, error)
 
     def _make_again(self, artifact: Artifact, job: Job) -> None:
-        """Let the stage that owns this artifact make it again."""
+        """Let the stage of a damaged artifact make it again."""
         try:
-            self._artifacts(job).remove(job.artifact_keys[artifact])
-            self._job_store.record_cause(job.id, STAGE_OF[artifact], BAD_ARTIFACT)
+            self._artifacts_of(job).remove(job.artifact_keys[artifact])
+            self._job_store.record_cause(job.id, STAGE_OF[artifact], ArtifactError.code)
         except ServiceError as error:
             log.warning("job %s: the damaged %s could not be deleted: %s", job.id, artifact.value, error)
-        self._hand_back(job.without_artifact(artifact))
+        self._requeue(job.without_artifact(artifact))
 
-    def _run(self, current: RunningStage, status: JobStatus) -> Job:
-        self._go_on(status.state if status.is_terminal else None)
-        job, stage, started = status.job, current.stage, time.perf_counter()
-        models, artifacts = self._models_of(job.request.params.profile), self._artifacts(job)
+    def _make_artifacts(self, current: RunningStage, status: JobStatus) -> Job:
+        """Make the missing artifacts of the stage and complete it. Returns the job with the artifacts."""
+        _raise_if_ended(status.state if status.is_terminal else None)
+        job, stage, started_at = status.job, current.stage, time.perf_counter()
+        models, artifacts = self._models_of(job.request.params.profile), self._artifacts_of(job)
+        keys = {artifact: cache_key(stage, artifact, job, models) for artifact in stage.gives}
+        updated_job = job.with_artifacts(keys)
 
-        artifact_keys = {artifact: cache_key(stage, artifact, job, models) for artifact in stage.gives}
-        made = job.with_artifacts(artifact_keys)
-        looked_for = {artifact: key for artifact, key in artifact_keys.items() if not news(stage, artifact, status)}
-        missing = [
-            *(artifact for artifact in artifact_keys if artifact not in looked_for),
-            *artifacts.lacks(looked_for),
-        ]
+        new = [artifact for artifact in keys if can_skip_lookup(stage, artifact, status)]
+        missing = new + artifacts.find_missing({artifact: keys[artifact] for artifact in keys if artifact not in new})
         if missing:
-            with self._alone([artifact_keys[artifact] for artifact in missing], job) as claim:
-                if claim is LockResult.RECENTLY_MADE:
-                    missing = artifacts.lacks(artifact_keys)
+            with self._locked([keys[artifact] for artifact in missing], job) as lock:
+                if lock is LockResult.RECENTLY_MADE:
+                    missing = artifacts.find_missing(keys)
                 if missing:
                     values = self._compute(current, job, artifacts, models)
-                    if not made.stages_left:
-                        self._on_last_computed()
-                    artifacts.save({artifact: values[artifact] for artifact in missing}, made, models)
+                    if not updated_job.stages_left:
+                        self._context.release_slot()
+                    artifacts.save({artifact: values[artifact] for artifact in missing}, updated_job, models)
 
-        seconds = time.perf_counter() - started
-        outcome, waiting = self._job_store.complete_stage(made, stage, seconds, missing, self._worker)
-        self._wake(waiting)
-        self._go_on(outcome)
+        seconds = time.perf_counter() - started_at
+        completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, self._context.id)
+        self._send_waiters(completion.waiters)
+        _raise_if_ended(completion.outcome)
         log.info("job %s: %s %s in %.2f s", job.id, stage.value, "made" if missing else "found", seconds)
-        return made
+        return updated_job
 
-    def _artifacts(self, job: Job) -> JobArtifacts:
-        """This job's artifacts, for which an outage of the store is waited out."""
+    def _artifacts_of(self, job: Job) -> JobArtifacts:
+        """Return the job's artifacts in an object store that waits for S3."""
         object_store = RetryingStore(self._object_store, self._s3_retry_timeout, partial(self._on_retry, job.id))
         return JobArtifacts(object_store, self._byte_cache, job)
 
     @contextmanager
-    def _alone(self, keys: Sequence[str], job: Job) -> Iterator[LockResult]:
-        """Nobody else makes these artifacts until the job has advanced, or this fails; who waits for them then goes on.
+    def _locked(self, keys: Sequence[str], job: Job) -> Iterator[LockResult]:
+        """Lock these artifacts. `complete_stage` releases the locks; an error inside the context releases them, too.
 
         Raises:
-            Taken: somebody makes one of them already.
+            BeingMade: another job is making one of the artifacts.
         """
-        claim = self._artifact_locks.acquire(keys, job.id, self._worker)
-        if claim is LockResult.LOCKED:
-            raise BeingMade(", ".join(keys))
+        lock = self._artifact_locks.acquire(keys, job.id, self._context.id)
+        if lock is LockResult.LOCKED:
+            raise BeingMade(f"another job is making {' or '.join(keys)}")
         try:
-            yield claim
+            yield lock
         except BaseException:
             with suppress(ServiceError):
-                self._wake(self._artifact_locks.release(keys, job.id, self._worker))
+                self._send_waiters(self._artifact_locks.release(keys, job.id, self._context.id))
             raise
 
-    def _wake(self, waiting: Sequence[str]) -> None:
-        """Send the jobs that wait for an artifact. What fails here, a keeper mends."""
+    def _send_waiters(self, waiters: Sequence[str]) -> None:
+        """Send the jobs that waited for a lock. Maintenance sends those that cannot be sent here."""
         try:
-            for job_id in waiting:
-                with suppress(JobNotFound):
-                    self._send(self._job_store.status(job_id).job)
+            for job_id in waiters:
+                with suppress(JobNotFound, BadRecord):
+                    self._context.enqueue(self._job_store.status(job_id).job)
         except ServiceError as error:
-            log.warning("jobs that wait for an artifact could not be sent: %s", error)
+            log.warning("the jobs that wait for an artifact could not be sent: %s", error)
 
     def _compute(self, current: RunningStage, job: Job, artifacts: JobArtifacts, models: Models) -> dict[Artifact, Any]:
-        stage, row = current.stage, PIPELINE[current.stage]
+        """Run the function of the stage. If memory runs out, run it once more in smaller batches."""
+        stage, definition = current.stage, self._pipeline[current.stage]
         needs = {artifact.value: value for artifact, value in artifacts.load(stage.needs).items()}
-        params = {name: param(job.request, name) for name in row.params}
-        run = partial(row.run, models=models, on_step=partial(self._on_step, current), **needs, **params)
+        params = {name: param(job.request, name) for name in definition.params}
+        run = partial(definition.run, models=models, on_step=partial(self._on_step, current), **needs, **params)
         try:
             return run()
-        except (torch.OutOfMemoryError, MemoryError):
-            log.warning("job %s: out of memory in stage %s; once more, in smaller batches", job.id, stage.value)
-        # Outside of the handler, whose exception holds on to the frames, and so to the tensors, of what failed.
+        except OUT_OF_MEMORY:
+            log.warning("job %s: out of memory in stage %s; trying smaller batches", job.id, stage.value)
+        # Outside of the handler: its exception keeps the frames of the failed call alive, and so their tensors.
         models.make_room()
         try:
             return run()
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except OUT_OF_MEMORY as error:
             raise OutOfMemory from error
 
     def _on_retry(self, job_id: str) -> None:
-        """The store did not answer: wait for it, unless the job ends or this worker leaves."""
-        if self._leaving():
+        """Called before a request to S3 is repeated. Raises if there is no reason to wait for S3."""
+        if self._context.shutting_down():
             raise WorkerStopping
-        self._go_on(self._job_store.count_retry(job_id, self._worker))
+        _raise_if_ended(self._job_store.count_retry(job_id, self._context.id))
 
-    def _on_step(self, current: RunningStage, done: int, total: int) -> None:
-        if self._leaving():
+    def _on_step(self, current: RunningStage, step: int, steps: int) -> None:
+        """Called by the stage after each step. Raises if the stage must stop."""
+        if self._context.shutting_down():
             raise WorkerStopping
-        if time.monotonic() - current.told >= self._tick:
-            self._go_on(self._job_store.report_step(current.job_id, done, total, self._worker))
-            current.told = time.monotonic()
-
-    def _go_on(self, outcome: State | None) -> None:
-        if outcome is not None:
-            raise JobEnded(outcome)
+        if time.monotonic() - current.last_reported_at >= self._report_interval:
+            _raise_if_ended(self._job_store.report_step(current.job_id, step, steps, self._context.id))
+            current.last_reported_at = time.monotonic()
 
 
-def news(stage: Stage, artifact: Artifact, status: JobStatus) -> bool:
-    """Whether nobody needs to look for this artifact, since what it is made from was not there before this job.
+def can_skip_lookup(stage: Stage, artifact: Artifact, status: JobStatus) -> bool:
+    """Return whether this artifact cannot exist yet, so that the object store need not be asked.
 
-    Another job with the same artifact may have overtaken this one; who claims it is told. When the store lost things,
-    it can be wrong, and the artifact is made again without need.
+    That is so if this very job created one of the artifact's inputs, in the first attempt of each stage involved.
+    A wrong answer only costs a second computation, and the lock prevents two at the same time.
     """
-    parents = [parent for parent in stage.outputs[artifact] if parent in status.created_artifacts]
-    return bool(parents) and all(
-        status.attempts[each] == 1 for each in (stage, *(STAGE_OF[parent] for parent in parents))
-    )
+    inputs = [each for each in stage.outputs[artifact] if each in status.created_artifacts]
+    stages = (stage, *(STAGE_OF[each] for each in inputs))
+    return bool(inputs) and all(status.attempts[each] == 1 for each in stages)
+
+
+def _raise_if_ended(outcome: State | None) -> None:
+    if outcome is not None:
+        raise JobEnded(outcome)

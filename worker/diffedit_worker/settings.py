@@ -1,0 +1,78 @@
+"""What only a worker reads from its environment."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from diffedit.contract.stages import Stage
+from diffedit.jobs.store import WorkerLimits
+from diffedit.settings import Settings
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class StageTimeouts(BaseModel):
+    """Seconds after which a running stage counts as stuck: `default`, or the stage's own number in `stages`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    default: Seconds = 1800
+    stages: dict[Stage, Seconds] = Field(default_factory=dict)
+
+    def of(self, stage: Stage) -> float:
+        return self.stages.get(stage, self.default)
+
+
+class WorkerSettings(Settings):
+    """Where the services are, and how a worker works.
+
+    `WorkerSettings.from_env()` reads each field from the variable that is named as its alias.
+    """
+
+    profiles_file: Path | None = Field(None, alias="DIFFEDIT_PROFILES")
+    """A TOML file with more profiles."""
+    device: str | None = Field(None, alias="DIFFEDIT_DEVICE")
+    """"cuda", "cuda:1", "mps" or "cpu". None chooses the best device of the machine."""
+    preload: bool = Field(False, alias="DIFFEDIT_PRELOAD")
+    """Load the models of the worker's queues before it takes a job, and do not start if one cannot be loaded.
+
+    Off by default: a worker on a desk reads all queues, and jobs that bring their own prompts need neither captioner
+    nor prompter ("sd21": 1 billion parameters to download and hold).
+    """
+    worker_ttl: float = Field(20, alias="DIFFEDIT_WORKER_TTL", ge=1)
+    """Seconds without a heartbeat after which a worker counts as dead and its jobs go to other workers."""
+    max_attempts: int = Field(3, alias="DIFFEDIT_MAX_ATTEMPTS", ge=1)
+    """How often a stage of a job is started before the job fails. A regular shutdown of a worker does not count."""
+    cache_bytes: int = Field(128 * 2**20, alias="DIFFEDIT_CACHE_BYTES", ge=0)
+    """How many bytes of artifacts a worker keeps in memory, so that the next stage need not download them."""
+    s3_retry_timeout: float = Field(60, alias="DIFFEDIT_S3_RETRY_TIMEOUT", ge=0)
+    """Seconds for which a stage waits for an S3 server that does not answer. Then the attempt has failed."""
+    stage_timeouts: StageTimeouts = Field(StageTimeouts(), alias="DIFFEDIT_STAGE_TIMEOUT")
+    """Seconds after which a stage counts as stuck: "1800", or "1800,caption=60,edit=3600" for single stages.
+
+    The process of a worker with a stuck stage ends, and another worker tries the stage again.
+    """
+
+    @field_validator("stage_timeouts", mode="wrap")
+    @classmethod
+    def _parse_stage_timeouts(cls, value: Any, validate: Callable[[Any], StageTimeouts]) -> StageTimeouts:
+        try:
+            return validate(_table_of(value) if isinstance(value, str | int | float) else value)
+        except (ValidationError, ValueError):
+            stages = ", ".join(stage.value for stage in Stage)
+            form = "must be seconds, then perhaps seconds for single stages, like 1800 or 1800,caption=60,edit=3600"
+            raise ValueError(f"{form}; the stages are {stages}") from None
+
+    @property
+    def limits(self) -> WorkerLimits:
+        """What the job backend of a worker must know. No stage may outlive its lock."""
+        longest = max(map(self.stage_timeouts.of, Stage))
+        return WorkerLimits(self.max_attempts, self.worker_ttl, lock_timeout=longest)
+
+
+def _table_of(text: str | float) -> dict[str, Any]:
+    """Return the fields of `StageTimeouts` that "1800,caption=60" stands for."""
+    default, *pairs = str(text).split(",")
+    return {"default": default, "stages": dict(pair.split("=") for pair in pairs)}

@@ -1,0 +1,57 @@
+"""`diffedit worker`: a Celery worker in this process, with the options that it needs."""
+
+from collections.abc import Sequence
+
+import click
+
+from diffedit.contract.stages import Lane, ModelGroup, queue_names
+from diffedit.errors import InvalidRequest
+from diffedit_worker.app import create_app
+from diffedit_worker.models.profiles import default_profile
+from diffedit_worker.settings import WorkerSettings
+
+DEFAULT_NAME = "worker"
+
+
+def run(
+    *,
+    profile: str | None,
+    groups: Sequence[ModelGroup],
+    lanes: Sequence[Lane],
+    preload: bool,
+    name: str | None,
+    log_level: str,
+    extra: Sequence[str],
+) -> int:
+    """Run a worker until a signal ends it.
+
+    Args:
+        profile: the profile to serve. None means DIFFEDIT_PROFILE, or the default of this machine.
+        groups: the model groups to serve.
+        lanes: the lanes to serve.
+        preload: whether to load the models before the first job. Replaces DIFFEDIT_PRELOAD.
+        name: the worker's name, unique on this machine. `@` and the host name are added.
+        log_level: "DEBUG", "INFO", "WARNING", "ERROR" or "CRITICAL".
+        extra: more options of `celery worker`. They replace the ones above.
+
+    Returns:
+        The exit code of the process.
+
+    Raises:
+        InvalidRequest: an option or an environment variable has an invalid value, or there is no such profile.
+    """
+    settings = WorkerSettings.from_env()
+    served = profile or settings.profile or default_profile()
+    app = create_app(settings.model_copy(update={"profile": served, "preload": preload}))
+    options = {
+        "--hostname": f"{name or DEFAULT_NAME}@%h",
+        "--queues": ",".join(queue_names(served, groups, lanes)),
+        "--loglevel": log_level,
+    }
+    # Our workers need neither the other workers' events nor their clocks, and both cost Redis messages.
+    arguments = ["worker", *(word for option in options.items() for word in option)]
+    arguments += ["--without-gossip", "--without-mingle", *extra]
+    try:
+        return app.start(arguments) or 0
+    except click.ClickException as error:
+        raise InvalidRequest(f"Celery does not accept these options: {error.format_message()}") from error
