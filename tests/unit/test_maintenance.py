@@ -1,47 +1,58 @@
-"""What a keeper does at each turn, over the memory board."""
+"""What the maintenance of a worker does at each turn, over the memory doubles."""
+
+import threading
 
 import pytest
 
-from diffedit import Artifact, Settings, Stage, State
+from diffedit import Artifact, Stage, State
 from diffedit.contract.job import Job
 from diffedit.errors import BrokerUnavailable
-from diffedit.jobs.store import MaxAttemptsExceeded, WorkerLimits
+from diffedit.jobs.store import MaxAttemptsExceeded
 from diffedit.testing import memory_backend
 from diffedit_worker.runtime.maintenance import Maintenance
 from diffedit_worker.runtime.runner import RunningStage
+from diffedit_worker.settings import StageTimeouts, WorkerSettings
+from tests.support.contexts import a_context
 from tests.support.factories import a_job, a_worker, done
 
 
-class Post:
-    """A worker's keeper and what it has sent; `at` is what the worker is at."""
+class MaintainedWorker:
+    """A worker named "me" with its maintenance.
+
+    Attributes:
+        running_stages: what the worker runs.
+        sent: the jobs that maintenance has sent.
+        exits: how often maintenance has ended the process.
+    """
 
     def __init__(self, **settings) -> None:
-        self.settings = Settings(**settings)
-        limits = WorkerLimits(max_attempts=self.settings.max_attempts, worker_ttl=self.settings.worker_ttl)
-        self.backend = memory_backend(self.settings, limits)
+        self.settings = WorkerSettings(**settings)
+        self.backend = memory_backend(self.settings, self.settings.limits)
         self.job_store, self.worker_registry = self.backend.job_store, self.backend.worker_registry
         self.sent: list[Job] = []
-        self.ended = 0
-        self.at: list[RunningStage] = []
-        self.maintenance = self.a_keeper("me")
+        self.exits = 0
+        self.running_stages: list[RunningStage] = []
+        self.maintenance = self.maintenance_of("me")
 
-    def a_keeper(self, worker: str) -> Maintenance:
+    def maintenance_of(self, worker: str) -> Maintenance:
+        """Return the maintenance of another worker, which has sent its first heartbeat."""
         maintenance = Maintenance(
             self.job_store,
             self.worker_registry,
             self.settings,
             a_worker(id=worker),
-            at=lambda: self.at,
-            send=self.sent.append,
-            end=self.end,
+            a_context(id=worker, enqueue=self.sent.append),
+            running_stages=lambda: self.running_stages,
+            exit_process=self.exit_process,
         )
-        maintenance.announce()
+        maintenance.send_heartbeat()
         return maintenance
 
-    def end(self) -> None:
-        self.ended += 1
+    def exit_process(self) -> None:
+        self.exits += 1
 
-    def begun(self, worker: str, stage: Stage = Stage.EMBED) -> Job:
+    def started_job(self, worker: str, stage: Stage = Stage.EMBED) -> Job:
+        """Return a job of which this worker has started a stage."""
         job = a_job()
         self.job_store.create_job(job)
         self.job_store.start_stage(job.id, stage, worker)
@@ -49,122 +60,150 @@ class Post:
 
 
 @pytest.fixture
-def post() -> Post:
-    return Post()
+def worker() -> MaintainedWorker:
+    return MaintainedWorker()
 
 
-def test_a_worker_says_what_it_is_at(post: Post) -> None:
-    post.at = [RunningStage("ab" * 16, Stage.MASK)]
-    post.maintenance.announce()
-    (worker,) = post.worker_registry.workers()
-    assert worker.job == "ab" * 16
-    assert worker.memory > 10**6
+def unavailable(*args: object, **kwargs: object) -> None:
+    raise BrokerUnavailable("no answer")
 
 
-def test_the_job_of_a_dead_worker_is_sent_from_where_it_was(post: Post) -> None:
-    post.a_keeper("other")
-    job = post.begun("other")
+def test_a_heartbeat_names_the_running_job_and_the_memory(worker: MaintainedWorker) -> None:
+    worker.running_stages = [RunningStage("ab" * 16, Stage.MASK)]
+    worker.maintenance.send_heartbeat()
+    (info,) = worker.worker_registry.workers()
+    assert info.job == "ab" * 16
+    assert info.memory > 10**6
+
+
+def test_the_job_of_a_dead_worker_continues_with_its_stage(worker: MaintainedWorker) -> None:
+    worker.maintenance_of("other")
+    job = worker.started_job("other")
     job = done(job, Stage.EMBED)
-    post.job_store.complete_stage(job, Stage.EMBED, 1.0, [Artifact.EMBEDDINGS], "other")
-    post.job_store.start_stage(job.id, Stage.MASK, "other")
-    post.maintenance.recover()
-    assert post.sent == []
-    post.worker_registry.unregister("other")
-    post.maintenance.recover()
-    assert post.sent == [job]
-    post.maintenance.recover()
-    assert post.sent == [job]  # it waits now, and a message is on its way
+    worker.job_store.complete_stage(job, Stage.EMBED, 1.0, [Artifact.EMBEDDINGS], "other")
+    worker.job_store.start_stage(job.id, Stage.MASK, "other")
+    worker.maintenance.rescue_orphans()
+    assert worker.sent == []
+    worker.worker_registry.unregister("other")
+    worker.maintenance.rescue_orphans()
+    assert worker.sent == [job]
+    worker.maintenance.rescue_orphans()
+    assert worker.sent == [job]  # it waits now, and its message is on the way
 
 
-def test_a_waiting_job_without_a_message_is_sent_after_a_while(monkeypatch) -> None:
-    post = Post(worker_ttl=1)
+def test_a_waiting_job_without_a_message_is_sent_after_a_while() -> None:
+    worker = MaintainedWorker(worker_ttl=1)
     job = a_job()
-    post.job_store.create_job(job)
-    post.maintenance.recover()
-    assert post.sent == []
-    post.job_store._state.waiting[job.id] -= 60
-    post.maintenance.recover()
-    assert post.sent == [job]
+    worker.job_store.create_job(job)
+    worker.maintenance.rescue_orphans()
+    assert worker.sent == []
+    worker.job_store._state.waiting[job.id] -= 60
+    worker.maintenance.rescue_orphans()
+    assert worker.sent == [job]
 
 
-def test_one_keeper_at_a_time_looks_after_lost_jobs(post: Post) -> None:
-    other = post.a_keeper("other")
-    post.maintenance.recover()
-    post.begun("third")
-    other.recover()
-    assert post.sent == []
-    post.maintenance.recover()
-    assert len(post.sent) == 1
+def test_an_overdue_job_is_ended(worker: MaintainedWorker) -> None:
+    job = a_job(start_timeout=0.001)
+    worker.job_store.create_job(job)
+    threading.Event().wait(0.01)
+    worker.maintenance.rescue_orphans()
+    assert worker.job_store.status(job.id).state is State.EXPIRED
 
 
-def test_after_an_outage_the_others_are_not_taken_for_dead(monkeypatch) -> None:
-    post = Post(worker_ttl=60)
-    post.begun("silent since the outage began")
-    lead = post.worker_registry.acquire_leadership
-
-    def fails(worker: str, seconds: float) -> bool:
-        raise BrokerUnavailable
-
-    monkeypatch.setattr(post.worker_registry, "acquire_leadership", fails)
-    post.maintenance.turn()
-    monkeypatch.setattr(post.worker_registry, "acquire_leadership", lead)
-    post.maintenance.turn()
-    assert post.sent == []
-    monkeypatch.setattr(post.maintenance, "_outage", post.maintenance._outage - 61)
-    post.maintenance.turn()
-    assert len(post.sent) == 1
+def test_only_the_leader_rescues_jobs(worker: MaintainedWorker) -> None:
+    other = worker.maintenance_of("other")
+    worker.maintenance.rescue_orphans()
+    worker.started_job("third")
+    other.rescue_orphans()
+    assert worker.sent == []
+    worker.maintenance.rescue_orphans()
+    assert len(worker.sent) == 1
 
 
-def test_what_a_worker_holds_and_is_not_at_is_let_go(post: Post) -> None:
-    job, current = post.begun("me"), post.begun("me")
-    post.at = [RunningStage(current.id, Stage.EMBED)]
-    post.maintenance.let_go()
-    assert post.sent == [job]
-    assert post.job_store.jobs_held_by("me") == [current.id]
+def test_after_an_outage_the_other_workers_do_not_count_as_dead(monkeypatch) -> None:
+    worker = MaintainedWorker(worker_ttl=60)
+    worker.started_job("silent since the outage began")
+    with monkeypatch.context() as outage:
+        outage.setattr(worker.worker_registry, "acquire_leadership", unavailable)
+        worker.maintenance.run_once()
+    worker.maintenance.run_once()
+    assert worker.sent == []
+    monkeypatch.setattr(worker.maintenance, "_last_outage", worker.maintenance._last_outage - 61)
+    worker.maintenance.run_once()
+    assert len(worker.sent) == 1
 
 
-def test_a_stage_that_takes_too_long_ends_the_worker_and_says_why(post: Post) -> None:
-    post = Post(stage_timeouts={Stage.EMBED: 10}, max_attempts=1)
-    job = post.begun("me")
-    post.at = [RunningStage(job.id, Stage.EMBED)]
-    post.maintenance.watch()
-    assert post.ended == 0
-    post.at = [RunningStage(job.id, Stage.EMBED, since=post.at[0].since - 11)]
-    post.maintenance.watch()
-    assert post.ended == 1
-    post.a_keeper("other").recover()
-    assert post.sent == [job]
+def test_a_job_that_the_worker_does_not_run_any_more_is_released(worker: MaintainedWorker) -> None:
+    job, current = worker.started_job("me"), worker.started_job("me")
+    worker.running_stages = [RunningStage(current.id, Stage.EMBED)]
+    worker.maintenance.release_idle()
+    assert worker.sent == [job]
+    assert worker.job_store.jobs_held_by("me") == [current.id]
+
+
+def test_a_stuck_stage_ends_the_worker_and_records_the_cause() -> None:
+    worker = MaintainedWorker(stage_timeouts=StageTimeouts(stages={Stage.EMBED: 10}), max_attempts=1)
+    job = worker.started_job("me")
+    worker.running_stages = [RunningStage(job.id, Stage.EMBED)]
+    worker.maintenance.exit_if_stuck()
+    assert worker.exits == 0
+    started_at = worker.running_stages[0].started_at - 11
+    worker.running_stages = [RunningStage(job.id, Stage.EMBED, started_at=started_at)]
+    worker.maintenance.exit_if_stuck()
+    assert worker.exits == 1
+    worker.maintenance_of("other").rescue_orphans()
+    assert worker.sent == [job]
     with pytest.raises(MaxAttemptsExceeded, match="timeout"):
-        post.job_store.start_stage(job.id, Stage.EMBED, "other")
+        worker.job_store.start_stage(job.id, Stage.EMBED, "other")
 
 
-def test_a_hung_worker_ends_even_if_it_cannot_say_why(post: Post, monkeypatch) -> None:
-    def fails(*args: object) -> None:
-        raise BrokerUnavailable
-
-    monkeypatch.setattr(post.job_store, "record_cause", fails)
-    post.at = [RunningStage("ab" * 16, Stage.MASK, since=-(10**6))]
+def test_a_stuck_worker_ends_even_if_it_cannot_record_the_cause(worker: MaintainedWorker, monkeypatch) -> None:
+    monkeypatch.setattr(worker.job_store, "record_cause", unavailable)
+    worker.running_stages = [RunningStage("ab" * 16, Stage.MASK, started_at=-(10**6))]
     with pytest.raises(BrokerUnavailable):
-        post.maintenance.watch()
-    assert post.ended == 1
+        worker.maintenance.exit_if_stuck()
+    assert worker.exits == 1
 
 
-@pytest.mark.parametrize("error", [BrokerUnavailable("away"), RuntimeError("a bug")])
-def test_no_fault_ends_the_keeper(post: Post, monkeypatch, error: Exception) -> None:
-    def fails(worker: str) -> None:
+@pytest.mark.parametrize("error", [BrokerUnavailable("no answer"), RuntimeError("a bug")])
+def test_an_error_in_one_duty_does_not_prevent_the_others(
+    worker: MaintainedWorker, monkeypatch, error: Exception
+) -> None:
+    def fail(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr(post.worker_registry, "unregister", fails)
-    post.maintenance.stop()
+    monkeypatch.setattr(worker.worker_registry, "send_heartbeat", fail)
+    job = worker.started_job("me")
+    worker.maintenance.run_once()
+    assert worker.sent == [job]
 
 
-def test_a_lost_job_whose_record_cannot_be_read_fails_and_the_others_go_on(post: Post) -> None:
-    unreadable, job = post.begun("dead"), post.begun("dead")
-    record = post.job_store._state.records[unreadable.id]
+@pytest.mark.parametrize("error", [BrokerUnavailable("no answer"), RuntimeError("a bug")])
+def test_an_error_does_not_prevent_the_end_of_maintenance(
+    worker: MaintainedWorker, monkeypatch, error: Exception
+) -> None:
+    def fail(worker_id: str) -> None:
+        raise error
+
+    monkeypatch.setattr(worker.worker_registry, "unregister", fail)
+    worker.maintenance.stop()
+
+
+def test_a_started_worker_is_registered_until_it_stops(worker: MaintainedWorker) -> None:
+    worker.worker_registry.unregister("me")
+    worker.maintenance.start()
+    assert [info.id for info in worker.worker_registry.workers()] == ["me"]
+    worker.maintenance.stop()
+    assert worker.worker_registry.workers() == []
+
+
+def test_an_unreadable_record_fails_its_job_and_the_other_jobs_continue(worker: MaintainedWorker) -> None:
+    unreadable, job = worker.started_job("dead"), worker.started_job("dead")
+    record = worker.job_store._state.records[unreadable.id]
     request, record["request"] = record["request"], record["request"].replace("target_prompt", "new_field")
-    post.maintenance.recover()
-    assert post.sent == [job]
+    worker.maintenance.rescue_orphans()
+    assert worker.sent == [job]
     record["request"] = request
-    status = post.job_store.status(unreadable.id)
+    status = worker.job_store.status(unreadable.id)
     assert (status.state, status.error.code) == (State.FAILED, "bad_record")
     assert "new_field: unknown parameter" in status.error.message

@@ -1,0 +1,187 @@
+"""What becomes of a job whose stage stops early: the table, and what the runner then does to the job's record."""
+
+import logging
+
+import pytest
+
+from diffedit import State
+from diffedit.contract.job import Job
+from diffedit.contract.stages import Artifact, Stage
+from diffedit.errors import (
+    ArtifactError,
+    BadRecord,
+    BrokerFull,
+    BrokerUnavailable,
+    DiffEditError,
+    EmptyMask,
+    JobElsewhere,
+    JobNotFound,
+    NotFinite,
+    StoreRefused,
+    StoreUnavailable,
+)
+from diffedit.jobs.store import MaxAttemptsExceeded
+from diffedit_worker.models.loading import Models
+from diffedit_worker.runtime.artifacts import ArtifactDamaged
+from diffedit_worker.runtime.dispositions import (
+    DISPOSITIONS,
+    BeingMade,
+    Disposition,
+    JobEnded,
+    WorkerStopping,
+    disposition_of,
+)
+from diffedit_worker.runtime.failures import MAX_ATTEMPTS_MESSAGES, error_info
+from tests.support.factories import a_job
+from tests.support.inline_worker import InlineWorker, tiny
+
+DAMAGED = ArtifactDamaged(Artifact.EMBEDDINGS, ArtifactError("cut short"))
+
+CASES = [
+    (JobEnded(State.CANCELLED), Disposition.DROP),
+    (JobNotFound("ab" * 16), Disposition.DROP),
+    (JobElsewhere("ab" * 16), Disposition.DROP),
+    (BrokerUnavailable("no answer"), Disposition.DROP),
+    (BrokerFull(), Disposition.DROP),
+    (WorkerStopping(), Disposition.REQUEUE),
+    (BeingMade("artifacts/mask"), Disposition.WAIT_FOR_LOCK),
+    (DAMAGED, Disposition.MAKE_AGAIN),
+    (StoreUnavailable("no answer"), Disposition.RETRY),
+    (StoreRefused("AccessDenied"), Disposition.FAIL),
+    (MaxAttemptsExceeded("timeout"), Disposition.FAIL),
+    (BadRecord("ab" * 16, "damaged"), Disposition.FAIL),
+    (EmptyMask("nothing to edit"), Disposition.FAIL),
+    (NotFinite(), Disposition.FAIL),
+    (ArtifactError("no picture"), Disposition.FAIL),
+    (RuntimeError("a bug"), Disposition.FAIL),
+]
+
+
+@pytest.mark.parametrize(("error", "disposition"), CASES, ids=lambda value: type(value).__name__)
+def test_each_error_leads_to_one_disposition(error: Exception, disposition: Disposition) -> None:
+    assert disposition_of(error) is disposition
+
+
+def test_the_cases_cover_the_table() -> None:
+    kinds = {type(error) for error, _ in CASES}
+    assert DISPOSITIONS.keys() - {Exception} <= kinds
+    assert set(DISPOSITIONS.values()) == set(Disposition)
+
+
+@pytest.mark.parametrize("cause", MAX_ATTEMPTS_MESSAGES)
+def test_the_last_failed_attempt_names_its_cause_and_what_to_do(cause: str) -> None:
+    info = error_info(MaxAttemptsExceeded(cause), Stage.MASK)
+    assert (info.stage, info.code) == (Stage.MASK, cause)
+    assert info.message == MAX_ATTEMPTS_MESSAGES[cause]
+
+
+def test_an_unknown_cause_is_its_own_message() -> None:
+    assert error_info(MaxAttemptsExceeded("sunspots"), Stage.MASK).message == "sunspots"
+
+
+def test_an_error_of_this_project_keeps_its_code_and_text() -> None:
+    info = error_info(EmptyMask("nothing to edit"), Stage.MASK)
+    assert (info.code, info.message) == ("empty_mask", "nothing to edit")
+
+
+@pytest.fixture
+def worker() -> InlineWorker:
+    return InlineWorker()
+
+
+def fail_in(worker: InlineWorker, stage: Stage, error: Exception, times: int = 1) -> None:
+    """Let the stage raise this error in its first attempts, when it asks for its models."""
+    left = iter(range(times))
+    current: list[Stage] = []
+    worker.before_stage = lambda stage, job: current.append(stage)
+
+    def models_of(profile: str) -> Models:
+        if current[-1] is stage and next(left, None) is not None:
+            raise error
+        return tiny(profile)
+
+    worker.models_of = models_of
+    worker.restart()
+
+
+def test_an_unexpected_error_is_recorded_without_its_text(worker: InlineWorker, caplog) -> None:
+    fail_in(worker, Stage.EMBED, RuntimeError("s3cret"))
+    with caplog.at_level(logging.ERROR):
+        error = worker.edit().status().error
+    assert (error.stage, error.code) == (Stage.EMBED, "internal")
+    assert "RuntimeError" in error.message
+    assert "s3cret" not in error.message
+    assert "Traceback" in caplog.text and "s3cret" in caplog.text
+
+
+def test_a_failed_stage_fails_the_job_at_once(worker: InlineWorker) -> None:
+    fail_in(worker, Stage.MASK, EmptyMask("nothing to edit"))
+    status = worker.edit().status()
+    assert (status.state, status.error.code) == (State.FAILED, "empty_mask")
+    assert status.attempts == {Stage.EMBED: 1, Stage.MASK: 1}
+
+
+def test_a_retry_counts_the_attempt(worker: InlineWorker) -> None:
+    fail_in(worker, Stage.MASK, StoreUnavailable("no answer"))
+    status = worker.edit().status()
+    assert (status.state, status.attempts[Stage.MASK]) == (State.SUCCEEDED, 2)
+
+
+def test_a_requeued_job_does_not_count_the_attempt(worker: InlineWorker) -> None:
+    fail_in(worker, Stage.MASK, WorkerStopping())
+    status = worker.edit().status()
+    assert (status.state, status.attempts[Stage.MASK]) == (State.SUCCEEDED, 1)
+
+
+def test_a_job_that_waits_for_a_lock_gets_no_message_and_counts_no_attempt(worker: InlineWorker) -> None:
+    sent: list[Job] = []
+    fail_in(worker, Stage.MASK, BeingMade("artifacts/mask"))
+    worker.restart(context={"enqueue": sent.append})
+    job = worker.edit()
+    assert sent == []
+    assert job.status().attempts.get(Stage.MASK, 0) == 0
+    assert worker.job_store.jobs_held_by("rig") == []
+    worker.send(job.status().job)
+    assert job.status().state is State.SUCCEEDED
+
+
+def test_a_dropped_job_stays_as_it_is_for_maintenance(worker: InlineWorker) -> None:
+    fail_in(worker, Stage.MASK, BrokerUnavailable("no answer"))
+    job = worker.edit()
+    assert job.status().state is State.RUNNING
+    assert worker.job_store.jobs_held_by("rig") == [job.id]
+
+
+def test_a_message_without_a_record_is_dropped(worker: InlineWorker) -> None:
+    assert worker.runner.run(Stage.EMBED, a_job().id) is None
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("no answer"), JobNotFound("ab" * 16)])
+def test_a_failure_that_cannot_be_recorded_does_not_end_the_worker(
+    worker: InlineWorker, monkeypatch, error: DiffEditError
+) -> None:
+    def fail(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(worker.job_store, "end_job", fail)
+    fail_in(worker, Stage.MASK, NotFinite())
+    assert worker.edit().status().state is State.RUNNING
+
+
+def test_a_job_that_cannot_be_requeued_stays_as_it_is_for_maintenance(worker: InlineWorker, monkeypatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise BrokerUnavailable("no answer")
+
+    monkeypatch.setattr(worker.job_store, "requeue", fail)
+    fail_in(worker, Stage.MASK, StoreUnavailable("no answer"))
+    job = worker.edit()
+    assert worker.job_store.jobs_held_by("rig") == [job.id]
+
+
+def test_an_unexpected_error_at_the_start_fails_the_job(worker: InlineWorker, monkeypatch) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("a bug")
+
+    start = worker.job_store.start_stage
+    monkeypatch.setattr(worker.job_store, "start_stage", lambda *args: (start(*args), fail())[1])
+    assert worker.edit().status().error.code == "internal"
