@@ -1,21 +1,22 @@
-"""The pool turns Celery's loop when a task has ended."""
+"""The pool wakes Celery's event loop when a task has ended, and counts its slots."""
 
 import select
 import threading
 
 import pytest
 
-from diffedit_worker.celery_ext.pool import TaskPool, computed
+from diffedit_worker.celery_ext.pool import TaskPool, release_slot
 
 
 class Loop:
-    """What the pool sees of kombu's hub."""
+    """The part of kombu's event loop that the pool uses."""
 
-    def add_reader(self, ear, callback, *args) -> None:
-        self.ear, self.hear = ear, lambda: callback(*args)
+    def add_reader(self, reader, callback, *args) -> None:
+        self.reader, self.read = reader, lambda: callback(*args)
 
-    def rings(self, timeout: float) -> bool:
-        return bool(select.select([self.ear], [], [], timeout)[0])
+    def is_woken(self, timeout: float) -> bool:
+        """Return whether the loop wakes within `timeout` seconds."""
+        return bool(select.select([self.reader], [], [], timeout)[0])
 
 
 @pytest.fixture
@@ -25,68 +26,68 @@ def pool():
     pool.on_stop()
 
 
-def test_the_end_of_a_task_rings_and_its_start_does_not(pool: TaskPool) -> None:
+def test_the_end_of_a_task_wakes_the_loop_and_its_start_does_not(pool: TaskPool) -> None:
     loop, go_on = Loop(), threading.Event()
     pool.register_with_event_loop(loop)
     pool.on_apply(go_on.wait, (10,), callback=print)
-    assert not loop.rings(timeout=0.05)
+    assert not loop.is_woken(timeout=0.05)
     go_on.set()
-    assert loop.rings(timeout=10)
-    loop.hear()
-    assert not loop.rings(timeout=0)
+    assert loop.is_woken(timeout=10)
+    loop.read()
+    assert not loop.is_woken(timeout=0)
 
 
-def test_a_message_that_no_task_can_be_made_of_has_failed_and_rings_too(pool: TaskPool) -> None:
-    loop, told = Loop(), []
+def test_a_malformed_message_counts_as_a_failed_task_and_wakes_the_loop(pool: TaskPool) -> None:
+    loop, results = Loop(), []
     pool.register_with_event_loop(loop)
-    pool.on_apply(lambda: 1 / 0, (), callback=told.append)
-    assert loop.rings(timeout=10)
-    ((failed, info, _),) = told
+    pool.on_apply(lambda: 1 / 0, (), callback=results.append)
+    assert loop.is_woken(timeout=10)
+    ((failed, info, _),) = results
     assert failed and "ZeroDivisionError" in info.traceback
 
 
-def test_more_rings_than_anybody_hears_block_nothing(pool: TaskPool) -> None:
+def test_wake_ups_that_the_loop_does_not_read_block_nothing(pool: TaskPool) -> None:
     loop = Loop()
     pool.register_with_event_loop(loop)
     for _ in range(100_000):
-        pool._ring(None)
-    assert loop.rings(timeout=0)
+        pool._wake()
+    assert loop.is_woken(timeout=0)
 
 
-def test_it_rings_for_a_new_loop_after_a_lost_connection(pool: TaskPool) -> None:
+def test_a_new_loop_after_a_lost_connection_is_woken(pool: TaskPool) -> None:
     first, second = Loop(), Loop()
     pool.register_with_event_loop(first)
     pool.register_with_event_loop(second)
     pool.on_apply(lambda: None, (), callback=print)
-    assert second.rings(timeout=10)
+    assert second.is_woken(timeout=10)
 
 
-def test_a_task_that_has_but_to_store_leaves_its_place_to_one_other(pool: TaskPool) -> None:
+def test_a_task_that_uploads_releases_its_slot_for_one_other_task(pool: TaskPool) -> None:
     loop = Loop()
     pool.register_with_event_loop(loop)
-    stored, places = threading.Event(), []
+    uploaded, slots = threading.Event(), []
     assert pool.num_processes == 1
 
     def task() -> None:
-        computed()
-        stored.wait(10)
+        release_slot()
+        uploaded.wait(10)
 
-    for places_now in (2, 2):  # the second one waits behind the first, and a third would compute with nobody
+    for _ in range(2):  # the second task uploads beside the first, and a third would find no thread
         pool.on_apply(task, (), callback=print)
-        assert loop.rings(timeout=10)
-        loop.hear()
-        places.append((pool.num_processes, places_now))
-    assert places == [(2, 2), (2, 2)]
-    stored.set()
+        assert loop.is_woken(timeout=10)
+        loop.read()
+        slots.append(pool.num_processes)
+    assert slots == [2, 2]
+    uploaded.set()
     pool.executor.shutdown()
     assert pool.num_processes == 1
 
 
-def test_a_place_is_given_up_before_celery_forgets_the_task(pool: TaskPool) -> None:
-    seen: list[int] = []
-    pool.on_apply(computed, (), callback=lambda _: seen.append(pool.num_processes)).wait(10)
-    assert seen == [1]
+def test_the_extra_slot_is_removed_before_celery_releases_the_task(pool: TaskPool) -> None:
+    slots: list[int] = []
+    pool.on_apply(release_slot, (), callback=lambda _: slots.append(pool.num_processes)).wait(10)
+    assert slots == [1]
 
 
-def test_outside_of_a_pool_nothing_leaves_its_place() -> None:
-    computed()
+def test_a_slot_cannot_be_released_outside_of_a_pool() -> None:
+    release_slot()

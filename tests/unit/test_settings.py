@@ -1,8 +1,8 @@
-"""Settings: from the environment, and silent about secrets."""
+"""The settings of a client are read from the environment and show no secrets."""
 
 import pytest
 
-from diffedit import InvalidRequest, Settings, Stage
+from diffedit import InvalidRequest, Settings
 
 ENVIRONMENT = {
     "DIFFEDIT_REDIS_URL": "rediss://user:s3cret@redis.example:6380/2",
@@ -17,23 +17,18 @@ ENVIRONMENT = {
 }
 
 
-def test_everything_is_read_from_its_variable() -> None:
+def test_each_field_is_read_from_its_variable() -> None:
     settings = Settings.from_env(ENVIRONMENT)
     assert settings.redis_url.get_secret_value() == ENVIRONMENT["DIFFEDIT_REDIS_URL"]
     assert (settings.s3_bucket, settings.s3_endpoint_url) == ("pictures", "https://s3.example")
     assert (settings.profile, settings.aws_region) == ("sd21", "eu-central-1")
 
 
-def test_a_stage_may_have_its_own_timeout() -> None:
-    settings = Settings.from_env({"DIFFEDIT_STAGE_TIMEOUT": "100", "DIFFEDIT_STAGE_TIMEOUTS": "caption=60,edit=3600"})
-    assert [settings.timeout_of(stage) for stage in (Stage.CAPTION, Stage.MASK, Stage.EDIT)] == [60, 100, 3600]
-
-
 def test_an_empty_variable_counts_as_unset() -> None:
     assert Settings.from_env({"DIFFEDIT_PROFILE": "", "DIFFEDIT_S3_BUCKET": ""}) == Settings()
 
 
-def test_secrets_do_not_show() -> None:
+def test_settings_do_not_show_secrets() -> None:
     settings = Settings.from_env(ENVIRONMENT)
     for shown in (repr(settings), str(settings), settings.model_dump_json()):
         for secret in ("s3cret", "t0psecret", "t0ken"):
@@ -46,12 +41,9 @@ def test_secrets_do_not_show() -> None:
         ("DIFFEDIT_PROFILE", "../x"),
         ("DIFFEDIT_S3_BUCKET", "x"),
         ("DIFFEDIT_RETENTION", "soon"),
-        ("DIFFEDIT_STAGE_TIMEOUTS", "edit="),
-        ("DIFFEDIT_STAGE_TIMEOUTS", "paint=5"),
-        ("DIFFEDIT_STAGE_TIMEOUTS", "edit=-1"),
     ],
 )
-def test_an_impossible_value_is_refused_by_name(name: str, value: str) -> None:
+def test_an_error_names_the_variable_and_not_its_value(name: str, value: str) -> None:
     with pytest.raises(InvalidRequest, match="environment is not usable") as caught:
         Settings.from_env({name: value})
     assert value not in str(caught.value)
@@ -68,8 +60,8 @@ def test_an_impossible_value_is_refused_by_name(name: str, value: str) -> None:
         ("DIFFEDIT_S3_ENDPOINT_URL", "https://"),
     ],
 )
-def test_a_broken_url_is_refused_without_being_shown(name: str, value: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"{name}: .* must be") as caught:
+def test_an_error_about_a_malformed_url_does_not_show_it(name: str, value: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{name}: must be") as caught:
         Settings.from_env({name: value})
     assert "hunter2" not in str(caught.value)
 

@@ -1,0 +1,93 @@
+"""What we use of Celery and kombu without being told so by their documentation is still there.
+
+If one of these tests fails after an update, compare `diffedit_worker/celery_ext/` with the new sources.
+"""
+
+import inspect
+from concurrent.futures import Future
+from importlib.metadata import version
+
+import pytest
+from celery.concurrency.base import BasePool, apply_target
+from celery.concurrency.thread import ApplyResult, TaskPool
+from celery.worker import state
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+
+from diffedit_worker.celery_ext.versions import TESTED_VERSIONS
+
+
+def source(part: object) -> str:
+    return inspect.getsource(part)
+
+
+def parameters(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize("package", TESTED_VERSIONS)
+def test_the_installed_version_was_tested(package: str) -> None:
+    installed, tested = version(package), TESTED_VERSIONS[package]
+    assert installed in tested, (
+        f"{package} {installed} is installed, but diffedit_worker.celery_ext was tested with {', '.join(tested)} only. "
+        "Run tests/unit/test_celery_internals.py and the acceptance tests of recovery, lanes and foreign messages. If "
+        "they pass, add the version to TESTED_VERSIONS in worker/diffedit_worker/celery_ext/versions.py; otherwise "
+        "adapt pool.py or transport.py beside it first."
+    )
+
+
+def test_the_thread_pool_submits_to_its_executor_and_returns_the_future() -> None:
+    assert parameters(TaskPool.on_apply)[:3] == ["self", "target", "args"]
+    assert "self.executor.submit(apply_target" in source(TaskPool.on_apply)
+    assert "self.executor" in source(TaskPool.on_stop)
+    future: Future[None] = Future()
+    assert ApplyResult(future).f is future
+
+
+def test_the_pool_has_a_limit_and_a_number_of_slots() -> None:
+    pool = TaskPool(limit=3)
+    assert (pool.limit, pool.num_processes) == (3, 3)
+    assert isinstance(inspect.getattr_static(BasePool, "num_processes"), property)
+    assert parameters(BasePool.register_with_event_loop) == ["self", "loop"]
+
+
+def test_the_worker_compares_its_reserved_tasks_with_the_slots_of_the_pool() -> None:
+    from celery.worker import consumer
+
+    sources = source(inspect.getmodule(consumer.Consumer)) + source(consumer.tasks)
+    assert "num_processes" in sources and "worker_disable_prefetch" in sources and "reserved_requests" in sources
+
+
+def test_celery_calls_back_after_the_task_and_forgets_it_there() -> None:
+    text = source(apply_target)
+    assert text.index("target(*args") < text.index("callback(ret)")
+
+
+def test_celery_knows_its_reserved_tasks() -> None:
+    class Request:
+        id = name = "a task"
+
+    request = Request()
+    state.task_reserved(request)
+    assert request in state.reserved_requests
+    state.task_ready(request)
+    assert request not in state.reserved_requests
+
+
+def test_the_redis_transport_hands_a_readable_file_to_its_cycle() -> None:
+    assert parameters(kombu_redis.Transport.on_readable) == ["self", "fileno"]
+    assert "self.cycle.on_readable(fileno)" in source(kombu_redis.Transport.on_readable)
+
+
+def test_the_cycle_finds_the_channel_of_a_file() -> None:
+    cycle = kombu_redis.MultiChannelPoller()
+    assert cycle._fd_to_chan == {}
+    assert "self._fd_to_chan[sock.fileno()] = (channel, type)" in source(kombu_redis.MultiChannelPoller)
+
+
+def test_unacknowledged_messages_are_found_by_their_tags() -> None:
+    qos = virtual.QoS(channel=None)
+    qos.append("a message", "a tag")
+    assert list(qos._delivered) == ["a tag"]
+    assert issubclass(kombu_redis.Channel.QoS, virtual.QoS)
+    assert parameters(kombu_redis.Channel.QoS.ack)[:2] == ["self", "delivery_tag"]
