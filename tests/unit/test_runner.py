@@ -46,7 +46,7 @@ class Rig:
         self.backend, self.object_store = memory_backend(), MemoryObjectStore()
         self.job_store, self.worker_registry = self.backend.job_store, self.backend.worker_registry
         self.artifact_locks = self.backend.artifact_locks
-        self.worker_registry.send_heartbeat(a_worker(id="rig"))
+        self.worker_registry.send_heartbeat(a_worker(id="rig", profile_params=load_profiles()["tiny"].params))
         self.leaving = False
         self.models_of: Callable[[str], Models] = tiny
         self.restart()
