@@ -144,7 +144,7 @@ def equal(one: Any, other: Any, tolerance: float) -> bool:
 
 
 TOLERANCES = {Stage.MASK: 16, Stage.EDIT: 2}
-"""In steps of 255: one latent cell in a field of the mask, 2 steps of a colour. Others: 0.002 of about unit variance."""
+"""In steps of 255: one latent cell in a field of the mask, two steps of a colour. Tensors: 0.002."""
 
 
 def is_golden(stage: Stage, found: dict[str, Any]) -> bool:
