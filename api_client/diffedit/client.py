@@ -233,14 +233,11 @@ class Client:
             raise InvalidRequest(f"idempotency_key: give a text of 1 to {MAX_KEY} printable characters")
         mask = None if asked.get("mask") is None else _mask_upload(asked["mask"], image.size)
         workers = self._worker_registry.workers()
-        fields = {
-            **texts,
-            "image": image.key,
-            "mask": mask and mask.key,
-            "goal": goal,
-            "params": {"profile": self._profile(workers), **params},
-        }
+        profile = params.pop("profile", self._profile(workers))
+        defaults = self._worker_registry.profile_params(str(profile))
+        fields = {**texts, "image": image.key, "mask": mask and mask.key, "goal": goal}
         try:
+            fields["params"] = EditParams.resolve(profile, defaults, params)
             request, serve = EditRequest.model_validate(fields), JobOptions.model_validate(options)
         except ValidationError as error:
             raise InvalidRequest(explain(error, PARAMETERS)) from None

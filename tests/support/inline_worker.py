@@ -24,13 +24,7 @@ TEXTS = {
     "source_prompt": "a photograph of a pear on a green table",
     "target_prompt": "a photograph of some cherries on a green table",
 }
-QUICK = {
-    **load_profiles(None)["tiny"].params,
-    "num_inference_steps": 3,
-    "num_maps_per_mask": 1,
-    "seed": 7,
-    "profile": "tiny",
-}
+QUICK = {"num_inference_steps": 3, "num_maps_per_mask": 1, "seed": 7, "profile": "tiny"}
 
 
 @cache
@@ -53,7 +47,7 @@ class InlineWorker:
         self.backend, self.object_store = memory_backend(), MemoryObjectStore()
         self.job_store, self.worker_registry = self.backend.job_store, self.backend.worker_registry
         self.artifact_locks = self.backend.artifact_locks
-        self.worker_registry.send_heartbeat(a_worker(id="rig"))
+        self.worker_registry.send_heartbeat(a_worker(id="rig", profile_params=load_profiles()["tiny"].params))
         self.shutting_down = False
         self.models_of: Callable[[str], Models] = tiny
         self.before_stage: Callable[[Stage, Job], object] = lambda stage, job: None

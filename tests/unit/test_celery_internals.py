@@ -6,6 +6,7 @@ If one of these tests fails after an update, compare `diffedit_worker/celery_ext
 import inspect
 from concurrent.futures import Future
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 from celery.concurrency.base import BasePool, apply_target
@@ -86,7 +87,7 @@ def test_the_cycle_finds_the_channel_of_a_file() -> None:
 
 
 def test_unacknowledged_messages_are_found_by_their_tags() -> None:
-    qos = virtual.QoS(channel=None)
+    qos = virtual.QoS(channel=SimpleNamespace(do_restore=False))
     qos.append("a message", "a tag")
     assert list(qos._delivered) == ["a tag"]
     assert issubclass(kombu_redis.Channel.QoS, virtual.QoS)

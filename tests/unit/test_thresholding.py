@@ -14,7 +14,7 @@ def test_the_cut_is_half_of_the_ratio_times_the_mean_of_each_map():
         assert all(0 < mask.sum() < mask.numel() for mask in wanted)
 
 
-def test_cleaning_up_drops_specks_and_fills_holes():
+def test_clean_up_removes_specks_and_fills_holes():
     D = torch.zeros(16, 16)
     D[2:9, 2:9] = 3.0
     D[5, 5] = 0.0
@@ -24,14 +24,14 @@ def test_cleaning_up_drops_specks_and_fills_holes():
     assert cleaned.sum() == 49
 
 
-def test_a_faint_difference_is_cleaned_up_as_a_clear_one_is():
+def test_clean_up_keeps_a_faint_region_if_no_region_is_clear():
     D = torch.zeros(16, 16)
     D[2:9, 2:9] = 1.4
     assert keep_whole_regions(D, 1.0)[2:9, 2:9].all()
     assert not keep_whole_regions(torch.zeros(16, 16), 0.0).any()
 
 
-def test_smoothing_keeps_maps_apart_and_what_is_even():
+def test_smoothing_does_not_mix_maps_and_keeps_their_sum():
     D = torch.ones(2, 16, 16)
     D[1, 4, 4] = 5.0
     smoothed = smooth(D)
@@ -42,7 +42,7 @@ def test_smoothing_keeps_maps_apart_and_what_is_even():
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_otsus_cut_parts_two_groups_however_large_and_however_strong(share, scale):
+def test_otsus_cut_separates_two_groups_of_any_size_and_scale(share, scale):
     generator = torch.Generator().manual_seed(0)
     D = torch.rand(3, 16, 16, generator=generator)
     high = torch.rand(3, 16, 16, generator=generator) < share
@@ -50,7 +50,7 @@ def test_otsus_cut_parts_two_groups_however_large_and_however_strong(share, scal
     assert torch.equal(scale * D > otsu_cut(scale * D), high)
 
 
-def test_otsus_cut_is_the_one_of_least_variance_within():
+def test_otsus_cut_has_the_least_variance_within_the_groups():
     D = torch.rand(1, 6, 6, generator=torch.Generator().manual_seed(3)).square()
     cells = D.flatten().sort().values
 

@@ -88,12 +88,14 @@ def explain(error: ValidationError, known: Iterable[str] = ()) -> str:
     """
     problems = []
     for item in error.errors(include_url=False, include_input=False, include_context=False):
-        # A parameter is named as the user named it, without the group that it is kept in.
-        path = item["loc"][1:] if item["loc"][:1] == ("params",) else item["loc"]
-        field = ".".join(map(str, path))
-        problem = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
+        path, problem = item["loc"], item["msg"].removeprefix("Value error, ")
+        unknown = item["type"] == "extra_forbidden"
+        if unknown:
             problem = f"unknown parameter{_suggestion(str(path[-1]), known)}"
+        # The user gives parameters by their own names, without the group "params" that the request keeps them in.
+        if path[:1] == ("params",) and not (unknown and len(path) == 1):
+            path = path[1:]
+        field = ".".join(map(str, path))
         problems.append(f"{field}: {problem}" if field else problem)
     return "; ".join(problems)
 

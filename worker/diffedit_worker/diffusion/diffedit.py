@@ -7,7 +7,7 @@ The three steps of the paper's section 3.2, on latents instead of pixels:
     step 3   edit           go back from the noise with the target text; outside of the mask, use the kept latents
 
 `encode` and `decode` (the VAE) and `draw_noise` complete them. Shapes: B pictures, n noises for each picture, latents
-(4, h, w), text embeddings (B or 1, tokens, D). N = `steps_walked(...)` is the number of steps taken.
+(4, h, w), text embeddings (B or 1, tokens, D). N = `count_steps(...)` is the number of steps taken.
 
 The functions keep no state. The two schedulers share one sequence of noise levels, for epsilon or v-prediction: either
 diffusers' DDIM pair of one configuration, or `solvers.DPMSolverPlusPlus`. `on_step(done, total)` is called after each
@@ -43,7 +43,7 @@ def ignore_steps(done: int, total: int) -> None:
     """Do nothing. The default `on_step`."""
 
 
-def steps_walked(num_inference_steps: int, strength: float) -> int:
+def count_steps(num_inference_steps: int, strength: float) -> int:
     """Return how many of the schedule's steps are taken at a strength in [0, 1] (the paper's encoding ratio r).
 
     The product is cut and not rounded, as in diffusers: 50 steps at 0.58 give 28, because 50 * 0.58 is 28.99... in
@@ -177,7 +177,7 @@ def difference_map(
     Raises:
         ValueError: `mask_encode_strength` is less than one step.
     """
-    steps = steps_walked(num_inference_steps, mask_encode_strength)
+    steps = count_steps(num_inference_steps, mask_encode_strength)
     if steps == 0:
         raise ValueError(f"mask_encode_strength {mask_encode_strength} is less than one step of {num_inference_steps}")
     scheduler = _prepared(scheduler, num_inference_steps)
@@ -219,7 +219,7 @@ def invert(
     - The trajectory includes z0, so that `edit` ends on it.
     """
     scheduler = _prepared(inverse_scheduler, num_inference_steps)
-    steps = steps_walked(num_inference_steps, strength)
+    steps = count_steps(num_inference_steps, strength)
     x, trajectory = z0, [z0]
     for i, t in enumerate(scheduler.timesteps[:steps].tolist()):
         eps = predict_noise(unet, x, t, caption, uncond, guidance_scale)
@@ -254,7 +254,7 @@ def edit(
     Raises:
         ValueError: the trajectory was made with another number of steps or another strength.
     """
-    steps = steps_walked(num_inference_steps, strength)
+    steps = count_steps(num_inference_steps, strength)
     if trajectory.shape[1] != steps + 1:
         raise ValueError(
             f"the trajectory has {trajectory.shape[1]} entries, but {num_inference_steps} steps at strength {strength} "
