@@ -16,13 +16,16 @@ import pytest
 import redis
 from botocore.config import Config
 
-from diffedit_worker.local.stack import LocalError, LocalServices
+from diffedit_worker.local import stack as stack_module
+from diffedit_worker.local.process_group import LocalError
+from diffedit_worker.local.stack import LocalServices
 from tests.integration.test_process_group import children_of, is_ready, owner_of, until
 
 OWNER = """
 import sys, threading
 from pathlib import Path
-from diffedit_worker.local.stack import LocalServices, sigterm_as_interrupt
+from diffedit_worker.local.signals import sigterm_as_interrupt
+from diffedit_worker.local.stack import LocalServices
 print("begins", flush=True)
 with sigterm_as_interrupt(), LocalServices(Path(sys.argv[1])):
     print("ready", flush=True)
@@ -171,17 +174,57 @@ def test_children_are_spared_what_would_lead_them_elsewhere(tmp_path: Path, monk
     assert environment["no_proxy"] == environment["NO_PROXY"] == "example.org,127.0.0.1"
 
 
-def test_a_worker_reads_the_queues_that_it_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("preload", "option"), [({}, "--no-preload"), ({"DIFFEDIT_PRELOAD": "1"}, "--preload")], ids=["default", "preload"]
+)
+def test_a_worker_gets_its_name_its_queues_and_its_environment(tmp_path: Path, preload: dict, option: str) -> None:
+    own = {"DIFFEDIT_WORKER_TTL": "7", "DIFFEDIT_PROFILE": "another", **preload}
     with LocalServices(tmp_path) as stack:
-        process = stack.start_worker("painter", ["one", "two"])
-        until(lambda: "celery" in psutil.Process(process.pid).cmdline()[:3])
+        process = stack.start_worker("painter", ["one", "two"], environment=own)
+        until(lambda: "-I" not in psutil.Process(process.pid).cmdline())
         command = psutil.Process(process.pid).cmdline()
         environment = psutil.Process(process.pid).environ()
         process.kill()
-    assert command[command.index("-n") + 1] == "painter@%h"
-    assert command[command.index("-Q") + 1] == "one,two"
-    assert stack.environment.items() <= environment.items()
+    assert command[1] == "-P"  # the current directory is not on the import path
+    assert command[command.index("--name") + 1] == "painter"
+    assert command[command.index("--queues") + 1] == "one,two"
+    assert option in command
+    assert (stack.environment | own).items() <= environment.items()
     assert (tmp_path / "logs/painter.log").exists()
+
+
+def test_a_worker_may_run_another_celery_application(tmp_path: Path) -> None:
+    with LocalServices(tmp_path) as stack:
+        process = stack.start_worker("painter", app="a.b.c")
+        until(lambda: "celery" in psutil.Process(process.pid).cmdline()[:3])
+        command = psutil.Process(process.pid).cmdline()
+        process.kill()
+    assert command[command.index("-A") + 1] == "a.b.c"
+    assert command[command.index("-n") + 1] == "painter@%h"
+
+
+def test_a_worker_that_ended_is_started_again_with_its_own_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack_module, "WORKER_MIN_LIFETIME", 0)
+    with LocalServices(tmp_path) as stack:
+        process = stack.start_worker("painter", environment={"DIFFEDIT_WORKER_TTL": "7"})
+        process.kill()
+        process.wait()
+        assert stack.revive_workers() == ["painter"]
+        revived = stack.processes["painter"]
+        assert revived.pid != process.pid
+        until(lambda: "-I" not in psutil.Process(revived.pid).cmdline())
+        assert psutil.Process(revived.pid).environ()["DIFFEDIT_WORKER_TTL"] == "7"
+        assert stack.revive_workers() == []
+
+
+def test_a_worker_that_ends_soon_is_not_started_again(tmp_path: Path) -> None:
+    with LocalServices(tmp_path) as stack:
+        stack.start_worker("painter").kill()
+        stack.processes["painter"].wait()
+        with pytest.raises(LocalError, match="painter ended with status -9"):
+            stack.revive_workers()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

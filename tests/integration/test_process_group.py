@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from diffedit_worker.local import process_group as module
-from diffedit_worker.local.process_group import LocalError, ProcessGroup, sigterm_as_interrupt
+from diffedit_worker.local.process_group import LocalError, ProcessGroup
+from diffedit_worker.local.signals import sigterm_as_interrupt
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 STUBBORN = ["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"]

@@ -53,6 +53,7 @@ from diffedit.testing import MemoryObjectStore, memory_backend
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import SAMPLES, load_profiles
 from diffedit_worker.pipeline import CODECS
+from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.runner import Runner
 
 torch.set_num_threads(1)
@@ -64,8 +65,9 @@ backend.worker_registry.send_heartbeat(
     WorkerInfo(id="worker", name="worker", profile="tiny", device="cpu", queues=())
 )
 models_of = cache(lambda name: Models(load_profiles()[name], device="cpu"))
+context = WorkerContext("worker", lambda job: None, shutting_down=lambda: False, release_slot=lambda: None)
 runner = Runner(
-    backend.job_store, backend.artifact_locks, object_store, models_of, worker="worker", send=lambda job: None
+    backend.job_store, backend.artifact_locks, object_store, models_of, context, s3_retry_timeout=0, cache_bytes=0
 )
 request = EditRequest(
     image=image,

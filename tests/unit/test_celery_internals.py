@@ -9,9 +9,12 @@ from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
+from celery.apps import worker as worker_program
+from celery.bin import worker as worker_module
+from celery.bin.base import CLIContext
 from celery.concurrency.base import BasePool, apply_target
 from celery.concurrency.thread import ApplyResult, TaskPool
-from celery.worker import state
+from celery.worker import WorkController, state
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
@@ -92,3 +95,17 @@ def test_unacknowledged_messages_are_found_by_their_tags() -> None:
     assert list(qos._delivered) == ["a tag"]
     assert issubclass(kombu_redis.Channel.QoS, virtual.QoS)
     assert parameters(kombu_redis.Channel.QoS.ack)[:2] == ["self", "delivery_tag"]
+
+
+def test_the_worker_command_takes_an_application_and_returns_the_exit_code() -> None:
+    assert parameters(CLIContext)[:3] == ["app", "no_color", "workdir"]
+    text = source(worker_module)
+    assert "ctx.obj.app" in text and "app.Worker(" in text and "ctx.exit(worker.exitcode)" in text
+
+
+def test_the_signals_name_the_application_or_the_node() -> None:
+    text = source(worker_program) + source(WorkController)
+    assert "celeryd_after_setup.send(\n            sender=self.hostname, instance=self" in text
+    assert "worker_ready.send(sender=consumer)" in text
+    assert "worker_shutting_down.send(\n                        sender=worker.hostname" in text
+    assert "worker_shutdown.send(sender=self)" in text

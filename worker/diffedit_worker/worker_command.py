@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-import click
-
 from diffedit.contract.stages import Lane, ModelGroup, queue_names
-from diffedit.errors import InvalidRequest
 from diffedit_worker.app import create_app
+from diffedit_worker.celery_ext.worker_program import run_worker
 from diffedit_worker.models.profiles import default_profile
 from diffedit_worker.settings import WorkerSettings
 
@@ -31,7 +29,7 @@ def run(
         lanes: the lanes to serve.
         preload: whether to load the models before the first job. Replaces DIFFEDIT_PRELOAD.
         name: the worker's name, unique on this machine. `@` and the host name are added.
-        log_level: "DEBUG", "INFO", "WARNING", "ERROR" or "CRITICAL".
+        log_level: "debug", "info", "warning", "error" or "critical".
         extra: more options of `celery worker`. They replace the ones above.
 
     Returns:
@@ -49,9 +47,6 @@ def run(
         "--loglevel": log_level,
     }
     # Our workers need neither the other workers' events nor their clocks, and both cost Redis messages.
-    arguments = ["worker", *(word for option in options.items() for word in option)]
+    arguments = [word for option in options.items() for word in option]
     arguments += ["--without-gossip", "--without-mingle", *extra]
-    try:
-        return app.start(arguments) or 0
-    except click.ClickException as error:
-        raise InvalidRequest(f"Celery does not accept these options: {error.format_message()}") from error
+    return run_worker(app, arguments)

@@ -1,6 +1,6 @@
 """The versions of Celery and kombu with which this package was tested.
 
-`pool.py` and `transport.py` use parts of both that are not documented. `tests/unit/test_celery_internals.py` fails when
+The modules beside this one use parts of both that are not documented. `tests/unit/test_celery_internals.py` fails when
 another version is installed, and when one of these parts has moved.
 """
 

@@ -1,0 +1,259 @@
+"""The Celery application of a worker and what its process does at Celery's signals. No services, no worker."""
+
+import gc
+import logging
+import weakref
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery, signals
+
+import diffedit_worker.app
+from diffedit import InvalidRequest, Stage
+from diffedit.contract.job import Job
+from diffedit.contract.stages import ModelGroup, queue_names
+from diffedit.errors import ModelUnavailable, UnknownProfile
+from diffedit.jobs.backend import JobBackend
+from diffedit.jobs.dispatch import task_name
+from diffedit.testing import memory_backend
+from diffedit_worker import worker_process
+from diffedit_worker.app import CONFIGURATION, create_app
+from diffedit_worker.celery_ext.pool import release_slot
+from diffedit_worker.models import devices
+from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import load_profiles
+from diffedit_worker.runtime.logs import PlainFormatter
+from diffedit_worker.runtime.maintenance import Maintenance
+from diffedit_worker.runtime.runner import Runner
+from diffedit_worker.settings import WorkerSettings
+from tests.support.factories import a_job
+
+NODE = "worker@here"
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> JobBackend:
+    """The memory backend, in the place of Redis. A worker's maintenance sends its heartbeats, but starts no thread."""
+    backend = memory_backend()
+    monkeypatch.setattr(worker_process, "redis_backend", lambda *args: backend)
+    monkeypatch.setattr(Maintenance, "start", Maintenance.send_heartbeat)
+    return backend
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Celery, Job]]:
+    """The jobs that workers put into their queues, each with the application."""
+    sent: list[tuple[Celery, Job]] = []
+    monkeypatch.setattr(worker_process, "send", lambda app, job: sent.append((app, job)))
+    return sent
+
+
+class Sender:
+    """Has the attributes of Celery's worker or consumer that receivers read."""
+
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+
+def a_app(**settings: Any) -> Celery:
+    return create_app(WorkerSettings(**{"profile": "tiny", "device": "cpu", **settings}))
+
+
+def set_up(app: Celery, queues: tuple[str, ...] = queue_names("tiny"), node: str = NODE) -> None:
+    """Send the signal that Celery sends before a worker connects."""
+    app.amqp.queues.select(queues)
+    signals.celeryd_after_setup.send(sender=node, instance=SimpleNamespace(app=app, hostname=node), conf=app.conf)
+
+
+def get_ready(app: Celery, queues: tuple[str, ...] = queue_names("tiny"), node: str = NODE) -> None:
+    """Send the signal that Celery sends when a worker is ready."""
+    consumer = SimpleNamespace(queues=[SimpleNamespace(name=name) for name in queues])
+    signals.worker_ready.send(sender=Sender(app=app, hostname=node, task_consumer=consumer))
+
+
+def shut_down(node: str = NODE) -> None:
+    signals.worker_shutting_down.send(sender=node, sig="SIGTERM", how="Warm", exitcode=0)
+
+
+def test_the_application_is_configured_for_one_task_at_a_time_and_no_prefetch() -> None:
+    conf = a_app().conf
+    assert {name: conf[name] for name in CONFIGURATION} == CONFIGURATION
+    assert [queue.name for queue in conf.task_queues] == list(queue_names("tiny"))
+    assert conf.accept_content == ["json"]
+
+
+def test_there_is_a_task_for_each_stage() -> None:
+    assert {task_name(stage) for stage in Stage} <= a_app().tasks.keys()
+
+
+def test_the_profile_must_exist() -> None:
+    with pytest.raises(UnknownProfile, match="nobody"):
+        a_app(profile="nobody")
+
+
+def test_a_malformed_profiles_file_is_named(tmp_path) -> None:
+    profiles = tmp_path / "profiles.toml"
+    profiles.write_text("[tiny")
+    with pytest.raises(InvalidRequest, match=r"profiles\.toml"):
+        a_app(profiles_file=profiles)
+
+
+def test_the_module_makes_its_application_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    diffedit_worker.app._app_of_environment.cache_clear()
+    monkeypatch.setenv("DIFFEDIT_PROFILE", "tiny")
+    monkeypatch.setenv("DIFFEDIT_REDIS_URL", "redis://127.0.0.1:1/7")
+    app = diffedit_worker.app.app
+    assert app.conf.broker_url == "redis://127.0.0.1:1/7"
+    assert diffedit_worker.app.app is app
+    with pytest.raises(AttributeError, match="no attribute 'celery'"):
+        _ = diffedit_worker.app.celery
+    diffedit_worker.app._app_of_environment.cache_clear()
+
+
+def test_a_ready_worker_announces_its_device_its_queues_and_the_defaults_of_its_profile(backend: JobBackend) -> None:
+    app = a_app()
+    get_ready(app, queues=("diffedit.tiny.language",))
+    (info,) = backend.worker_registry.workers()
+    assert (info.name, info.profile, info.queues) == (NODE, "tiny", ("diffedit.tiny.language",))
+    assert info.device == "cpu"
+    assert info.profile_params == load_profiles()["tiny"].params
+
+
+def test_without_a_setting_the_best_device_is_announced(backend: JobBackend) -> None:
+    app = a_app(device=None)
+    get_ready(app)
+    assert backend.worker_registry.workers()[0].device == str(devices.resolve_device(None))
+
+
+def test_the_device_is_unknown_if_this_machine_does_not_have_it(backend: JobBackend) -> None:
+    app = a_app(device="cuda:77")
+    get_ready(app)
+    assert backend.worker_registry.workers()[0].device == "unknown"
+
+
+def test_a_worker_that_cannot_run_stages_announces_itself_all_the_same(backend: JobBackend, monkeypatch) -> None:
+    def fail(self: object, *args: object, **kwargs: object) -> None:
+        raise ImportError("no torch")
+
+    monkeypatch.setattr(Runner, "__init__", fail)
+    app = a_app()
+    get_ready(app)
+    assert backend.worker_registry.workers()[0].device == "unknown"
+
+
+def test_after_the_shutdown_signal_a_worker_returns_its_messages(backend: JobBackend, sent) -> None:
+    app, job = a_app(), a_job()
+    backend.job_store.create_job(job)
+    set_up(app)
+    get_ready(app)
+    shut_down()
+    with pytest.raises(Exception, match="^$"):  # Celery's Ignore
+        app.tasks[task_name(Stage.EMBED)]({"id": job.id})
+    assert sent == [(app, job)]
+    signals.worker_shutdown.send(sender=Sender(app=app))
+    assert backend.worker_registry.workers() == []
+
+
+def test_two_applications_in_one_process_are_independent(backend: JobBackend, sent) -> None:
+    first, second, job = a_app(), a_app(), a_job()
+    backend.job_store.create_job(job)
+    for app, node in ((first, "first@here"), (second, "second@here")):
+        set_up(app, node=node)
+        get_ready(app, node=node)
+    assert [info.name for info in backend.worker_registry.workers()] == ["first@here", "second@here"]
+    assert len({info.id for info in backend.worker_registry.workers()}) == 2
+    shut_down("second@here")
+    signals.worker_shutdown.send(sender=Sender(app=second))
+    assert [info.name for info in backend.worker_registry.workers()] == ["first@here"]
+    with pytest.raises(Exception, match="^$"):
+        second.tasks[task_name(Stage.EMBED)]({"id": job.id})
+    assert sent == [(second, job)]
+
+
+def test_an_application_that_is_no_longer_used_is_collected_and_receives_no_signals(backend: JobBackend) -> None:
+    app = a_app()
+    reference = weakref.ref(app)
+    app.tasks  # noqa: B018 - makes the tasks, which refer to the application
+    del app
+    gc.collect()
+    assert reference() is None
+    shut_down()
+
+
+def test_an_application_keeps_its_worker_alive(backend: JobBackend) -> None:
+    app = a_app()
+    gc.collect()
+    set_up(app)
+    get_ready(app)
+    assert backend.worker_registry.workers()
+
+
+@pytest.mark.parametrize(
+    ("queues", "groups"),
+    [
+        (queue_names("tiny"), [ModelGroup.LANGUAGE, ModelGroup.DIFFUSION]),
+        (("diffedit.tiny.language", "diffedit.tiny.language.batch"), [ModelGroup.LANGUAGE]),
+        (("diffedit.tiny.diffusion.batch",), [ModelGroup.DIFFUSION]),
+        (queue_names("sd21"), []),
+    ],
+)
+def test_a_worker_serves_the_model_groups_of_its_queues(queues: tuple[str, ...], groups: list[ModelGroup]) -> None:
+    assert worker_process.groups_of(queues, "tiny") == groups
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[ModelGroup]:
+    """The groups whose models are loaded. No signal handler is changed."""
+    loaded: list[ModelGroup] = []
+    monkeypatch.setattr(Models, "load", lambda self, group: loaded.append(group))
+    monkeypatch.setattr(worker_process.signal, "signal", lambda *args: None)
+    return loaded
+
+
+def test_preload_loads_the_models_of_the_workers_queues(backend: JobBackend, loaded: list[ModelGroup]) -> None:
+    app = a_app(preload=True)
+    set_up(app, queues=("diffedit.tiny.diffusion",))
+    assert loaded == [ModelGroup.DIFFUSION]
+
+
+def test_without_preload_no_model_is_loaded(backend: JobBackend, loaded: list[ModelGroup]) -> None:
+    app = a_app()
+    set_up(app)
+    assert loaded == []
+
+
+@pytest.mark.parametrize("error", [ModelUnavailable("no such directory"), RuntimeError("a bug")])
+def test_a_worker_that_cannot_load_a_model_ends(
+    backend: JobBackend, loaded: list[ModelGroup], monkeypatch, caplog, error: Exception
+) -> None:
+    def fail(self: object, group: ModelGroup) -> None:
+        raise error
+
+    monkeypatch.setattr(Models, "load", fail)
+    app = a_app(preload=True)
+    with pytest.raises(SystemExit) as caught, caplog.at_level(logging.CRITICAL):
+        set_up(app)
+    assert caught.value.code == 1
+    assert f"this worker does not start: {error}" in caplog.text
+    assert ("Traceback" in caplog.text) is isinstance(error, RuntimeError)
+
+
+def test_celerys_log_lines_are_made_plain_and_hide_what_tasks_return() -> None:
+    a_app()
+    logger, handler = logging.Logger("test"), logging.StreamHandler()
+    logger.addHandler(handler)
+    signals.after_setup_logger.send(sender=None, logger=logger)
+    formatter = handler.formatter
+    assert isinstance(formatter, PlainFormatter)
+    signals.after_setup_task_logger.send(sender=None, logger=logger)
+    assert handler.formatter is formatter
+    assert not logging.getLogger("celery.app.trace").isEnabledFor(logging.INFO)
+
+
+def test_a_stage_releases_the_slot_of_celerys_pool(backend: JobBackend) -> None:
+    app = a_app()
+    settings = WorkerSettings(profile="tiny", device="cpu")
+    process = worker_process.WorkerProcess(app, settings, load_profiles()["tiny"])
+    assert process.get_runner()._context.release_slot is release_slot
+    assert process.get_runner() is process.get_runner()
