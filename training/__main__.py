@@ -20,7 +20,7 @@ from training.data import Pictures
 from training.denoiser import train_denoiser
 from training.prompter import train_prompter
 from training.scenes import require_font
-from training.vae import psnr, train_vae
+from training.vae import round_trip_psnr, train_vae
 
 log = logging.getLogger("training")
 
@@ -44,7 +44,9 @@ def main() -> None:
     began = time.monotonic()
     pictures = Pictures(work, args.seed, args.pictures)
     vae, latents = train_vae(pictures, work, args.seed)
-    log.info("VAE round trip: %.2f dB", psnr(vae, Pictures(work, args.seed + 1, HELD_OUT).images(slice(None))))
+    log.info(
+        "VAE round trip: %.2f dB", round_trip_psnr(vae, Pictures(work, args.seed + 1, HELD_OUT).images(slice(None)))
+    )
     denoiser = train_denoiser(latents, pictures, work, args.seed)
     captioner = train_captioner(pictures, work, args.seed)
     prompter = train_prompter(work, args.seed)

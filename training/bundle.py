@@ -67,11 +67,11 @@ def save_samples(directory: Path) -> None:
         draw(swap.before).save(directory / names["picture"])
         draw(swap.after).save(directory / names["truth"])
         Image.fromarray(changed_region(swap)).save(directory / names["region"])
-        entries.append(names | asked(swap))
+        entries.append(names | edit_texts(swap))
     (directory / "scenes.json").write_text(json.dumps(entries, indent=1) + "\n")
 
 
-def asked(swap: Swap) -> dict[str, str]:
+def edit_texts(swap: Swap) -> dict[str, str]:
     """The two ways of asking for this swap."""
     name = (lambda kind: bowl_phrase(kind).removeprefix("a ")) if swap.before.bowl else (lambda kind: kind)
     return {

@@ -117,7 +117,7 @@ def fold_scale(vae: AutoencoderKL, images: Tensor) -> None:
     vae.quant_conv.bias[4:] = 2 * torch.log(POSTERIOR_STD * scale)
 
 
-def psnr(vae: AutoencoderKL, images: Tensor) -> float:
+def round_trip_psnr(vae: AutoencoderKL, images: Tensor) -> float:
     """Mean over pictures of the round trip's peak signal-to-noise ratio in dB."""
     with torch.no_grad():
         y = torch.cat([vae.decode(vae.encode(batch).latent_dist.mode()).sample for batch in _batches(images)])
