@@ -18,7 +18,7 @@ from benchmarks.harness.worker_pool import WorkerPool
 from diffedit import Client, Settings, State
 from diffedit.contract.stages import queue_names
 from diffedit.errors import DiffEditError, ServiceError
-from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.jobs.backend import redis_backend
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.process_group import Process
 from diffedit_worker.local.stack import S3, VALKEY, Stack
@@ -69,7 +69,8 @@ class FaultInjector:
         settings = Settings.from_env(stack.environment)
         self._stack, self._workers, self._observer = stack, workers, observer
         self._client = Client(settings)
-        self._job_store = RedisJobStore(settings)
+        backend = redis_backend(settings)
+        self._job_store, self._worker_registry = backend.job_store, backend.worker_registry
         self._object_store = S3ObjectStore(settings)
         self._bucket = stack.directory / S3 / settings.s3_bucket
         self._redis = redis.Redis.from_url(settings.redis_url.get_secret_value(), decode_responses=True)
@@ -113,7 +114,7 @@ class FaultInjector:
         worker_id, held = "", []
         with suppress(ServiceError):
             worker_id = "".join(
-                worker.id for worker in self._job_store.workers() if worker.name.partition("@")[0] == name
+                worker.id for worker in self._worker_registry.workers() if worker.name.partition("@")[0] == name
             )
             held = self._job_store.jobs_held_by(worker_id)
         process.send_signal(number)

@@ -19,7 +19,7 @@ from benchmarks.harness.waiting import wait_until
 from benchmarks.harness.worker_pool import WorkerPool
 from diffedit import Client, Settings
 from diffedit.errors import ServiceError
-from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.jobs.backend import redis_backend
 from diffedit_worker.local.stack import Stack
 
 WORKERS = 3
@@ -51,7 +51,7 @@ def run(directory: Path, *, seed: int, jobs: int, faults: int, seconds: float, t
 def _run(stack: Stack, events: Sequence[Submission | Fault], timeout: float) -> Outcome:
     settings = Settings.from_env(stack.environment)
     client, finished = Client(settings), threading.Event()
-    workers, observer = WorkerPool(stack), Observer(RedisJobStore(settings))
+    workers, observer = WorkerPool(stack), Observer(redis_backend(settings).job_store)
     injector = FaultInjector(stack, workers, observer)
 
     def submit(submission: Submission) -> None:

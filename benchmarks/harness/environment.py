@@ -12,11 +12,11 @@ import redis
 from PIL import Image
 
 from benchmarks.harness.midsize_model import make_midsize_model
-from benchmarks.harness.redis_keys import job_key
 from benchmarks.harness.results import seconds_of
 from benchmarks.harness.waiting import wait_until
 from benchmarks.harness.worker_pool import WorkerPool
 from diffedit import Client, JobHandle, Settings
+from diffedit.jobs.keys import job_key
 from diffedit_worker.local.stack import Stack
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import load_profiles

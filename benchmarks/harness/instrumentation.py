@@ -22,6 +22,7 @@ import torch
 from benchmarks.harness.spans import RECORD, S3, STAGE, TEXT, UNET, VAE, Span
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.jobs.redis_workers import RedisArtifactLocks
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import PIPELINE
@@ -41,11 +42,12 @@ def replace_stage_functions(replacement: Callable[[Stage, StageFunction], StageF
 
 
 def trace_services() -> None:
-    """Trace each stage, its calls of the job store, and all requests to S3."""
+    """Trace each stage, its calls of the job store and the artifact locks, and all requests to S3."""
     if "SPANS" not in os.environ:
         return
     # Only the calls of a running stage: the maintenance thread calls the job store as well, on behalf of no job.
-    _trace_methods(RedisJobStore, RECORD, only_if=lambda: getattr(_thread, "in_stage", False))
+    for cls in (RedisJobStore, RedisArtifactLocks):
+        _trace_methods(cls, RECORD, only_if=lambda: getattr(_thread, "in_stage", False))
     # All of them: a stage makes its requests in other threads, and nothing else in a worker uses S3.
     _trace_methods(S3ObjectStore, S3, only_if=lambda: True)
     run = Runner.run

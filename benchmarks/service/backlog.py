@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import psutil
 
 from benchmarks.harness.environment import PROMPTS, SIMULATED_WORKER, Environment, service_environment
-from benchmarks.harness.redis_keys import RUNNING, waiting_key
 from benchmarks.harness.results import ResultRow, measurement
 from diffedit.contract.job import Job
 from diffedit.contract.stages import queue_names
+from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, send
-from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.jobs.keys import RUNNING, WAITING
 
 
 def backlog(jobs: int = 10_000, workers: int = 2) -> Iterator[ResultRow]:
@@ -49,7 +49,7 @@ def backlog(jobs: int = 10_000, workers: int = 2) -> Iterator[ResultRow]:
 def _submit(env: Environment, jobs: int) -> None:
     """Submit equal jobs with different seeds. The client makes the first one; its upload serves all of them."""
     request = env.client.edit(env.new_picture(), **PROMPTS).status().request
-    job_store, app = RedisJobStore(env.settings), celery_app(env.settings)
+    job_store, app = redis_backend(env.settings).job_store, celery_app(env.settings)
     for seed in range(jobs - 1):
         params = request.params.model_copy(update={"seed": seed})
         job = Job(id=uuid.uuid4().hex, request=request.model_copy(update={"params": params}))
@@ -74,7 +74,7 @@ def _measure_tenths(env: Environment, jobs: int) -> tuple[list[float], list[floa
 
 def _finished_jobs(env: Environment, jobs: int) -> int:
     running = env.redis.hlen(RUNNING)
-    waiting = sum(env.redis.zcard(waiting_key(queue)) for queue in queue_names("tiny"))
+    waiting = sum(env.redis.zcard(WAITING + queue) for queue in queue_names("tiny"))
     return int(jobs - running - waiting)
 
 

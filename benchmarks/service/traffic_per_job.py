@@ -6,12 +6,12 @@ from functools import cache
 from typing import Any, cast
 
 from benchmarks.harness.environment import PROMPTS, Environment, service_environment
-from benchmarks.harness.redis_keys import job_key
 from benchmarks.harness.results import ResultRow
 from diffedit import Client, JobHandle, WorkerInfo
 from diffedit.contract.job import Job
 from diffedit.contract.stages import ModelGroup, queue_name
-from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.jobs.backend import JobBackend, redis_backend
+from diffedit.jobs.keys import job_key
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.objects.store import ObjectStore
 from diffedit_worker.models.loading import Models
@@ -52,12 +52,14 @@ def traffic_per_job() -> Iterator[ResultRow]:
     with service_environment() as env:
         counting = CountingObjectStore(S3ObjectStore(env.settings))
         object_store = cast(ObjectStore, counting)
-        job_store = RedisJobStore(env.settings)
-        job_store.send_heartbeat(WorkerInfo(id=WORKER, name=WORKER, profile="tiny", device="cpu", queues=()))
+        backend = redis_backend(env.settings)
+        backend.worker_registry.send_heartbeat(
+            WorkerInfo(id=WORKER, name=WORKER, profile="tiny", device="cpu", queues=())
+        )
         client = Client(env.settings, object_store=object_store)
         job = client.edit((SAMPLES / "06.png").read_bytes(), **PROMPTS)
         message = str(env.redis.lindex(queue_name("tiny", ModelGroup.LANGUAGE), 0))
-        scripts = _run_stages(env, job_store, object_store, job)
+        scripts = _run_stages(env, backend, object_store, job)
         # All fields: by default Redis extrapolates from a random sample of five.
         record = env.redis.memory_usage(job_key(job.id), samples=0)
     yield ResultRow("Redis calls per job by the worker, default steps", f"{scripts} scripts")
@@ -69,10 +71,11 @@ def traffic_per_job() -> Iterator[ResultRow]:
     yield ResultRow("S3 bytes per job, client and worker", moved)
 
 
-def _run_stages(env: Environment, job_store: RedisJobStore, object_store: ObjectStore, job: JobHandle) -> int:
+def _run_stages(env: Environment, backend: JobBackend, object_store: ObjectStore, job: JobHandle) -> int:
     """Run all stages of the job in this process. Return the number of scripts that Redis ran meanwhile."""
     runner = Runner(
-        job_store,
+        backend.job_store,
+        backend.artifact_locks,
         object_store,
         cache(lambda name: Models(load_profiles()[name], device="cpu")),
         worker=WORKER,
