@@ -25,7 +25,7 @@ def cache_reuse() -> Iterator[ResultRow]:
         picture = (SAMPLES / PICTURE).read_bytes()
         resized = read_picture(picture).image.convert("RGB").resize((models.size, models.size))
         baseline = DiffusersBaseline(models)
-        # Whatever is loaded on first use is loaded here.
+        # Warm up: load everything that is loaded on first use.
         baseline.edit(resized, SOURCE, TARGETS[0], steps=2)
         # The worker has as many, as its profile says.
         assert torch.get_num_threads() == os.cpu_count()

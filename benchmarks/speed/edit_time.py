@@ -29,7 +29,7 @@ def edit_time_midsize(runs: int = 2) -> Iterator[ResultRow]:
 
 
 def _compare(comparison: Comparison, model: str, runs: int) -> Iterator[ResultRow]:
-    # Whatever is loaded on first use is loaded here.
+    # Warm up: load everything that is loaded on first use.
     comparison.edit_with_diffusers(steps=2)
     comparison.edit_with_stages(num_inference_steps=2)
     samples, times = _measure(comparison, runs)

@@ -40,7 +40,7 @@ def print_peak(side: str, profiles: str) -> None:
         "reference": comparison.mask_with_diffusers,
         "ours": comparison.mask_with_stages,
     }
-    # Whatever is loaded on first use is loaded here.
+    # Warm up: load everything that is loaded on first use.
     comparison.mask_with_stages(num_maps_per_mask=1)
     # Reset the peak, which the loading has set (see proc(5)).
     Path("/proc/self/clear_refs").write_text("5")
