@@ -12,12 +12,14 @@ from diffedit.contract.object_keys import input_key
 from diffedit.contract.request import EditParams, EditRequest
 from diffedit.contract.stages import Artifact, plan
 from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import Profile
 from diffedit_worker.pipeline import PIPELINE, param
 
 
-def edit_request(profile: str, params: Mapping[str, Any], **texts: str | None) -> EditRequest:
+def edit_request(profile: Profile, params: Mapping[str, Any], **texts: str | None) -> EditRequest:
     """Return the request that a client would send. It names a picture that no store holds."""
-    return EditRequest(image=input_key(b"", "png"), params=EditParams(profile=profile, **params), **texts)
+    resolved = EditParams.resolve(profile.name, profile.params, params)
+    return EditRequest(image=input_key(b"", "png"), params=resolved, **texts)
 
 
 def run_stages(

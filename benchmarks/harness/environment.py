@@ -18,6 +18,7 @@ from benchmarks.harness.worker_pool import WorkerPool
 from diffedit import Client, JobHandle, Settings
 from diffedit.jobs.keys import job_key
 from diffedit_worker.local.stack import Stack
+from diffedit_worker.models.devices import limit_cpu_threads
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import load_profiles
 
@@ -96,4 +97,6 @@ def midsize_environment(app: str, **environment: str) -> Iterator[tuple[Environm
         with service_environment(DIFFEDIT_PROFILE="midsize", DIFFEDIT_PROFILES=str(profiles)) as env:
             env.start_workers(1, app, **environment)
             env.time_edit(env.new_picture(), **CONCEPTS, num_inference_steps=2, seed=0)
-            yield env, Models(load_profiles(profiles)["midsize"], device="cpu")
+            models = Models(load_profiles(profiles)["midsize"], device="cpu")
+            limit_cpu_threads(models.profile, models.device)
+            yield env, models

@@ -23,7 +23,7 @@ from benchmarks.harness.baselines import DiffusersBaseline, edit_request, run_st
 from benchmarks.quality.judge import recognize
 from diffedit.contract.stages import Artifact
 from diffedit.pictures import Picture
-from diffedit_worker.diffusion.canvas import Canvas, grow_mask, shrink_mask
+from diffedit_worker.diffusion.letterbox import Letterbox, downsample_mask, upsample_mask
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import load_profiles
 from training.bundle import edit_texts
@@ -114,7 +114,7 @@ class Editor:
         true_mask = Image.fromarray(region).convert("L")
         if method == DIFFUSERS:
             picture, mask = self._baseline.edit(original, texts["source_prompt"], texts["target_prompt"])
-            return picture, grow_mask(Image.fromarray((mask[0] * 255).astype(np.uint8)), self._canvas(original))
+            return picture, upsample_mask(Image.fromarray((mask[0] * 255).astype(np.uint8)), self._letterbox(original))
         if method in (TRUE_RESULT, INPUT):
             return draw(swap.after if method == TRUE_RESULT else swap.before), true_mask
         have: dict[Artifact, Any] = {Artifact.IMAGE: Picture(original, None, "png")}
@@ -123,17 +123,17 @@ class Editor:
         fields = {CONCEPTS: ("source_concept", "target_concept"), TARGET_ALONE: ("target_prompt",)}
         chosen = fields.get(method, ("source_prompt", "target_prompt"))
         request = edit_request(
-            self.models.profile.name, {"seed": 0, **variant.params}, **{name: texts[name] for name in chosen}
+            self.models.profile, {"seed": 0, **variant.params}, **{name: texts[name] for name in chosen}
         )
         artifacts = run_stages(self.models, request, have)
         return artifacts[Artifact.RESULT].image, artifacts[Artifact.MASK]
 
-    def _canvas(self, picture: Image.Image) -> Canvas:
-        return Canvas.fit(picture.size, self.models.size, self.models.vae_scale_factor)
+    def _letterbox(self, picture: Image.Image) -> Letterbox:
+        return Letterbox.fit(picture.size, self.models.size, self.models.vae_scale_factor)
 
     def _latent_cells(self, mask: Image.Image) -> np.ndarray:
         """Return the mask in latent cells, bool, as the edit stage uses it."""
-        cells: np.ndarray = np.asarray(shrink_mask(mask, self._canvas(mask), self.models.vae_scale_factor)) > 127
+        cells: np.ndarray = np.asarray(downsample_mask(mask, self._letterbox(mask), self.models.vae_scale_factor)) > 127
         return cells
 
 

@@ -7,6 +7,7 @@ from benchmarks.harness.baselines import DiffusersBaseline, edit_request, run_st
 from diffedit.contract.stages import Artifact
 from diffedit.pictures import Picture, read_picture
 from diffedit_worker.local.commands import PICTURE, SOURCE, TARGETS
+from diffedit_worker.models.devices import limit_cpu_threads
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import SAMPLES, load_profiles
 
@@ -16,6 +17,7 @@ class Comparison:
 
     def __init__(self, profile: str = "tiny", profiles: Path | None = None) -> None:
         self.models = Models(load_profiles(profiles)[profile], device="cpu")
+        limit_cpu_threads(self.models.profile, self.models.device)
         self._picture = read_picture((SAMPLES / PICTURE).read_bytes())
         # The pipeline takes only pictures of the model's size. Our stages resize the picture themselves.
         self._resized = self._picture.image.convert("RGB").resize((self.models.size, self.models.size))
@@ -35,9 +37,9 @@ class Comparison:
 
     def _run_stages(self, goal: Artifact, params: dict[str, Any]) -> None:
         request = edit_request(
-            self.models.profile.name, {"seed": 0, **params}, source_prompt=SOURCE, target_prompt=TARGETS[0]
+            self.models.profile, {"seed": 0, **params}, source_prompt=SOURCE, target_prompt=TARGETS[0]
         )
         # Otherwise every run but the first would skip the encoding of the picture.
-        self.models.last_encoded = None
+        self.models.latent_cache.clear()
         picture: Picture = self._picture
         run_stages(self.models, request, {Artifact.IMAGE: picture}, goal)
