@@ -50,7 +50,7 @@ class Environment:
         self.workers = WorkerPool(stack)
         self._numbers = itertools.count()
 
-    def start_workers(self, count: int, app: str, **environment: str) -> None:
+    def start_workers(self, count: int, app: str | None = None, **environment: str) -> None:
         """Start workers with these additional environment variables and wait until they are ready."""
         self.workers.start(count, self.client, app, **environment)
 
@@ -90,7 +90,7 @@ def service_environment(**environment: str) -> Iterator[Environment]:
 
 
 @contextmanager
-def midsize_environment(app: str, **environment: str) -> Iterator[tuple[Environment, Models]]:
+def midsize_environment(app: str | None = None, **environment: str) -> Iterator[tuple[Environment, Models]]:
     """Run the services and one warm worker with the mid-size model; load the same model in this process."""
     with tempfile.TemporaryDirectory() as directory:
         profiles = make_midsize_model(Path(directory))

@@ -1,8 +1,8 @@
-"""Changes to the worker of this process: other stage functions, and a line in a file for each span.
+"""Other stage functions for a worker, and a line in a file for each span.
 
-This is the only file of the benchmarks that replaces parts of the product. The worker builds its pipeline, its runner
-and its stores itself, at import, and offers no parameter for another stage function or for an observer. A benchmark
-worker is a process of its own, so these changes never reach a test or a user.
+A worker takes other stage functions as a parameter, but it has none for an observer. This is the only file of the
+benchmarks that replaces parts of the product. A benchmark worker is a process of its own, so these changes never reach
+a test or a user.
 
 Spans are written to the file that the environment variable SPANS names. Without it, nothing is traced.
 """
@@ -27,18 +27,20 @@ from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import PIPELINE
 from diffedit_worker.runtime.runner import Runner
+from diffedit_worker.stages.definition import StageDefinition
 
 StageFunction = Callable[..., dict[Artifact, Any]]
 
 _thread = threading.local()
 
 
-def replace_stage_functions(replacement: Callable[[Stage, StageFunction], StageFunction]) -> None:
-    """Replace the function of each stage by `replacement(stage, function)`."""
-    for stage, definition in PIPELINE.items():
-        run = replacement(stage, definition.run)
-        # `wraps` keeps the signature: the stage's inputs and parameters, and so its cache keys, are read from it.
-        PIPELINE[stage] = replace(definition, run=functools.wraps(definition.run)(run))
+def pipeline_with(replacement: Callable[[Stage, StageFunction], StageFunction]) -> dict[Stage, StageDefinition]:
+    """Return the pipeline with the function of each stage replaced by `replacement(stage, function)`."""
+    # `wraps` keeps the signature: the stage's inputs and parameters are read from it.
+    return {
+        stage: replace(definition, run=functools.wraps(definition.run)(replacement(stage, definition.run)))
+        for stage, definition in PIPELINE.items()
+    }
 
 
 def trace_services() -> None:

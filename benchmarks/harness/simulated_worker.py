@@ -15,11 +15,12 @@ import redis
 import torch
 from PIL import Image
 
-from benchmarks.harness.instrumentation import StageFunction, replace_stage_functions, trace_services
+from benchmarks.harness.instrumentation import StageFunction, pipeline_with, trace_services
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.pictures import Picture
-from diffedit_worker.app import app, settings
+from diffedit_worker.app import create_app
+from diffedit_worker.settings import WorkerSettings
 
 SECONDS = float(os.environ.get("SIMULATED_SECONDS", "0"))
 PLAIN_TASK, LAST_PLAIN_TASK = "plain", "plain.last"
@@ -54,7 +55,8 @@ def simulated(stage: Stage, function: StageFunction) -> StageFunction:
 
 
 trace_services()
-replace_stage_functions(simulated)
+settings = WorkerSettings.from_env()
+app = create_app(settings, pipeline_with(simulated))
 
 
 @app.task(name=PLAIN_TASK)  # type: ignore[untyped-decorator]

@@ -6,12 +6,11 @@ SPANS=spans.jsonl celery -A benchmarks.harness.traced_worker worker
 import functools
 from typing import Any
 
-from benchmarks.harness.instrumentation import StageFunction, replace_stage_functions, trace_forwards, trace_services
+from benchmarks.harness.instrumentation import StageFunction, pipeline_with, trace_forwards, trace_services
 from diffedit.contract.stages import Artifact, Stage
-from diffedit_worker.app import app
+from diffedit_worker.app import create_app
 from diffedit_worker.models.loading import Models
-
-__all__ = ["app"]
+from diffedit_worker.settings import WorkerSettings
 
 _trace_forwards_once = functools.cache(trace_forwards)
 
@@ -27,4 +26,4 @@ def with_traced_models(stage: Stage, function: StageFunction) -> StageFunction:
 
 
 trace_services()
-replace_stage_functions(with_traced_models)
+app = create_app(WorkerSettings.from_env(), pipeline_with(with_traced_models))

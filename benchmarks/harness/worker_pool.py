@@ -20,7 +20,7 @@ class WorkerPool:
 
     def __init__(self, stack: LocalServices) -> None:
         self._stack = stack
-        self._app = "diffedit_worker.app"
+        self._app: str | None = None
         self._started = 0
         self._workers: list[tuple[str, Process]] = []
         self.stopped_on_purpose: set[Process] = set()
@@ -30,8 +30,8 @@ class WorkerPool:
     def processes(self) -> list[Process]:
         return [process for _, process in self._workers]
 
-    def start(self, count: int, client: Client, app: str = "diffedit_worker.app", **environment: str) -> None:
-        """Start `count` workers that run the Celery application `app`, and wait until all workers are ready.
+    def start(self, count: int, client: Client, app: str | None = None, **environment: str) -> None:
+        """Start `count` workers and wait until all workers are ready. `app` names another Celery application.
 
         Raises:
             LocalError: a worker ended during the wait.

@@ -21,7 +21,7 @@ def cache_reuse() -> Iterator[ResultRow]:
 
     Ours goes through the queue. Diffusers' pipeline runs in this process and can reuse nothing.
     """
-    with midsize_environment("diffedit_worker.app") as (env, models):
+    with midsize_environment() as (env, models):
         picture = (SAMPLES / PICTURE).read_bytes()
         resized = read_picture(picture).image.convert("RGB").resize((models.size, models.size))
         baseline = DiffusersBaseline(models)

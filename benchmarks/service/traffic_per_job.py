@@ -16,7 +16,9 @@ from diffedit.objects.s3 import S3ObjectStore
 from diffedit.objects.store import ObjectStore
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import SAMPLES, load_profiles
+from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.runner import Runner
+from diffedit_worker.settings import WorkerSettings
 
 WORKER = "benchmark"
 
@@ -73,14 +75,15 @@ def traffic_per_job() -> Iterator[ResultRow]:
 
 def _run_stages(env: Environment, backend: JobBackend, object_store: ObjectStore, job: JobHandle) -> int:
     """Run all stages of the job in this process. Return the number of scripts that Redis ran meanwhile."""
+    worker_settings = WorkerSettings()
     runner = Runner(
         backend.job_store,
         backend.artifact_locks,
         object_store,
         cache(lambda name: Models(load_profiles()[name], device="cpu")),
-        worker=WORKER,
-        send=lambda job: None,
-        cache_bytes=env.settings.cache_bytes,
+        WorkerContext(WORKER, lambda job: None, shutting_down=lambda: False, release_slot=lambda: None),
+        s3_retry_timeout=worker_settings.s3_retry_timeout,
+        cache_bytes=worker_settings.cache_bytes,
     )
     current: Job | None = job.status().job
     env.redis.config_resetstat()
