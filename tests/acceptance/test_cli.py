@@ -14,14 +14,14 @@ from PIL import Image
 from diffedit import Client, State
 from diffedit.contract.job import ErrorInfo
 from diffedit_worker.local.stack import Stack
-from tests.acceptance.conftest import PEAR, SAMPLES
+from tests.support.factories import PEAR, SAMPLES
 
 DIFFEDIT = Path(sys.executable).with_name("diffedit")
 EDIT = ["edit", str(SAMPLES / "06.png"), "--source", PEAR["source_prompt"], "--target", PEAR["target_prompt"]]
 QUICK = ["--steps", "4", "--seed", "3"]
 SLOW = ["--steps", "500", "--caption", f"a pear {uuid.uuid4().hex}"]
 
-pytestmark = pytest.mark.usefixtures("cleared_desk")
+pytestmark = pytest.mark.usefixtures("no_unfinished_jobs")
 
 
 @pytest.fixture
