@@ -20,6 +20,7 @@ from benchmarks.sides import Reference, ours, request, samples_forwarded
 from diffedit.contract.stages import Artifact
 from diffedit.pictures import Picture, read_picture
 from diffedit_worker.local.commands import PICTURE, SOURCE, TARGETS
+from diffedit_worker.models.devices import limit_cpu_threads
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import SAMPLES, load_profiles
 
@@ -31,6 +32,7 @@ class Sides:
 
     def __init__(self, profile: str = "tiny", profiles: Path | None = None) -> None:
         self.models = Models(load_profiles(profiles)[profile], device="cpu")
+        limit_cpu_threads(self.models.profile, self.models.device)
         self.picture = read_picture((SAMPLES / PICTURE).read_bytes())
         self._reference = Reference(self.models)
 
@@ -38,8 +40,8 @@ class Sides:
         self._reference(self.resized.image, SOURCE, TARGETS[0], steps=steps)
 
     def ours(self, goal: Artifact = Artifact.RESULT, **params: Any) -> None:
-        asked = request(self.models.profile.name, {"seed": 0, **params}, source_prompt=SOURCE, target_prompt=TARGETS[0])
-        self.models.last_encoded = None  # it would spare every run but the first its encoding
+        asked = request(self.models.profile, {"seed": 0, **params}, source_prompt=SOURCE, target_prompt=TARGETS[0])
+        self.models.latent_cache.clear()  # it would spare every run but the first its encoding
         ours(self.models, asked, {Artifact.IMAGE: self.picture}, goal)
 
     @property

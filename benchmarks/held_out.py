@@ -22,7 +22,7 @@ from benchmarks.judge import seen
 from benchmarks.sides import Reference, ours, request
 from diffedit.contract.stages import Artifact
 from diffedit.pictures import Picture
-from diffedit_worker.diffusion.canvas import Canvas, grow_mask, shrink_mask
+from diffedit_worker.diffusion.letterbox import Letterbox, downsample_mask, upsample_mask
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import load_profiles
 from training.bundle import asked
@@ -74,9 +74,9 @@ class Bench:
         with decoded(self.models.vae) as raw:
             picture, mask = self._edited(row, swap, original, params)
         seconds = time.perf_counter() - began
-        canvas = Canvas.fit(original.size, self.models.size, self.models.vae_scale_factor)
+        letterbox = Letterbox.fit(original.size, self.models.size, self.models.vae_scale_factor)
         cells, true_cells = (
-            np.asarray(shrink_mask(each, canvas, self.models.vae_scale_factor)) > 127
+            np.asarray(downsample_mask(each, letterbox, self.models.vae_scale_factor)) > 127
             for each in (mask, Image.fromarray(region).convert("L"))
         )
         background = ~region
@@ -100,8 +100,8 @@ class Bench:
         texts = asked(swap)
         if row == REFERENCE:
             picture, found = self.reference(original, texts["source_prompt"], texts["target_prompt"])
-            canvas = Canvas.fit(original.size, self.models.size, self.models.vae_scale_factor)
-            return picture, grow_mask(Image.fromarray((found[0] * 255).astype(np.uint8)), canvas)
+            letterbox = Letterbox.fit(original.size, self.models.size, self.models.vae_scale_factor)
+            return picture, upsample_mask(Image.fromarray((found[0] * 255).astype(np.uint8)), letterbox)
         if row in (TRUTH, INPUT):
             return draw(swap.after if row == TRUTH else swap.before), Image.fromarray(changed_region(swap)).convert("L")
         have: dict[Artifact, Any] = {Artifact.IMAGE: Picture(original, None, "png")}
@@ -113,7 +113,7 @@ class Bench:
             words = {"target_prompt": texts["target_prompt"]}
         else:
             words = {name: texts[name] for name in ("source_prompt", "target_prompt")}
-        profile = self.models.profile.name
+        profile = self.models.profile
         made = ours(self.models, request(profile, {"seed": 0, **params}, **words), have)
         return made[Artifact.RESULT].image, made[Artifact.MASK]
 

@@ -106,7 +106,7 @@ def _params(text: str) -> dict[str, Any]:
         params = {name: json.loads(value) for name, value in (pair.split("=") for pair in text.split(","))}
         EditParams(profile="tiny", **params)
     except ValidationError as error:
-        raise argparse.ArgumentTypeError(explain(error)) from error
+        raise argparse.ArgumentTypeError(explain(error, EditParams.model_fields)) from error
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not name=value,... with values as in JSON") from error
     return params

@@ -11,13 +11,14 @@ from PIL import Image
 from diffedit.contract.request import EditParams, EditRequest
 from diffedit.contract.stages import Artifact, plan
 from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import Profile
 from diffedit_worker.pipeline import PIPELINE, param
 
 
-def request(model: str, params: Mapping[str, Any], **asked: str | None) -> EditRequest:
+def request(profile: Profile, params: Mapping[str, Any], **asked: str | None) -> EditRequest:
     """What a client would send, for a picture that is at hand and not in a store."""
     nowhere = f"inputs/{'0' * 2}/{'0' * 64}.png"
-    return EditRequest(image=nowhere, params=EditParams(profile=model, **params), **asked)
+    return EditRequest(image=nowhere, params=EditParams.resolve(profile.name, profile.params, params), **asked)
 
 
 def ours(

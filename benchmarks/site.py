@@ -16,6 +16,7 @@ from benchmarks.figures import seconds
 from benchmarks.midsize import midsize
 from diffedit import Client, JobHandle, Settings
 from diffedit_worker.local.stack import Stack
+from diffedit_worker.models.devices import limit_cpu_threads
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import load_profiles
 
@@ -82,4 +83,6 @@ def midsize_site(app: str, **environment: str) -> Iterator[tuple[Site, Models]]:
         with site(DIFFEDIT_PROFILE="midsize", DIFFEDIT_PROFILES=str(profiles)) as here:
             here.hire(1, app, **environment)
             here.edited(here.picture(), **CONCEPTS, num_inference_steps=2, seed=0)
-            yield here, Models(load_profiles(profiles)["midsize"], device="cpu")
+            models = Models(load_profiles(profiles)["midsize"], device="cpu")
+            limit_cpu_threads(models.profile, models.device)
+            yield here, models

@@ -40,8 +40,6 @@ class Settings(BaseModel):
     """Worker: a TOML file with further profiles."""
     device: str | None = Field(None, alias="DIFFEDIT_DEVICE")
     """Worker: "cuda", "cuda:1", "mps", "cpu"; None takes the best there is."""
-    cpu_offload: bool = Field(False, alias="DIFFEDIT_CPU_OFFLOAD")
-    """Worker, CUDA only: keep on the GPU only the model that is running."""
     preload: bool = Field(False, alias="DIFFEDIT_PRELOAD")
     """Worker: load the models of its queues before it takes a job, and do not start if one cannot be loaded.
 
@@ -50,6 +48,8 @@ class Settings(BaseModel):
     """
     max_queued: int = Field(10_000, alias="DIFFEDIT_MAX_QUEUED", ge=1)
     """Client: how many jobs may wait in the lane of a profile before a further one is refused (QueueFull)."""
+    max_connections: int = Field(20, alias="DIFFEDIT_MAX_CONNECTIONS", ge=4)
+    """How many connections to Redis a process opens at most. Threads that find all of them in use wait for one."""
     retention: int = Field(7 * 24 * 3600, alias="DIFFEDIT_RETENTION", ge=60)
     """Seconds for which the record of an ended job is kept."""
     worker_ttl: float = Field(20, alias="DIFFEDIT_WORKER_TTL", ge=1)
@@ -68,6 +68,11 @@ class Settings(BaseModel):
     def timeout_of(self, stage: Stage) -> float:
         """Seconds after which this stage counts as stuck."""
         return self.stage_timeouts.get(stage, self.stage_timeout)
+
+    @property
+    def publisher_connections(self) -> int:
+        """How many of `max_connections` are for sending messages; kombu opens two for each of its own."""
+        return max(1, self.max_connections // 8)
 
     @field_validator("stage_timeouts", mode="before")
     @classmethod

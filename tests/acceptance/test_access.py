@@ -10,8 +10,8 @@ import redis
 import trustme
 
 from diffedit import BrokerUnavailable, Client, Settings, State
+from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, send
-from diffedit.jobs.redis_store import RedisJobStore
 from diffedit_worker.local.stack import Stack
 from tests.support.factories import PEAR, PICTURE, QUICK, a_job, a_request
 from tests.support.proxies import TlsProxy
@@ -87,7 +87,7 @@ def test_client_and_worker_can_do_all_their_work(services: TlsServices) -> None:
     assert running.retry().cancel()
     # The worker's maintenance finds a job that was never sent.
     lost = a_job(a_request({**QUICK}, image=first.status().request.image))
-    RedisJobStore(services.settings("client")).create_job(lost)
+    redis_backend(services.settings("client")).job_store.create_job(lost)
     assert client.job(lost.id).wait(timeout=60).state is State.SUCCEEDED
     assert services.server.execute_command("ACL", "LOG") == []
 
@@ -152,7 +152,7 @@ def test_a_client_refuses_a_server_whose_certificate_it_cannot_verify(
     url = services.url("client", getattr(services, port), more.format(authority=services.authority))
     settings = Settings(redis_url=url)
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
-        RedisJobStore(settings).ping()
+        redis_backend(settings).job_store.ping()
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
         send(celery_app(settings), a_job())
 

@@ -10,8 +10,8 @@ import pytest
 
 from diffedit import Client, DiffEditError, JobFailed, Settings, State
 from diffedit.contract.job import Job
+from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, message_of, send
-from diffedit.jobs.redis_store import RedisJobStore
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import Stack
 from tests.support.factories import PEAR, PICTURE, QUICK, a_job
@@ -41,7 +41,8 @@ REDIS = {
 
 @pytest.mark.parametrize("url", REDIS.values(), ids=REDIS)
 @pytest.mark.parametrize(
-    "ask", [lambda settings: RedisJobStore(settings).ping(), lambda settings: send(celery_app(settings), a_job())]
+    "ask",
+    [lambda settings: redis_backend(settings).job_store.ping(), lambda settings: send(celery_app(settings), a_job())],
 )
 def test_no_redis_error_shows_the_password(stack: Stack, url: str, ask: Callable[[Settings], object]) -> None:
     address = stack.environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
@@ -99,7 +100,7 @@ def test_no_part_of_a_client_shows_its_secrets(stack: Stack) -> None:
 
 def test_a_worker_with_wrong_credentials_logs_and_records_no_secret(stack: Stack, client: Client) -> None:
     """One worker has a wrong password for Redis, another a wrong key for S3."""
-    environment, job_store = stack.environment, RedisJobStore(Settings.from_env(stack.environment))
+    environment, job_store = stack.environment, redis_backend(Settings.from_env(stack.environment)).job_store
     address = environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
     job = Job(id=uuid.uuid4().hex, request=client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).request)
     job_store.create_job(job)
@@ -147,7 +148,7 @@ def test_text_from_outside_cannot_forge_a_log_line_or_control_a_terminal(stack: 
             app.send_task(task, args=(job,), queue=LANGUAGE, task_id=FORGERY, headers=names, **names)
     # The error of this record quotes the field that no version knows.
     odd = a_job()
-    RedisJobStore(Settings.from_env(stack.environment)).create_job(odd)
+    redis_backend(Settings.from_env(stack.environment)).job_store.create_job(odd)
     server = redis_of(stack)
     asked = json.loads(odd.request.model_dump_json())
     server.hset(f"diffedit:job:{odd.id}", "request", json.dumps({**asked, FORGERY: 1}))

@@ -11,8 +11,8 @@ import pytest
 
 from diffedit import BrokerUnavailable, Client, JobFailed, JobStatus, Stage, State
 from diffedit.contract.job import Job
+from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, send
-from diffedit.jobs.redis_store import RedisJobStore
 from diffedit_worker.local.stack import Stack
 from tests.support.factories import PEAR, PICTURE, QUICK, slow
 from tests.support.proxies import Exchange, FaultProxy
@@ -81,7 +81,7 @@ def test_a_job_whose_client_died_before_it_sent_the_message_succeeds(workers: Wo
     workers.start()
     request = workers.client.edit(PICTURE, **PEAR, **QUICK).status().request
     job = Job(id=uuid.uuid4().hex, request=request)
-    RedisJobStore(workers.settings).create_job(job)  # the client dies before it sends the message
+    redis_backend(workers.settings).job_store.create_job(job)  # the client dies before it sends the message
     assert workers.client.job(job.id).wait(timeout=60).state is State.SUCCEEDED
 
 

@@ -8,8 +8,8 @@ from uuid import uuid4
 from diffedit import Client, Settings, State
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import input_key
+from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app
-from diffedit.jobs.redis_store import RedisJobStore
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import Stack
 from tests.support.factories import PEAR, PICTURE, QUICK, a_job, a_request
@@ -49,7 +49,7 @@ class ForeignProducer:
         settings = Settings.from_env(stack.environment)
         self.app, self.job_store, self.object_store = (
             celery_app(settings),
-            RedisJobStore(settings),
+            redis_backend(settings).job_store,
             S3ObjectStore(settings),
         )
         self.redis, self.worker = redis_of(stack), stack.processes["worker"]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from diffedit import BadPicture, Client, InvalidRequest, JobNotFound, Settings
 from diffedit.contract.job import Job
-from diffedit.testing import MemoryJobStore, MemoryObjectStore
+from diffedit.testing import MemoryObjectStore, memory_backend
 from tests.support.factories import PICTURE, SAMPLES, TEXTS, a_worker
 from tests.support.images import animation, plain, png_claiming, saved
 
@@ -152,10 +152,11 @@ CALLS: dict[str, tuple[Callable[[Client], object], type[Exception], str]] = {
 @pytest.fixture
 def client() -> Iterator[Client]:
     """A client over the memory doubles. The test fails if it leaves an object, a job or a message behind."""
-    job_store, object_store = MemoryJobStore(), MemoryObjectStore()
+    settings, object_store = Settings(), MemoryObjectStore()
+    backend = memory_backend(settings)
     sent: list[Job] = []
-    job_store.send_heartbeat(a_worker())
-    client = Client(Settings(), job_store=job_store, object_store=object_store, send=sent.append)
+    backend.worker_registry.send_heartbeat(a_worker())
+    client = Client(settings, backend=backend, object_store=object_store, send=sent.append)
     yield client
     assert object_store.older_than(timedelta(days=-1)) == []  # of any age
     assert client.jobs() == []
