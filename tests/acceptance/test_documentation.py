@@ -67,7 +67,8 @@ def test_the_python_code_of_a_page_runs_from_top_to_bottom(client: Client, reade
 def test_edit_folder_edits_each_picture_once(client: Client, reader: Path) -> None:
     (reader / "pictures").mkdir()
     for name in ("02.png", "03.png"):
-        shutil.copy(SAMPLES / name, reader / "pictures")
+        # Trailing bytes make it another picture, so that other tests do not find its caption.
+        (reader / "pictures" / name).write_bytes((SAMPLES / name).read_bytes() + b"of the folder")
     (reader / "pictures/notes.txt").write_text("no picture")
     before = {status.id for status in client.jobs(limit=1000)}
     for _ in range(2):

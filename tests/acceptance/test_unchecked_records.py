@@ -55,7 +55,7 @@ RECORDS: dict[str, tuple[str, str, dict[str, Any], Callable[[ForeignProducer, Jo
     "a text":                ("bad_picture",  NO_FORMAT,          {"picture": b"a bowl of pears"}, None),
     "a bomb":                ("bad_picture",  "over the limit",   {"picture": BOMB}, None),
     "a JPEG, cut":           ("bad_picture",  DAMAGED,            {"picture": CUT, "extension": "jpg"}, None),
-    "a mask of other size":  ("bad_picture",  "same size",        {"picture": BYTES, "mask": SMALL}, None),
+    "a mask of other size":  ("bad_picture",  "the mask is",     {"picture": BYTES, "mask": SMALL}, None),
     "a mask of nothing":     ("bad_picture",  "selects nothing",  {"picture": BYTES, "mask": BLACK}, None),
     "a newer client's":      ("bad_record",   "negative_mask",    {"picture": BYTES}, add_field),
     "no JSON":               ("bad_record",   "one version",      {"picture": BYTES}, rewrite("request", "{")),
