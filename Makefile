@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-KILLING := test_chaos test_demo test_recovery test_storage_faults
+KILLING := test_chaos test_recovery test_storage_faults
 
 .PHONY: demo test test-fast coverage check bench profile chaos quality train clean
 
