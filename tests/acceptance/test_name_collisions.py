@@ -13,8 +13,9 @@ import pytest
 
 from diffedit import Client, Settings, State
 from diffedit_worker.local.stack import LocalServices
-from diffedit_worker.models.profiles import SAMPLES
-from tests.acceptance.conftest import PEAR, QUICK, until
+from tests.support.factories import PEAR, PICTURE, QUICK
+from tests.support.services import client_of
+from tests.support.waiting import until
 
 PROGRAMS = Path(sys.executable).parent
 PROJECT = ("worker.py", "api_client/__init__.py", "tasks.py", "settings.py", "app.py")
@@ -73,7 +74,7 @@ def running(program: str, *words: str, cwd: Path, environment: dict[str, str]) -
 
 def assert_edit_succeeds(client: Client, cwd: Path) -> None:
     until(lambda: client.health().workers, "a ready worker")
-    job = client.edit(SAMPLES / "06.png", **PEAR, **QUICK)
+    job = client.edit(PICTURE, **PEAR, **QUICK)
     assert job.wait(timeout=60).state is State.SUCCEEDED, (cwd / "output.txt").read_text()
     assert not (cwd / "imported.txt").exists()
 
@@ -106,7 +107,7 @@ def until_no_worker(client: Client) -> None:
 
 
 def test_worker(services: LocalServices, folder: Path) -> None:
-    client = Client(Settings.from_env(services.environment))
+    client = client_of(services)
     with running("diffedit", "worker", cwd=folder, environment=services.environment) as worker:
         assert_edit_succeeds(client, folder)
     assert worker.returncode == 0
@@ -116,7 +117,7 @@ def test_worker(services: LocalServices, folder: Path) -> None:
 def test_plain_celery_command(services: LocalServices, tmp_path: Path) -> None:
     """`celery -A` puts the current folder first on the import path, so only names that we do not import are free."""
     folder = folder_with(tmp_path, *PROJECT)
-    client = Client(Settings.from_env(services.environment))
+    client = client_of(services)
     words = ["-A", "diffedit_worker.app", "worker", "--without-gossip", "--without-mingle"]
     with running("celery", *words, cwd=folder, environment=services.environment) as worker:
         assert_edit_succeeds(client, folder)
