@@ -1,4 +1,4 @@
-"""What we use of Celery and kombu without being told so by their documentation is still there.
+"""The undocumented parts of Celery and kombu that we use are still there.
 
 If one of these tests fails after an update, compare `diffedit_worker/celery_ext/` with the new sources.
 """
