@@ -169,7 +169,7 @@ def test_a_job_that_kills_its_workers_fails_and_the_others_go_on(crew: Crew) -> 
         crew.hire()
     with pytest.raises(JobFailed) as caught:
         poison.wait(timeout=60)
-    assert (caught.value.failure, caught.value.stage) == ("worker_lost", "invert")
+    assert (caught.value.error_code, caught.value.stage) == ("worker_lost", "invert")
     assert other.wait(timeout=60).state is State.SUCCEEDED
 
 
@@ -187,7 +187,7 @@ def test_a_stage_that_hangs_ends_its_worker_and_at_last_the_job(stack: Stack, cr
         crew.hire()
         with pytest.raises(JobFailed) as caught:
             job.wait(timeout=60)
-        assert (caught.value.failure, caught.value.stage) == ("timeout", "invert")
+        assert (caught.value.error_code, caught.value.stage) == ("timeout", "invert")
     finally:
         for name in ("DIFFEDIT_STAGE_TIMEOUT", "DIFFEDIT_MAX_ATTEMPTS"):
             del stack.environment[name]

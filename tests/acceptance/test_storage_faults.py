@@ -153,7 +153,7 @@ def test_a_store_that_stays_away_fails_the_job_at_last_and_not_the_worker(desert
         with pytest.raises(JobFailed, match="did not answer") as caught:
             job.wait(timeout=60)
         deserted.proxy.up()
-        assert (caught.value.failure, caught.value.stage) == ("store_unavailable", "embed")
+        assert (caught.value.error_code, caught.value.stage) == ("store_unavailable", "embed")
         assert job.status().attempts == {Stage.EMBED: 2}
         assert deserted.edit().wait(timeout=60).state is State.SUCCEEDED
 
@@ -167,7 +167,7 @@ def test_a_store_that_refuses_fails_the_job_at_once(deserted: Site, change: dict
         job = deserted.edit()
         with pytest.raises(JobFailed, match=reason) as caught:
             job.wait(timeout=60)
-        assert caught.value.failure == "store_refused"
+        assert caught.value.error_code == "store_refused"
         assert (job.status().attempts, job.status().retries) == ({Stage.EMBED: 1}, 0)
 
 

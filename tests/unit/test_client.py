@@ -195,7 +195,7 @@ def test_a_wait_raises_how_the_job_ended(desk: Desk) -> None:
     with pytest.raises(JobFailed, match="no difference") as caught:
         failed.result(timeout=1)
     raised = caught.value
-    assert (raised.job_id, raised.stage, raised.failure) == (failed.id, "mask", "empty_mask")
+    assert (raised.job_id, raised.stage, raised.error_code) == (failed.id, "mask", "empty_mask")
     with pytest.raises(JobCancelled, match=cancelled.id):
         cancelled.wait(timeout=1)
     with pytest.raises(JobExpired, match=expired.id):
@@ -316,13 +316,13 @@ def test_a_server_that_stays_away_ends_a_wait(monkeypatch) -> None:
         job.status()
     with pytest.raises(BrokerUnavailable):
         job.wait(timeout=0.1)
-    monkeypatch.setattr("diffedit.handle.PATIENCE", 0.1)
+    monkeypatch.setattr("diffedit.retries.CLIENT_OUTAGE", 0.1)
     with pytest.raises(BrokerUnavailable):
         job.wait(timeout=10**6)
 
 
 def test_errors_about_jobs_travel_between_processes() -> None:
-    failed = JobFailed("id", stage="mask", failure="empty_mask", message="no difference")
+    failed = JobFailed("id", stage="mask", error_code="empty_mask", message="no difference")
     for error in (failed, JobTimeout("id", "late"), JobCancelled("id")):
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

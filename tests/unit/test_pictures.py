@@ -12,8 +12,9 @@ from PIL import Image, ImageCms
 
 from diffedit import pictures
 from diffedit.errors import BadPicture
-from diffedit.pictures import encode_png, read_mask, read_picture, read_text, side_by_side
+from diffedit.pictures import encode_png, read_mask, read_picture, side_by_side
 from tests.support.images import gradient, half, same, speckled
+from tests.support.png_text import read_text
 
 WHITE, BLACK, RED, BLUE = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -179,7 +180,7 @@ def test_a_phone_jpeg_with_a_second_picture_inside_is_no_animation():
 def test_a_result_may_take_more_bytes_than_what_it_was_made_from():
     size = (4000, 3000)
     result = encode_png(Image.frombytes("RGB", size, random.randbytes(36_000_000)), text={"diffedit": "{}"})
-    assert len(result) > pictures.MAX_BYTES
+    assert len(result) > pictures.MAX_PICTURE_BYTES
     assert read_picture(result, max_bytes=pictures.MAX_RESULT_BYTES).image.size == size
     assert read_text(result) == {"diffedit": "{}"}
 
@@ -256,7 +257,7 @@ REFUSED = [
                  id="png bomb"),
     pytest.param(png_claiming(8_000, 5_001), "8000 x 5001 = 40.0 million", id="one row too many"),
     pytest.param(webp_claiming(16_000, 16_000), "too large", id="webp bomb"),
-    pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(pictures.MAX_BYTES), "more than 32 MiB", id="heavy"),
+    pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(pictures.MAX_PICTURE_BYTES), "more than 32 MiB", id="heavy"),
 ]  # fmt: skip
 
 
@@ -461,14 +462,14 @@ def test_text_after_the_pixels_is_found_and_other_formats_have_none():
 
 
 def test_side_by_side_enlarges_small_pictures_by_whole_factors():
-    row = side_by_side([Image.new("RGB", (64, 32), RED), Image.new("L", (64, 32), 255)], gap=10, background="blue")
+    row = side_by_side([Image.new("RGB", (64, 32), RED), Image.new("L", (64, 32), 0)])
 
-    assert row.size == (256 + 10 + 256, 128)
-    assert [row.getpixel((x, 60)) for x in (255, 256, 265, 266)] == [RED, BLUE, BLUE, WHITE]
+    assert row.size == (256 + 8 + 256, 128)
+    assert [row.getpixel((x, 60)) for x in (255, 256, 263, 264)] == [RED, WHITE, WHITE, BLACK]
 
 
 def test_side_by_side_leaves_large_pictures_alone():
     large = gradient((300, 200))
-    row = side_by_side([large, large, large], gap=0)
-    assert row.size == (900, 200)
-    assert same(row.crop((300, 0, 600, 200)), large)
+    row = side_by_side([large, large, large])
+    assert row.size == (916, 200)
+    assert same(row.crop((308, 0, 608, 200)), large)

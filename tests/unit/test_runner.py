@@ -22,6 +22,7 @@ from diffedit_worker.pipeline import CODECS
 from diffedit_worker.runtime.byte_cache import ByteCache
 from diffedit_worker.runtime.runner import Runner
 from tests.support.factories import a_job, a_worker, done
+from tests.support.png_text import read_text
 
 SAMPLE = SAMPLES / "06.png"
 TEXTS = {
@@ -271,7 +272,7 @@ def test_an_artifact_that_is_damaged_each_time_fails_the_job(rig: Rig) -> None:
     job = rig.edit()
     with pytest.raises(JobFailed) as caught:
         job.wait(timeout=1)
-    assert (caught.value.stage, caught.value.failure) == ("embed", "bad_artifact")
+    assert (caught.value.stage, caught.value.error_code) == ("embed", "bad_artifact")
     rig.before = lambda stage, job: None
     assert job.retry().status().state is State.SUCCEEDED
 
@@ -282,7 +283,7 @@ def test_a_damaged_picture_fails_the_job_and_not_the_worker(rig: Rig, damage: by
     job = rig.edit()
     with pytest.raises(JobFailed) as caught:
         job.wait(timeout=1)
-    assert (caught.value.stage, caught.value.failure, caught.value.job_id) == ("mask", "bad_artifact", job.id)
+    assert (caught.value.stage, caught.value.error_code, caught.value.job_id) == ("mask", "bad_artifact", job.id)
     assert job.status().attempts == {Stage.EMBED: 1, Stage.MASK: 1}
     rig.object_store.put(job.status().request.image, SAMPLE.read_bytes())
     retried = job.retry()
@@ -492,8 +493,6 @@ def test_a_stage_without_a_record_is_dropped(rig: Rig) -> None:
 
 
 def test_the_provenance_travels_in_the_picture(rig: Rig, tmp_path: Path) -> None:
-    from diffedit.pictures import read_text
-
     paths = rig.edit().result(timeout=1).save(tmp_path)
     assert sorted(paths) == ["grid", "manifest", "mask", "result"]
     manifest = json.loads(paths["manifest"].read_text())

@@ -77,7 +77,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             function(*args, **kwargs)
         except DiffEditError as error:
             if as_json:
-                details = {name: value for name, value in vars(error).items() if name in ("job_id", "stage", "failure")}
+                details = {
+                    name: value for name, value in vars(error).items() if name in ("job_id", "stage", "error_code")
+                }
                 print(json.dumps({"error": error.code, "message": str(error), **details}), file=sys.stderr)
             else:
                 err.print(Text(f"{error.code}: {printable(error)}", "red"))

@@ -52,6 +52,12 @@ def celery_app(settings: Settings) -> "Celery":
     return app
 
 
+def close(app: "Celery") -> None:
+    """Close the connections to the broker. They are opened again when a message is sent."""
+    # kombu keeps one pool for all applications with the same URL, so it must remain usable.
+    app.pool.resize(app.pool.limit, reset=True)
+
+
 def send(app: "Celery", job: Job) -> None:
     """Put the first of the job's stages left into its queue. Each stage passes the job on to the next.
 
