@@ -20,7 +20,7 @@ check: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 profile: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.profile
+	$(BIN)/python -m benchmarks.speed.time_breakdown
 
 chaos: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.chaos

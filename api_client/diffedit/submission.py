@@ -1,13 +1,13 @@
 """From the arguments of `Client.edit` to a checked request. Everything that can be wrong with it is found here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from diffedit.contract.job import JobOptions
-from diffedit.contract.request import EditRequest
+from diffedit.contract.request import EditParams, EditRequest
 from diffedit.contract.stages import Artifact, queue_name
 from diffedit.contract.validation import explain
 from diffedit.errors import InvalidRequest
@@ -45,11 +45,13 @@ def prepare(image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet) -
     texts = {name: given.pop(name) for name in TEXTS if name in given}
     service = {name: given.pop(name) for name in SERVICE if name in given}
     try:
+        profile = given.pop("profile", fleet.default_profile)
+        params = EditParams.resolve(profile, fleet.params_of(profile), given)
         pictures = {"image": image.key, "mask": mask and mask.key}
-        request = EditRequest.model_validate({**texts, **pictures, "goal": goal, "params": _resolve(given, fleet)})
+        request = EditRequest.model_validate({**texts, **pictures, "goal": goal, "params": params})
         job_options = JobOptions.model_validate(service)
     except ValidationError as error:
-        raise InvalidRequest(explain(error)) from None
+        raise InvalidRequest(explain(error, known=EditOptions.__annotations__)) from None
     return Submission(request, job_options, [upload for upload in (image, mask) if upload], key)
 
 
@@ -63,11 +65,6 @@ def no_worker_warnings(submissions: Iterable[Submission], fleet: Fleet) -> list[
 def _queues(submission: Submission) -> set[str]:
     request = submission.request
     return {queue_name(request.params.profile, group, submission.options.lane) for group in request.groups}
-
-
-def _resolve(given: Mapping[str, Any], fleet: Fleet) -> dict[str, Any]:
-    profile = given.get("profile", fleet.default_profile)
-    return {**fleet.params_of(profile), **given, "profile": profile}
 
 
 def _checked_key(key: Any) -> str | None:

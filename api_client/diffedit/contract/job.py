@@ -7,20 +7,20 @@ from pydantic import Field
 
 from diffedit.contract.request import EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Lane, Stage, plan, queue_name
-from diffedit.contract.validation import ArtifactKeys, Frozen, JobId
+from diffedit.contract.validation import ArtifactKeys, Frozen, JobId, StrictNumbers
 from diffedit.errors import ArtifactError
 
 MAX_SECONDS = 365 * 24 * 3600
 
 
-class JobOptions(Frozen):
+class JobOptions(StrictNumbers):
     """How a job is served. The result does not depend on it.
 
     `start_timeout` and `deadline` are seconds since the submission: the job is EXPIRED if no worker has started it by
     the first, or if it has not succeeded by the second. None means no limit.
     """
 
-    lane: Lane = Lane.INTERACTIVE
+    lane: Lane = Field(Lane.INTERACTIVE, strict=False)
     start_timeout: float | None = Field(None, gt=0, le=MAX_SECONDS)
     deadline: float | None = Field(None, gt=0, le=MAX_SECONDS)
 

@@ -2,12 +2,13 @@
 
 import json
 import secrets
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, plan
-from diffedit.contract.validation import Frozen, InputKey, ProfileName, Text, digest
+from diffedit.contract.validation import Frozen, InputKey, ProfileName, StrictNumbers, Text, digest
 
 MAX_REQUEST_BYTES = 3_300
 """Limit of a request as ASCII JSON. Redis keeps it in memory as long as the job's record."""
@@ -20,41 +21,51 @@ class Prompts(Frozen):
     target: tuple[str, ...] = Field(min_length=1)
 
 
-TUNED: dict[str, dict[str, Any]] = {"tiny": {"mask_thresholding_ratio": "otsu", "mask_cleanup": True}}
-"""Per profile, the defaults that differ from the DiffEdit guide's: chosen by benchmarks/quality.py."""
+class EditParams(StrictNumbers):
+    """The parameters of an edit, named as in diffusers' DiffEdit pipeline, with the defaults of the DiffEdit guide.
 
-
-class EditParams(Frozen):
-    """The numbers of an edit, named as in diffusers' DiffEdit pipeline, with the defaults of the DiffEdit guide.
-
-    A profile may have other defaults (`TUNED`).
-
-    `num_inference_steps`, `strength` and `scheduler` hold for inversion and edit: both use the same noise levels.
-    "dpmsolver++" needs only 20 steps where "ddim" needs 50. A guidance scale of 1 means no guidance. The mask selects
-    the cells whose difference is above half of `mask_thresholding_ratio` times the mean difference; "otsu" selects the
-    cut that separates the differences best. `mask_cleanup` removes specks of the mask and fills its holes.
+    A profile may have other defaults: see `resolve`.
     """
 
-    # A bool or a text is not accepted as a number.
-    model_config = ConfigDict(strict=True)
-
     profile: ProfileName
+    """The models that run the edit."""
     num_inference_steps: int = Field(50, ge=1, le=500)
+    """Steps of the whole noise schedule. With "dpmsolver++" 20 steps are enough."""
     strength: float = Field(0.8, gt=0, le=1)
+    """Share of the schedule that inversion and edit use. A higher value allows larger changes."""
     guidance_scale: float = Field(7.5, ge=1, le=50)
+    """How strongly the edit follows the target prompt. 1 means no guidance."""
     inversion_guidance_scale: float = Field(1.0, ge=1, le=50)
+    """Guidance of the inversion. Above 1, the inversion drifts, and the edit retraces it less well."""
     num_maps_per_mask: int = Field(10, ge=1, le=100)
+    """Random noises whose difference maps are averaged for the mask."""
     mask_encode_strength: float = Field(0.5, gt=0, le=1)
+    """Share of the schedule that sets the noise level of the mask."""
     mask_thresholding_ratio: Annotated[float, Field(gt=0, le=100)] | Literal["otsu"] = 3.0
-    mask_cleanup: bool = False
-    num_prompts: int = Field(16, ge=1, le=64)
-    seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, lt=2**32)
-    scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
+    """The mask selects the cells whose difference is above half of this ratio times the mean difference.
 
-    @model_validator(mode="before")
+    A smaller ratio gives a larger mask. "otsu" selects the cut that separates the differences best.
+    """
+    mask_cleanup: bool = False
+    """Remove small spots from the mask and fill its holes."""
+    num_prompts: int = Field(16, ge=1, le=64)
+    """Sentences that the language model writes for each concept."""
+    seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, lt=2**32)
+    """Seed of all random numbers. The default is a random seed."""
+    scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
+    """The solver of inversion and edit."""
+
     @classmethod
-    def _apply_profile_defaults(cls, values: Any) -> Any:
-        return {**TUNED.get(str(values.get("profile")), {}), **values} if isinstance(values, dict) else values
+    def resolve(cls, profile: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
+        """Return all parameters of an edit: what the user gave, else the profile's default, else the field's.
+
+        Unknown defaults are ignored, because a newer worker may announce them.
+
+        Raises:
+            pydantic.ValidationError: a given parameter is unknown, or a value is out of its range.
+        """
+        known = {name: value for name, value in defaults.items() if name in cls.model_fields}
+        return cls.model_validate({**known, "profile": profile, **given})
 
     @model_validator(mode="after")
     def _check_at_least_one_step(self) -> Self:
@@ -70,21 +81,26 @@ class EditRequest(Frozen):
     - two prompts: `source_prompt` and `target_prompt`;
     - two concepts: `source_concept` and `target_concept`; the language model writes the prompts;
     - a target alone: `target_prompt`; the caption is the source.
-
-    `image` and `mask` are keys of uploaded pictures. `mask` is white where the picture may change. `caption` describes
-    the picture before the edit and conditions the inversion; if it is absent, `source_prompt` is used, else the
-    captioner's text. `goal` is the artifact that the job makes last.
     """
 
     image: InputKey
+    """Key of the uploaded picture."""
     mask: InputKey | None = None
+    """Key of an uploaded mask of the picture's size, white where the picture may change."""
     source_prompt: Text | None = None
+    """Describes the picture before the edit."""
     target_prompt: Text | None = None
+    """Describes the picture after the edit."""
     source_concept: Text | None = None
+    """The thing to replace, in a few words."""
     target_concept: Text | None = None
+    """The thing that replaces it."""
     caption: Text | None = None
+    """Describes the picture for the inversion. The default is `source_prompt`, else the captioner's text."""
     negative_prompt: Text | None = None
+    """What the edit is guided away from. The default is the source."""
     goal: Artifact = Artifact.RESULT
+    """The artifact that the job makes last."""
     params: EditParams
 
     @model_validator(mode="after")
