@@ -8,6 +8,7 @@ Invalid requests are refused here, before anything is queued.
 """
 
 import functools
+import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 Send = Callable[[Job], None]
+Queued = tuple[list[JobHandle], list[str]]
 
 
 class Client:
@@ -69,6 +71,7 @@ class Client:
         self._job_store = self._backend.job_store
         self._object_store = object_store or S3ObjectStore(settings)
         self._send = send or self._send_by_celery
+        self._lock = threading.Lock()
 
     @classmethod
     def from_env(cls) -> Self:
@@ -205,9 +208,7 @@ class Client:
         """
         return check_health(self._backend, self._object_store, self._settings.profile)
 
-    def _queue(
-        self, image: PictureLike, goal: Artifact, edits: Sequence[EditOptions]
-    ) -> tuple[list[JobHandle], list[str]]:
+    def _queue(self, image: PictureLike, goal: Artifact, edits: Sequence[EditOptions]) -> Queued:
         """Check all edits, then queue them. Return their jobs, and warnings if no live worker can run them."""
         upload = image_upload(image)
         fleet = Fleet(self._backend.worker_registry, self._settings.profile)
@@ -233,7 +234,9 @@ class Client:
         return self.job(first)
 
     def _send_by_celery(self, job: Job) -> None:
-        dispatch.send(self._celery, job)
+        with self._lock:  # two applications would open twice as many connections
+            app = self._celery
+        dispatch.send(app, job)
 
     @functools.cached_property
     def _celery(self) -> "Celery":

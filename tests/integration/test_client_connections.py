@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
+from celery import Celery
 
 from diffedit import Client, Settings, State
 from tests.support.fake_service import TEXTS, png
@@ -80,6 +81,19 @@ def test_closing_a_client_leaves_another_one_usable(settings: Settings, connecti
         job = kept.edit(png(), **TEXTS)
         assert job.cancel()
     assert connections() == 0
+
+
+def test_a_client_leaves_the_connections_of_another_celery_application_alone(settings: Settings) -> None:
+    # Given a program with a Celery application of its own, which is sending a message
+    theirs = Celery("theirs", broker=settings.redis_url.get_secret_value(), set_as_current=False)
+    theirs.conf.broker_pool_limit = 7
+    with theirs.pool.acquire(block=True) as connection, Client(settings) as client:
+        connection.connect()
+        client.edit(png(), **TEXTS).cancel()
+        client.close()
+        assert connection.connected
+    assert theirs.pool.limit == 7
+    theirs.pool.force_close_all(close_pool=False)
 
 
 def test_a_client_that_only_polls_opens_no_connection_of_celery(settings: Settings) -> None:
