@@ -16,20 +16,27 @@ from diffedit.pictures import MAX_PICTURE_BYTES, Size, check_bytes, read_mask, r
 
 
 class Readable(Protocol):
-    """An open binary file, or anything that is read like one: `io.BytesIO`, an upload of Django or Flask."""
+    """An open binary file, or anything that is read like one, such as `io.BytesIO` or an upload of Django."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class HasFile(Protocol):
-    """An upload with an open binary file in `.file`, as Starlette and FastAPI have."""
+    """An upload with an open binary file in `.file`, as Starlette and FastAPI have it."""
 
     @property
     def file(self) -> Readable: ...
 
 
-PictureLike = str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | HasFile | Image.Image
-"""A picture: the path of a file (a `str` is a path), the bytes of a file, an open binary file, or a PIL image.
+class HasStream(Protocol):
+    """An upload with an open binary file in `.stream`, as Flask has it."""
+
+    @property
+    def stream(self) -> Readable: ...
+
+
+PictureLike = str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | HasFile | HasStream | Image.Image
+"""A picture: the path of a file (a `str` is a path), the bytes of a file, an open binary file or upload, a PIL image.
 
 Files are PNG, JPEG or WebP. A file is read from its current position.
 """
@@ -90,7 +97,7 @@ def _picture_bytes(picture: Any, what: str) -> bytes:
         view = memoryview(picture)
         check_bytes(view.nbytes, what)
         return view.tobytes()
-    # A number would be taken for a file descriptor.
+    # `open` accepts a number, as a file descriptor.
     if isinstance(picture, str | os.PathLike):
         with open(picture, "rb") as file:
             return _read(file, what)
@@ -107,10 +114,10 @@ def _encoded(image: Image.Image) -> bytes:
 
 
 def _file_of(picture: Any) -> Readable:
-    """Return what can be read: the object itself, or its `.file` if its own `read` is missing or asynchronous."""
+    """Return what can be read: the object itself, or the file in it if its own `read` is missing or asynchronous."""
     if isinstance(picture, io.TextIOBase):
         raise BadPicture('the file is open in text mode; open it with "rb"')
-    for file in (picture, getattr(picture, "file", None)):
+    for file in (picture, getattr(picture, "file", None), getattr(picture, "stream", None)):
         read = getattr(file, "read", None)
         if callable(read) and not inspect.iscoroutinefunction(read):
             return cast(Readable, file)

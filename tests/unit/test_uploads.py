@@ -169,14 +169,14 @@ def test_a_text_file_is_recognised_before_it_is_decoded(service: FakeService, tm
 
 def test_an_endless_file_is_read_to_one_byte_over_the_limit() -> None:
     class Endless:
-        taken = 0
+        received = 0
 
         def read(self, size: int, /) -> bytes:
-            self.taken += size
+            self.received += size
             return bytes(size)
 
     endless = Endless()
-    assert len(picture_bytes(endless, "picture")) == endless.taken == MAX_PICTURE_BYTES + 1
+    assert len(picture_bytes(endless, "picture")) == endless.received == MAX_PICTURE_BYTES + 1
 
 
 def test_a_file_is_read_from_its_position_and_stays_open(service: FakeService) -> None:
