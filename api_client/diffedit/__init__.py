@@ -1,6 +1,11 @@
-"""The thin client: submit edits, follow them, fetch results. Never imports torch, diffusers or transformers."""
+"""The client: submit edits, follow them, fetch results. It never imports torch, diffusers or transformers.
 
-from diffedit.client import Client, Health
+Public is what this module and `diffedit.testing` export in `__all__`.
+"""
+
+from importlib.metadata import version
+
+from diffedit.client import Client
 from diffedit.contract.job import JobOptions, JobStatus, State
 from diffedit.contract.request import EditParams, EditRequest, Prompts
 from diffedit.contract.stages import Artifact, Lane, Stage
@@ -26,11 +31,21 @@ from diffedit.errors import (
 )
 from diffedit.garbage import Collected
 from diffedit.handle import JobHandle
+from diffedit.health import Health
 from diffedit.jobs.store import WorkerInfo
+from diffedit.options import EditOptions
+from diffedit.pictures import MAX_ASPECT, MAX_PICTURE_BYTES, MAX_PIXELS, MIN_SIDE
 from diffedit.result import EditResult
 from diffedit.settings import Settings
+from diffedit.uploads import PictureLike
+
+__version__ = version("diffedit-service")
 
 __all__ = [
+    "MAX_ASPECT",
+    "MAX_PICTURE_BYTES",
+    "MAX_PIXELS",
+    "MIN_SIDE",
     "Artifact",
     "ArtifactError",
     "BadPicture",
@@ -40,6 +55,7 @@ __all__ = [
     "Client",
     "Collected",
     "DiffEditError",
+    "EditOptions",
     "EditParams",
     "EditRequest",
     "EditResult",
@@ -56,6 +72,7 @@ __all__ = [
     "JobTimeout",
     "Lane",
     "NoWorkerWarning",
+    "PictureLike",
     "Prompts",
     "QueueFull",
     "ServiceError",
@@ -65,4 +82,5 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "WorkerInfo",
+    "__version__",
 ]

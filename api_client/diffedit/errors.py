@@ -1,150 +1,200 @@
 """Every error that a user can meet.
 
     DiffEditError
-    |-- InvalidRequest          what was asked cannot be done; raised before anything is queued
-    |   |-- BadPicture          the picture (or the mask) cannot be used
-    |   `-- UnknownProfile      no such model profile
-    |-- ServiceError            a service that we depend on does not answer
-    |   |-- BrokerUnavailable   Redis / Valkey
-    |   |   `-- BrokerFull      its memory is used up
+    |-- InvalidRequest          the request is not valid; raised before anything is queued
+    |   |-- BadPicture          the picture or the mask cannot be used
+    |   `-- UnknownProfile      there is no such model profile
+    |-- ServiceError            a service does not answer
+    |   |-- BrokerUnavailable   Redis or Valkey
+    |   |   `-- BrokerFull      its memory is full
     |   `-- StoreUnavailable    S3
-    |       `-- StoreRefused    it answers, and does not let us; waiting does not help
-    |-- QueueFull               as many jobs wait as may; try again later
-    |-- ArtifactError           a stored artifact is missing or is not what its key promises
-    |-- StageError              a stage cannot do its work on this input; fails the job
+    |       `-- StoreRefused    it answers and refuses; another attempt does not help
+    |-- QueueFull               too many jobs wait; try again later
+    |-- ArtifactError           a stored artifact is missing or damaged
+    |-- StageError              a stage cannot process its input; the job fails with this code
     |   |-- EmptyMask
     |   |-- NotFinite
     |   |-- OutOfMemory
     |   `-- ModelUnavailable
-    `-- JobError                about one job; carries job_id
+    `-- JobError                about one job; has job_id
         |-- JobNotFound
-        |-- BadRecord           written by a client of another version, or damaged
-        |-- JobElsewhere        between workers only: another one has this job
-        |-- JobTimeout          the wait ended, the job did not
-        |-- JobFailed           carries stage, code, message
+        |-- BadRecord           written by another version, or damaged
+        |-- JobElsewhere        between workers only: another worker runs the job
+        |-- JobTimeout          the wait has ended, the job has not; also a TimeoutError
+        |-- JobFailed           has stage, error_code, message
         |-- JobCancelled
         `-- JobExpired
 
-`code` is stable: it travels in the job record, in `--json` output and in log lines, and programs may branch on it.
-Messages say what to do next and may change.
+    NoWorkerWarning             a UserWarning: no live worker can run the job that was queued
+
+`code` is stable: it stands in job records, in `--json` output and in log lines, and programs may branch on it. Messages
+say what to do next, and may change.
 """
 
 from typing import Any, ClassVar
 
 
 class DiffEditError(Exception):
-    """Base of everything that this project raises on purpose."""
+    """Base of everything that this project raises on purpose. Catch it to catch all of them.
+
+    Attributes:
+        code: the stable name of this kind of error.
+    """
 
     code: ClassVar[str] = "error"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Process pools pickle exceptions. By default an exception is restored by `type(*args)`, but most of ours build
+        # their message themselves and take other arguments than the message.
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[DiffEditError], args: tuple[Any, ...], attributes: dict[str, Any]) -> DiffEditError:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(attributes)
+    return error
+
 
 class InvalidRequest(DiffEditError):
-    """The request contradicts itself or leaves its ranges; the message names the field."""
+    """Raised when an argument is unknown, out of its range, or contradicts another one. Nothing was queued.
+
+    The message names the argument. Correct it.
+    """
 
     code = "invalid_request"
 
 
 class BadPicture(InvalidRequest):
-    """The picture or mask cannot be decoded, is too large, too small, animated or of an unsupported format."""
+    """Raised when the picture or the mask cannot be decoded, is too large or too small, or is animated.
+
+    The message says what is wrong with it. Convert or scale the picture.
+    """
 
     code = "bad_picture"
 
 
 class UnknownProfile(InvalidRequest):
-    """No model profile of that name."""
+    """Raised by a worker when no model profile has the name that it should serve. The message lists the known ones."""
 
     code = "unknown_profile"
 
 
 class ServiceError(DiffEditError):
-    """A service that we depend on does not answer."""
+    """Raised when a service does not answer. Check the service and its settings, then try again."""
 
     code = "service_unavailable"
 
 
 class BrokerUnavailable(ServiceError):
-    """Redis / Valkey does not answer, or refuses the credentials."""
+    """Raised when Redis or Valkey does not answer, or refuses the password.
+
+    Check the server and `DIFFEDIT_REDIS_URL`.
+    """
 
     code = "broker_unavailable"
 
 
 class BrokerFull(BrokerUnavailable):
-    """Redis / Valkey has used up its memory (`maxmemory`). Nothing was recorded and nothing queued."""
+    """Raised when the memory of Redis or Valkey is full (`maxmemory`). Nothing was recorded and nothing queued.
+
+    Raise the limit, or try again after jobs have expired.
+    """
 
     code = "broker_full"
 
     def __init__(self) -> None:
-        super().__init__("the memory of Redis is used up (maxmemory), so nothing was queued; raise it, or try later")
+        super().__init__(
+            "the memory of Redis is full (maxmemory), so nothing was queued; raise the limit, or try again later"
+        )
 
 
 class StoreUnavailable(ServiceError):
-    """S3 does not answer, or refuses the credentials."""
+    """Raised when S3 does not answer. Check `DIFFEDIT_S3_ENDPOINT_URL` and the server, then try again."""
 
     code = "store_unavailable"
 
 
 class StoreRefused(StoreUnavailable):
-    """S3 answers and refuses: wrong keys, no such bucket, no permission. Asking again does not help."""
+    """Raised when S3 refuses: wrong AWS keys, no such bucket, no permission. Correct the settings first."""
 
     code = "store_refused"
 
 
 class QueueFull(DiffEditError):
-    """As many jobs wait in this lane of this profile as `max_queued` allows. Nothing was queued."""
+    """Raised when `DIFFEDIT_MAX_QUEUED` jobs already wait in this lane of the profile. Nothing was queued.
+
+    Try again later, add workers, or raise the limit.
+    """
 
     code = "queue_full"
 
     def __init__(self, lane: str, profile: str, max_queued: int) -> None:
-        told = f"{max_queued} jobs wait in the {lane} lane of profile {profile} already; try again later"
-        super().__init__(f"{told}, add workers, or raise DIFFEDIT_MAX_QUEUED")
+        super().__init__(
+            f"{max_queued} jobs wait in the {lane} lane of profile {profile} already; try again later, add workers, "
+            "or raise DIFFEDIT_MAX_QUEUED"
+        )
 
 
 class ArtifactError(DiffEditError):
-    """An artifact is missing, truncated or not of the kind that its key promises."""
+    """Raised when a stored artifact is missing or damaged. Call the job's `retry()`, which makes it again."""
 
     code = "bad_artifact"
 
 
 class StageError(DiffEditError):
-    """A stage cannot do its work on this input. The job fails with this error's code."""
+    """Raised by a stage that cannot process its input. The job fails with the code of this error."""
 
     code = "stage_failed"
 
 
 class EmptyMask(StageError):
-    """The mask selects nothing, so there is nothing to edit."""
+    """Raised when the mask selects nothing.
+
+    Ask for a larger change, lower `mask_thresholding_ratio`, or give a mask.
+    """
 
     code = "empty_mask"
 
 
 class NotFinite(StageError):
-    """The model gave infinities or NaN. Nothing of it is stored."""
+    """Raised when a model returns infinite values or NaN. Nothing of it is stored.
+
+    Ask for less guidance, or use another device.
+    """
 
     code = "not_finite"
 
     def __init__(self) -> None:
-        super().__init__("the model gave values that are not finite; ask for less guidance, or use another device")
+        super().__init__("the model returned values that are not finite; ask for less guidance, or use another device")
 
 
 class OutOfMemory(StageError):
-    """The device's memory does not hold this job, in small batches either."""
+    """Raised when the memory of the device is too small for this job, in small batches as well.
+
+    Use a larger device or a smaller profile.
+    """
 
     code = "out_of_memory"
 
     def __init__(self) -> None:
         super().__init__(
-            "the device ran out of memory, also with half the batch; use a larger device or a smaller profile"
+            "the device ran out of memory, with a smaller batch as well; use a larger device or a smaller profile"
         )
 
 
 class ModelUnavailable(StageError):
-    """The model of this profile cannot be loaded on this worker."""
+    """Raised when a worker cannot load a model of its profile. Read the worker's log."""
 
     code = "model_unavailable"
 
 
 class JobError(DiffEditError):
-    """About one job, named by `job_id`."""
+    """Base of all errors about one job.
+
+    Attributes:
+        job_id: the id of the job.
+    """
 
     code = "job_error"
 
@@ -152,71 +202,66 @@ class JobError(DiffEditError):
         super().__init__(f"job {job_id}: {message}")
         self.job_id = job_id
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions are pickled by their arguments, and ours are not what __init__ takes; process pools pickle them.
-        return _restored, (type(self), self.args, vars(self))
-
-
-def _restored(kind: type[JobError], args: tuple[Any, ...], attributes: dict[str, Any]) -> JobError:
-    error = kind.__new__(kind)
-    error.args = args
-    vars(error).update(attributes)
-    return error
-
 
 class JobNotFound(JobError):
-    """No record of this job: never submitted here, or past its retention."""
+    """Raised when there is no record of the job: it was never submitted to this server, or its record has expired.
+
+    Check the id and `DIFFEDIT_REDIS_URL`. Records are kept for `DIFFEDIT_RETENTION` seconds after the end of a job.
+    """
 
     code = "job_not_found"
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(job_id, "not found; check the id and the Redis URL, or its record is past its retention")
+        super().__init__(job_id, "not found; check the id and the Redis URL; records of old jobs expire")
 
 
 class BadRecord(JobError):
-    """The job's record cannot be read: a client of another version wrote it, or it is damaged."""
+    """Raised when the job's record cannot be read: another version wrote it, or it is damaged.
+
+    Use the same version for clients and workers.
+    """
 
     code = "bad_record"
 
     def __init__(self, job_id: str, reason: str) -> None:
-        super().__init__(job_id, f"its record cannot be read ({reason}); let client and workers be of one version")
+        super().__init__(job_id, f"its record cannot be read ({reason}); use the same version for clients and workers")
 
 
 class JobElsewhere(JobError):
-    """Another worker has this job, or it is past the stage that was asked for. Nobody but workers meets this."""
+    """Raised between workers only: another worker runs the job, or the job has already passed this stage."""
 
     code = "job_elsewhere"
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(job_id, "is in other hands, or past this stage; there is nothing to do for it here")
+        super().__init__(job_id, "another worker runs it, or it has already passed this stage; nothing to do")
 
 
 class JobTimeout(JobError, TimeoutError):
-    """The wait ended before the job did. The job goes on: wait again, or cancel it."""
+    """Raised when the wait ends before the job does. The job goes on: wait again, or cancel it."""
 
     code = "job_timeout"
 
 
 class JobFailed(JobError):
-    """The job ended in FAILED.
+    """Raised by `wait` and `result` when the job has failed. Branch on `error_code`; the message says what to do.
 
     Attributes:
-        stage: the stage that failed, or None if the job failed outside of any stage.
-        failure: the wire code of what went wrong (`code` itself stays "job_failed").
+        stage: the stage that failed; None if the job failed outside of a stage.
+        error_code: the code of what went wrong, as in `JobStatus.error.code`. (`code` is always "job_failed".)
         message: what went wrong, for a person.
     """
 
     code = "job_failed"
 
-    def __init__(self, job_id: str, *, stage: str | None, failure: str, message: str) -> None:
-        super().__init__(job_id, f"failed in stage {stage or '-'} with {failure}: {message}")
+    def __init__(self, job_id: str, *, stage: str | None, error_code: str, message: str) -> None:
+        super().__init__(job_id, f"failed in stage {stage or '-'} with {error_code}: {message}")
         self.stage = stage
-        self.failure = failure
+        self.error_code = error_code
         self.message = message
 
 
 class JobCancelled(JobError):
-    """The job was cancelled."""
+    """Raised by `wait` and `result` when the job was cancelled. Call `retry()` to submit it again."""
 
     code = "job_cancelled"
 
@@ -225,13 +270,16 @@ class JobCancelled(JobError):
 
 
 class JobExpired(JobError):
-    """The job ran out of the time that it was given."""
+    """Raised by `wait` and `result` when the job has exceeded its `start_timeout` or its `deadline`.
+
+    Call `retry()` to submit it again, with the same limits.
+    """
 
     code = "job_expired"
 
-    def __init__(self, job_id: str, limit: str = "the time that it was given") -> None:
-        super().__init__(job_id, f"ran out of {limit}; retry() submits it again, with the same limits")
+    def __init__(self, job_id: str, limit: str = "its time limit") -> None:
+        super().__init__(job_id, f"exceeded {limit}; retry() submits it again, with the same limits")
 
 
 class NoWorkerWarning(UserWarning):
-    """The job is queued, but no live worker serves its profile."""
+    """Issued when a job was queued that no live worker can run: the job waits. Start a worker for its profile."""

@@ -1,27 +1,28 @@
 """One submitted job: its status, its end, its result."""
 
-import time
 from collections.abc import Callable, Iterator
 
 from diffedit.contract.job import JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest
-from diffedit.errors import BrokerUnavailable, InvalidRequest, JobCancelled, JobExpired, JobFailed, JobTimeout
+from diffedit.errors import InvalidRequest, JobCancelled, JobExpired, JobFailed
 from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
 from diffedit.result import EditResult
+from diffedit.retries import outage_tolerant
+from diffedit.waiting import changes
 
 Submit = Callable[[EditRequest, JobOptions], "JobHandle"]
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-"""Seconds between two looks at a job: short at first and after every change, longer while nothing happens."""
-PATIENCE = 30.0
-"""Seconds for which a wait goes on while the server does not answer: enough for its restart."""
-
 
 class JobHandle:
-    """A submitted job, by its id. `client.job(id)` makes the same handle in another process."""
+    """A submitted job. `client.job(id)` makes the same handle in another process.
+
+    Attributes:
+        id: 32 hex digits.
+    """
 
     def __init__(self, job_id: str, job_store: JobStore, object_store: ObjectStore, submit: Submit) -> None:
+        """Use `Client.edit` or `Client.job` to get a handle. `submit` queues a request again."""
         self.id = job_id
         self._job_store = job_store
         self._object_store = object_store
@@ -31,52 +32,47 @@ class JobHandle:
         return f"JobHandle({self.id!r})"
 
     def status(self, timeout: float = 0) -> JobStatus:
-        """Where the job stands, in one round trip. A server that restarts is waited for, if `timeout` allows.
+        """Return the status of the job, in one round trip.
+
+        If the server does not answer, ask again for up to `timeout` seconds, and for at most 30.
 
         Raises:
-            JobNotFound: no record of this job.
-            BrokerUnavailable: the server does not answer, or not within `timeout` seconds, of which 30 count.
+            JobNotFound: there is no record of this job.
+            BadRecord: the record cannot be read.
+            BrokerUnavailable: the server does not answer.
         """
-        deadline = time.monotonic() + min(timeout, PATIENCE)
-        while True:
-            try:
-                return self._job_store.status(self.id)
-            except BrokerUnavailable:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(FIRST_PAUSE)
+        status: JobStatus = outage_tolerant(timeout)(self._job_store.status, self.id)
+        return status
 
     def watch(self, timeout: float = 600) -> Iterator[JobStatus]:
         """Yield the status now and at every change, up to and including the terminal one.
 
+        The job is polled: every 0.05 s after a change, then less and less often, down to once a second.
+
+        Args:
+            timeout: seconds, 600 by default.
+
         Raises:
             JobTimeout: the job has not ended after `timeout` seconds.
-            JobNotFound: no record of this job.
+            JobNotFound: there is no record of this job.
             BrokerUnavailable: the server has not answered for 30 seconds, or until `timeout`.
         """
-        deadline = time.monotonic() + timeout
-        seen, pause = None, FIRST_PAUSE
-        while True:
-            status = self.status(timeout=deadline - time.monotonic())
-            if status != seen:
-                yield status
-                seen, pause = status, FIRST_PAUSE
-            if status.is_terminal:
-                return
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise JobTimeout(self.id, f"still {status.state.value} after {timeout:g} s; wait again or cancel it")
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, LONGEST_PAUSE)
+        return changes([self], timeout)
 
     def wait(self, timeout: float = 600, progress: bool = False) -> JobStatus:
-        """Wait until the job has succeeded; with `progress`, behind a live bar on stderr.
+        """Wait until the job has succeeded, and return its status.
+
+        Args:
+            timeout: seconds, 600 by default, with and without `progress`.
+            progress: show a live bar on stderr.
 
         Raises:
-            JobFailed, JobCancelled, JobExpired: it ended otherwise.
-            JobTimeout, JobNotFound, BrokerUnavailable: as `watch`.
+            JobFailed, JobCancelled, JobExpired: the job ended in another way.
+            JobTimeout: the job has not ended after `timeout` seconds. It goes on.
+            JobNotFound, BrokerUnavailable: as `watch`.
         """
         if progress:
+            # Importing rich takes a while, and a server never needs it.
             from diffedit.progress import follow
 
             (status,) = follow([self], timeout)
@@ -86,21 +82,25 @@ class JobHandle:
         return status
 
     def result(self, timeout: float = 600) -> EditResult:
-        """Wait until the job has succeeded and return its result. Raises as `wait` does."""
+        """Wait until the job has succeeded, and return its result. Arguments and errors as for `wait`."""
         return EditResult(self.wait(timeout), self._object_store)
 
     def cancel(self) -> bool:
-        """Cancel the job. Returns whether it is cancelled now; False if it had ended otherwise before.
+        """Cancel the job. A queued job never starts, and a running job stops within one step.
 
-        Holds with no worker up, too: a queued job never starts, a running one stops within a step.
+        No worker has to be running.
+
+        Returns:
+            True if the job is cancelled now, False if it had ended in another way before.
         """
         return self._job_store.end_job(self.id, State.CANCELLED) is State.CANCELLED
 
     def retry(self) -> "JobHandle":
-        """Submit the same request again, as a new job that goes on from the artifacts that this one made.
+        """Submit the same request again as a new job. It reuses the artifacts that this job made.
 
         Raises:
             InvalidRequest: the job has not ended.
+            QueueFull, BrokerUnavailable: as `Client.edit`.
         """
         status = self.status()
         if not status.is_terminal:
@@ -114,13 +114,19 @@ def _raise_unless_succeeded(status: JobStatus) -> None:
         raise JobFailed(
             status.id,
             stage=error.stage and error.stage.value if error else None,
-            failure=error.code if error else "unknown",
+            error_code=error.code if error else "unknown",
             message=error.message if error else "no reason was recorded",
         )
     if status.state is State.CANCELLED:
         raise JobCancelled(status.id)
     if status.state is State.EXPIRED:
-        limits = {"start_timeout": None if status.started_at else status.options.start_timeout}
-        limits["deadline"] = status.options.deadline
-        told = [(seconds, name) for name, seconds in limits.items() if seconds is not None]
-        raise JobExpired(status.id, *[f"its {name} of {seconds:g} s" for seconds, name in sorted(told)[:1]])
+        raise JobExpired(status.id, *_limit_of(status))
+
+
+def _limit_of(status: JobStatus) -> list[str]:
+    """Return the time limit that an expired job has exceeded: the shorter one, if there are two."""
+    limits = {"deadline": status.options.deadline}
+    if not status.started_at:
+        limits["start_timeout"] = status.options.start_timeout
+    shortest = sorted((seconds, name) for name, seconds in limits.items() if seconds is not None)[:1]
+    return [f"its {name} of {seconds:g} s" for seconds, name in shortest]

@@ -1,4 +1,4 @@
-"""What a finished job has made, fetched when it is asked for."""
+"""What a finished job has made. Each artifact is downloaded when it is used for the first time."""
 
 import functools
 import json
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from diffedit.contract.job import JobStatus
+from diffedit.contract.object_keys import manifest_key
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
 from diffedit.errors import ArtifactError, BadPicture
@@ -19,12 +20,17 @@ T = TypeVar("T")
 
 
 class EditResult:
-    """The artifacts of a job that succeeded. Each is downloaded at its first use and kept.
+    """The artifacts of a job that succeeded. Each is downloaded at its first use and then kept.
 
-    Using one raises ArtifactError if it is gone or damaged; the job's `retry()` has it made again.
+    Every attribute and method raises ArtifactError if an artifact is missing or damaged (the job's `retry()` makes it
+    again), and StoreUnavailable if the object store does not answer.
+
+    Attributes:
+        status: the last status of the job.
     """
 
     def __init__(self, status: JobStatus, object_store: ObjectStore) -> None:
+        """Use `JobHandle.result` to get a result."""
         self.status = status
         self._request = status.request
         self._object_store = object_store
@@ -36,12 +42,12 @@ class EditResult:
 
     @functools.cached_property
     def image(self) -> Image.Image:
-        """The edited picture, in the original's size; outside of the mask its pixels are the original's."""
+        """The edited picture in RGB, in the size of the original. Outside the mask its pixels are the original's."""
         return _decoded("result", self._png, read_result).image
 
     @functools.cached_property
     def mask(self) -> Image.Image:
-        """Where the picture might change, as an "L" image of the original's size: 255 inside, 0 outside."""
+        """The mask as an "L" image in the size of the original: 255 where the picture may change, 0 elsewhere."""
         return _decoded("mask", self._object_store.get(self._request.mask or self._key(Artifact.MASK)), read_mask)
 
     @functools.cached_property
@@ -52,7 +58,7 @@ class EditResult:
 
     @functools.cached_property
     def prompts(self) -> Prompts:
-        """The sentences that the edit went from and to: the user's, or the language model's."""
+        """The sentences that describe the picture before and after the edit: the user's, or the language model's."""
         given = self._request.given_prompts
         return given or _decoded(
             "prompts", self._object_store.get(self._key(Artifact.PROMPTS)), Prompts.model_validate_json
@@ -60,23 +66,26 @@ class EditResult:
 
     @functools.cached_property
     def manifest(self) -> dict[str, Any]:
-        """Everything that is needed to make this result again; the result PNG carries the same text."""
-        key = self._key(Artifact.RESULT).removesuffix("png") + "json"
+        """Everything that is needed to make this result again. The PNG of the result contains the same text."""
+        key = manifest_key(self._key(Artifact.RESULT))
         manifest: dict[str, Any] = _decoded("manifest", self._object_store.get(key), json.loads)
         return manifest
 
     def grid(self) -> Image.Image:
-        """Original, mask and result side by side."""
-        return side_by_side([self.original, self.mask.convert("RGB"), self.image])
+        """Return the original, the mask and the result side by side. Small pictures are enlarged."""
+        return side_by_side([self.original, self.mask, self.image])
 
     def url(self, expires: int = 3600) -> str:
-        """A link to the result (of a mask preview: to the mask) that anyone can open for `expires` seconds from now."""
+        """Return a URL of the result, or of the mask after `preview_mask`. Anyone can open it for `expires` seconds."""
         return self._object_store.url(self._key(self._request.goal), expires)
 
     def save(self, directory: str | Path) -> dict[str, Path]:
-        """Write result.png, mask.png, grid.png and manifest.json (of a mask preview: mask.png) into `directory`.
+        """Write result.png, mask.png, grid.png and manifest.json into `directory`, after `preview_mask` only mask.png.
 
-        Returns the paths by name. result.png is byte for byte what is stored, so it carries its provenance.
+        result.png is byte for byte the stored file, so it contains the manifest.
+
+        Returns:
+            The paths by name: "result", "mask", "grid", "manifest".
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -97,7 +106,7 @@ class EditResult:
     def _key(self, artifact: Artifact) -> str:
         if artifact not in self.status.artifact_keys:
             raise ArtifactError(
-                f"job {self.status.id} made no {artifact.value}: its goal was the {self._request.goal.value}"
+                f"job {self.status.id} made no {artifact.value}, because its goal was the {self._request.goal.value}"
             )
         return self.status.artifact_keys[artifact]
 
@@ -106,4 +115,4 @@ def _decoded(what: str, data: bytes, decode: Callable[[bytes], T]) -> T:
     try:
         return decode(data)
     except (BadPicture, ValueError) as error:
-        raise ArtifactError(f"the {what} that is stored is damaged; retry() has it made again") from error
+        raise ArtifactError(f"the stored {what} is damaged; retry() makes it again") from error

@@ -1,9 +1,160 @@
-"""Doubles of the job backend and the object store in memory, for unit tests of your own code and ours.
+"""Doubles in memory, so that programs which use `diffedit` can be tested without services, workers and models.
 
-The same tests run over the doubles and over the real ones.
+>>> from PIL import Image
+>>> from diffedit import testing
+>>> client = testing.memory_client()
+>>> job = client.edit(Image.new("RGB", (64, 64)), source_prompt="a bowl of fruits", target_prompt="a bowl of pears")
+>>> job.status().state.value
+'queued'
+>>> testing.succeed(job, Image.new("RGB", (64, 64), "green"))
+>>> job.result().image.getpixel((0, 0))
+(0, 128, 0)
+
+The project's own tests run over the doubles and over real services, so that both behave alike.
 """
 
-from diffedit.jobs.backend import JobBackend, memory_backend
-from diffedit.objects.memory import MemoryObjectStore
+import json
+import math
+from typing import Any
 
-__all__ = ["JobBackend", "MemoryObjectStore", "memory_backend"]
+from PIL import Image
+
+from diffedit.client import Client
+from diffedit.contract.job import ErrorInfo, Job, State
+from diffedit.contract.object_keys import artifact_key, manifest_key
+from diffedit.contract.request import Prompts
+from diffedit.contract.stages import Artifact, Stage, queue_names
+from diffedit.contract.validation import digest
+from diffedit.errors import InvalidRequest
+from diffedit.handle import JobHandle
+from diffedit.jobs.backend import JobBackend, memory_backend
+from diffedit.jobs.store import WorkerInfo, WorkerLimits
+from diffedit.objects.memory import MemoryObjectStore
+from diffedit.pictures import encode_png, read_mask, read_picture, read_result
+from diffedit.settings import Settings
+
+__all__ = ["JobBackend", "MemoryObjectStore", "fail", "memory_backend", "memory_client", "succeed"]
+
+_WORKER = "testing"
+_EXTENSIONS = {Artifact.CAPTION: "json", Artifact.PROMPTS: "json", Artifact.MASK: "png", Artifact.RESULT: "png"}
+"""Of the files of artifacts. All others hold tensors."""
+
+
+def memory_client(profile: str = "tiny") -> Client:
+    """Return a client over doubles in memory. One worker counts as live and serves `profile`, but it never runs a job.
+
+    End the jobs with `succeed`, `fail` or `JobHandle.cancel`.
+    """
+    settings = Settings(profile=profile)
+    backend = memory_backend(settings, WorkerLimits(worker_ttl=math.inf))
+    worker = WorkerInfo(
+        id=_WORKER, name=f"{_WORKER}@localhost", profile=profile, device="none", queues=queue_names(profile)
+    )
+    backend.worker_registry.send_heartbeat(worker)
+    return Client(settings, backend=backend, object_store=MemoryObjectStore(), send=lambda job: None)
+
+
+def succeed(
+    job: JobHandle,
+    image: Image.Image | None = None,
+    *,
+    mask: Image.Image | None = None,
+    caption: str = "a picture",
+    prompts: Prompts | None = None,
+) -> None:
+    """Let a job of `memory_client` succeed, as a worker does. The job may be an edit or a mask preview.
+
+    `job.result()` then has its image, mask, caption, prompts, manifest and URL. Files of tensors are empty.
+
+    Args:
+        job: a job that has not ended.
+        image: the edited picture. Default: the picture that was submitted.
+        mask: white where the picture was changed. Default: white everywhere. A mask in the request is kept.
+        caption: what the captioner writes, if the request has no caption.
+        prompts: what the language model writes, if the request has no prompts. Default: the two concepts, or the
+            caption and the target prompt.
+
+    Raises:
+        InvalidRequest: the job has ended already.
+        BadPicture: the image or the mask cannot be a result, for example because the mask is black everywhere.
+    """
+    finished = _with_all_artifacts(_open_job(job))
+    request = finished.request
+    source = request.source_concept or request.given_caption or caption
+    target = request.target_concept or request.target_prompt or ""
+    contents = {
+        Artifact.CAPTION: json.dumps(caption).encode(),
+        Artifact.PROMPTS: (prompts or Prompts(source=(source,), target=(target,))).model_dump_json().encode(),
+    }
+    original = read_picture(job._object_store.get(request.image)).image
+    contents[Artifact.MASK] = encode_png((mask or Image.new("L", original.size, 255)).convert("L"))
+    read_mask(contents[Artifact.MASK])
+    used = request.given_prompts or Prompts.model_validate_json(contents[Artifact.PROMPTS])
+    manifest = json.dumps(_manifest(finished, request.given_caption or caption, used))
+    contents[Artifact.RESULT] = encode_png((image or original).convert("RGB"), text={"diffedit": manifest})
+    read_result(contents[Artifact.RESULT])
+    if Artifact.RESULT in finished.artifact_keys:
+        job._object_store.put(manifest_key(finished.artifact_keys[Artifact.RESULT]), manifest.encode())
+    for stage in _open_job(job).stages_left:
+        _start(job, stage)
+        _complete(job, stage, contents)
+
+
+def fail(job: JobHandle, code: str, message: str, *, stage: Stage | None = None) -> None:
+    """Let a job of `memory_client` fail in `stage`, as a worker does. Default: in its first stage.
+
+    `job.wait()` then raises JobFailed with this `error_code` and `message`.
+
+    Raises:
+        InvalidRequest: the job has ended already, or it does not need this stage.
+    """
+    stages = _open_job(job).stages_left
+    failing = stage or stages[0]
+    if failing not in stages:
+        raise InvalidRequest(f"stage: job {job.id} does not need the stage {failing.value}")
+    for each in stages[: stages.index(failing)]:
+        _start(job, each)
+        _complete(job, each, {})
+    _start(job, failing)
+    error = ErrorInfo(stage=failing, code=code, message=message)
+    job._job_store.end_job(job.id, State.FAILED, error, _WORKER)
+
+
+def _open_job(job: JobHandle) -> Job:
+    status = job.status()
+    if status.is_terminal:
+        raise InvalidRequest(f"job {job.id} has ended already; its state is {status.state.value}")
+    return status.job
+
+
+def _with_all_artifacts(job: Job) -> Job:
+    return job.with_artifacts({each: _key(job, each) for stage in job.stages_left for each in stage.gives})
+
+
+def _key(job: Job, artifact: Artifact) -> str:
+    return artifact_key(artifact.value, digest([job.id, artifact.value]), _EXTENSIONS.get(artifact, "safetensors"))
+
+
+def _manifest(job: Job, caption: str, prompts: Prompts) -> dict[str, Any]:
+    """Return a manifest of the form that workers write. No models were used, so it names none."""
+    return {
+        "request": job.request.model_dump(mode="json"),
+        "texts": {"caption": caption, "prompts": prompts.model_dump(mode="json")},
+        "artifacts": {artifact.value: key for artifact, key in job.artifact_keys.items()},
+        "models": {},
+        "stages": {stage.value: 0 for stage in job.request.stages},
+        "device": "none",
+        "software": {},
+    }
+
+
+def _start(job: JobHandle, stage: Stage) -> None:
+    job._job_store.start_stage(job.id, stage, _WORKER)
+
+
+def _complete(job: JobHandle, stage: Stage, contents: dict[Artifact, bytes]) -> None:
+    before = job.status().job
+    done = before.with_artifacts({artifact: _key(before, artifact) for artifact in stage.gives})
+    for artifact in stage.gives:
+        job._object_store.put(done.artifact_keys[artifact], contents.get(artifact, b""))
+    job._job_store.complete_stage(done, stage, 0.0, stage.gives, _WORKER)

@@ -127,7 +127,7 @@ def test_a_job_that_kills_its_workers_fails_and_other_jobs_succeed(workers: Work
         workers.start()
     with pytest.raises(JobFailed) as caught:
         poison.wait(timeout=60)
-    assert (caught.value.failure, caught.value.stage) == ("worker_lost", "invert")
+    assert (caught.value.error_code, caught.value.stage) == ("worker_lost", "invert")
     assert other.wait(timeout=60).state is State.SUCCEEDED
 
 
@@ -145,7 +145,7 @@ def test_a_stage_that_exceeds_its_timeout_ends_its_worker_and_finally_fails_the_
     workers.start(**limits)
     with pytest.raises(JobFailed) as caught:
         job.wait(timeout=60)
-    assert (caught.value.failure, caught.value.stage) == ("timeout", "invert")
+    assert (caught.value.error_code, caught.value.stage) == ("timeout", "invert")
 
 
 def test_a_restart_of_redis_interrupts_no_job_no_wait_and_no_running_stage(

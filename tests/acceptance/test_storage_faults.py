@@ -121,7 +121,7 @@ def test_an_s3_outage_that_lasts_too_long_fails_the_job_and_not_the_worker(witho
         with pytest.raises(JobFailed, match="did not answer") as caught:
             job.wait(timeout=60)
         without_workers.proxy.up()
-        assert (caught.value.failure, caught.value.stage) == ("store_unavailable", "embed")
+        assert (caught.value.error_code, caught.value.stage) == ("store_unavailable", "embed")
         assert job.status().attempts == {Stage.EMBED: 2}
         assert without_workers.edit().wait(timeout=60).state is State.SUCCEEDED
 
@@ -137,7 +137,7 @@ def test_an_s3_server_that_refuses_the_worker_fails_the_job_at_once(
         job = without_workers.edit()
         with pytest.raises(JobFailed, match=reason) as caught:
             job.wait(timeout=60)
-        assert caught.value.failure == "store_refused"
+        assert caught.value.error_code == "store_refused"
         assert (job.status().attempts, job.status().retries) == ({Stage.EMBED: 1}, 0)
 
 

@@ -29,7 +29,7 @@ class ObjectStoreBehaviour:
     @pytest.mark.parametrize(
         ("place", "limit"),
         [
-            (lambda data: input_key(data, "png"), "MAX_BYTES"),
+            (lambda data: input_key(data, "png"), "MAX_PICTURE_BYTES"),
             (lambda data: artifact_key("prompts", "ab" * 32, "json"), "MAX_JSON_BYTES"),
             (lambda data: artifact_key("trajectory", "ab" * 32, "safetensors"), "MAX_RESULT_BYTES"),
         ],

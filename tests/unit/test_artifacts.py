@@ -14,6 +14,7 @@ from diffedit.errors import ArtifactError, JobFailed
 from diffedit.testing import MemoryObjectStore
 from diffedit_worker.pipeline import CODECS
 from tests.support.inline_worker import QUICK, SAMPLE, TEXTS, InlineWorker, tiny
+from tests.support.png_text import read_text
 
 OTHER_TARGET = "a photograph of a ball on a green table"
 
@@ -92,7 +93,7 @@ def test_an_artifact_that_is_damaged_in_every_attempt_fails_the_job(worker: Inli
     job = worker.edit()
     with pytest.raises(JobFailed) as caught:
         job.wait(timeout=1)
-    assert (caught.value.stage, job.status().error.code) == ("embed", "bad_artifact")
+    assert (caught.value.stage, caught.value.error_code) == ("embed", "bad_artifact")
     worker.before_stage = lambda stage, job: None
     assert job.retry().status().state is State.SUCCEEDED
 
@@ -103,7 +104,7 @@ def test_a_damaged_picture_fails_the_job_and_not_the_worker(worker: InlineWorker
     job = worker.edit()
     with pytest.raises(JobFailed) as caught:
         job.wait(timeout=1)
-    assert (caught.value.stage, job.status().error.code, caught.value.job_id) == ("mask", "bad_artifact", job.id)
+    assert (caught.value.stage, caught.value.error_code, caught.value.job_id) == ("mask", "bad_artifact", job.id)
     assert job.status().attempts == {Stage.EMBED: 1, Stage.MASK: 1}
     worker.object_store.put(job.status().request.image, SAMPLE.read_bytes())
     retried = job.retry()
@@ -139,13 +140,10 @@ def test_a_retry_makes_a_lost_manifest_again(worker: InlineWorker, damage: bytes
 
 
 def test_the_result_carries_its_manifest_in_the_file(worker: InlineWorker, tmp_path: Path) -> None:
-    from PIL import Image
-
     paths = worker.edit().result(timeout=1).save(tmp_path)
     assert sorted(paths) == ["grid", "manifest", "mask", "result"]
     manifest = json.loads(paths["manifest"].read_text())
-    with Image.open(paths["result"]) as picture:
-        assert json.loads(picture.text["diffedit"]) == manifest
+    assert json.loads(read_text(paths["result"].read_bytes())["diffedit"]) == manifest
 
 
 class PairedUploads(MemoryObjectStore):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from diffedit import pictures
 from diffedit.errors import BadPicture
-from diffedit.pictures import read_mask, read_picture, read_text
+from diffedit.pictures import read_mask, read_picture
 from tests.support.icc_profiles import SRGB, cmyk_that_prints_grey
 from tests.support.images import (
     animation,
@@ -23,6 +23,7 @@ from tests.support.images import (
     speckled,
     webp_claiming,
 )
+from tests.support.png_text import read_text
 
 quick = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 RED = (255, 0, 0)
@@ -48,7 +49,7 @@ REFUSED = [
                  id="png bomb"),
     pytest.param(png_claiming(8_000, 5_001), "8000 x 5001 = 40.0 million", id="one row too many"),
     pytest.param(webp_claiming(16_000, 16_000), "too large", id="webp bomb"),
-    pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(pictures.MAX_BYTES), "more than 32 MiB", id="heavy"),
+    pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(pictures.MAX_PICTURE_BYTES), "more than 32 MiB", id="heavy"),
 ]  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from diffedit.contract.job import PARAMETERS, Job, JobOptions
+from diffedit import EditOptions
+from diffedit.contract.job import Job, JobOptions
 from diffedit.contract.request import MAX_REQUEST_BYTES, EditParams, EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage, plan
 from diffedit.contract.validation import explain
@@ -180,10 +181,10 @@ def test_no_profile_has_defaults_by_its_name_alone() -> None:
 def test_an_unknown_parameter_suggests_the_nearest_name(name: str, suggestion: str) -> None:
     with pytest.raises(ValidationError) as caught:
         EditRequest.model_validate({"image": IMAGE, "target_prompt": "a", "params": {"profile": "tiny", name: 1}})
-    assert explain(caught.value, PARAMETERS) == f"{name}: unknown parameter{suggestion}"
+    assert explain(caught.value, EditOptions.__annotations__) == f"{name}: unknown parameter{suggestion}"
     with pytest.raises(ValidationError) as caught:
         JobOptions.model_validate({name: 1})
-    assert explain(caught.value, PARAMETERS) == f"{name}: unknown parameter{suggestion}"
+    assert explain(caught.value, EditOptions.__annotations__) == f"{name}: unknown parameter{suggestion}"
     assert explain(caught.value) == f"{name}: unknown parameter"
 
 

@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
+from types import ModuleType
 
 import pytest
+
+import diffedit.testing
 
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "numpy")
 
@@ -39,9 +43,20 @@ def printed(code: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_the_public_names_are_all_there_and_no_others() -> None:
-    import diffedit
+PUBLIC = """
+    Artifact ArtifactError BadPicture BadRecord BrokerFull BrokerUnavailable Client Collected DiffEditError EditOptions
+    EditParams EditRequest EditResult Health InvalidRequest JobCancelled JobError JobExpired JobFailed JobHandle
+    JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES MAX_PIXELS MIN_SIDE NoWorkerWarning
+    PictureLike Prompts QueueFull ServiceError Settings Stage State StoreRefused StoreUnavailable WorkerInfo __version__
+"""
+PUBLIC_FOR_TESTS = "JobBackend MemoryObjectStore fail memory_backend memory_client succeed"
 
-    assert sorted(diffedit.__all__) == diffedit.__all__
-    for name in diffedit.__all__:
-        assert getattr(diffedit, name) is not None
+
+@pytest.mark.parametrize(("module", "names"), [(diffedit, PUBLIC), (diffedit.testing, PUBLIC_FOR_TESTS)])
+def test_the_public_names_are_these_and_no_others(module: ModuleType, names: str) -> None:
+    assert sorted(module.__all__) == names.split()
+    assert all(getattr(module, name) is not None for name in module.__all__)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert diffedit.__version__ == version("diffedit-service")

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from diffedit import pictures
-from diffedit.pictures import encode_png, read_mask, read_picture, read_text
+from diffedit.pictures import encode_png, read_mask, read_picture
 from tests.support.icc_profiles import LINEAR_GREY, SRGB, cmyk_that_prints_grey
 from tests.support.images import gradient, half, png16, same, saved
+from tests.support.png_text import read_text
 
 WHITE, BLACK, RED, BLUE = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)
 
@@ -116,7 +117,7 @@ def test_a_jpeg_with_a_second_picture_inside_is_not_an_animation():
 def test_a_result_may_have_more_bytes_than_an_uploaded_picture():
     size = (4000, 3000)
     result = encode_png(Image.frombytes("RGB", size, random.randbytes(36_000_000)), text={"diffedit": "{}"})
-    assert len(result) > pictures.MAX_BYTES
+    assert len(result) > pictures.MAX_PICTURE_BYTES
     assert read_picture(result, max_bytes=pictures.MAX_RESULT_BYTES).image.size == size
     assert read_text(result) == {"diffedit": "{}"}
 

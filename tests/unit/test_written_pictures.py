@@ -6,11 +6,12 @@ import pytest
 from PIL import Image
 
 from diffedit.errors import BadPicture
-from diffedit.pictures import encode_png, read_picture, read_text, side_by_side
+from diffedit.pictures import encode_png, read_picture, side_by_side
 from tests.support.icc_profiles import SRGB
 from tests.support.images import gradient, png_chunk, same, saved
+from tests.support.png_text import read_text
 
-WHITE, RED, BLUE = (255, 255, 255), (255, 0, 0), (0, 0, 255)
+BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
 
 
 def test_a_png_keeps_its_text_and_its_pixels():
@@ -39,14 +40,14 @@ def test_text_after_the_pixels_is_found_and_a_jpeg_has_none():
 
 
 def test_side_by_side_enlarges_small_pictures_by_whole_factors():
-    row = side_by_side([Image.new("RGB", (64, 32), RED), Image.new("L", (64, 32), 255)], gap=10, background="blue")
+    row = side_by_side([Image.new("RGB", (64, 32), RED), Image.new("L", (64, 32), 0)])
 
-    assert row.size == (256 + 10 + 256, 128)
-    assert [row.getpixel((x, 60)) for x in (255, 256, 265, 266)] == [RED, BLUE, BLUE, WHITE]
+    assert row.size == (256 + 8 + 256, 128)
+    assert [row.getpixel((x, 60)) for x in (255, 256, 263, 264)] == [RED, WHITE, WHITE, BLACK]
 
 
 def test_side_by_side_keeps_the_size_of_large_pictures():
     large = gradient((300, 200))
-    row = side_by_side([large, large, large], gap=0)
-    assert row.size == (900, 200)
-    assert same(row.crop((300, 0, 600, 200)), large)
+    row = side_by_side([large, large, large])
+    assert row.size == (916, 200)
+    assert same(row.crop((308, 0, 608, 200)), large)

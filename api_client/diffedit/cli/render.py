@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from diffedit.client import Health
 from diffedit.contract.job import JobStatus
+from diffedit.health import Health
 from diffedit.jobs.store import WorkerInfo
 from diffedit.progress import describe
 from diffedit.text import printable

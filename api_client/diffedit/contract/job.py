@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from diffedit.contract.request import EditParams, EditRequest
+from diffedit.contract.request import EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Lane, Stage, plan, queue_name
 from diffedit.contract.validation import ArtifactKeys, Frozen, JobId, StrictNumbers
 from diffedit.errors import ArtifactError
@@ -23,12 +23,6 @@ class JobOptions(StrictNumbers):
     lane: Lane = Field(Lane.INTERACTIVE, strict=False)
     start_timeout: float | None = Field(None, gt=0, le=MAX_SECONDS)
     deadline: float | None = Field(None, gt=0, le=MAX_SECONDS)
-
-
-PARAMETERS = frozenset(
-    EditRequest.model_fields.keys() | EditParams.model_fields.keys() | JobOptions.model_fields.keys()
-) - {"goal", "params"}
-"""The names of everything that a user can say about an edit."""
 
 
 class Job(Frozen):

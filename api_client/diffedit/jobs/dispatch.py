@@ -25,10 +25,10 @@ def message_of(job: Job) -> dict[str, Any]:
 def celery_app(settings: Settings) -> "Celery":
     """Return a Celery application with the configuration that client and worker must share."""
     # Importing Celery takes 0.16 s; a client that only polls never needs it.
-    from celery import Celery
+    from diffedit.jobs.celery_pools import IndependentCelery
 
     url = settings.redis_url.get_secret_value()
-    app = Celery("diffedit", broker=url, set_as_current=False)
+    app = IndependentCelery("diffedit", broker=url, set_as_current=False)
     app.conf.update(
         # By default kombu accepts any certificate. Options in the URL (?ssl_...) still apply.
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss:") else None,
@@ -50,6 +50,11 @@ def celery_app(settings: Settings) -> "Celery":
         task_publish_retry_policy=PUBLISH_POLICY,
     )
     return app
+
+
+def close(app: "Celery") -> None:
+    """Close the connections to the broker. They are opened again when a message is sent."""
+    app.pool.resize(app.pool.limit, reset=True)
 
 
 def send(app: "Celery", job: Job) -> None:

@@ -44,3 +44,6 @@ class MemoryObjectStore:
 
     def ping(self) -> None:
         pass
+
+    def close(self) -> None:
+        pass

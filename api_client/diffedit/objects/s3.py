@@ -171,3 +171,7 @@ class S3ObjectStore:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
                 raise StoreRefused(f"no bucket {self._bucket!r}; create it, or check DIFFEDIT_S3_BUCKET") from error
             raise
+
+    def close(self) -> None:
+        if "_s3" in vars(self):
+            self._s3.close()

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import NamedTuple, Protocol
 
 from diffedit.errors import ArtifactError
-from diffedit.pictures import MAX_BYTES, MAX_RESULT_BYTES
+from diffedit.pictures import MAX_PICTURE_BYTES, MAX_RESULT_BYTES
 
 MAX_JSON_BYTES = 2**20
 
@@ -15,7 +15,11 @@ def check_size(key: str, size: float) -> None:
 
     Call it before the object is read, so that a writer of the bucket cannot fill the memory of its readers.
     """
-    limit = MAX_BYTES if key.startswith("inputs/") else MAX_JSON_BYTES if key.endswith(".json") else MAX_RESULT_BYTES
+    limit = MAX_RESULT_BYTES
+    if key.startswith("inputs/"):
+        limit = MAX_PICTURE_BYTES
+    elif key.endswith(".json"):
+        limit = MAX_JSON_BYTES
     if size > limit:
         raise ArtifactError(f"the stored object has {size / 2**20:.1f} MiB, over the limit of {limit // 2**20}")
 
@@ -59,3 +63,6 @@ class ObjectStore(Protocol):
 
     def ping(self) -> None:
         """Raise StoreUnavailable if the bucket does not answer."""
+
+    def close(self) -> None:
+        """Close the connections. They are opened again when the store is used."""

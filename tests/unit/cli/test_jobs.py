@@ -80,7 +80,6 @@ def test_watch_as_json_prints_the_last_status_of_a_failed_job_and_the_error(cli:
     assert (error["job_id"], error["stage"]) == (job.id, "mask")
 
 
-@pytest.mark.xfail(strict=True, reason="JobFailed.failure has still to be renamed to JobFailed.error_code")
 def test_the_error_of_a_failed_job_has_its_error_code(cli: Cli) -> None:
     job = cli.submit()
     cli.job_store.end_job(job.id, State.FAILED, FAILURE)

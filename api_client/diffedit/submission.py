@@ -1,0 +1,73 @@
+"""From the arguments of `Client.edit` to a checked request. Everything that can be wrong with it is found here."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from diffedit.contract.job import JobOptions
+from diffedit.contract.request import EditParams, EditRequest
+from diffedit.contract.stages import Artifact, queue_name
+from diffedit.contract.validation import explain
+from diffedit.errors import InvalidRequest
+from diffedit.fleet import Fleet
+from diffedit.options import EditOptions
+from diffedit.uploads import Upload, mask_upload
+
+TEXTS = ("source_prompt", "target_prompt", "source_concept", "target_concept", "caption", "negative_prompt")
+"""The options that are fields of the request itself."""
+SERVICE = ("lane", "start_timeout", "deadline")
+"""The options that are fields of `JobOptions`. All others but the mask and the key are fields of `EditParams`."""
+MAX_IDEMPOTENCY_KEY = 200
+"""Characters of an idempotency key, at most."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A checked request with all defaults resolved, and the pictures that it needs. Nothing is stored or queued yet."""
+
+    request: EditRequest
+    options: JobOptions
+    uploads: Sequence[Upload]
+    idempotency_key: str | None
+
+
+def prepare(image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet) -> Submission:
+    """Check the options and resolve all defaults.
+
+    Raises:
+        InvalidRequest: an option is unknown, out of its range, or contradicts another one. BadPicture: the mask.
+    """
+    given: dict[str, Any] = dict(options)
+    key = _checked_key(given.pop("idempotency_key", None))
+    mask = None if (picture := given.pop("mask", None)) is None else mask_upload(picture, image.size)
+    texts = {name: given.pop(name) for name in TEXTS if name in given}
+    service = {name: given.pop(name) for name in SERVICE if name in given}
+    try:
+        profile = given.pop("profile", fleet.default_profile)
+        params = EditParams.resolve(profile, fleet.params_of(profile), given)
+        pictures = {"image": image.key, "mask": mask and mask.key}
+        request = EditRequest.model_validate({**texts, **pictures, "goal": goal, "params": params})
+        job_options = JobOptions.model_validate(service)
+    except ValidationError as error:
+        raise InvalidRequest(explain(error, known=EditOptions.__annotations__)) from None
+    return Submission(request, job_options, [upload for upload in (image, mask) if upload], key)
+
+
+def no_worker_warnings(submissions: Iterable[Submission], fleet: Fleet) -> list[str]:
+    """Return a text for each set of queues that a job needs and that no live worker reads."""
+    served = ", ".join(sorted({worker.profile for worker in fleet.workers})) or "nothing"
+    unserved = dict.fromkeys(", ".join(sorted(_queues(each) - fleet.queues)) for each in submissions)
+    return [f"no live worker reads {queues}, so the job waits; now served: {served}" for queues in unserved if queues]
+
+
+def _queues(submission: Submission) -> set[str]:
+    request = submission.request
+    return {queue_name(request.params.profile, group, submission.options.lane) for group in request.groups}
+
+
+def _checked_key(key: Any) -> str | None:
+    if key is None or (isinstance(key, str) and 1 <= len(key) <= MAX_IDEMPOTENCY_KEY and key.isprintable()):
+        return key
+    raise InvalidRequest(f"idempotency_key: give a text of 1 to {MAX_IDEMPOTENCY_KEY} printable characters")

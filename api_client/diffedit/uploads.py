@@ -1,0 +1,147 @@
+"""Pictures from a program, in any of the forms that a picture has there, on their way to the object store."""
+
+import inspect
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from PIL import Image
+
+from diffedit.contract.object_keys import input_key
+from diffedit.errors import BadPicture
+from diffedit.objects.store import ObjectStore
+from diffedit.pictures import MAX_PICTURE_BYTES, Size, check_bytes, read_mask, read_picture
+
+
+class Readable(Protocol):
+    """An open binary file, or anything that is read like one, such as `io.BytesIO` or an upload of Django."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class HasFile(Protocol):
+    """An upload with an open binary file in `.file`, as Starlette and FastAPI have it."""
+
+    @property
+    def file(self) -> Readable: ...
+
+
+class HasStream(Protocol):
+    """An upload with an open binary file in `.stream`, as Flask has it."""
+
+    @property
+    def stream(self) -> Readable: ...
+
+
+PictureLike = str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | HasFile | HasStream | Image.Image
+"""A picture: the path of a file (a `str` is a path), the bytes of a file, an open binary file or upload, a PIL image.
+
+Files are PNG, JPEG or WebP. A file is read from its current position.
+"""
+
+ASYNCHRONOUS = "read() of this file is asynchronous; await it yourself and give the bytes"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A checked picture or mask: its key, the bytes of its file, and the size of the upright picture."""
+
+    key: str
+    data: bytes
+    size: Size
+
+
+def image_upload(image: PictureLike) -> Upload:
+    """Return the upload of a picture. Raises BadPicture."""
+    data = picture_bytes(image, "picture")
+    picture = read_picture(data)
+    return Upload(input_key(data, picture.extension), data, picture.image.size)
+
+
+def mask_upload(mask: PictureLike, size: Size) -> Upload:
+    """Return the upload of the mask of a picture of this size. Raises BadPicture."""
+    data = picture_bytes(mask, "mask")
+    read_mask(data, size)
+    return Upload(input_key(data, read_picture(data, what="mask").extension), data, size)
+
+
+def store(uploads: Iterable[Upload], object_store: ObjectStore) -> None:
+    """Store the uploads that are not stored yet."""
+    for upload in uploads:
+        if not object_store.exists(upload.key):
+            object_store.put(upload.key, upload.data)
+
+
+def picture_bytes(picture: PictureLike, what: str) -> bytes:
+    """Return the bytes of the file of a picture: at most MAX_PICTURE_BYTES + 1, enough to see that it is too large.
+
+    Raises:
+        BadPicture: this is not a picture, or it cannot be read. The message calls it `what`.
+    """
+    try:
+        return _picture_bytes(picture, what)
+    except OSError as error:
+        raise BadPicture(f"cannot read {_name(picture, what)}: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the path, a character that the file system cannot store, a closed file
+        raise BadPicture(f"cannot read {_name(picture, what)}: {error}") from error
+
+
+def _picture_bytes(picture: Any, what: str) -> bytes:
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, Image.Image):
+        return _encoded(picture)
+    if isinstance(picture, bytearray | memoryview):
+        view = memoryview(picture)
+        check_bytes(view.nbytes, what)
+        return view.tobytes()
+    # `open` accepts a number, as a file descriptor.
+    if isinstance(picture, str | os.PathLike):
+        with open(picture, "rb") as file:
+            return _read(file, what)
+    return _read(_file_of(picture), what)
+
+
+def _encoded(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, "PNG", exif=image.getexif())
+    except (OSError, ValueError) as error:
+        raise BadPicture(f"the PIL image cannot be sent as PNG ({error}); convert it to RGB first") from error
+    return buffer.getvalue()
+
+
+def _file_of(picture: Any) -> Readable:
+    """Return what can be read: the object itself, or the file in it if its own `read` is missing or asynchronous."""
+    if isinstance(picture, io.TextIOBase):
+        raise BadPicture('the file is open in text mode; open it with "rb"')
+    for file in (picture, getattr(picture, "file", None), getattr(picture, "stream", None)):
+        read = getattr(file, "read", None)
+        if callable(read) and not inspect.iscoroutinefunction(read):
+            return cast(Readable, file)
+    if callable(getattr(picture, "read", None)):
+        raise BadPicture(ASYNCHRONOUS)
+    kinds = "a path, the bytes of a file, an open binary file or a PIL image"
+    raise BadPicture(f"a {type(picture).__name__} is no picture; give {kinds}")
+
+
+def _read(file: Any, what: str) -> bytes:
+    # A read may return less than it was asked for. One byte over the limit is enough to refuse the picture.
+    parts, left = [], MAX_PICTURE_BYTES + 1
+    while left > 0 and (part := file.read(left)):
+        if inspect.iscoroutine(part):
+            part.close()
+            raise BadPicture(ASYNCHRONOUS)
+        if not isinstance(part, bytes | bytearray | memoryview):
+            raise BadPicture(f'read() gave a {type(part).__name__} instead of bytes; open the file with "rb"')
+        parts.append(bytes(part))
+        left -= len(part)
+    if not parts:
+        raise BadPicture(f"the {what} is empty; check the file, or call seek(0) if it was read before")
+    return b"".join(parts)
+
+
+def _name(picture: Any, what: str) -> str:
+    return str(picture) if isinstance(picture, str | os.PathLike) else f"the {what}"

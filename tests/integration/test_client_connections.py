@@ -1,0 +1,102 @@
+"""How many connections a client opens, and that it closes them."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+from celery import Celery
+
+from diffedit import Client, Settings, State
+from tests.support.fake_service import TEXTS, png
+
+THREADS = 50
+
+pytestmark = pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")
+
+
+@pytest.fixture
+def connections(settings: Settings) -> Iterator[Callable[[], int]]:
+    """How many connections the server has, besides those that it had at the start of the test."""
+    server = redis.Redis.from_url(settings.redis_url.get_secret_value())
+    before = {client["id"] for client in server.client_list()}
+    yield lambda: len([client for client in server.client_list() if client["id"] not in before])
+    server.close()
+
+
+@pytest.mark.parametrize("limit", [4, 20])
+def test_many_threads_share_a_bounded_number_of_connections(
+    settings: Settings, connections: Callable[[], int], limit: int
+) -> None:
+    seen, ended = [0], threading.Event()
+
+    def count() -> None:
+        while not ended.is_set():
+            seen.append(connections())
+
+    def submit_and_poll(number: int) -> State:
+        job = client.edit(png(), **TEXTS)
+        job.status()
+        job.cancel()
+        return job.status().state
+
+    counter = threading.Thread(target=count)
+    with Client(settings.model_copy(update={"max_connections": limit})) as client:
+        counter.start()
+        try:
+            with ThreadPoolExecutor(THREADS) as threads:
+                states = list(threads.map(submit_and_poll, range(2 * THREADS)))
+        finally:
+            ended.set()
+            counter.join()
+    assert states == [State.CANCELLED] * 2 * THREADS
+    # More than one connection proves that the threads did run at the same time.
+    assert 1 < max(seen) <= limit
+
+
+def test_a_closed_client_has_no_connections_and_connects_again(
+    settings: Settings, connections: Callable[[], int]
+) -> None:
+    with Client(settings) as client:
+        job = client.edit(png(), **TEXTS)
+        assert connections() > 0
+    assert connections() == 0
+
+    assert job.cancel()
+    again = client.edit(png(), **TEXTS)
+    assert again.status().state is State.QUEUED
+    assert client.health().object_store == "ok"
+    again.cancel()
+    client.close()
+    assert connections() == 0
+    client.close()  # a second time does no harm
+
+
+def test_closing_a_client_leaves_another_one_usable(settings: Settings, connections: Callable[[], int]) -> None:
+    with Client(settings) as kept:
+        kept.edit(png(), **TEXTS).cancel()
+        with Client(settings) as closed:
+            closed.edit(png(), **TEXTS).cancel()
+        job = kept.edit(png(), **TEXTS)
+        assert job.cancel()
+    assert connections() == 0
+
+
+def test_a_client_leaves_the_connections_of_another_celery_application_alone(settings: Settings) -> None:
+    # Given a program with a Celery application of its own, which is sending a message
+    theirs = Celery("theirs", broker=settings.redis_url.get_secret_value(), set_as_current=False)
+    theirs.conf.broker_pool_limit = 7
+    with theirs.pool.acquire(block=True) as connection, Client(settings) as client:
+        connection.connect()
+        client.edit(png(), **TEXTS).cancel()
+        client.close()
+        assert connection.connected
+    assert theirs.pool.limit == 7
+    theirs.pool.force_close_all(close_pool=False)
+
+
+def test_a_client_that_only_polls_opens_no_connection_of_celery(settings: Settings) -> None:
+    with Client(settings) as client:
+        client.jobs()
+        assert "_celery" not in vars(client)

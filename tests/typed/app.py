@@ -1,0 +1,115 @@
+"""A small program that uses every public method, over the doubles. `test_wheel.py` runs it and checks its types."""
+
+import io
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+from PIL import Image
+
+import diffedit
+from diffedit import Client, EditOptions, EditResult, JobHandle, JobStatus, PictureLike, State, testing
+
+
+class Upload:
+    """An upload as web frameworks have it: an asynchronous `read`, and the file inside as `.file`."""
+
+    def __init__(self, data: bytes) -> None:
+        self.file = io.BytesIO(data)
+
+    async def read(self, size: int = -1) -> bytes:
+        return self.file.read(size)
+
+
+def picture_file() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def submit(client: Client, folder: Path) -> list[JobHandle]:
+    data = picture_file()
+    path = folder / "picture.png"
+    path.write_bytes(data)
+    forms: list[PictureLike] = [
+        path,
+        str(path),
+        data,
+        bytearray(data),
+        memoryview(data),
+        io.BytesIO(data),
+        Upload(data),
+    ]
+    jobs = [client.edit(form, source_concept="bowl", target_concept="basket") for form in forms]
+    options: EditOptions = {"target_prompt": "a basket", "num_inference_steps": 20, "lane": "batch"}
+    with path.open("rb") as file:
+        jobs.append(client.edit(file, **options))
+    jobs += client.edit_many(
+        Image.open(path),
+        ["a bowl of pears", {"target_prompt": "a basket", "strength": 0.5}],
+        source_prompt="a bowl",
+        scheduler="dpmsolver++",
+        mask_thresholding_ratio="otsu",
+        deadline=3600,
+    )
+    jobs.append(client.preview_mask(path, target_prompt="a basket", lane=diffedit.Lane.INTERACTIVE, seed=1))
+    jobs.append(client.edit(path, target_prompt="a basket", mask=Image.new("L", (64, 64), 255), idempotency_key="key"))
+    return jobs
+
+
+def follow(client: Client, job: JobHandle) -> str:
+    same: JobHandle = client.job(job.id)
+    last: JobStatus = list(same.watch(timeout=1))[-1]
+    state: State = job.wait(timeout=1, progress=False).state
+    assert last.state is state is State.SUCCEEDED
+    progress: float = job.status(timeout=1).progress
+    return f"{state.value} {progress:.0%}"
+
+
+def show(result: EditResult, folder: Path) -> str:
+    images: list[Image.Image] = [result.original, result.image, result.mask, result.grid()]
+    prompts: tuple[str, ...] = result.prompts.target
+    manifest: dict[str, object] = result.manifest
+    paths: dict[str, Path] = result.save(folder / "out")
+    assert result.status.error is None and all(path.exists() for path in paths.values())
+    return f"{len(images)} {prompts[0]} {result.caption} {sorted(manifest)[0]} {result.url(expires=60)}"
+
+
+def fail_and_retry(job: JobHandle) -> str:
+    testing.fail(job, "empty_mask", "no difference", stage=diffedit.Stage.MASK)
+    try:
+        job.result(timeout=1)
+    except diffedit.JobFailed as error:
+        again: JobHandle = job.retry()
+        cancelled: bool = again.cancel()
+        return f"{error.error_code} {error.stage} {error.message} {cancelled}"
+    raise AssertionError("the job has not failed")
+
+
+def operate(client: Client) -> str:
+    health: diffedit.Health = client.health()
+    queued: list[JobStatus] = client.jobs(State.QUEUED, limit=10)
+    collected: diffedit.Collected = client.collect_garbage(timedelta(days=1), dry_run=True)
+    collected = client.collect_garbage("30d")
+    return f"{health.ok} {health.workers[0].profile} {len(queued)} {collected.objects}"
+
+
+def main() -> None:
+    with testing.memory_client() as client, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        edited, failed, *others = submit(client, folder)
+        testing.succeed(edited, Image.new("RGB", (64, 64), "blue"), mask=Image.new("L", (64, 64), 255))
+        print(follow(client, edited))
+        print(show(edited.result(timeout=1), folder))
+        print(fail_and_retry(failed))
+        print(operate(client))
+        print(len(others), diffedit.__version__, diffedit.MAX_PICTURE_BYTES, diffedit.MAX_PIXELS)
+    client.close()
+
+
+def over_real_services(settings: diffedit.Settings | None = None) -> Client:
+    return Client(settings) if settings else Client.from_env()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""Mistakes that mypy and pyright must both report, one in each line that is marked. `test_wheel.py` checks it."""
+
+from diffedit import Client
+
+
+def mistakes(client: Client) -> None:
+    client.edit("bowl.png", target_prompt="a basket", num_inference_step=10)  # wrong: a misspelt name
+    client.edit("bowl.png", target_prompt="a basket", strength="0.5")  # wrong: a text for a number
+    client.edit("bowl.png", target_prompt="a basket", lane="fast")  # wrong: there is no such lane
+    client.edit(7, target_prompt="a basket")  # wrong: a number is not a picture
+    client.preview_mask("bowl.png", target_prompt="a basket", scheduler="euler")  # wrong: no such scheduler
+    client.edit_many("bowl.png", [{"target": "a basket"}])  # wrong: a misspelt name in one of several edits
+    client.edit_many("bowl.png", ["a basket"], seed="1")  # wrong: a text for a number, for all edits
+    print(client.edit("bowl.png", target_prompt="a basket").wait().state.name.nothing)  # wrong: no such attribute
