@@ -2,7 +2,7 @@
 
     python -m benchmarks.price
 
-The swaps are those of docs/quality.md; `python -m benchmarks.quality` says much more of them.
+The swaps are those of docs/explanation/quality.md; `python -m benchmarks.quality` says much more of them.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Where the time of one edit goes, as a picture: docs/profile.png.
+"""Where the time of one edit goes, as a picture: docs/images/time-of-an-edit.png.
 
     python -m benchmarks.profile
 
@@ -24,7 +24,7 @@ from diffedit.pictures import read_picture
 from diffedit_worker.local.commands import PICTURE
 from diffedit_worker.models.profiles import SAMPLES
 
-PROFILE = Path(__file__).parents[1] / "docs/profile.png"
+PROFILE = Path(__file__).parents[1] / "docs/images/time-of-an-edit.png"
 CLIENT, QUEUE, OWN = "client", "queue", "worker's own code"
 KINDS = (*MODELS, S3, RECORD, CLIENT, QUEUE)
 """Where several are at work at once, the time counts as the first one's."""

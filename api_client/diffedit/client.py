@@ -113,7 +113,8 @@ class Client:
         Args:
             image: a path, the bytes of a PNG, JPEG or WebP file, or a PIL image.
             lane: "interactive", or "batch" for what nobody waits for: it is worked on while nothing interactive waits.
-            start_timeout, deadline: seconds from now; the job expires unless it is begun, or done, by then.
+            start_timeout: seconds from now; the job expires unless it is begun by then.
+            deadline: seconds from now; the job expires unless it is done by then.
             idempotency_key: a second call with the same key returns the first call's job and queues nothing.
             params: fields of `EditParams`: `num_inference_steps`, `strength`, `guidance_scale`, `seed`, `profile`, ...
 
@@ -149,7 +150,7 @@ class Client:
             common: keyword arguments of `edit` for all of them.
 
         Raises:
-            as `edit` does; a bad request among several queues none of them.
+            InvalidRequest: one of the requests is not valid; then none is queued. Further errors as `edit`.
         """
         if "idempotency_key" in common:
             raise InvalidRequest("idempotency_key: one for all would give one job; give each edit its own")

@@ -25,14 +25,21 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore", hide_input_in_errors=True)
 
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), alias="DIFFEDIT_REDIS_URL")
+    """The broker and the job records: redis:// or, with TLS, rediss://."""
     s3_bucket: str = Field("diffedit", alias="DIFFEDIT_S3_BUCKET", min_length=3, max_length=63)
+    """The bucket for pictures and artifacts."""
     s3_endpoint_url: str | None = Field(
         None, validation_alias=AliasChoices("DIFFEDIT_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     )
+    """The URL of the S3 server, if it is not AWS."""
     aws_access_key_id: str | None = Field(None, alias="AWS_ACCESS_KEY_ID")
+    """As for any S3 program. If it is unset, boto3 searches in its usual places."""
     aws_secret_access_key: SecretStr | None = Field(None, alias="AWS_SECRET_ACCESS_KEY")
+    """As for any S3 program."""
     aws_session_token: SecretStr | None = Field(None, alias="AWS_SESSION_TOKEN")
+    """As for any S3 program."""
     aws_region: str | None = Field(None, validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"))
+    """The region of the bucket."""
 
     profile: ProfileName | None = Field(None, alias="DIFFEDIT_PROFILE")
     """Client: the model profile of jobs that name none. Worker: the profile that it serves."""

@@ -187,7 +187,7 @@ def retry(job_id: JobIdArg, as_json: AsJson = False) -> None:
 @command
 def jobs(
     state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many jobs to list.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List the newest jobs."""

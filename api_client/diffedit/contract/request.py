@@ -39,17 +39,32 @@ class EditParams(Frozen):
     model_config = ConfigDict(strict=True)
 
     profile: ProfileName
+    """The set of models that makes the edit. Default: `DIFFEDIT_PROFILE`, else the one profile that workers serve,
+    else `tiny`."""
     num_inference_steps: int = Field(50, ge=1, le=500)
+    """Steps of the whole noise schedule. The inversion and the edit walk `int(num_inference_steps * strength)` of
+    them."""
     strength: float = Field(0.8, gt=0, le=1)
+    """How far the picture is turned into noise before the edit. Small values keep more of the picture."""
     guidance_scale: float = Field(7.5, ge=1, le=50)
+    """Classifier-free guidance of the edit. 1 means no guidance."""
     inversion_guidance_scale: float = Field(1.0, ge=1, le=50)
+    """Classifier-free guidance of the inversion. 1 means no guidance."""
     num_maps_per_mask: int = Field(10, ge=1, le=100)
+    """Noise samples whose differences are averaged for the mask."""
     mask_encode_strength: float = Field(0.5, gt=0, le=1)
+    """How far the picture is turned into noise before the mask is computed."""
     mask_thresholding_ratio: Annotated[float, Field(gt=0, le=100)] | Literal["otsu"] = 3.0
+    """The mask takes the cells whose difference is above half of this ratio times the mean difference. "otsu" takes
+    the cut that separates the differences best."""
     mask_cleanup: bool = False
+    """Remove specks from the mask and fill its holes."""
     num_prompts: int = Field(16, ge=1, le=64)
+    """Sentences that the language model writes for each concept."""
     seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, lt=2**32)
+    """Seed of all random numbers. Default: a new random seed for each request."""
     scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
+    """The solver of the inversion and the edit. "dpmsolver++" needs only 20 steps where "ddim" needs 50."""
 
     @model_validator(mode="before")
     @classmethod
@@ -77,15 +92,25 @@ class EditRequest(Frozen):
     """
 
     image: InputKey
+    """The key of the uploaded picture."""
     mask: InputKey | None = None
+    """The key of the uploaded mask, white where the picture may change. The mask stage is then skipped."""
     source_prompt: Text | None = None
+    """Describes the picture as it is."""
     target_prompt: Text | None = None
+    """Describes the picture as it should be."""
     source_concept: Text | None = None
+    """The thing to replace, in a word or two."""
     target_concept: Text | None = None
+    """The thing to put in its place, in a word or two."""
     caption: Text | None = None
+    """Describes the whole picture before the edit. The caption stage is then skipped."""
     negative_prompt: Text | None = None
+    """Describes what the result must not show. Default: the source prompt."""
     goal: Artifact = Artifact.RESULT
+    """The artifact that the job makes last: "result", or "mask" for a preview."""
     params: EditParams
+    """The parameters of the edit."""
 
     @model_validator(mode="after")
     def _check_texts(self) -> Self:
