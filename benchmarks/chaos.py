@@ -49,7 +49,7 @@ from benchmarks.faults import KINDS, WORKER_TTL, WORKERS, Crew, Fault, Havoc, fa
 from benchmarks.witness import Witness
 from diffedit import Client, JobHandle, JobStatus, Settings, State
 from diffedit.errors import DiffEditError, NoWorkerWarning, ServiceError
-from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.jobs.backend import redis_backend
 from diffedit_worker.local.stack import Stack
 from diffedit_worker.models.profiles import SAMPLES
 
@@ -133,8 +133,8 @@ def run(directory: Path, *, seed: int, jobs: int, count: int, seconds: float, pa
 
 def _run(stack: Stack, events: Sequence[Ask | Fault], patience: float) -> Outcome:
     settings = Settings.from_env(stack.environment)
-    client, job_store, over = Client(settings), RedisJobStore(settings), threading.Event()
-    crew, witness = Crew(stack), Witness(job_store)
+    client, backend, over = Client(settings), redis_backend(settings), threading.Event()
+    crew, witness = Crew(stack), Witness(backend.job_store)
     havoc = Havoc(stack, crew, witness)
 
     def submit(ask: Ask) -> None:
@@ -148,7 +148,7 @@ def _run(stack: Stack, events: Sequence[Ask | Fault], patience: float) -> Outcom
     with ThreadPoolExecutor(64) as pool:
         duties = [pool.submit(crew.supervise, over), pool.submit(witness.watch, over)]
         try:
-            _until(lambda: len(job_store.workers()) == WORKERS, 60)
+            _until(lambda: len(backend.worker_registry.workers()) == WORKERS, 60)
             began = time.monotonic()
             _play(pool, events, {Ask: submit, Fault: havoc.strike})
             _until(lambda: not witness.open, patience)

@@ -16,7 +16,7 @@ import redis
 from benchmarks.witness import Blow, Witness
 from diffedit import Client, Settings, State
 from diffedit.errors import DiffEditError, ServiceError
-from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.jobs.backend import redis_backend
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.process_group import Process
 from diffedit_worker.local.stack import S3, VALKEY, Stack
@@ -94,11 +94,9 @@ class Havoc:
     def __init__(self, stack: Stack, crew: Crew, witness: Witness) -> None:
         settings = Settings.from_env(stack.environment)
         self._stack, self._crew, self._witness = stack, crew, witness
-        self._client, self._job_store, self._object_store = (
-            Client(settings),
-            RedisJobStore(settings),
-            S3ObjectStore(settings),
-        )
+        self._client, self._object_store = Client(settings), S3ObjectStore(settings)
+        backend = redis_backend(settings)
+        self._job_store, self._worker_registry = backend.job_store, backend.worker_registry
         self._redis = redis.Redis.from_url(settings.redis_url.get_secret_value(), decode_responses=True)
         self._locks = {VALKEY: threading.Lock(), S3: threading.Lock()}
         self.struck: list[str] = []
@@ -138,7 +136,7 @@ class Havoc:
             self._crew.doomed.add(process)
         worker, held = "", []
         with suppress(ServiceError):
-            worker = "".join(each.id for each in self._job_store.workers() if each.name.partition("@")[0] == name)
+            worker = "".join(each.id for each in self._worker_registry.workers() if each.name.partition("@")[0] == name)
             held = self._job_store.jobs_held_by(worker)
         process.send_signal(number)
         for job_id in held:

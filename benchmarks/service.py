@@ -31,8 +31,8 @@ from benchmarks.site import CONCEPTS, SIMULATED, TIMED, Site, midsize_site, site
 from diffedit import Client, WorkerInfo
 from diffedit.contract.job import Job
 from diffedit.contract.stages import ModelGroup, queue_name, queue_names
+from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, send
-from diffedit.jobs.redis_store import RedisJobStore
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.objects.store import ObjectStore
 from diffedit.pictures import read_picture
@@ -186,13 +186,16 @@ class Counted:
 def sizes() -> Iterator[Figure]:
     """Bytes and requests of one job of four stages at the default steps, client and worker in this process."""
     with site() as here:
-        job_store, object_store = RedisJobStore(here.settings), Counted(S3ObjectStore(here.settings))
-        job_store.send_heartbeat(WorkerInfo(id="here", name="here", profile="tiny", device="cpu", queues=()))
+        backend, object_store = redis_backend(here.settings), Counted(S3ObjectStore(here.settings))
+        backend.worker_registry.send_heartbeat(
+            WorkerInfo(id="here", name="here", profile="tiny", device="cpu", queues=())
+        )
         client = Client(here.settings, object_store=cast(ObjectStore, object_store))
         models = cache(lambda name: Models(load_profiles()[name], device="cpu"))
         byte_cache = here.settings.cache_bytes
         runner = Runner(
-            job_store,
+            backend.job_store,
+            backend.artifact_locks,
             cast(ObjectStore, object_store),
             models,
             worker="here",
@@ -224,7 +227,7 @@ def backlog(jobs: int = 10_000, workers: int = 2) -> Iterator[Figure]:
     with site(SIMULATED_SECONDS="0") as here:
         picture = here.picture()
         request = here.client.edit(picture, **PROMPTS).status().request
-        job_store, app = RedisJobStore(here.settings), celery_app(here.settings)
+        job_store, app = redis_backend(here.settings).job_store, celery_app(here.settings)
         before = _cpu(here)
         for seed in range(jobs - 1):
             params = request.params.model_copy(update={"seed": seed})

@@ -30,9 +30,9 @@ from diffedit.contract.validation import Frozen, explain
 from diffedit.errors import BadPicture, InvalidRequest, JobNotFound, NoWorkerWarning, ServiceError
 from diffedit.garbage import Collected, age, collect
 from diffedit.handle import JobHandle
+from diffedit.jobs.backend import JobBackend, redis_backend
 from diffedit.jobs.dispatch import celery_app, send
-from diffedit.jobs.redis_store import RedisJobStore
-from diffedit.jobs.store import JobStore, WorkerInfo
+from diffedit.jobs.store import WorkerInfo
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.objects.store import ObjectStore
 from diffedit.pictures import MAX_BYTES, read_mask, read_picture
@@ -73,12 +73,14 @@ class Client:
         self,
         settings: Settings,
         *,
-        job_store: JobStore | None = None,
+        backend: JobBackend | None = None,
         object_store: ObjectStore | None = None,
         send: Send | None = None,
     ) -> None:
         self._settings = settings
-        self._job_store = job_store or RedisJobStore(settings)
+        self._backend = backend or redis_backend(settings)
+        self._job_store = self._backend.job_store
+        self._worker_registry = self._backend.worker_registry
         self._object_store = object_store or S3ObjectStore(settings)
         self._send_message = send
 
@@ -203,7 +205,7 @@ class Client:
         broker = object_store = "ok"
         try:
             self._job_store.ping()
-            workers = self._job_store.workers()
+            workers = self._worker_registry.workers()
             served = {queue for worker in workers for queue in worker.queues}
             own = set(queue_names(self._profile(workers)))
             depths = self._job_store.queue_lengths(sorted(served | own))
@@ -231,7 +233,7 @@ class Client:
         if key is not None and not (isinstance(key, str) and 1 <= len(key) <= MAX_KEY and key.isprintable()):
             raise InvalidRequest(f"idempotency_key: give a text of 1 to {MAX_KEY} printable characters")
         mask = None if asked.get("mask") is None else _mask_upload(asked["mask"], image.size)
-        workers = self._job_store.workers()
+        workers = self._worker_registry.workers()
         fields = {
             **texts,
             "image": image.key,

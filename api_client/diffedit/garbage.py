@@ -1,7 +1,7 @@
-"""Old pictures and artifacts go, unless a job that has not ended needs them.
+"""Deletion of old pictures and artifacts that no unfinished job needs.
 
-Nothing that is made is ever out of date: a key is the hash of what it was made from. So only age can say that it will
-not be asked for again, and a derived artifact that is asked for all the same is made again.
+An artifact never becomes outdated, because its key is the hash of everything it is made from. So age alone decides what
+is deleted. A derived artifact that is needed after all is made again.
 """
 
 from datetime import timedelta
@@ -14,11 +14,11 @@ from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
 
 YOUNGEST = timedelta(hours=1)
-"""What a client has just uploaded belongs to no job yet."""
+"""A younger upload may belong to a job that is being submitted."""
 
 
 class Collected(Frozen):
-    """What was deleted, or would be: so many objects of so many bytes; and what was old enough, but is in use."""
+    """Number and bytes of the objects that were deleted (or would be), and how many old objects are still in use."""
 
     objects: NonNegativeInt
     bytes: NonNegativeInt
@@ -26,28 +26,30 @@ class Collected(Frozen):
 
 
 def age(text: str | timedelta) -> timedelta:
-    """A time like "30d", "36:00:00" or, as in ISO 8601, "PT36H".
+    """Return a duration from a text such as "30d", "36:00:00" or, as in ISO 8601, "PT36H".
 
     Raises:
-        InvalidRequest: it is none, or too short.
+        InvalidRequest: the text is not a duration, or the duration is under an hour.
     """
     try:
         value = TypeAdapter(timedelta).validate_python(text)
     except ValidationError:
-        raise InvalidRequest(f'older_than: {text!r} is no time; write it like "30d", "36:00:00" or "PT36H"') from None
+        raise InvalidRequest(
+            f'older_than: {text!r} is not a duration; write it like "30d", "36:00:00" or "PT36H"'
+        ) from None
     if value < YOUNGEST:
-        raise InvalidRequest("older_than: less than an hour; a job that is being submitted might lose its picture")
+        raise InvalidRequest("older_than: under an hour; a job that is being submitted might lose its picture")
     return value
 
 
 def collect(
     job_store: JobStore, object_store: ObjectStore, older_than: timedelta, *, dry_run: bool = False
 ) -> Collected:
-    """Delete what was stored longer ago than `older_than` and no unfinished job refers to.
+    """Delete the objects that were stored longer ago than `older_than` and that no unfinished job refers to.
 
-    Results of jobs that have ended go as well, although their records may still be there.
+    The results of jobs that have ended are deleted as well, even if their records still exist.
     """
-    # Listed before the jobs are: whoever begins to use an object in between is seen.
+    # Objects are listed before jobs, so that a job that starts to use an object in between is seen.
     old = list(object_store.older_than(older_than))
     used: set[str | None] = set()
     for status in job_store.unfinished_jobs():

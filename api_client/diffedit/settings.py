@@ -57,6 +57,8 @@ class Settings(BaseModel):
     """
     max_queued: int = Field(10_000, alias="DIFFEDIT_MAX_QUEUED", ge=1)
     """Client: how many jobs may wait in the lane of a profile before a further one is refused (QueueFull)."""
+    max_connections: int = Field(20, alias="DIFFEDIT_MAX_CONNECTIONS", ge=4)
+    """How many connections to Redis a process opens at most. Threads that find all of them in use wait for one."""
     retention: int = Field(7 * 24 * 3600, alias="DIFFEDIT_RETENTION", ge=60)
     """Seconds for which the record of an ended job is kept."""
     worker_ttl: float = Field(20, alias="DIFFEDIT_WORKER_TTL", ge=1)
@@ -75,6 +77,11 @@ class Settings(BaseModel):
     def timeout_of(self, stage: Stage) -> float:
         """Seconds after which this stage counts as stuck."""
         return self.stage_timeouts.get(stage, self.stage_timeout)
+
+    @property
+    def publisher_connections(self) -> int:
+        """How many of `max_connections` are for sending messages; kombu opens two for each of its own."""
+        return max(1, self.max_connections // 8)
 
     @field_validator("stage_timeouts", mode="before")
     @classmethod

@@ -14,8 +14,8 @@ import redis
 import trustme
 
 from diffedit import BrokerUnavailable, Client, Settings, State
+from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, send
-from diffedit.jobs.redis_store import RedisJobStore
 from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
 from tests.support.factories import a_job, a_request
@@ -113,7 +113,7 @@ def test_client_and_worker_do_all_their_work(house: House) -> None:
     assert running.retry().cancel()
     # One that was never sent: the worker's keeper finds it.
     lost = a_job(a_request({**QUICK}, image=first.status().request.image))
-    RedisJobStore(house.settings("client")).open(lost)
+    redis_backend(house.settings("client")).job_store.create_job(lost)
     assert client.job(lost.id).wait(timeout=60).state is State.SUCCEEDED
     assert house.server.execute_command("ACL", "LOG") == []
 
@@ -176,7 +176,7 @@ def test_a_server_that_nobody_vouches_for_is_not_spoken_to(house: House, server:
     url = house.url("client", getattr(house, server), more.format(authority=house.authority))
     settings = Settings(redis_url=url)
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
-        RedisJobStore(settings).ping()
+        redis_backend(settings).job_store.ping()
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
         send(celery_app(settings), a_job())
 

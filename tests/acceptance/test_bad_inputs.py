@@ -22,8 +22,8 @@ from PIL import Image
 from diffedit import BadPicture, Client, InvalidRequest, JobNotFound, Settings, State
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import artifact_key, input_key
+from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, message_of, send
-from diffedit.jobs.redis_store import RedisJobStore
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
@@ -340,7 +340,7 @@ class Bench:
         settings = Settings.from_env(stack.environment)
         self.app, self.job_store, self.object_store = (
             celery_app(settings),
-            RedisJobStore(settings),
+            redis_backend(settings).job_store,
             S3ObjectStore(settings),
         )
         self.server, self.worker = server, stack.processes["worker"]
@@ -447,7 +447,7 @@ CUT = saved(plain(256, 256), "JPEG")[:700]
 RECORDS: dict[str, tuple[str, str, dict[str, Any], Callable[[Bench, Job], None] | None]] = {
     # what                    code            what is said        what is uploaded, and what happens then
     "a lost picture":        ("bad_artifact", "nothing is stored", {"picture": BYTES + b"lost"}, lose),
-    "an exchanged picture":  ("bad_artifact", "its key promises", {"picture": BYTES + b"other"}, exchange),
+    "an exchanged picture":  ("bad_artifact", "not the one that", {"picture": BYTES + b"other"}, exchange),
     "33 MiB":                ("bad_artifact", "over the limit of", {"picture": bytes(33 * 2**20)}, None),
     "a text":                ("bad_picture",  NO_FORMAT,          {"picture": b"a bowl of pears"}, None),
     "a bomb":                ("bad_picture",  "over the limit",   {"picture": BOMB}, None),

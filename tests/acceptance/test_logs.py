@@ -11,8 +11,8 @@ import redis
 
 from diffedit import Client, DiffEditError, JobFailed, Settings, State
 from diffedit.contract.job import Job
+from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, message_of, send
-from diffedit.jobs.redis_store import RedisJobStore
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
@@ -46,7 +46,8 @@ REDIS = {
 
 @pytest.mark.parametrize("url", REDIS.values(), ids=REDIS)
 @pytest.mark.parametrize(
-    "ask", [lambda settings: RedisJobStore(settings).ping(), lambda settings: send(celery_app(settings), a_job())]
+    "ask",
+    [lambda settings: redis_backend(settings).job_store.ping(), lambda settings: send(celery_app(settings), a_job())],
 )
 def test_no_error_of_redis_shows_the_password(stack: Stack, url: str, ask: Callable[[Settings], object]) -> None:
     place = stack.environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
@@ -104,7 +105,7 @@ def test_nothing_shows_the_secrets_of_a_client(stack: Stack) -> None:
 
 def test_a_worker_that_is_locked_out_keeps_its_secrets(stack: Stack, client: Client) -> None:
     """One worker with a wrong password for Redis, one with a wrong key for S3: their logs, and what they record."""
-    environment, job_store = stack.environment, RedisJobStore(Settings.from_env(stack.environment))
+    environment, job_store = stack.environment, redis_backend(Settings.from_env(stack.environment)).job_store
     place = environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
     job = Job(id=uuid.uuid4().hex, request=client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).request)
     job_store.create_job(job)
@@ -153,7 +154,7 @@ def test_text_from_elsewhere_cannot_forge_a_log_record_or_steer_a_terminal(stack
         for job in ({"id": FORGERY}, {"id": "0" * 32}, {"id": "0" * 32, FORGERY: FORGERY}):
             app.send_task(task, args=(job,), queue=LANGUAGE, task_id=FORGERY, headers=names, **names)
     # A record whose error quotes what it could not read.
-    record = RedisJobStore(Settings.from_env(stack.environment))
+    record = redis_backend(Settings.from_env(stack.environment)).job_store
     odd = a_job()
     record.open(odd)
     server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])

@@ -12,8 +12,8 @@ import redis
 
 from diffedit import BrokerUnavailable, Client, JobFailed, JobHandle, JobStatus, Settings, Stage, State
 from diffedit.contract.job import Job
+from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, send
-from diffedit.jobs.redis_store import RedisJobStore
 from diffedit_worker.local.process_group import Process
 from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, slow, until, until_status
@@ -125,7 +125,7 @@ def test_a_job_that_was_never_sent_is_done(crew: Crew) -> None:
     crew.hire()
     request = crew.client.edit(PICTURE, **PEAR, **QUICK).status().request
     job = Job(id=uuid.uuid4().hex, request=request)
-    RedisJobStore(crew.settings).open(job)  # and here the client dies
+    redis_backend(crew.settings).job_store.create_job(job)  # and here the client dies
     assert crew.client.job(job.id).wait(timeout=60).state is State.SUCCEEDED
 
 

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,8 +27,8 @@ from diffedit import (
     StoreUnavailable,
 )
 from diffedit.contract.object_keys import artifact_key, input_key
+from diffedit.jobs.backend import JobBackend, redis_backend
 from diffedit.jobs.dispatch import celery_app, send
-from diffedit.jobs.redis_store import RedisJobStore
 from diffedit.objects.s3 import S3ObjectStore
 from tests.support.factories import a_job, a_worker
 from tests.support.job_store_behaviour import JobStoreBehaviour
@@ -40,9 +41,14 @@ def server(settings: Settings) -> redis.Redis:
 
 
 @pytest.fixture
-def job_store(settings: Settings, server: redis.Redis) -> RedisJobStore:
+def make_backend(settings: Settings, server: redis.Redis) -> Callable[..., JobBackend]:
     server.flushdb()
-    return RedisJobStore(settings)
+    return lambda **other: redis_backend(settings.model_copy(update=other))
+
+
+@pytest.fixture
+def backend(make_backend: Callable[..., JobBackend]) -> JobBackend:
+    return make_backend()
 
 
 @pytest.fixture
@@ -50,7 +56,7 @@ def object_store(settings: Settings) -> S3ObjectStore:
     return S3ObjectStore(settings)
 
 
-class TestRedisJobStore(JobStoreBehaviour):
+class TestRedisBackend(JobStoreBehaviour):
     pass
 
 
@@ -58,11 +64,11 @@ class TestS3ObjectStore(ObjectStoreBehaviour):
     pass
 
 
-def test_a_status_is_one_round_trip(job_store: RedisJobStore, server: redis.Redis) -> None:
-    job = job_store.create_job(a_job())
-    job_store.status(job)
+def test_a_status_is_one_round_trip(backend: JobBackend, server: redis.Redis) -> None:
+    job = backend.job_store.create_job(a_job())
+    backend.job_store.status(job)
     before = server.info("commandstats")
-    job_store.status(job)
+    backend.job_store.status(job)
     after = server.info("commandstats")
     calls = {
         name: stats["calls"] - before.get(name, {"calls": 0})["calls"]
@@ -74,32 +80,32 @@ def test_a_status_is_one_round_trip(job_store: RedisJobStore, server: redis.Redi
 
 def test_records_expire_from_their_end_and_never_before(settings: Settings, server: redis.Redis) -> None:
     server.flushdb()
-    job_store = RedisJobStore(settings.model_copy(update={"retention": 100}))
+    backend = redis_backend(settings.model_copy(update={"retention": 100}))
     key = uuid.uuid4().hex
-    job = job_store.create_job(a_job(), key)
-    job_store.start_stage(job, Stage.EMBED, "w")
+    job = backend.job_store.create_job(a_job(), key)
+    backend.job_store.start_stage(job, Stage.EMBED, "w")
     names = [f"diffedit:job:{job}", f"diffedit:idempotency:{key}"]
     assert [server.ttl(name) for name in names] == [-1, -1]
-    job_store.end_job(job, State.CANCELLED)
+    backend.job_store.end_job(job, State.CANCELLED)
     assert all(90 < server.ttl(name) <= 100 for name in names)
 
 
-def test_expired_records_leave_the_list(job_store: RedisJobStore, server: redis.Redis) -> None:
-    jobs = [job_store.create_job(a_job()) for _ in range(60)]
+def test_expired_records_leave_the_list(backend: JobBackend, server: redis.Redis) -> None:
+    jobs = [backend.job_store.create_job(a_job()) for _ in range(60)]
     server.delete(*(f"diffedit:job:{job}" for job in jobs[5:55]))
-    assert [status.id for status in job_store.list_jobs(limit=10)] == (jobs[:5] + jobs[55:])[::-1]
+    assert [status.id for status in backend.job_store.list_jobs(limit=10)] == (jobs[:5] + jobs[55:])[::-1]
     assert server.zcard("diffedit:jobs") == 10
 
 
-def test_a_record_that_cannot_be_read_is_left_out_of_the_list(job_store: RedisJobStore, server: redis.Redis) -> None:
-    jobs = [job_store.create_job(a_job()) for _ in range(3)]
+def test_a_record_that_cannot_be_read_is_left_out_of_the_list(backend: JobBackend, server: redis.Redis) -> None:
+    jobs = [backend.job_store.create_job(a_job()) for _ in range(3)]
     server.hset(f"diffedit:job:{jobs[1]}", "request", "{}")
-    assert [status.id for status in job_store.list_jobs()] == [jobs[2], jobs[0]]
+    assert [status.id for status in backend.job_store.list_jobs()] == [jobs[2], jobs[0]]
 
 
-def test_the_list_does_not_grow_for_ever(job_store: RedisJobStore, server: redis.Redis) -> None:
+def test_the_list_does_not_grow_for_ever(backend: JobBackend, server: redis.Redis) -> None:
     for _ in range(20):
-        server.delete(f"diffedit:job:{job_store.create_job(a_job())}")  # as its expiry does
+        server.delete(f"diffedit:job:{backend.job_store.create_job(a_job())}")  # as its expiry does
     assert server.zcard("diffedit:jobs") <= 3
 
 
@@ -121,50 +127,50 @@ def test_a_connection_that_breaks_while_a_queue_is_declared_costs_nothing(
 
 
 def test_a_server_whose_memory_is_used_up_refuses_new_jobs_and_serves_those_it_has(
-    job_store: RedisJobStore, server: redis.Redis, settings: Settings
+    backend: JobBackend, server: redis.Redis, settings: Settings
 ) -> None:
-    job_store.send_heartbeat(a_worker(id="w"))
+    backend.worker_registry.send_heartbeat(a_worker(id="w"))
     job, queued = a_job(), a_job()
-    job_store.create_job(job)
+    backend.job_store.create_job(job)
     server.config_set("maxmemory", 1)
     try:
         before = set(server.keys())
         with pytest.raises(BrokerFull, match="maxmemory"):
-            job_store.create_job(a_job(start_timeout=9), "key")
+            backend.job_store.create_job(a_job(start_timeout=9), "key")
         with pytest.raises(BrokerFull):
             send(celery_app(settings), queued)
         assert set(server.keys()) == before
-        job_store.send_heartbeat(a_worker(id="w"))
-        job_store.start_stage(job.id, Stage.EMBED, "w")
-        job_store.report_step(job.id, 1, 2, "w")
-        job_store.requeue(job, "w")
-        job_store.end_job(job.id, State.CANCELLED)
+        backend.worker_registry.send_heartbeat(a_worker(id="w"))
+        backend.job_store.start_stage(job.id, Stage.EMBED, "w")
+        backend.job_store.report_step(job.id, 1, 2, "w")
+        backend.job_store.requeue(job, "w")
+        backend.job_store.end_job(job.id, State.CANCELLED)
     finally:
         server.config_set("maxmemory", 0)
-    assert job_store.status(job.id).state is State.CANCELLED
+    assert backend.job_store.status(job.id).state is State.CANCELLED
 
 
-def test_an_idempotency_key_outlives_nothing_but_its_job(job_store: RedisJobStore, server: redis.Redis) -> None:
-    first = job_store.create_job(a_job(), "key")
+def test_an_idempotency_key_outlives_nothing_but_its_job(backend: JobBackend, server: redis.Redis) -> None:
+    first = backend.job_store.create_job(a_job(), "key")
     server.delete(f"diffedit:job:{first}")
     second = a_job()
-    assert job_store.create_job(second, "key") == second.id
+    assert backend.job_store.create_job(second, "key") == second.id
 
 
-def test_a_worker_that_dies_is_forgotten(job_store: RedisJobStore, server: redis.Redis) -> None:
-    job_store.send_heartbeat(a_worker(id="w"))
+def test_a_worker_that_dies_is_forgotten(backend: JobBackend, server: redis.Redis) -> None:
+    backend.worker_registry.send_heartbeat(a_worker(id="w"))
     assert 0 < server.ttl("diffedit:worker:w") <= 20
     server.delete("diffedit:worker:w")  # as its expiry does
-    assert job_store.workers() == []
+    assert backend.worker_registry.workers() == []
     assert not server.exists("diffedit:workers")
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis://:wrong@{place}"])
 def test_a_broker_that_does_not_serve_us_is_a_typed_error(settings: Settings, url: str) -> None:
     place = settings.redis_url.get_secret_value().rpartition("@")[2]
-    job_store = RedisJobStore(Settings(redis_url=url.format(place=place)))
+    backend = redis_backend(Settings(redis_url=url.format(place=place)))
     with pytest.raises(BrokerUnavailable, match="DIFFEDIT_REDIS_URL"):
-        job_store.ping()
+        backend.job_store.ping()
 
 
 @pytest.mark.parametrize(
@@ -220,7 +226,7 @@ def test_an_object_of_any_size_is_refused_before_it_is_read(settings: Settings) 
         threading.Thread(target=server.serve_forever, daemon=True).start()
         elsewhere = settings.model_copy(update={"s3_endpoint_url": f"http://127.0.0.1:{server.server_port}"})
         for key in (input_key(b"x", "png"), artifact_key("mask", "ab" * 32, "png")):
-            with pytest.raises(ArtifactError, match=r"takes 5120\.0 MiB"):
+            with pytest.raises(ArtifactError, match=r"has 5120\.0 MiB"):
                 S3ObjectStore(elsewhere).get(key)
         server.shutdown()
 

@@ -30,7 +30,7 @@ from diffedit import (
 )
 from diffedit.contract.job import ErrorInfo, Job
 from diffedit.contract.stages import queue_names
-from diffedit.testing import MemoryJobStore, MemoryObjectStore
+from diffedit.testing import MemoryObjectStore, memory_backend
 
 TEXTS = {"source_prompt": "a bowl of fruits", "target_prompt": "a bowl of pears"}
 
@@ -38,15 +38,10 @@ TEXTS = {"source_prompt": "a bowl of fruits", "target_prompt": "a bowl of pears"
 class Desk:
     """A client, and what it has queued."""
 
-    def __init__(self, job_store: MemoryJobStore | None = None, **settings) -> None:
-        self.job_store, self.object_store, self.sent = (
-            job_store or MemoryJobStore(Settings(**settings)),
-            MemoryObjectStore(),
-            [],
-        )
-        self.client = Client(
-            Settings(**settings), job_store=self.job_store, object_store=self.object_store, send=self.send
-        )
+    def __init__(self, **settings) -> None:
+        self.backend, self.object_store, self.sent = memory_backend(Settings(**settings)), MemoryObjectStore(), []
+        self.job_store, self.worker_registry = self.backend.job_store, self.backend.worker_registry
+        self.client = Client(Settings(**settings), backend=self.backend, object_store=self.object_store, send=self.send)
         self.serve("tiny")
 
     def send(self, job: Job) -> None:
@@ -54,7 +49,7 @@ class Desk:
 
     def serve(self, profile: str) -> None:
         info = {"id": profile, "name": f"{profile}@here", "profile": profile, "queues": queue_names(profile)}
-        self.job_store.send_heartbeat(WorkerInfo(**info, device="cpu"))
+        self.worker_registry.send_heartbeat(WorkerInfo(**info, device="cpu"))
 
 
 @pytest.fixture
@@ -129,7 +124,7 @@ def test_a_bad_request_is_refused_and_leaves_nothing(desk: Desk, picture, asked,
 
 def test_a_broker_that_fails_at_the_last_moment_leaves_no_record() -> None:
     desk = Desk()
-    failing = Client(Settings(), job_store=desk.job_store, object_store=desk.object_store, send=gone)
+    failing = Client(Settings(), backend=desk.backend, object_store=desk.object_store, send=gone)
     with pytest.raises(BrokerUnavailable):
         failing.edit(png(), **TEXTS)
     assert desk.client.jobs() == []
@@ -137,7 +132,7 @@ def test_a_broker_that_fails_at_the_last_moment_leaves_no_record() -> None:
 
 def test_with_a_key_the_record_stays_for_whoever_asks_with_it_and_a_keeper_sends_it() -> None:
     desk = Desk()
-    failing = Client(Settings(), job_store=desk.job_store, object_store=desk.object_store, send=gone)
+    failing = Client(Settings(), backend=desk.backend, object_store=desk.object_store, send=gone)
     with pytest.raises(BrokerUnavailable):
         failing.edit(png(), **TEXTS, idempotency_key="k")
     again = desk.client.edit(png(), **TEXTS, idempotency_key="k")
@@ -157,7 +152,7 @@ def test_the_same_key_queues_once(desk: Desk) -> None:
 def test_the_profile_is_the_configured_one_else_the_served_one() -> None:
     assert Desk().client.edit(png(), **TEXTS).status().request.params.profile == "tiny"
     alone = Desk()
-    alone.job_store.unregister("tiny")
+    alone.worker_registry.unregister("tiny")
     alone.serve("sd21")
     assert alone.client.edit(png(), **TEXTS).status().request.params.profile == "sd21"
     configured = Desk(profile="sd15")
@@ -211,9 +206,9 @@ def test_a_wait_raises_how_the_job_ended(desk: Desk) -> None:
 
 def test_health_names_the_queues_that_nobody_reads(desk: Desk) -> None:
     assert desk.client.health().ok
-    desk.job_store.unregister("tiny")
+    desk.worker_registry.unregister("tiny")
     info = WorkerInfo(id="half", name="half@here", profile="tiny", device="cpu", queues=("diffedit.tiny.language",))
-    desk.job_store.send_heartbeat(info)
+    desk.worker_registry.send_heartbeat(info)
     health = desk.client.health()
     assert not health.ok
     assert health.unserved == tuple(sorted({*queue_names("tiny")} - {"diffedit.tiny.language"}))
@@ -292,31 +287,31 @@ def test_an_age_that_is_none_or_too_short_is_refused(desk: Desk, age) -> None:
         desk.client.collect_garbage(age)
 
 
-class Restarting(MemoryJobStore):
-    """A board that does not answer the next few times that it is asked for a status."""
+def does_not_answer(desk: Desk, monkeypatch, times: int) -> None:
+    """The job store does not answer the next few times that it is asked for a status."""
+    answer, left = desk.job_store.status, iter(range(times))
 
-    away = 0
-
-    def status(self, job_id: str) -> JobStatus:
-        self.away -= 1
-        if self.away >= 0:
+    def status(job_id: str) -> JobStatus:
+        if next(left, None) is not None:
             raise BrokerUnavailable("away")
-        return super().status(job_id)
+        return answer(job_id)
+
+    monkeypatch.setattr(desk.job_store, "status", status)
 
 
 @pytest.mark.parametrize("progress", [False, True])
-def test_a_wait_outlasts_a_server_that_restarts(progress: bool) -> None:
-    desk = Desk(Restarting())
+def test_a_wait_outlasts_a_server_that_restarts(monkeypatch, progress: bool) -> None:
+    desk = Desk()
     job = desk.client.edit(png(), **TEXTS)
     desk.job_store.end_job(job.id, State.SUCCEEDED)
-    desk.job_store.away = 3
+    does_not_answer(desk, monkeypatch, 3)
     assert job.wait(timeout=60, progress=progress).state is State.SUCCEEDED
 
 
 def test_a_server_that_stays_away_ends_a_wait(monkeypatch) -> None:
-    desk = Desk(Restarting())
+    desk = Desk()
     job = desk.client.edit(png(), **TEXTS)
-    desk.job_store.away = 10**6
+    does_not_answer(desk, monkeypatch, 10**6)
     with pytest.raises(BrokerUnavailable):
         job.status()
     with pytest.raises(BrokerUnavailable):

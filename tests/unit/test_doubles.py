@@ -1,16 +1,19 @@
 """The doubles keep the promises of the real ones."""
 
+from collections.abc import Callable
+
 import pytest
 
-from diffedit.testing import MemoryJobStore, MemoryObjectStore
+from diffedit import Settings
+from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 
 
-class TestMemoryJobStore(JobStoreBehaviour):
+class TestMemoryBackend(JobStoreBehaviour):
     @pytest.fixture
-    def job_store(self) -> MemoryJobStore:
-        return MemoryJobStore()
+    def make_backend(self) -> Callable[..., JobBackend]:
+        return lambda **settings: memory_backend(Settings(**settings))
 
 
 class TestMemoryObjectStore(ObjectStoreBehaviour):

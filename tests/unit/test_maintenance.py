@@ -5,8 +5,8 @@ import pytest
 from diffedit import Artifact, Settings, Stage, State
 from diffedit.contract.job import Job
 from diffedit.errors import BrokerUnavailable
-from diffedit.jobs.store import MaxAttemptsExceeded
-from diffedit.testing import MemoryJobStore
+from diffedit.jobs.store import MaxAttemptsExceeded, WorkerLimits
+from diffedit.testing import memory_backend
 from diffedit_worker.runtime.maintenance import Maintenance
 from diffedit_worker.runtime.runner import RunningStage
 from tests.support.factories import a_job, a_worker, done
@@ -17,7 +17,9 @@ class Post:
 
     def __init__(self, **settings) -> None:
         self.settings = Settings(**settings)
-        self.job_store = MemoryJobStore(self.settings)
+        limits = WorkerLimits(max_attempts=self.settings.max_attempts, worker_ttl=self.settings.worker_ttl)
+        self.backend = memory_backend(self.settings, limits)
+        self.job_store, self.worker_registry = self.backend.job_store, self.backend.worker_registry
         self.sent: list[Job] = []
         self.ended = 0
         self.at: list[RunningStage] = []
@@ -26,6 +28,7 @@ class Post:
     def a_keeper(self, worker: str) -> Maintenance:
         maintenance = Maintenance(
             self.job_store,
+            self.worker_registry,
             self.settings,
             a_worker(id=worker),
             at=lambda: self.at,
@@ -53,7 +56,7 @@ def post() -> Post:
 def test_a_worker_says_what_it_is_at(post: Post) -> None:
     post.at = [RunningStage("ab" * 16, Stage.MASK)]
     post.maintenance.announce()
-    (worker,) = post.job_store.workers()
+    (worker,) = post.worker_registry.workers()
     assert worker.job == "ab" * 16
     assert worker.memory > 10**6
 
@@ -66,7 +69,7 @@ def test_the_job_of_a_dead_worker_is_sent_from_where_it_was(post: Post) -> None:
     post.job_store.start_stage(job.id, Stage.MASK, "other")
     post.maintenance.recover()
     assert post.sent == []
-    post.job_store.unregister("other")
+    post.worker_registry.unregister("other")
     post.maintenance.recover()
     assert post.sent == [job]
     post.maintenance.recover()
@@ -79,7 +82,7 @@ def test_a_waiting_job_without_a_message_is_sent_after_a_while(monkeypatch) -> N
     post.job_store.create_job(job)
     post.maintenance.recover()
     assert post.sent == []
-    post.job_store._waiting[job.id] -= 60
+    post.job_store._state.waiting[job.id] -= 60
     post.maintenance.recover()
     assert post.sent == [job]
 
@@ -97,14 +100,14 @@ def test_one_keeper_at_a_time_looks_after_lost_jobs(post: Post) -> None:
 def test_after_an_outage_the_others_are_not_taken_for_dead(monkeypatch) -> None:
     post = Post(worker_ttl=60)
     post.begun("silent since the outage began")
-    lead = post.job_store.acquire_leadership
+    lead = post.worker_registry.acquire_leadership
 
     def fails(worker: str, seconds: float) -> bool:
         raise BrokerUnavailable
 
-    monkeypatch.setattr(post.job_store, "acquire_leadership", fails)
+    monkeypatch.setattr(post.worker_registry, "acquire_leadership", fails)
     post.maintenance.turn()
-    monkeypatch.setattr(post.job_store, "acquire_leadership", lead)
+    monkeypatch.setattr(post.worker_registry, "acquire_leadership", lead)
     post.maintenance.turn()
     assert post.sent == []
     monkeypatch.setattr(post.maintenance, "_outage", post.maintenance._outage - 61)
@@ -151,13 +154,13 @@ def test_no_fault_ends_the_keeper(post: Post, monkeypatch, error: Exception) -> 
     def fails(worker: str) -> None:
         raise error
 
-    monkeypatch.setattr(post.job_store, "unregister", fails)
+    monkeypatch.setattr(post.worker_registry, "unregister", fails)
     post.maintenance.stop()
 
 
 def test_a_lost_job_whose_record_cannot_be_read_fails_and_the_others_go_on(post: Post) -> None:
     unreadable, job = post.begun("dead"), post.begun("dead")
-    record = post.job_store._records[unreadable.id]
+    record = post.job_store._state.records[unreadable.id]
     request, record["request"] = record["request"], record["request"].replace("target_prompt", "new_field")
     post.maintenance.recover()
     assert post.sent == [job]

@@ -14,7 +14,7 @@ from diffedit.contract.job import Job, State
 from diffedit.contract.object_keys import manifest_key
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import ArtifactError, JobFailed, StoreRefused, StoreUnavailable
-from diffedit.testing import MemoryJobStore, MemoryObjectStore
+from diffedit.testing import MemoryObjectStore, memory_backend
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import SAMPLES, ModelSource, load_profiles
@@ -40,8 +40,10 @@ class Rig:
     """A client whose jobs run in this thread, at the moment of submission."""
 
     def __init__(self) -> None:
-        self.job_store, self.object_store = MemoryJobStore(), MemoryObjectStore()
-        self.job_store.send_heartbeat(a_worker(id="rig"))
+        self.backend, self.object_store = memory_backend(), MemoryObjectStore()
+        self.job_store, self.worker_registry = self.backend.job_store, self.backend.worker_registry
+        self.artifact_locks = self.backend.artifact_locks
+        self.worker_registry.send_heartbeat(a_worker(id="rig"))
         self.leaving = False
         self.models_of: Callable[[str], Models] = tiny
         self.restart()
@@ -50,8 +52,8 @@ class Rig:
     def restart(self, **options) -> None:
         """Another runner in the place of this one."""
         options = {"worker": "rig", "send": self.send, "leaving": lambda: self.leaving, "tick": 0, **options}
-        self.runner = Runner(self.job_store, self.object_store, self.models_of, **options)
-        self.client = Client(Settings(), job_store=self.job_store, object_store=self.object_store, send=self.send)
+        self.runner = Runner(self.job_store, self.artifact_locks, self.object_store, self.models_of, **options)
+        self.client = Client(Settings(), backend=self.backend, object_store=self.object_store, send=self.send)
 
     def send(self, job: Job) -> None:
         handed: Job | None = job
@@ -317,7 +319,7 @@ def test_a_worker_that_was_taken_for_dead_does_no_harm(rig: Rig) -> None:
     def asleep_at_the_first_step(job_id: str, done: int, total: int, worker: str) -> State | None:
         if not hands and rig.job_store.status(job_id).stage is Stage.INVERT:
             hands.append(worker)
-            rig.job_store.unregister("rig")
+            rig.worker_registry.unregister("rig")
             status = rig.job_store.status(job_id)
             rig.job_store.requeue(Job(id=job_id, request=status.request, artifact_keys=status.artifact_keys))
         return tick(job_id, done, total, worker)
@@ -327,7 +329,7 @@ def test_a_worker_that_was_taken_for_dead_does_no_harm(rig: Rig) -> None:
     status = job.status()
     assert not status.is_terminal
     assert Stage.INVERT not in status.timings
-    rig.job_store.send_heartbeat(a_worker(id="rig"))
+    rig.worker_registry.send_heartbeat(a_worker(id="rig"))
     rig.send(Job(id=job.id, request=status.request, artifact_keys=status.artifact_keys))
     assert job.status().state is State.SUCCEEDED
     assert job.status().attempts[Stage.INVERT] == 2
@@ -413,8 +415,8 @@ def test_out_of_memory_is_met_with_half_the_batch_once(rig: Rig, monkeypatch, er
 
 
 def test_of_two_jobs_that_need_one_artifact_the_second_yields_and_finds_it_done(rig: Rig) -> None:
-    second = Runner(rig.job_store, rig.object_store, tiny, worker="second", send=rig.send, tick=0)
-    rig.job_store.send_heartbeat(a_worker(id="second"))
+    second = Runner(rig.job_store, rig.artifact_locks, rig.object_store, tiny, worker="second", send=rig.send, tick=0)
+    rig.worker_registry.send_heartbeat(a_worker(id="second"))
     yielded: list[Job] = []
 
     def meanwhile(stage: Stage, job: Job) -> None:
@@ -501,7 +503,7 @@ def test_the_provenance_travels_in_the_picture(rig: Rig, tmp_path: Path) -> None
 def test_a_record_that_cannot_be_read_fails_its_job_with_the_reason(rig: Rig) -> None:
     job = a_job()
     rig.job_store.create_job(job)
-    record = rig.job_store._records[job.id]
+    record = rig.job_store._state.records[job.id]
     request, record["request"] = record["request"], record["request"].replace('"seed":', '"new_knob":1,"seed":')
     assert rig.runner.run(Stage.EMBED, job.id) is None
     record["request"] = request
@@ -548,10 +550,10 @@ def test_what_was_made_after_it_was_found_missing_is_not_made_again(rig: Rig, mo
     def not_yet(key: str) -> bool:
         return exists(key) and (key != late or bool(claims))
 
-    claim = rig.job_store.acquire_locks
+    claim = rig.artifact_locks.acquire
     monkeypatch.setattr(rig.object_store, "exists", not_yet)
     monkeypatch.setattr(
-        rig.job_store, "acquire_locks", lambda keys, *who: (claims.extend({late} & set(keys)), claim(keys, *who))[1]
+        rig.artifact_locks, "acquire", lambda keys, *who: (claims.extend({late} & set(keys)), claim(keys, *who))[1]
     )
     status = rig.edit(target_prompt="a photograph of a ball on a green table").status()
     assert claims == [late]

@@ -7,7 +7,7 @@ from celery.exceptions import Ignore
 from diffedit import Settings, Stage, State
 from diffedit.contract.stages import ModelGroup, queue_names
 from diffedit.jobs.dispatch import task_name
-from diffedit.testing import MemoryJobStore
+from diffedit.testing import memory_backend
 from diffedit_worker import tasks
 from tests.support.factories import a_job
 
@@ -17,8 +17,9 @@ def test_a_worker_that_cannot_run_stages_fails_the_job_rather_than_eating_it(mon
     def unfit() -> None:
         raise error
 
-    job_store, app = MemoryJobStore(), Celery()
-    monkeypatch.setattr(tasks, "RedisJobStore", lambda settings: job_store)
+    backend, app = memory_backend(), Celery()
+    job_store = backend.job_store
+    monkeypatch.setattr(tasks, "redis_backend", lambda settings: backend)
     tasks.add_tasks(app, Settings(), unfit)
     job = a_job()
     job_store.create_job(job)

@@ -20,15 +20,15 @@ from kombu import Queue
 
 from diffedit.contract.stages import queue_names
 from diffedit.errors import DiffEditError
+from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, send
-from diffedit.jobs.redis_store import RedisJobStore
 from diffedit.jobs.store import WorkerInfo
 from diffedit.settings import Settings
 from diffedit_worker.celery_ext.pool import computed
 from diffedit_worker.models.profiles import default_profile, load_profiles, profile_named
 from diffedit_worker.runtime.logs import PlainFormatter
 from diffedit_worker.runtime.maintenance import Maintenance
-from diffedit_worker.tasks import add_tasks, groups_of, make_models, make_runner
+from diffedit_worker.tasks import add_tasks, groups_of, make_models, make_runner, worker_limits
 
 if TYPE_CHECKING:
     from diffedit_worker.models.loading import Models
@@ -124,8 +124,9 @@ def _start_keeper(sender: Any, **_: Any) -> None:
     info = WorkerInfo(
         id=worker_id, name=sender.hostname, profile=profile, device=settings.device or "auto", queues=queues
     )
+    backend = redis_backend(settings, worker_limits(settings))
     _maintenance = Maintenance(
-        RedisJobStore(settings), settings, info, at=lambda: ready.at if ready else [], send=_send
+        backend.job_store, backend.worker_registry, settings, info, at=lambda: ready.at if ready else [], send=_send
     )
     _maintenance.start()
 

@@ -12,9 +12,11 @@ from diffedit.contract.job import ErrorInfo, Job, State
 from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
 from diffedit.contract.validation import JobId
 from diffedit.errors import JobNotFound, ServiceError
+from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import message_of, task_name
-from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.jobs.store import WorkerLimits
 from diffedit.objects.s3 import S3ObjectStore
+from diffedit.retries import WORKER_REDIS_RETRIES
 from diffedit.settings import Settings
 from diffedit_worker.models.profiles import load_profiles, profile_named
 
@@ -24,10 +26,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-JOB_STORE_RETRIES = 20
-"""A good quarter of a minute, in which the server may restart without the loss of what a running stage has done."""
-
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
+
+
+def worker_limits(settings: Settings) -> WorkerLimits:
+    """Return what the job backend of a worker must know."""
+    longest = max(map(settings.timeout_of, Stage))
+    return WorkerLimits(settings.max_attempts, settings.worker_ttl, lock_timeout=longest)
 
 
 def make_models(settings: Settings, profile: str) -> "Models":
@@ -54,8 +59,10 @@ def make_runner(
     """A runner on the real services. Imports torch."""
     from diffedit_worker.runtime.runner import Runner
 
+    backend = redis_backend(settings, worker_limits(settings), WORKER_REDIS_RETRIES)
     return Runner(
-        RedisJobStore(settings, JOB_STORE_RETRIES),
+        backend.job_store,
+        backend.artifact_locks,
         S3ObjectStore(settings),
         models_of,
         worker=worker,
@@ -102,6 +109,8 @@ def give_up(settings: Settings, stage: Stage, job_id: str, code: str, reason: st
     """Let a job that cannot be worked on fail rather than hang."""
     log.error("job %s: %s", job_id, reason)
     try:
-        RedisJobStore(settings).end_job(job_id, State.FAILED, ErrorInfo(stage=stage, code=code, message=reason))
+        redis_backend(settings).job_store.end_job(
+            job_id, State.FAILED, ErrorInfo(stage=stage, code=code, message=reason)
+        )
     except (ServiceError, JobNotFound) as unrecorded:
         log.error("job %s: its failure could not be recorded: %s", job_id, unrecorded)

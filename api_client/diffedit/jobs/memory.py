@@ -1,199 +1,194 @@
-"""Doubles of the board and the store in memory, for unit tests of your own code and ours.
+"""The three interfaces in the memory of this process: doubles for unit tests, with the same behaviour as Redis.
 
-They keep the interface and the promises of the real ones (the same tests run over both), and nothing else.
+There are no queues: every waiting job counts as a job without a message.
 """
 
+import math
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord, JobElsewhere, JobNotFound, QueueFull
 from diffedit.jobs.records import done_fields, new_fields, readable, status_of, undone_fields
-from diffedit.jobs.store import WORKER_LOST, LockResult, MaxAttemptsExceeded, StageCompletion, WorkerInfo
+from diffedit.jobs.store import (
+    WORKER_LOST,
+    LockResult,
+    MaxAttemptsExceeded,
+    StageCompletion,
+    WorkerInfo,
+    WorkerLimits,
+)
 from diffedit.settings import Settings
+
+_RECENTLY = 3600.0
+"""Seconds for which `LockResult.RECENTLY_MADE` is answered."""
+
+
+class MemoryState:
+    """What the three doubles share, and the steps that more than one of them takes."""
+
+    def __init__(self, settings: Settings, limits: WorkerLimits) -> None:
+        self.settings = settings
+        self.limits = limits
+        self.lock = threading.RLock()
+        self.records: dict[str, dict[str, str]] = {}
+        self.idempotency: dict[str, str] = {}
+        self.running: dict[str, str] = {}
+        self.waiting: dict[str, float] = {}
+        self.heartbeats: dict[str, tuple[float, WorkerInfo]] = {}
+        self.profiles: dict[str, dict[str, Any]] = {}
+        self.leader = ("", 0.0)
+        self.locks: dict[str, tuple[str, str]] = {}
+        self.made_at: dict[str, float] = {}
+        self.waiters: dict[str, set[str]] = {}
+
+    def is_alive(self, worker: str) -> bool:
+        return worker in self.heartbeats and self.heartbeats[worker][0] > time.monotonic()
+
+    def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
+        held = [key for key in keys if self.locks.get(key) == (worker, job_id)]
+        for key in held:
+            del self.locks[key]
+            self.made_at[key] = time.monotonic()
+        return [waiter for key in held for waiter in self.waiters.pop(key, ())]
 
 
 class MemoryJobStore:
-    """A `Board` in this process. It has no queues, so that to it no waiting job has a message."""
+    """A `JobStore` in this process."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self._settings = settings or Settings()
-        self._lock = threading.RLock()
-        self._records: dict[str, dict[str, str]] = {}
-        self._first: dict[str, str] = {}
-        self._workers: dict[str, tuple[float, WorkerInfo]] = {}
-        self._running: dict[str, str] = {}
-        self._waiting: dict[str, float] = {}
-        self._making: dict[str, tuple[str, str]] = {}
-        self._made: dict[str, float] = {}
-        self._parked: dict[str, set[str]] = {}
-        self._leader = ("", 0.0)
+    def __init__(self, state: MemoryState) -> None:
+        self._state = state
 
     def create_job(self, job: Job, idempotency_key: str | None = None) -> str:
-        with self._lock:
-            first = self._first.get(idempotency_key) if idempotency_key else None
-            if first in self._records:
+        state = self._state
+        with state.lock:
+            first = state.idempotency.get(idempotency_key) if idempotency_key else None
+            if first in state.records:
                 return first
-            if job.id in self._records:
+            if job.id in state.records:
                 return job.id
-            self._admit(job)
+            self._check_queue(job)
             if idempotency_key:
-                self._first[idempotency_key] = job.id
-            self._records[job.id] = {**new_fields(job), "created": _now()}
-            self._wait(job)
+                state.idempotency[idempotency_key] = job.id
+            state.records[job.id] = {**new_fields(job, state.settings.retention), "created": _now()}
+            self._set_waiting(job)
             return job.id
 
     def discard_job(self, job_id: str) -> None:
-        with self._lock:
-            self._no_longer_open(job_id)
-            self._records.pop(job_id, None)
+        with self._state.lock:
+            self._clear_open(job_id)
+            self._state.records.pop(job_id, None)
 
     def status(self, job_id: str) -> JobStatus:
-        with self._lock:
+        with self._state.lock:
             self.expire_job(job_id)
-            return status_of(job_id, self._fields(job_id))
+            return status_of(job_id, self._record(job_id))
 
     def expire_job(self, job_id: str) -> State | None:
-        with self._lock:
+        with self._state.lock:
             return self._outcome(job_id, None)
 
     def overdue_jobs(self) -> list[str]:
-        with self._lock:
-            return [job_id for job_id in self._records if self._overdue(job_id)]
+        with self._state.lock:
+            return [job_id for job_id in self._state.records if self._is_overdue(job_id)]
 
     def unfinished_jobs(self) -> list[JobStatus]:
-        return [status for status in self.list_jobs(limit=len(self._records)) if not status.is_terminal]
+        return [status for status in self.list_jobs(limit=len(self._state.records)) if not status.is_terminal]
 
     def list_jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
-        with self._lock:
-            statuses = readable(dict(reversed(self._records.items())))
+        with self._state.lock:
+            statuses = readable(dict(reversed(self._state.records.items())))
         return [status for status in statuses if state is None or status.state is state][:limit]
 
     def start_stage(self, job_id: str, stage: Stage, worker: str) -> JobStatus:
-        with self._lock:
-            fields = self._fields(job_id)
+        with self._state.lock:
+            record = self._record(job_id)
             if self._outcome(job_id, None) is not None:
-                return status_of(job_id, fields)
-            if fields["next"] != stage.value or self._held_by_another(job_id, worker):
+                return status_of(job_id, record)
+            if record["next"] != stage.value or self._runs_elsewhere(job_id, worker):
                 raise JobElsewhere(job_id)
-            attempts = int(fields.get(f"attempts:{stage.value}", 0))
-            if attempts >= self._settings.max_attempts:
-                raise MaxAttemptsExceeded(fields.get(f"cause:{stage.value}", WORKER_LOST))
-            self._waiting.pop(job_id, None)
-            self._running[job_id] = worker
-            fields.setdefault("started", _now())
-            fields.update({"stage": stage.value, "step": "0", "steps": "0", "worker": worker})
-            fields[f"attempts:{stage.value}"] = str(attempts + 1)
-            return status_of(job_id, fields)
+            attempts = int(record.get(f"attempts:{stage.value}", 0))
+            if attempts >= self._state.limits.max_attempts:
+                raise MaxAttemptsExceeded(record.get(f"cause:{stage.value}", WORKER_LOST))
+            self._state.waiting.pop(job_id, None)
+            self._state.running[job_id] = worker
+            record.setdefault("started", _now())
+            record.update({"stage": stage.value, "step": "0", "steps": "0", "worker": worker})
+            record[f"attempts:{stage.value}"] = str(attempts + 1)
+            return status_of(job_id, record)
 
     def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
-        with self._lock:
+        with self._state.lock:
             outcome = self._outcome(job_id, worker)
             if outcome is None:
-                self._records[job_id].update({"step": str(step), "steps": str(steps)})
+                self._record(job_id).update({"step": str(step), "steps": str(steps)})
             return outcome
 
     def complete_stage(
-        self, job: Job, stage: Stage, seconds: float, made: Sequence[Artifact], worker: str
+        self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str
     ) -> StageCompletion:
-        with self._lock:
+        with self._state.lock:
             outcome = self._outcome(job.id, worker)
             if outcome is not None:
                 return StageCompletion(outcome)
-            self._records[job.id].update(done_fields(job, stage, seconds, made))
-            self._no_longer_open(job.id)
+            self._record(job.id).update(done_fields(job, stage, seconds, created))
+            self._clear_open(job.id)
             if job.stages_left:
-                self._wait(job)
+                self._set_waiting(job)
             else:
                 self._end(job.id, State.SUCCEEDED)
-            return StageCompletion(
-                None, self.release_locks([job.artifact_keys[artifact] for artifact in stage.gives], job.id, worker)
-            )
+            artifacts = [job.artifact_keys[artifact] for artifact in stage.gives]
+            return StageCompletion(None, self._state.release(artifacts, job.id, worker))
 
-    def requeue(self, job: Job, worker: str | None = None, *, refund: bool = False) -> State | None:
-        with self._lock:
+    def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:
+        with self._state.lock:
             outcome = self._outcome(job.id, worker)
             if outcome is None:
-                if self._held_by_another(job.id, worker):
+                if self._runs_elsewhere(job.id, worker):
                     raise JobElsewhere(job.id)
-                fields, attempts = self._records[job.id], f"attempts:{job.stages_left[0].value}"
-                if refund:
-                    fields[attempts] = str(int(fields[attempts]) - 1)
+                record, attempts = self._record(job.id), f"attempts:{job.stages_left[0].value}"
+                if not count_attempt:
+                    record[attempts] = str(int(record[attempts]) - 1)
                 for name in undone_fields(job):
-                    fields.pop(name, None)
-                self._no_longer_open(job.id)
-                self._wait(job)
+                    record.pop(name, None)
+                self._clear_open(job.id)
+                self._set_waiting(job)
             return outcome
 
     def end_job(self, job_id: str, outcome: State, error: ErrorInfo | None = None, worker: str | None = None) -> State:
         assert outcome in TERMINAL
-        with self._lock:
+        with self._state.lock:
             earlier = self._outcome(job_id, worker)
             if earlier is None:
                 if error:
-                    self._records[job_id]["error"] = error.model_dump_json()
+                    self._record(job_id)["error"] = error.model_dump_json()
                 self._end(job_id, outcome)
             return earlier or outcome
 
     def record_cause(self, job_id: str, stage: Stage, cause: str) -> None:
-        self._fields(job_id)[f"cause:{stage.value}"] = cause
+        self._record(job_id)[f"cause:{stage.value}"] = cause
 
     def count_retry(self, job_id: str, worker: str) -> State | None:
-        with self._lock:
+        with self._state.lock:
             outcome = self._outcome(job_id, worker)
             if outcome is None:
-                fields = self._records[job_id]
-                fields["retries"] = str(int(fields.get("retries", 0)) + 1)
+                record = self._record(job_id)
+                record["retries"] = str(int(record.get("retries", 0)) + 1)
             return outcome
 
-    def acquire_locks(self, keys: Sequence[str], job_id: str, worker: str) -> LockResult:
-        with self._lock:
-            for key in keys:
-                maker, cause = self._making.get(key, (worker, job_id))
-                if cause != job_id and self._running.get(cause) == maker and self._alive(maker):
-                    self._parked.setdefault(key, set()).add(job_id)
-                    return LockResult.TAKEN
-            just_made = any(self._made.get(key, float("-inf")) > time.monotonic() - 3600 for key in keys)
-            self._making.update(dict.fromkeys(keys, (worker, job_id)))
-            return LockResult.JUST_MADE if just_made else LockResult.GRANTED
-
-    def release_locks(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
-        with self._lock:
-            mine = [key for key in keys if self._making.get(key) == (worker, job_id)]
-            for key in mine:
-                del self._making[key]
-                self._made[key] = time.monotonic()
-            return [job_id for key in mine for job_id in self._parked.pop(key, ())]
-
     def jobs_held_by(self, worker: str) -> list[str]:
-        with self._lock:
-            return [job_id for job_id, holder in self._running.items() if holder == worker]
+        with self._state.lock:
+            return [job_id for job_id, holder in self._state.running.items() if holder == worker]
 
     def orphaned_jobs(self, grace: float) -> list[str]:
-        with self._lock:
-            abandoned = [job_id for job_id, worker in self._running.items() if not self._alive(worker)]
-            return abandoned + [job_id for job_id, since in self._waiting.items() if since <= time.time() - grace]
-
-    def acquire_leadership(self, worker: str, seconds: float) -> bool:
-        with self._lock:
-            leader, until = self._leader
-            if leader != worker and until > time.monotonic():
-                return False
-            self._leader = (worker, time.monotonic() + seconds)
-            return True
-
-    def send_heartbeat(self, worker: WorkerInfo) -> None:
-        self._workers[worker.id] = (time.monotonic() + self._settings.worker_ttl, worker)
-
-    def unregister(self, worker: str) -> None:
-        self._workers.pop(worker, None)
-
-    def workers(self) -> list[WorkerInfo]:
-        living = [worker for _, worker in self._workers.values() if self._alive(worker.id)]
-        return sorted(living, key=lambda worker: worker.name)
+        state = self._state
+        with state.lock:
+            abandoned = [job_id for job_id, worker in state.running.items() if not state.is_alive(worker)]
+            return abandoned + [job_id for job_id, since in state.waiting.items() if since <= time.time() - grace]
 
     def queue_lengths(self, queues: Sequence[str]) -> dict[str, int]:
         return dict.fromkeys(queues, 0)
@@ -201,53 +196,105 @@ class MemoryJobStore:
     def ping(self) -> None:
         pass
 
-    def _fields(self, job_id: str) -> dict[str, str]:
-        if job_id not in self._records:
+    def _record(self, job_id: str) -> dict[str, str]:
+        if job_id not in self._state.records:
             raise JobNotFound(job_id)
-        return self._records[job_id]
+        return self._state.records[job_id]
 
     def _outcome(self, job_id: str, worker: str | None) -> State | None:
-        """The outcome if the job has ended; raises JobElsewhere if it is not this worker's."""
-        fields = self._fields(job_id)
-        if self._overdue(job_id):
+        """Return the outcome if the job has ended. Raises JobElsewhere if `worker` does not run it."""
+        record = self._record(job_id)
+        if self._is_overdue(job_id):
             self._end(job_id, State.EXPIRED)
-        if "outcome" in fields:
-            return State(fields["outcome"])
-        if worker is not None and self._running.get(job_id) != worker:
+        if "outcome" in record:
+            return State(record["outcome"])
+        if worker is not None and self._state.running.get(job_id) != worker:
             raise JobElsewhere(job_id)
         return None
 
-    def _admit(self, job: Job) -> None:
+    def _check_queue(self, job: Job) -> None:
         lane, profile = job.options.lane, job.request.params.profile
-        waiting = [status_of(job_id, self._records[job_id]) for job_id in self._waiting]
+        waiting = [status_of(job_id, self._state.records[job_id]) for job_id in self._state.waiting]
         queued = [one for one in waiting if (one.options.lane, one.request.params.profile) == (lane, profile)]
-        if len(queued) >= self._settings.max_queued:
-            raise QueueFull(lane.value, profile, self._settings.max_queued)
+        if len(queued) >= self._state.settings.max_queued:
+            raise QueueFull(lane.value, profile, self._state.settings.max_queued)
 
-    def _overdue(self, job_id: str) -> bool:
-        with suppress(BadRecord):  # it fails when a worker looks at it
-            return status_of(job_id, self._records[job_id]).is_overdue
+    def _is_overdue(self, job_id: str) -> bool:
+        with suppress(BadRecord):  # the job fails when a worker reads its record
+            return status_of(job_id, self._state.records[job_id]).is_overdue
         return False
 
-    def _held_by_another(self, job_id: str, worker: str | None) -> bool:
-        holder = self._running.get(job_id)
-        return holder is not None and holder != worker and self._alive(holder)
+    def _runs_elsewhere(self, job_id: str, worker: str | None) -> bool:
+        holder = self._state.running.get(job_id)
+        return holder is not None and holder != worker and self._state.is_alive(holder)
 
-    def _alive(self, worker: str) -> bool:
-        return worker in self._workers and self._workers[worker][0] > time.monotonic()
+    def _set_waiting(self, job: Job) -> None:
+        self._state.records[job.id]["next"] = job.stages_left[0].value
+        self._state.waiting[job.id] = time.time()
 
-    def _wait(self, job: Job) -> None:
-        self._records[job.id]["next"] = job.stages_left[0].value
-        self._waiting[job.id] = time.time()
-
-    def _no_longer_open(self, job_id: str) -> None:
-        self._running.pop(job_id, None)
-        self._waiting.pop(job_id, None)
+    def _clear_open(self, job_id: str) -> None:
+        self._state.running.pop(job_id, None)
+        self._state.waiting.pop(job_id, None)
 
     def _end(self, job_id: str, outcome: State) -> None:
-        self._records[job_id].update({"outcome": outcome.value, "finished": _now()})
-        self._no_longer_open(job_id)
+        self._state.records[job_id].update({"outcome": outcome.value, "finished": _now()})
+        self._clear_open(job_id)
+
+
+class MemoryWorkerRegistry:
+    """A `WorkerRegistry` in this process."""
+
+    def __init__(self, state: MemoryState) -> None:
+        self._state = state
+
+    def send_heartbeat(self, worker: WorkerInfo) -> None:
+        with self._state.lock:
+            self._state.heartbeats[worker.id] = (time.monotonic() + self._state.limits.worker_ttl, worker)
+            self._state.profiles[worker.profile] = worker.profile_params
+
+    def unregister(self, worker: str) -> None:
+        with self._state.lock:
+            self._state.heartbeats.pop(worker, None)
+
+    def workers(self) -> list[WorkerInfo]:
+        with self._state.lock:
+            live = [worker for _, worker in self._state.heartbeats.values() if self._state.is_alive(worker.id)]
+        return sorted(live, key=lambda worker: worker.name)
+
+    def acquire_leadership(self, worker: str, seconds: float) -> bool:
+        with self._state.lock:
+            leader, until = self._state.leader
+            if leader != worker and until > time.monotonic():
+                return False
+            self._state.leader = (worker, time.monotonic() + seconds)
+            return True
+
+    def profile_params(self, profile: str) -> dict[str, Any]:
+        return self._state.profiles.get(profile, {})
+
+
+class MemoryArtifactLocks:
+    """`ArtifactLocks` in this process."""
+
+    def __init__(self, state: MemoryState) -> None:
+        self._state = state
+
+    def acquire(self, keys: Sequence[str], job_id: str, worker: str) -> LockResult:
+        state = self._state
+        with state.lock:
+            for key in keys:
+                owner, owner_job = state.locks.get(key, (worker, job_id))
+                if owner_job != job_id and state.running.get(owner_job) == owner and state.is_alive(owner):
+                    state.waiters.setdefault(key, set()).add(job_id)
+                    return LockResult.LOCKED
+            recent = any(time.monotonic() - state.made_at.get(key, -math.inf) < _RECENTLY for key in keys)
+            state.locks.update(dict.fromkeys(keys, (worker, job_id)))
+            return LockResult.RECENTLY_MADE if recent else LockResult.ACQUIRED
+
+    def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
+        with self._state.lock:
+            return self._state.release(keys, job_id, worker)
 
 
 def _now() -> str:
-    return str(time.time())
+    return f"{time.time():.6f}"

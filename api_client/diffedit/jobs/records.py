@@ -1,4 +1,22 @@
-"""The fields of a job's record, and the status that is derived from them."""
+"""The fields of a job's record, and the status that is derived from them.
+
+| field | written by | content |
+|---|---|---|
+| `request`, `options` | `create_job` | the `EditRequest` and the `JobOptions` as JSON |
+| `retention` | `create_job` | seconds that the record is kept after the job has ended |
+| `created`, `started`, `finished` | scripts | times of the Redis server, in seconds |
+| `deadline_at` | `create_job` | when the job expires, if it has a deadline |
+| `idempotency` | `create_job` | the idempotency key, if there is one |
+| `next`, `queue` | scripts | the stage that the job waits for, and its queue |
+| `stage`, `step`, `steps`, `worker` | `start_stage`, `report_step` | the last stage, its progress, its worker |
+| `attempts:<stage>` | `start_stage` | how often the stage was started |
+| `cause:<stage>` | `record_cause` | why the last attempt failed |
+| `retries` | `count_retry` | how often a stage waited for a service |
+| `seconds:<stage>` | `complete_stage` | duration of a finished stage |
+| `created:<stage>` | `complete_stage` | the artifacts that the stage had to make, separated by spaces |
+| `artifact:<artifact>` | `complete_stage` | the key of an artifact in the bucket |
+| `outcome`, `error` | `end_job` | how the job ended; an `ErrorInfo` as JSON if it failed |
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +32,7 @@ from diffedit.errors import BadRecord
 
 
 def status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
-    """A job's status, derived from the fields of its record. Raises BadRecord."""
+    """Return the status of a job, derived from the fields of its record. Raises BadRecord."""
     try:
         return _status_of(job_id, fields)
     except ValidationError as error:
@@ -24,6 +42,7 @@ def status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
 
 
 def readable(records: Mapping[str, Mapping[str, str]]) -> list[JobStatus]:
+    """Return the statuses of those records that exist and can be read."""
     statuses = []
     for job_id, fields in records.items():
         with suppress(BadRecord):
@@ -47,7 +66,7 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
     if state is State.SUCCEEDED:
         progress = 1.0
     else:
-        # A finished stage stays the current one until the next begins; it must not count twice.
+        # A finished stage is the current one until the next starts; it must not count twice.
         within = step / steps if steps and stage not in done else 0.0
         progress = (len(done) + within) / len(stages) if stages else 0.0
 
@@ -78,13 +97,14 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
     )
 
 
-def new_fields(job: Job) -> dict[str, str]:
-    """What the record of a new job holds besides times and keys of the board's own."""
-    return {"request": job.request.model_dump_json(), "options": job.options.model_dump_json()}
+def new_fields(job: Job, retention: int) -> dict[str, str]:
+    """Return what the caller writes into the record of a new job."""
+    options = job.options.model_dump_json()
+    return {"request": job.request.model_dump_json(), "options": options, "retention": str(retention)}
 
 
 def done_fields(job: Job, stage: Stage, seconds: float, created: Sequence[Artifact]) -> dict[str, str]:
-    """What a finished stage adds to the record."""
+    """Return what a finished stage adds to the record."""
     return {
         f"seconds:{stage.value}": f"{seconds:.4f}",
         f"created:{stage.value}": " ".join(artifact.value for artifact in created),
@@ -93,7 +113,7 @@ def done_fields(job: Job, stage: Stage, seconds: float, created: Sequence[Artifa
 
 
 def undone_fields(job: Job) -> list[str]:
-    """What the stages that are left, in running order, had added to the record if they were done before."""
+    """Return the fields to delete when the stages left must run again."""
     fields = []
     for stage in job.stages_left:
         artifacts = [artifact for artifact in stage.gives if artifact not in job.artifact_keys]

@@ -1,209 +1,206 @@
-"""The job record in Redis or Valkey: one hash a job, and each change one atomic script (`scripts.py`)."""
+"""The job records in Redis or Valkey: a hash for each job, and each change one atomic script (`lua/`)."""
 
-import functools
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, cast
-
-import redis
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry
+from collections.abc import Sequence
+from typing import cast
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
-from diffedit.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotFound, QueueFull
-from diffedit.jobs import scripts
+from diffedit.errors import JobNotFound, QueueFull
+from diffedit.jobs import keys
 from diffedit.jobs.records import done_fields, new_fields, readable, status_of, undone_fields
-from diffedit.jobs.store import WORKER_LOST, LockResult, MaxAttemptsExceeded, StageCompletion, WorkerInfo
+from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
+from diffedit.jobs.store import WORKER_LOST, MaxAttemptsExceeded, StageCompletion, WorkerLimits, WorkerRegistry
 from diffedit.settings import Settings
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-_PREFIX = "diffedit:"
-_INDEX, _RUNNING, _EXPIRING = (_PREFIX + name for name in ("jobs", "running", "expiring"))
-_WORKERS, _LEADER = (_PREFIX + name for name in ("workers", "leader"))
-_WAITING, _ALIVE, _MAKING, _PARKED = (_PREFIX + name for name in ("waiting:", "worker:", "making:", "parked:"))
 _PAGE = 500
 
 
-def _speaking(method: Callable[P, R]) -> Callable[P, R]:
-    """Redis' own errors, as ours; redis-py has retried by then."""
-
-    @functools.wraps(method)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except redis.OutOfMemoryError as error:
-            raise BrokerFull from error
-        except redis.RedisError as error:
-            raise BrokerUnavailable(f"Redis does not serve us ({error}); check DIFFEDIT_REDIS_URL") from error
-
-    return guarded
-
-
 class RedisJobStore:
-    """The job record in Redis or Valkey.
+    """A `JobStore` in Redis or Valkey."""
 
-    A server that does not answer is asked `retries` times more, with up to a second in between.
-    """
-
-    def __init__(self, settings: Settings, retries: int = 4) -> None:
-        self._redis = redis.Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            decode_responses=True,
-            socket_timeout=10,
-            socket_connect_timeout=5,
-            socket_keepalive=True,
-            health_check_interval=30,
-            retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1), retries),
-        )
+    def __init__(self, server: RedisServer, registry: WorkerRegistry, settings: Settings, limits: WorkerLimits) -> None:
+        self._server = server
         self._settings = settings
-        texts = [text for name, text in vars(scripts).items() if name.isupper() and not name.startswith("_")]
-        self._scripts = {text: self._redis.register_script(text) for text in texts}
+        self._limits = limits
+        self._redis = server.connection
+        self._registry = registry
 
-    @_speaking
+    @translate_errors
     def create_job(self, job: Job, idempotency_key: str | None = None) -> str:
-        keys = [_INDEX, f"{_PREFIX}idempotency:{idempotency_key}"] if idempotency_key else [_INDEX]
-        options, profile = job.options, job.request.params.profile
-        others = [queue_name(profile, group, options.lane) for group in ModelGroup]
-        others.remove(job.queue)
-        limits = [self._settings.max_queued, options.start_timeout or "", options.deadline or ""]
-        args = [_job_key(""), *limits, job.stages_left[0].value, job.queue, len(others), *others]
-        first = self._run(scripts.OPEN, job.id, None, *args, *_flat(new_fields(job)), keys=keys)
-        if first == "full":
-            raise QueueFull(options.lane.value, profile, self._settings.max_queued)
-        return cast(str, first)
+        options, profile, settings = job.options, job.request.params.profile, self._settings
+        answer = self._server.run(
+            "create_job",
+            job_id=job.id,
+            stage=job.stages_left[0].value,
+            queue=job.queue,
+            queues=[queue_name(profile, group, options.lane) for group in ModelGroup],
+            max_queued=settings.max_queued,
+            fields=new_fields(job, settings.retention),
+            idempotency_key=idempotency_key,
+            start_timeout=options.start_timeout,
+            deadline=options.deadline,
+        )
+        if answer == "full":
+            raise QueueFull(options.lane.value, profile, settings.max_queued)
+        return cast(str, answer)
 
-    @_speaking
+    @translate_errors
     def discard_job(self, job_id: str) -> None:
-        self._run(scripts.DISCARD, job_id, None, keys=[_INDEX])
+        self._server.run("discard_job", job_id=job_id)
 
-    @_speaking
+    @translate_errors
     def status(self, job_id: str) -> JobStatus:
-        fields = cast(dict[str, str], self._redis.hgetall(_job_key(job_id)))
+        fields = cast(dict[str, str], self._redis.hgetall(keys.job_key(job_id)))
         if not fields:
             raise JobNotFound(job_id)
         status = status_of(job_id, fields)
+        # If no worker is up, nobody else ends the job.
         if status.is_overdue and self.expire_job(job_id):
-            # No worker is there to end it.
             return self.status(job_id)
         return status
 
-    @_speaking
+    @translate_errors
     def expire_job(self, job_id: str) -> State | None:
-        return _outcome(job_id, self._run(scripts.EXPIRE, job_id, None))
+        return outcome_of(job_id, self._server.run("expire_job", job_id=job_id))
 
-    @_speaking
+    @translate_errors
     def overdue_jobs(self) -> list[str]:
-        return cast(list[str], self._redis.zrangebyscore(_EXPIRING, "-inf", self._now()))
+        return cast(list[str], self._redis.zrangebyscore(keys.EXPIRING, "-inf", self._server.now()))
 
-    @_speaking
+    @translate_errors
     def unfinished_jobs(self) -> list[JobStatus]:
-        ids = set(cast(list[str], self._redis.hkeys(_RUNNING)))
-        for queue in cast(set[str], self._redis.smembers(_WAITING + "queues")):
-            ids.update(cast(list[str], self._redis.zrange(_WAITING + queue, 0, -1)))
+        ids = set(cast(list[str], self._redis.hkeys(keys.RUNNING)))
+        for queue in self._waiting_queues():
+            ids.update(cast(list[str], self._redis.zrange(keys.WAITING + queue, 0, -1)))
         statuses = [status_of(job_id, fields) for job_id, fields in self._records(sorted(ids)).items() if fields]
         return [status for status in statuses if not status.is_terminal]
 
-    @_speaking
+    @translate_errors
     def list_jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
         found: list[JobStatus] = []
         start, page = 0, max(limit, 50)
         while len(found) < limit:
-            ids = cast(list[str], self._redis.zrevrange(_INDEX, start, start + page - 1))
+            ids = cast(list[str], self._redis.zrevrange(keys.INDEX, start, start + page - 1))
             if not ids:
                 break
             records = self._records(ids)
             expired = [job_id for job_id, fields in records.items() if not fields]
             if expired:
-                self._redis.zrem(_INDEX, *expired)
-            statuses = readable(records)
-            found += [status for status in statuses if state is None or status.state is state]
+                self._redis.zrem(keys.INDEX, *expired)
+            found += [status for status in readable(records) if state is None or status.state is state]
             start += page - len(expired)
         return found[:limit]
 
-    @_speaking
+    @translate_errors
     def start_stage(self, job_id: str, stage: Stage, worker: str) -> JobStatus:
-        answer = self._run(scripts.BEGIN, job_id, worker, stage.value, self._settings.max_attempts)
-        if answer == "spent":
-            cause = cast(str | None, self._redis.hget(_job_key(job_id), f"cause:{stage.value}"))
+        answer = self._server.run(
+            "start_stage",
+            job_id=job_id,
+            worker=worker,
+            stage=stage.value,
+            max_attempts=self._limits.max_attempts,
+        )
+        if answer == "max_attempts":
+            cause = cast(str | None, self._redis.hget(keys.job_key(job_id), f"cause:{stage.value}"))
             raise MaxAttemptsExceeded(cause or WORKER_LOST)
         if isinstance(answer, list):
             return status_of(job_id, dict(zip(answer[::2], answer[1::2], strict=True)))
-        _outcome(job_id, answer)
+        outcome_of(job_id, answer)
         return self.status(job_id)
 
-    @_speaking
+    @translate_errors
     def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
-        return _outcome(job_id, self._run(scripts.WRITE, job_id, worker, "step", step, "steps", steps))
+        answer = self._server.run("report_step", job_id=job_id, worker=worker, step=step, steps=steps)
+        return outcome_of(job_id, answer)
 
-    @_speaking
+    @translate_errors
     def complete_stage(
-        self, job: Job, stage: Stage, seconds: float, made: Sequence[Artifact], worker: str
+        self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str
     ) -> StageCompletion:
-        then = [job.stages_left[0].value, job.queue] if job.stages_left else ["", ""]
-        fields = _flat(done_fields(job, stage, seconds, made))
-        claims = _claims([job.artifact_keys[artifact] for artifact in stage.gives])
-        answer = self._run(scripts.ADVANCE, job.id, worker, *then, *fields, keys=claims)
-        return StageCompletion(None, answer) if isinstance(answer, list) else StageCompletion(_outcome(job.id, answer))
+        answer = self._server.run(
+            "complete_stage",
+            job_id=job.id,
+            worker=worker,
+            fields=done_fields(job, stage, seconds, created),
+            artifacts=[job.artifact_keys[artifact] for artifact in stage.gives],
+            stage=job.stages_left[0].value if job.stages_left else None,
+            queue=job.queue if job.stages_left else None,
+        )
+        if isinstance(answer, list):
+            return StageCompletion(None, answer)
+        return StageCompletion(outcome_of(job.id, answer))
 
-    @_speaking
-    def requeue(self, job: Job, worker: str | None = None, *, refund: bool = False) -> State | None:
-        args = [job.stages_left[0].value, job.queue, int(refund), *undone_fields(job)]
-        return _outcome(job.id, self._run(scripts.HAND_BACK, job.id, worker, *args))
+    @translate_errors
+    def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:
+        answer = self._server.run(
+            "requeue",
+            job_id=job.id,
+            worker=worker,
+            stage=job.stages_left[0].value,
+            queue=job.queue,
+            count_attempt=count_attempt,
+            forget=undone_fields(job),
+        )
+        return outcome_of(job.id, answer)
 
-    @_speaking
+    @translate_errors
     def end_job(self, job_id: str, outcome: State, error: ErrorInfo | None = None, worker: str | None = None) -> State:
         assert outcome in TERMINAL
-        args = [outcome.value, error.model_dump_json() if error else ""]
-        return _outcome(job_id, self._run(scripts.FINISH, job_id, worker, *args)) or outcome
+        text = error.model_dump_json() if error else None
+        answer = self._server.run("end_job", job_id=job_id, worker=worker, outcome=outcome.value, error=text)
+        return outcome_of(job_id, answer) or outcome
 
-    @_speaking
+    @translate_errors
     def record_cause(self, job_id: str, stage: Stage, cause: str) -> None:
-        self._redis.hset(_job_key(job_id), f"cause:{stage.value}", cause)
+        self._redis.hset(keys.job_key(job_id), f"cause:{stage.value}", cause)
 
-    @_speaking
+    @translate_errors
     def count_retry(self, job_id: str, worker: str) -> State | None:
-        return _outcome(job_id, self._run(scripts.COUNT_RETRY, job_id, worker))
+        return outcome_of(job_id, self._server.run("count_retry", job_id=job_id, worker=worker))
 
-    @_speaking
-    def acquire_locks(self, keys: Sequence[str], job_id: str, worker: str) -> LockResult:
-        seconds = math.ceil(max(map(self._settings.timeout_of, Stage)))
-        return LockResult(cast(str, self._run(scripts.CLAIM, job_id, worker, seconds, keys=_claims(keys))))
-
-    @_speaking
-    def release_locks(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
-        return cast(list[str], self._run(scripts.UNCLAIM, job_id, worker, keys=_claims(keys)))
-
-    @_speaking
+    @translate_errors
     def jobs_held_by(self, worker: str) -> list[str]:
-        holders = cast(dict[str, str], self._redis.hgetall(_RUNNING))
-        return [job_id for job_id, holder in holders.items() if holder == worker]
+        return [job_id for job_id, holder in self._running().items() if holder == worker]
 
-    @_speaking
+    @translate_errors
     def orphaned_jobs(self, grace: float) -> list[str]:
-        holders = cast(dict[str, str], self._redis.hgetall(_RUNNING))
-        living = {worker.id for worker in self.workers()}
-        found = [job_id for job_id, worker in holders.items() if worker not in living]
-        since = self._now() - grace
-        for queue in cast(set[str], self._redis.smembers(_WAITING + "queues")):
-            overdue = self._missing(queue, since)
-            found += sorted(overdue - self._queued(queue)) if overdue else []
-        return found
+        live = {worker.id for worker in self._registry.workers()}
+        orphans = [job_id for job_id, worker in self._running().items() if worker not in live]
+        since = self._server.now() - grace
+        for queue in self._waiting_queues():
+            overdue = self._waiting_since(queue, since)
+            orphans += sorted(overdue - self._jobs_in(queue)) if overdue else []
+        return orphans
 
-    def _missing(self, queue: str, since: float) -> set[str]:
-        """The jobs that have waited for so long, if messages are missing: a long queue alone is no reason to look."""
+    @translate_errors
+    def queue_lengths(self, queues: Sequence[str]) -> dict[str, int]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.llen(queue)
+            return dict(zip(queues, pipe.execute(), strict=True))
+
+    @translate_errors
+    def ping(self) -> None:
+        self._redis.ping()
+
+    def _running(self) -> dict[str, str]:
+        return cast(dict[str, str], self._redis.hgetall(keys.RUNNING))
+
+    def _waiting_queues(self) -> set[str]:
+        return cast(set[str], self._redis.smembers(keys.WAITING_QUEUES))
+
+    def _waiting_since(self, queue: str, since: float) -> set[str]:
+        """Return the jobs that have waited since before `since`, or none if the queue has a message for each job."""
         with self._redis.pipeline() as pipe:
-            pipe.zcard(_WAITING + queue)
+            pipe.zcard(keys.WAITING + queue)
             pipe.llen(queue)
-            pipe.zrangebyscore(_WAITING + queue, "-inf", since)
+            pipe.zrangebyscore(keys.WAITING + queue, "-inf", since)
             waiting, messages, overdue = pipe.execute()
         return set(overdue) if waiting > messages else set()
 
-    def _queued(self, queue: str) -> set[str]:
-        """The jobs whose messages are in the queue."""
+    def _jobs_in(self, queue: str) -> set[str]:
+        """Return the jobs that have a message in the queue."""
         found: set[str] = set()
         start = 0
         while messages := cast(list[str], self._redis.lrange(queue, start, start + _PAGE - 1)):
@@ -211,84 +208,16 @@ class RedisJobStore:
             start += _PAGE
         return found
 
-    @_speaking
-    def acquire_leadership(self, worker: str, seconds: float) -> bool:
-        milliseconds = int(1000 * seconds)
-        if self._redis.set(_LEADER, worker, px=milliseconds, nx=True):
-            return True
-        return self._redis.get(_LEADER) == worker and bool(self._redis.pexpire(_LEADER, milliseconds))
-
-    @_speaking
-    def send_heartbeat(self, worker: WorkerInfo) -> None:
-        args = [worker.model_dump_json(), int(1000 * self._settings.worker_ttl)]
-        self._run(scripts.ANNOUNCE, "", worker.id, *args, keys=[_WORKERS, _ALIVE + worker.id])
-
-    @_speaking
-    def unregister(self, worker: str) -> None:
-        self._redis.delete(_ALIVE + worker)
-
-    @_speaking
-    def workers(self) -> list[WorkerInfo]:
-        ids = sorted(cast(set[str], self._redis.smembers(_WORKERS)))
-        if not ids:
-            return []
-        found = dict(zip(ids, cast(list[str | None], self._redis.mget(_ALIVE + one for one in ids)), strict=True))
-        gone = [one for one, text in found.items() if not text]
-        if gone:
-            self._redis.srem(_WORKERS, *gone)
-        workers = [WorkerInfo.model_validate_json(text) for text in found.values() if text]
-        return sorted(workers, key=lambda worker: worker.name)
-
-    @_speaking
-    def queue_lengths(self, queues: Sequence[str]) -> dict[str, int]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for queue in queues:
-                pipe.llen(queue)
-            return dict(zip(queues, pipe.execute(), strict=True))
-
-    @_speaking
-    def ping(self) -> None:
-        self._redis.ping()
-
-    def _run(self, script: str, job_id: str, worker: str | None, *args: Any, keys: Sequence[str] = ()) -> object:
-        """One of the scripts, with what all of them take."""
-        common: list[Any] = [job_id, _WAITING, worker or "", _ALIVE, self._settings.retention]
-        return self._scripts[script](keys=[_job_key(job_id), _RUNNING, _EXPIRING, *keys], args=[*common, *args])
-
     def _records(self, ids: Sequence[str]) -> dict[str, dict[str, str]]:
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in ids:
-                pipe.hgetall(_job_key(job_id))
+                pipe.hgetall(keys.job_key(job_id))
             return dict(zip(ids, pipe.execute(), strict=True))
-
-    def _now(self) -> float:
-        seconds, microseconds = self._redis.time()
-        return float(seconds) + microseconds / 1e6
-
-
-def _job_key(job_id: str) -> str:
-    return f"{_PREFIX}job:{job_id}"
-
-
-def _claims(artifacts: Sequence[str]) -> list[str]:
-    return [prefix + artifact for artifact in artifacts for prefix in (_MAKING, _PARKED)]
-
-
-def _flat(fields: Mapping[str, str]) -> list[str]:
-    return [part for pair in fields.items() for part in pair]
 
 
 def _job_of(message: str) -> str:
-    """The id in a queued message, as `dispatch.send` put it there; "" for a message that is not ours."""
+    """Return the job id in the header of a queued message (see `dispatch.send`); "" if the message is not ours."""
     try:
-        return str(json.loads(message)["headers"]["argsrepr"])[len("<job ") : -1]
+        return str(json.loads(message)["headers"]["job_id"])
     except (ValueError, KeyError, TypeError):
         return ""
-
-
-def _outcome(job_id: str, answer: object) -> State | None:
-    if answer == "missing":
-        raise JobNotFound(job_id)
-    if answer == "elsewhere":
-        raise JobElsewhere(job_id)
-    return State(cast(str, answer)) if answer else None

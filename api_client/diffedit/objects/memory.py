@@ -3,12 +3,13 @@
 import time
 from datetime import timedelta
 
+from diffedit.contract.object_keys import FOLDERS
 from diffedit.errors import ArtifactError
 from diffedit.objects.store import Stored, check_content, check_size
 
 
 class MemoryObjectStore:
-    """A `Store` in this process."""
+    """An `ObjectStore` in this process."""
 
     def __init__(self) -> None:
         self._objects: dict[str, tuple[float, bytes]] = {}
@@ -32,14 +33,14 @@ class MemoryObjectStore:
 
     def older_than(self, age: timedelta) -> list[Stored]:
         before = time.time() - age.total_seconds()
-        return [Stored(key, len(data)) for key, (since, data) in self._objects.items() if since < before]
+        return [
+            Stored(key, len(data))
+            for key, (stored_at, data) in self._objects.items()
+            if stored_at < before and key.startswith(FOLDERS)
+        ]
 
     def url(self, key: str, expires: int) -> str:
         return f"memory://{key}?expires={expires}"
 
     def ping(self) -> None:
         pass
-
-
-def _now() -> str:
-    return f"{time.time():.6f}"

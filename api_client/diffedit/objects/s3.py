@@ -3,13 +3,14 @@
 import functools
 import math
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from diffedit.contract.object_keys import FOLDERS
 from diffedit.errors import ArtifactError, StoreRefused, StoreUnavailable
 from diffedit.objects.store import Stored, check_content, check_size
+from diffedit.retries import DOWNLOAD_ATTEMPTS, S3_ATTEMPTS, repeated
 from diffedit.settings import Settings
 
 P = ParamSpec("P")
@@ -23,16 +24,14 @@ CONTENT_TYPES = {
     "safetensors": "application/octet-stream",
 }
 SMALL = 2**20
-"""Bytes that are sent without asking first."""
-BREAKS = 2
-"""Downloads in a row that may break off before it counts as an outage."""
+"""Bytes of a body that is sent without `Expect: 100-continue`."""
 
 
-def _speaking(method: Callable[P, R]) -> Callable[P, R]:
-    """boto3's own errors, as ours; boto3 has retried by then."""
+def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
+    """Raise our errors instead of boto3's. boto3 has retried before."""
 
     @functools.wraps(method)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+    def translated(*args: P.args, **kwargs: P.kwargs) -> R:
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
         from urllib3.exceptions import HTTPError
 
@@ -43,29 +42,30 @@ def _speaking(method: Callable[P, R]) -> Callable[P, R]:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if code in ("NoSuchKey", "404", "NotFound"):
                 raise ArtifactError("nothing is stored under this key; it was deleted or never made") from error
-            # A request that came too slowly is answered with 400, too.
+            # S3 also answers 400 to a request that arrives too slowly.
             if status in (400, 401, 403, 404) and code != "RequestTimeout":
-                raise StoreRefused(f"S3 refuses ({code}); check the AWS keys and DIFFEDIT_S3_BUCKET") from error
-            raise StoreUnavailable(f"S3 cannot serve us now ({code})") from error
+                raise StoreRefused(
+                    f"S3 refused the request ({code}); check the AWS keys and DIFFEDIT_S3_BUCKET"
+                ) from error
+            raise StoreUnavailable(f"S3 cannot answer now ({code})") from error
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise StoreRefused(
                 "no AWS keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role that boto3 finds"
             ) from error
-        except (BotoCoreError, HTTPError) as error:  # urllib3's own, where a refusal breaks off in the middle
+        except (BotoCoreError, HTTPError) as error:  # urllib3's own, when a refusal breaks off in the middle
             raise StoreUnavailable(f"S3 does not answer: {error}; check DIFFEDIT_S3_ENDPOINT_URL") from error
 
-    return guarded
+    return translated
 
 
-def _no_permission_to_send(request: Any, **_: Any) -> None:
-    """boto3 asks the server before it sends a body (`Expect: 100-continue`): a round trip more, which a large body that
-    is refused is worth, and a small one is not."""
+def _send_small_bodies_at_once(request: Any, **_: Any) -> None:
+    """Drop `Expect: 100-continue` for small bodies: it saves a round trip."""
     if len(request.data.getbuffer()) <= SMALL:
         del request.headers["Expect"]
 
 
 class S3ObjectStore:
-    """A bucket on any S3 server."""
+    """An `ObjectStore` in a bucket of any S3 server, for any thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -73,7 +73,7 @@ class S3ObjectStore:
 
     @functools.cached_property
     def _s3(self) -> Any:
-        # boto3 costs 0.2 s to import; a client that only polls never needs it.
+        # Importing boto3 takes 0.2 s; a client that only polls never needs it.
         import boto3
         from botocore.config import Config
 
@@ -88,48 +88,46 @@ class S3ObjectStore:
             aws_secret_access_key=secret and secret.get_secret_value(),
             aws_session_token=token and token.get_secret_value(),
             config=Config(
-                # Without "s3v4" boto3 presigns in a form that rclone and newer regions refuse.
+                # Without "s3v4" boto3 presigns in a form that rclone and newer AWS regions refuse.
                 signature_version="s3v4",
-                # Self-hosted servers rarely have wildcard DNS; AWS proper is left to boto3.
+                # Self-hosted servers rarely have wildcard DNS. For AWS boto3 decides.
                 s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
-                retries={"mode": "standard", "max_attempts": 4},
+                retries={"mode": "standard", "max_attempts": S3_ATTEMPTS},
                 connect_timeout=5,
                 read_timeout=30,
-                # A worker's stages and a client's threads share this one client.
+                # The stages of a worker, or the threads of a program, share this one boto3 client.
                 max_pool_connections=16,
-                # Only what the operation requires: several S3 servers choke on the trailing checksums sent otherwise.
+                # Several S3 servers refuse the trailing checksums that boto3 sends otherwise.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             ),
         )
-        s3.meta.events.register("before-sign.s3.PutObject", _no_permission_to_send)
+        s3.meta.events.register("before-sign.s3.PutObject", _send_small_bodies_at_once)
         return s3
 
-    @_speaking
+    @translate_errors
     def put(self, key: str, data: bytes) -> None:
         content_type = CONTENT_TYPES[key.rpartition(".")[2]]
         self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=content_type)
 
-    @_speaking
+    @translate_errors
     def get(self, key: str) -> bytes:
         from botocore.exceptions import IncompleteReadError, ResponseStreamingError
 
-        # boto3 tries again until an answer begins; one that breaks off in the middle is left to us.
-        for _ in range(BREAKS):
-            with suppress(IncompleteReadError, ResponseStreamingError):
-                return self._read(key)
-        return self._read(key)
+        # boto3 retries until an answer begins, but not when the body breaks off.
+        data: bytes = repeated(DOWNLOAD_ATTEMPTS, IncompleteReadError, ResponseStreamingError)(self._read, key)
+        return data
 
     def _read(self, key: str) -> bytes:
         answer = self._s3.get_object(Bucket=self._bucket, Key=key)
-        # Not the body's own `with`, which gives the raw stream, whose errors are not boto3's.
+        # The body's own `with` gives urllib3's raw stream, whose errors are not boto3's.
         with closing(answer["Body"]) as body:
             check_size(key, answer.get("ContentLength", math.inf))
             data: bytes = body.read()
         check_content(key, data)
         return data
 
-    @_speaking
+    @translate_errors
     def exists(self, key: str) -> bool:
         from botocore.exceptions import ClientError
 
@@ -141,11 +139,11 @@ class S3ObjectStore:
             raise
         return True
 
-    @_speaking
+    @translate_errors
     def delete(self, key: str) -> None:
         self._s3.delete_object(Bucket=self._bucket, Key=key)
 
-    @_speaking
+    @translate_errors
     def older_than(self, age: timedelta) -> list[Stored]:
         before = datetime.now(UTC) - age
         paginator = self._s3.get_paginator("list_objects_v2")
@@ -157,13 +155,13 @@ class S3ObjectStore:
             if each["LastModified"] < before
         ]
 
-    @_speaking
+    @translate_errors
     def url(self, key: str, expires: int) -> str:
         params = {"Bucket": self._bucket, "Key": key}
         link: str = self._s3.generate_presigned_url("get_object", Params=params, ExpiresIn=expires)
         return link
 
-    @_speaking
+    @translate_errors
     def ping(self) -> None:
         from botocore.exceptions import ClientError
 

@@ -11,22 +11,22 @@ MAX_JSON_BYTES = 2**20
 
 
 def check_size(key: str, size: float) -> None:
-    """Raises ArtifactError if what lies at `key` is larger than anything that belongs there.
+    """Raise ArtifactError if an object of `size` bytes is larger than anything that belongs at `key`.
 
-    Before it is read: who may write into the bucket shall not be able to fill the memory of who reads from it.
+    Call it before the object is read, so that a writer of the bucket cannot fill the memory of its readers.
     """
     limit = MAX_BYTES if key.startswith("inputs/") else MAX_JSON_BYTES if key.endswith(".json") else MAX_RESULT_BYTES
     if size > limit:
-        raise ArtifactError(f"what is stored takes {size / 2**20:.1f} MiB, over the limit of {limit // 2**20}")
+        raise ArtifactError(f"the stored object has {size / 2**20:.1f} MiB, over the limit of {limit // 2**20}")
 
 
 def check_content(key: str, data: bytes) -> None:
-    """Raises ArtifactError if `data` is not the picture that was uploaded to `key`.
+    """Raise ArtifactError if `data` is not the picture that was uploaded to `key`.
 
-    What is made from a picture is found by its key, by everybody: who may upload shall not be able to exchange it.
+    Artifacts are found by the key of their picture. An uploader must not be able to exchange the picture of another.
     """
     if key.startswith("inputs/") and hashlib.sha256(data).hexdigest() not in key:
-        raise ArtifactError("what is stored is not what its key promises; upload it again")
+        raise ArtifactError("the stored picture is not the one that was uploaded under this key; upload it again")
 
 
 class Stored(NamedTuple):
@@ -37,25 +37,25 @@ class Stored(NamedTuple):
 
 
 class ObjectStore(Protocol):
-    """Where pictures and tensors lie. `S3Store` is the real one, `testing.MemoryStore` its double."""
+    """Where pictures and tensors are stored. `S3ObjectStore` is the real one, `MemoryObjectStore` its double."""
 
     def put(self, key: str, data: bytes) -> None:
-        """Store `data`."""
+        """Store `data` under `key`."""
 
     def get(self, key: str) -> bytes:
-        """What lies at `key`. Raises ArtifactError if nothing does, or something too large."""
+        """Return the object. Raises ArtifactError if there is none, or if it is too large."""
 
     def exists(self, key: str) -> bool:
-        """Whether something lies at `key`."""
+        """Return whether there is an object."""
 
     def delete(self, key: str) -> None:
-        """Let nothing lie at `key`."""
+        """Delete the object. It need not exist."""
 
     def older_than(self, age: timedelta) -> list[Stored]:
-        """What was stored longer ago, of all that we store."""
+        """Return the objects of this project that were stored longer ago than `age`."""
 
     def url(self, key: str, expires: int) -> str:
-        """A URL that anyone may read the object from for `expires` seconds, from now."""
+        """Return a URL from which anyone may read the object for the next `expires` seconds."""
 
     def ping(self) -> None:
-        """Raises StoreUnavailable if the bucket does not answer."""
+        """Raise StoreUnavailable if the bucket does not answer."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from diffedit.contract.job import ErrorInfo, Job, State
 from diffedit.errors import BadRecord, JobElsewhere, JobNotFound, ServiceError
-from diffedit.jobs.store import JobStore, WorkerInfo
+from diffedit.jobs.store import JobStore, WorkerInfo, WorkerRegistry
 from diffedit.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Maintenance:
     def __init__(
         self,
         job_store: JobStore,
+        worker_registry: WorkerRegistry,
         settings: Settings,
         worker: WorkerInfo,
         *,
@@ -50,6 +51,7 @@ class Maintenance:
         end: Callable[[], object] = lambda: os._exit(1),
     ) -> None:
         self._job_store = job_store
+        self._worker_registry = worker_registry
         self._settings = settings
         self._worker = worker
         self._at = at
@@ -68,14 +70,14 @@ class Maintenance:
     def stop(self) -> None:
         """Take the worker off the list at once, rather than when its last announcement runs out."""
         self._stopping.set()
-        self._guarded(lambda: self._job_store.unregister(self._worker.id))
+        self._guarded(lambda: self._worker_registry.unregister(self._worker.id))
 
     def announce(self) -> None:
         at = self._at()
         # In kilobytes, but on a Mac in bytes.
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         state = {"job": at[-1].job_id if at else None, "memory": memory}
-        self._job_store.send_heartbeat(self._worker.model_copy(update=state))
+        self._worker_registry.send_heartbeat(self._worker.model_copy(update=state))
 
     def watch(self) -> None:
         """End this process if its stage takes longer than it may: nothing else stops a model that hangs."""
@@ -87,7 +89,7 @@ class Maintenance:
             for each in stuck:
                 log.critical("job %s: stage %s hangs; this worker ends", each.job_id, each.stage.value)
                 self._job_store.record_cause(each.job_id, each.stage, TIMEOUT)
-            self._job_store.unregister(self._worker.id)
+            self._worker_registry.unregister(self._worker.id)
         finally:
             self._end()
 
@@ -105,7 +107,7 @@ class Maintenance:
         # After an outage nobody has announced itself yet, and all would count as dead.
         if time.monotonic() - self._outage < self._settings.worker_ttl:
             return
-        if not self._job_store.acquire_leadership(self._worker.id, seconds=3 * self._pause):
+        if not self._worker_registry.acquire_leadership(self._worker.id, seconds=3 * self._pause):
             return
         for job_id in self._job_store.overdue_jobs():
             with suppress(JobNotFound):

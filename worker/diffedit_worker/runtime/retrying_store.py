@@ -2,19 +2,8 @@
 
 from collections.abc import Callable
 
-from tenacity import (
-    Retrying,
-    retry_if_exception_type,
-    retry_if_not_exception_type,
-    stop_after_delay,
-    wait_random_exponential,
-)
-
-from diffedit.errors import StoreRefused, StoreUnavailable
 from diffedit.objects.store import ObjectStore
-
-LONGEST_WAIT = 5.0
-"""Seconds between two tries, at most: as long as a cancelled job may still occupy its worker."""
+from diffedit.retries import s3_outage_tolerant
 
 
 class RetryingStore:
@@ -26,13 +15,7 @@ class RetryingStore:
 
     def __init__(self, object_store: ObjectStore, patience: float, on_retry: Callable[[], None]) -> None:
         self._object_store = object_store
-        self._retrying = Retrying(
-            retry=retry_if_exception_type(StoreUnavailable) & retry_if_not_exception_type(StoreRefused),
-            wait=wait_random_exponential(multiplier=0.2, max=LONGEST_WAIT),
-            stop=stop_after_delay(patience),
-            before_sleep=lambda _: on_retry(),
-            reraise=True,
-        )
+        self._retrying = s3_outage_tolerant(patience, on_retry)
 
     def put(self, key: str, data: bytes) -> None:
         self._retrying(self._object_store.put, key, data)

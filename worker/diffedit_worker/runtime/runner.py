@@ -30,7 +30,7 @@ from diffedit.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from diffedit.jobs.store import JobStore, LockResult, MaxAttemptsExceeded
+from diffedit.jobs.store import ArtifactLocks, JobStore, LockResult, MaxAttemptsExceeded
 from diffedit.objects.store import ObjectStore
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import PIPELINE, cache_key, param
@@ -90,6 +90,7 @@ class Runner:
     def __init__(
         self,
         job_store: JobStore,
+        artifact_locks: ArtifactLocks,
         object_store: ObjectStore,
         models_of: Callable[[str], Models],
         *,
@@ -102,6 +103,7 @@ class Runner:
         tick: float = TICK,
     ) -> None:
         self._job_store = job_store
+        self._artifact_locks = artifact_locks
         self._object_store = object_store
         self._byte_cache = ByteCache(cache_bytes)
         self._models_of = models_of
@@ -142,10 +144,10 @@ class Runner:
             log.info("%s (stage %s)", nothing_to_do, stage.value)
         except WorkerStopping:
             log.info("job %s: stage %s stops, because this worker leaves", job_id, stage.value)
-            self._hand_back(job, refund=True)
+            self._hand_back(job, count_attempt=False)
         except BeingMade as taken:
             log.info("job %s: stage %s waits for %s, which is being made for another job", job_id, stage.value, taken)
-            self._hand_back(job, refund=True, send=False)
+            self._hand_back(job, count_attempt=False, send=False)
         except ArtifactDamaged as damaged:
             log.warning("job %s: the %s is made again: %s", job_id, damaged.artifact.value, damaged)
             self._make_again(damaged.artifact, job)
@@ -185,10 +187,10 @@ class Runner:
         if self._at.get(current.job_id) is current:
             del self._at[current.job_id]
 
-    def _hand_back(self, job: Job, *, refund: bool = False, send: bool = True) -> None:
+    def _hand_back(self, job: Job, *, count_attempt: bool = True, send: bool = True) -> None:
         """Put the job back into the queue for the first stage that it lacks. What fails here, a keeper mends."""
         try:
-            if self._job_store.requeue(job, self._worker, refund=refund) is None and send:
+            if self._job_store.requeue(job, self._worker, count_attempt=count_attempt) is None and send:
                 # This worker's next message may be this very job's.
                 self._at.pop(job.id, None)
                 self._send(job)
@@ -224,7 +226,7 @@ class Runner:
         ]
         if missing:
             with self._alone([artifact_keys[artifact] for artifact in missing], job) as claim:
-                if claim is LockResult.JUST_MADE:
+                if claim is LockResult.RECENTLY_MADE:
                     missing = artifacts.lacks(artifact_keys)
                 if missing:
                     values = self._compute(current, job, artifacts, models)
@@ -251,14 +253,14 @@ class Runner:
         Raises:
             Taken: somebody makes one of them already.
         """
-        claim = self._job_store.acquire_locks(keys, job.id, self._worker)
-        if claim is LockResult.TAKEN:
+        claim = self._artifact_locks.acquire(keys, job.id, self._worker)
+        if claim is LockResult.LOCKED:
             raise BeingMade(", ".join(keys))
         try:
             yield claim
         except BaseException:
             with suppress(ServiceError):
-                self._wake(self._job_store.release_locks(keys, job.id, self._worker))
+                self._wake(self._artifact_locks.release(keys, job.id, self._worker))
             raise
 
     def _wake(self, waiting: Sequence[str]) -> None:

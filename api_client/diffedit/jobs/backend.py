@@ -1,0 +1,43 @@
+"""The three interfaces together, over Redis or in memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from diffedit.jobs.memory import MemoryArtifactLocks, MemoryJobStore, MemoryState, MemoryWorkerRegistry
+from diffedit.jobs.redis_server import RedisServer
+from diffedit.jobs.redis_store import RedisJobStore
+from diffedit.jobs.redis_workers import RedisArtifactLocks, RedisWorkerRegistry
+from diffedit.jobs.store import ArtifactLocks, JobStore, WorkerLimits, WorkerRegistry
+from diffedit.retries import CLIENT_REDIS_RETRIES
+from diffedit.settings import Settings
+
+DEFAULT_LIMITS = WorkerLimits()
+
+
+@dataclass(frozen=True)
+class JobBackend:
+    """Where jobs are recorded. `close` closes its connections."""
+
+    job_store: JobStore
+    worker_registry: WorkerRegistry
+    artifact_locks: ArtifactLocks
+    close: Callable[[], object] = lambda: None
+
+
+def redis_backend(
+    settings: Settings, limits: WorkerLimits = DEFAULT_LIMITS, retries: int = CLIENT_REDIS_RETRIES
+) -> JobBackend:
+    """Return the backend in the Redis or Valkey of these settings. Nothing is connected yet.
+
+    Only workers need `limits`. `retries` is how often a command is sent again when the server does not answer.
+    """
+    server = RedisServer(settings, retries)
+    registry = RedisWorkerRegistry(server, limits)
+    store = RedisJobStore(server, registry, settings, limits)
+    return JobBackend(store, registry, RedisArtifactLocks(server, limits), server.close)
+
+
+def memory_backend(settings: Settings | None = None, limits: WorkerLimits = DEFAULT_LIMITS) -> JobBackend:
+    """Return a backend in the memory of this process, for tests."""
+    state = MemoryState(settings or Settings(), limits)
+    return JobBackend(MemoryJobStore(state), MemoryWorkerRegistry(state), MemoryArtifactLocks(state))

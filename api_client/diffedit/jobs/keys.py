@@ -1,0 +1,51 @@
+"""The names of all keys in Redis.
+
+| key | type | content |
+|---|---|---|
+| `diffedit:job:<id>` | hash | the record of a job; `records.py` lists its fields |
+| `diffedit:jobs` | sorted set | all job ids, by the time of submission |
+| `diffedit:running` | hash | job id -> id of the worker that runs a stage of it |
+| `diffedit:waiting:<queue>` | sorted set | jobs that wait in this queue, by the time since which they wait |
+| `diffedit:waiting:queues` | set | the queues that such a set was ever made for |
+| `diffedit:expiring` | sorted set | jobs with a time limit, by the time at which they expire |
+| `diffedit:idempotency:<key>` | string | id of the job that was submitted with this key |
+| `diffedit:workers` | set | ids of workers; some may be gone |
+| `diffedit:worker:<id>` | string with TTL | the heartbeat of a worker: its `WorkerInfo` as JSON |
+| `diffedit:profiles` | hash | profile -> its parameter defaults as JSON, from the last worker that served it |
+| `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
+| `diffedit:lock:<artifact key>` | string with TTL | `<worker> <job>` while it is made; `made` for an hour after that |
+| `diffedit:waiters:<artifact key>` | set with TTL | jobs that wait until another job has made the artifact |
+
+Celery has keys of its own beside these: a list for each queue, `_kombu.*` and `unacked*`.
+
+A Lua script finds some of these keys on its way (the queue of a job, the heartbeat of the worker that runs it), so
+they cannot be declared in advance. Therefore the server must be a single one, not a cluster.
+"""
+
+PREFIX = "diffedit:"
+
+INDEX = f"{PREFIX}jobs"
+RUNNING = f"{PREFIX}running"
+EXPIRING = f"{PREFIX}expiring"
+WORKERS = f"{PREFIX}workers"
+PROFILES = f"{PREFIX}profiles"
+LEADER = f"{PREFIX}leader"
+
+JOB = f"{PREFIX}job:"
+WAITING = f"{PREFIX}waiting:"
+WAITING_QUEUES = f"{WAITING}queues"
+IDEMPOTENCY = f"{PREFIX}idempotency:"
+HEARTBEAT = f"{PREFIX}worker:"
+LOCK = f"{PREFIX}lock:"
+WAITERS = f"{PREFIX}waiters:"
+
+
+def job_key(job_id: str) -> str:
+    """Return the key of a job's record."""
+    return JOB + job_id
+
+
+def lua_table() -> str:
+    """Return the names above as a Lua table `keys`, so that scripts and Python share one list."""
+    names = {name.lower(): value for name, value in globals().items() if name.isupper()}
+    return "local keys = {" + ", ".join(f"{name} = '{value}'" for name, value in names.items()) + "}\n"

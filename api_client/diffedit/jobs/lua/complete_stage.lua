@@ -1,0 +1,17 @@
+#!lua flags=allow-oom
+-- Record a finished stage and release the locks of its artifacts. The job then waits for its next stage; after the last
+-- one it has succeeded.
+-- Arguments: job_id, worker, fields, artifacts (keys), and stage and queue of the next stage, if there is one.
+-- Returns the jobs that wait for one of the artifacts.
+-- include prelude
+-- include only_open
+-- include only_holder
+write(args.fields)
+if args.stage then
+  redis.call('HDEL', keys.running, args.job_id)
+  set_waiting(args.stage, args.queue)
+else
+  end_job('succeeded')
+end
+-- include release
+return waiters

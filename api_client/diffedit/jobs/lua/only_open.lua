@@ -1,0 +1,13 @@
+-- The script goes on only if the job has not ended. Returns 'missing' if there is no record, else the outcome.
+if redis.call('EXISTS', job) == 0 then
+  redis.call('ZREM', keys.expiring, args.job_id)
+  return 'missing'
+end
+local outcome = redis.call('HGET', job, 'outcome')
+if outcome then return outcome end
+local expires_at = redis.call('ZSCORE', keys.expiring, args.job_id)
+if expires_at and tonumber(expires_at) <= tonumber(now) then
+  end_job('expired')
+  return 'expired'
+end
+local holder = redis.call('HGET', keys.running, args.job_id)

@@ -1,0 +1,9 @@
+-- Release the locks that this job holds through this worker, and collect the jobs that wait for one of the artifacts.
+local waiters = {}
+for _, artifact in ipairs(args.artifacts) do
+  if redis.call('GET', keys.lock .. artifact) == args.worker .. ' ' .. args.job_id then
+    for _, waiter in ipairs(redis.call('SMEMBERS', keys.waiters .. artifact)) do table.insert(waiters, waiter) end
+    redis.call('SET', keys.lock .. artifact, 'made', 'EX', 3600)
+    redis.call('DEL', keys.waiters .. artifact)
+  end
+end

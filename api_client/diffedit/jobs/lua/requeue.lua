@@ -1,0 +1,12 @@
+#!lua flags=allow-oom
+-- Let the job wait again, unless another live worker runs it.
+-- Arguments: job_id, stage, queue, count_attempt, forget (fields of stages that must run again), and worker, if one asks.
+-- include prelude
+-- include only_open
+if holder and holder ~= args.worker and is_alive(holder) then return 'elsewhere' end
+if args.worker and holder ~= args.worker then return 'elsewhere' end
+clear_open()
+if not args.count_attempt then redis.call('HINCRBY', job, 'attempts:' .. args.stage, -1) end
+if #args.forget > 0 then redis.call('HDEL', job, unpack(args.forget)) end
+set_waiting(args.stage, args.queue)
+return ''

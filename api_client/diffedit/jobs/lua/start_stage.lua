@@ -1,0 +1,22 @@
+#!lua flags=allow-oom
+-- Let a worker start the stage that the job waits for. The job of a dead worker counts as waiting.
+-- Arguments: job_id, worker, stage, max_attempts. Returns the record, or 'max_attempts' if no attempt is left.
+-- include prelude
+-- include only_open
+if redis.call('HGET', job, 'next') ~= args.stage then return 'elsewhere' end
+if holder and holder ~= args.worker and is_alive(holder) then return 'elsewhere' end
+local attempts = 'attempts:' .. args.stage
+if tonumber(redis.call('HGET', job, attempts) or 0) >= args.max_attempts then return 'max_attempts' end
+redis.call('ZREM', keys.waiting .. redis.call('HGET', job, 'queue'), args.job_id)
+redis.call('HSET', keys.running, args.job_id, args.worker)
+redis.call('HSET', job, 'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker)
+redis.call('HINCRBY', job, attempts, 1)
+if redis.call('HSETNX', job, 'started', now) == 1 then
+  local deadline_at = redis.call('HGET', job, 'deadline_at')
+  if deadline_at then
+    redis.call('ZADD', keys.expiring, deadline_at, args.job_id)
+  else
+    redis.call('ZREM', keys.expiring, args.job_id)
+  end
+end
+return redis.call('HGETALL', job)

@@ -1,0 +1,101 @@
+"""The connection to Redis or Valkey, the Lua scripts, and the translation of errors."""
+
+import functools
+import json
+import re
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any, ParamSpec, TypeVar, cast
+
+import redis
+
+from diffedit.contract.job import State
+from diffedit.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotFound
+from diffedit.jobs import keys
+from diffedit.retries import redis_retry
+from diffedit.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_LUA = files("diffedit.jobs") / "lua"
+SHARED = frozenset({"prelude", "only_open", "only_holder", "release"})
+"""Parts of scripts."""
+
+
+def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
+    """Raise our errors instead of redis-py's. redis-py has retried before."""
+
+    @functools.wraps(method)
+    def translated(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except redis.OutOfMemoryError as error:
+            raise BrokerFull from error
+        except redis.RedisError as error:
+            raise BrokerUnavailable(f"Redis error: {error}; check DIFFEDIT_REDIS_URL") from error
+
+    return translated
+
+
+class RedisServer:
+    """One server, for any thread.
+
+    Attributes:
+        connection: redis-py's client. Its pool is bounded: a thread that finds all connections in use waits for one.
+    """
+
+    def __init__(self, settings: Settings, retries: int) -> None:
+        """`retries` is how often a command is sent again when the server does not answer."""
+        pool = redis.BlockingConnectionPool.from_url(
+            settings.redis_url.get_secret_value(),
+            max_connections=settings.max_connections - 2 * settings.publisher_connections,
+            timeout=20,
+            decode_responses=True,
+            socket_timeout=10,
+            socket_connect_timeout=5,
+            socket_keepalive=True,
+            health_check_interval=30,
+            retry=redis_retry(retries),
+        )
+        self.connection = redis.Redis.from_pool(pool)
+        self._scripts = {name: self.connection.register_script(text) for name, text in _scripts().items()}
+
+    def run(self, script: str, **args: Any) -> object:
+        """Run the Lua script of this name as one atomic step. Arguments that are None are left out."""
+        given = {name: value for name, value in args.items() if value is not None}
+        return self._scripts[script](args=[json.dumps(given)])
+
+    def now(self) -> float:
+        """Return the server's time, in seconds."""
+        seconds, microseconds = self.connection.time()
+        return seconds + microseconds / 1e6
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def outcome_of(job_id: str, answer: object) -> State | None:
+    """Return the outcome that a script answered with; "" is none. Raises JobNotFound, JobElsewhere."""
+    if answer == "missing":
+        raise JobNotFound(job_id)
+    if answer == "elsewhere":
+        raise JobElsewhere(job_id)
+    return State(cast(str, answer)) if answer else None
+
+
+@functools.cache
+def _scripts() -> dict[str, str]:
+    names = {path.name.removesuffix(".lua") for path in _LUA.iterdir() if path.name.endswith(".lua")}
+    return {name: _script(name) for name in names - SHARED}
+
+
+def _script(name: str) -> str:
+    """Return a script with its parts in place. The key names come after the `#!lua` line, which must be the first."""
+    text = re.sub(r"^-- include (\w+)$", lambda part: _read(part[1]), _read(name), flags=re.MULTILINE)
+    shebang, _, body = text.partition("\n")
+    return f"{shebang}\n{keys.lua_table()}{body}"
+
+
+def _read(name: str) -> str:
+    return (_LUA / f"{name}.lua").read_text(encoding="utf-8")

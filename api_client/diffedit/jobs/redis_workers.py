@@ -1,0 +1,81 @@
+"""The registry of workers and the locks of artifacts, in Redis or Valkey."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+from diffedit.jobs import keys
+from diffedit.jobs.redis_server import RedisServer, translate_errors
+from diffedit.jobs.store import LockResult, WorkerInfo, WorkerLimits
+
+
+class RedisWorkerRegistry:
+    """A `WorkerRegistry` in Redis or Valkey."""
+
+    def __init__(self, server: RedisServer, limits: WorkerLimits) -> None:
+        self._server = server
+        self._redis = server.connection
+        self._limits = limits
+
+    @translate_errors
+    def send_heartbeat(self, worker: WorkerInfo) -> None:
+        self._server.run(
+            "send_heartbeat",
+            worker=worker.id,
+            info=worker.model_dump_json(),
+            ttl_ms=int(1000 * self._limits.worker_ttl),
+            profile=worker.profile,
+            profile_params=json.dumps(worker.profile_params),
+        )
+
+    @translate_errors
+    def unregister(self, worker: str) -> None:
+        self._redis.delete(keys.HEARTBEAT + worker)
+
+    @translate_errors
+    def workers(self) -> list[WorkerInfo]:
+        ids = sorted(cast(set[str], self._redis.smembers(keys.WORKERS)))
+        if not ids:
+            return []
+        answers = cast(list[str | None], self._redis.mget(keys.HEARTBEAT + each for each in ids))
+        heartbeats = dict(zip(ids, answers, strict=True))
+        dead = [worker for worker, heartbeat in heartbeats.items() if not heartbeat]
+        if dead:
+            self._redis.srem(keys.WORKERS, *dead)
+        live = [WorkerInfo.model_validate_json(heartbeat) for heartbeat in heartbeats.values() if heartbeat]
+        return sorted(live, key=lambda worker: worker.name)
+
+    @translate_errors
+    def acquire_leadership(self, worker: str, seconds: float) -> bool:
+        return bool(self._server.run("acquire_leadership", worker=worker, ttl_ms=int(1000 * seconds)))
+
+    @translate_errors
+    def profile_params(self, profile: str) -> dict[str, Any]:
+        text = cast(str | None, self._redis.hget(keys.PROFILES, profile))
+        params: dict[str, Any] = json.loads(text) if text else {}
+        return params
+
+
+class RedisArtifactLocks:
+    """`ArtifactLocks` in Redis or Valkey."""
+
+    def __init__(self, server: RedisServer, limits: WorkerLimits) -> None:
+        self._server = server
+        self._limits = limits
+
+    @translate_errors
+    def acquire(self, keys: Sequence[str], job_id: str, worker: str) -> LockResult:
+        answer = self._server.run(
+            "acquire_locks",
+            job_id=job_id,
+            worker=worker,
+            artifacts=list(keys),
+            lock_timeout=math.ceil(self._limits.lock_timeout),
+        )
+        return LockResult(cast(str, answer))
+
+    @translate_errors
+    def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
+        answer = self._server.run("release_locks", job_id=job_id, worker=worker, artifacts=list(keys))
+        return cast(list[str], answer)
