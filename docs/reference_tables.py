@@ -99,6 +99,15 @@ def commands() -> str:
     return "\n\n".join(_command(group.commands[name], context) for name in group.list_commands(context))
 
 
+def retry_policies() -> str:
+    from diffedit import retries
+
+    rows = [line for line in (inspect.getdoc(retries) or "").splitlines() if line.startswith("|")]
+    if not rows:
+        raise LookupError("diffedit.retries has no table in its docstring")
+    return "\n".join(rows)
+
+
 def public_names() -> str:
     import diffedit
     from diffedit import testing
@@ -123,6 +132,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "commands": commands,
     "public-names": public_names,
+    "retries": retry_policies,
 }
 
 
