@@ -143,10 +143,10 @@ def _settings_table(model: type[BaseModel], skipped: Iterable[str]) -> str:
         if name in skipped:
             continue
         field, facts = model.model_fields[name], schema["properties"][name]
-        variables = " or ".join(f"`{variable}`" for variable in _variables(field))
+        variables = "<br>or ".join(f"`{variable}`" for variable in _variables(field))
         kind = ", ".join(part for part in (_type(facts, schema), _range(facts)) if part)
-        rows.append((variables, f"`{name}`", kind, _default(field), meaning))
-    return _markdown(("variable", "argument", "type", "default", "meaning"), rows)
+        rows.append((variables, kind, _default(field), meaning))
+    return _markdown(("variable", "type", "default", "meaning"), rows)
 
 
 def _variables(field: FieldInfo) -> list[str]:
@@ -195,7 +195,8 @@ def _type(facts: Mapping[str, Any], schema: Mapping[str, Any] | None = None) -> 
         kinds = [_type(each, schema) for each in facts["anyOf"] if each.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "enum" in facts:
-        return " or ".join(f'`"{value}"`' for value in facts["enum"])
+        values = [f'`"{value}"`' for value in facts["enum"]]
+        return " or ".join(values) if len(values) < 4 else "one of " + ", ".join(values)
     if "const" in facts:
         return f'`"{facts["const"]}"`'
     if "maxLength" in facts:
