@@ -87,10 +87,12 @@ def job_states() -> str:
 
 
 def exit_codes() -> str:
-    codes: dict[int, list[str]] = {}
-    for error, code in cli.EXIT_CODES:
-        codes.setdefault(code, []).append(f"`{error.__name__}`")
-    return _markdown(("exit code", "error"), [(str(code), ", ".join(names)) for code, names in sorted(codes.items())])
+    from diffedit.cli.exit_codes import EXIT_CODES
+
+    rows = [
+        (str(row.code), row.meaning, ", ".join(f"`{error.__name__}`" for error in row.errors)) for row in EXIT_CODES
+    ]
+    return _markdown(("exit code", "meaning", "errors"), rows)
 
 
 def commands() -> str:
@@ -252,7 +254,14 @@ def _command(command: Any, parent: Any) -> str:
         _parameter(each, context) for each in command.get_params(context) if each.name != "help" and not each.hidden
     ]
     table = _markdown(("argument or option", "default", "meaning"), rows) if rows else ""
-    return f"## diffedit {command.name}\n\n{inspect.cleandoc(command.help or '')}\n\n```text\n{usage}\n```\n\n{table}"
+    parts = [
+        f"## diffedit {command.name}",
+        inspect.cleandoc(command.help or ""),
+        f"```text\n{usage}\n```",
+        table,
+        f"```text\n{inspect.cleandoc(command.epilog)}\n```" if command.epilog else "",
+    ]
+    return "\n\n".join(parts)
 
 
 def _parameter(parameter: Any, context: Any) -> Row:
@@ -282,7 +291,7 @@ def _placeholder(parameter: Any) -> str:
         return str(parameter.metavar or parameter.name.upper())
     kind = parameter.type_descriptor.annotation
     if issubclass(kind, Enum):
-        return "|".join(str(each.value) for each in kind)
+        return "/".join(str(each.value) for each in kind)
     return {int: "INTEGER", float: "NUMBER", Path: "PATH"}.get(kind, "TEXT")
 
 
