@@ -203,7 +203,7 @@ def _type(facts: Mapping[str, Any], schema: Mapping[str, Any] | None = None) -> 
         return f'`"{facts["const"]}"`'
     if "maxLength" in facts:
         return f"text, at most {facts['maxLength']} characters"
-    names = {"integer": "int", "number": "float", "boolean": "bool", "string": "text", "object": "pairs"}
+    names = {"integer": "int", "number": "float", "boolean": "bool", "string": "text", "object": "text"}
     return names.get(facts.get("type", ""), facts.get("type", ""))
 
 
@@ -228,8 +228,11 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if hasattr(value, "get_secret_value"):
         value = value.get_secret_value()
-    if value is None or value == {}:
+    if value is None:
         return "none"
+    if isinstance(value, BaseModel):
+        # Of a setting with parts, such as the timeouts of stages, the first one is the value of all.
+        value = next(iter(value.model_dump().values()))
     return f'`"{value}"`' if isinstance(value, str) and not isinstance(value, Enum) else f"`{value}`"
 
 
