@@ -17,9 +17,10 @@ from diffedit_worker.local.stack import Stack
 from tests.acceptance.conftest import PEAR, SAMPLES
 
 DIFFEDIT = Path(sys.executable).with_name("diffedit")
-EDIT = ["edit", str(SAMPLES / "06.png"), "--source", PEAR["source_prompt"], "--target", PEAR["target_prompt"]]
-QUICK = ["--steps", "4", "--seed", "3"]
-SLOW = ["--steps", "500", "--caption", f"a pear {uuid.uuid4().hex}"]
+EDIT = ["edit", str(SAMPLES / "06.png"), "--source-prompt", PEAR["source_prompt"]]
+EDIT += ["--target-prompt", PEAR["target_prompt"]]
+QUICK = ["--num-inference-steps", "4", "--seed", "3"]
+SLOW = ["--num-inference-steps", "500", "--caption", f"a pear {uuid.uuid4().hex}"]
 
 pytestmark = pytest.mark.usefixtures("cleared_desk")
 
@@ -35,7 +36,7 @@ def diffedit(stack: Stack, tmp_path: Path):
     return run
 
 
-def test_an_edit_is_saved_and_can_be_asked_about(diffedit, tmp_path: Path) -> None:
+def test_an_edit_is_saved_and_its_job_is_listed(diffedit, tmp_path: Path) -> None:
     done = diffedit(*EDIT, *QUICK, "--out", "pictures")
     files = done.stdout.split()
     assert sorted(Path(name).name for name in files) == ["grid.png", "manifest.json", "mask.png", "result.png"]
@@ -51,11 +52,14 @@ def test_an_edit_is_saved_and_can_be_asked_about(diffedit, tmp_path: Path) -> No
     assert (tmp_path / "again/result.png").read_bytes() == (tmp_path / "pictures/result.png").read_bytes()
 
 
-def test_json_is_for_scripts(diffedit, tmp_path: Path) -> None:
-    job = json.loads(diffedit(*EDIT, *QUICK, "--no-wait", "--json").stdout)["id"]
+def test_json_output(diffedit, tmp_path: Path) -> None:
+    words = ["--param", "scheduler=dpmsolver++", "--no-wait", "--json"]
+    job = json.loads(diffedit(*EDIT, *QUICK, *words).stdout)["id"]
     lines = diffedit("watch", job, "--json").stdout.splitlines()
     assert json.loads(lines[-1])["state"] == "succeeded"
-    assert json.loads(diffedit("status", job, "--json").stdout)["progress"] == 1
+    status = json.loads(diffedit("status", job, "--json").stdout)
+    assert status["progress"] == 1
+    assert status["request"]["params"]["scheduler"] == "dpmsolver++"
     saved = json.loads(diffedit("result", job, "--json").stdout)
     assert (tmp_path / saved["files"]["result"]).exists()
     assert json.loads(diffedit("jobs", "--json", "--limit", "1").stdout)[0]["id"] == job
@@ -69,7 +73,7 @@ def test_concepts_a_mask_and_a_preview(diffedit, tmp_path: Path) -> None:
     picture = str(SAMPLES / "06.png")
     diffedit("edit", picture, "--source-concept", "pear", "--target-concept", "cherries", "--mask", "mask.png", *QUICK)
     assert (tmp_path / "out/result.png").exists()
-    diffedit(*EDIT, *QUICK, "--preview", "--out", "preview")
+    diffedit(*EDIT, *QUICK, "--mask-only", "--out", "preview")
     assert [path.name for path in (tmp_path / "preview").iterdir()] == ["mask.png"]
 
 
@@ -88,18 +92,17 @@ def test_garbage_collection(diffedit, stack: Stack) -> None:
     file = stack.directory / "s3/diffedit" / key
     old = time.time() - 3 * 24 * 3600
     os.utime(file, (old, old))
-    stack.stop(stack.processes["s3"])  # which remembers times
+    stack.stop(stack.processes["s3"])  # rclone keeps the times in its memory
     stack.start_s3()
     stack.wait_ready()
     assert json.loads(diffedit("gc", "--older-than", "2d", "--dry-run", "--json").stdout)["objects"] == 1
     assert "1 objects" in diffedit("gc", "--older-than", "2d").stdout
     assert not file.exists()
-    told = diffedit("result", json.loads(job)["id"], code=1).stderr
-    assert "retry" in told
+    assert "retry" in diffedit("result", json.loads(job)["id"], code=1).stderr
     assert "older_than" in diffedit("gc", "--older-than", "now", code=2).stderr
 
 
-def test_health_for_a_person(diffedit) -> None:
+def test_health_lists_workers_and_queues(diffedit) -> None:
     shown = diffedit("health").stdout
     assert "worker@" in shown
     assert "diffedit.tiny.diffusion" in shown
@@ -109,25 +112,19 @@ def test_health_for_a_person(diffedit) -> None:
     ("words", "code", "error"),
     [
         (["edit", "no/such.png", "--target", "x"], 2, "bad_picture"),
-        (["edit", str(SAMPLES / "06.png")], 2, "invalid_request"),
         ([*EDIT, "--strength", "7"], 2, "invalid_request"),
         (["status", uuid.uuid4().hex], 4, "job_not_found"),
         (["cancel", uuid.uuid4().hex], 4, "job_not_found"),
         ([*EDIT, *SLOW, "--timeout", "0.3"], 5, "job_timeout"),
     ],
 )
-def test_exit_codes_tell_what_went_wrong(diffedit, words: list[str], code: int, error: str) -> None:
+def test_each_error_has_its_exit_code(diffedit, words: list[str], code: int, error: str) -> None:
     plain = diffedit(*words, code=code)
     assert error in plain.stderr
     assert "Traceback" not in plain.stderr
-    told = json.loads(diffedit(*words, "--json", code=code).stderr)
-    assert told["error"] == error
-    assert error not in ("job_not_found", "job_timeout") or len(told["job_id"]) == 32
-
-
-def test_a_wrong_option_is_a_usage_error(diffedit) -> None:
-    diffedit("edit", code=2)
-    diffedit("nonsense", code=2)
+    as_json = json.loads(diffedit(*words, "--json", code=code).stderr)
+    assert as_json["error"] == error
+    assert error not in ("job_not_found", "job_timeout") or len(as_json["job_id"]) == 32
 
 
 def test_services_that_are_down_are_named(diffedit) -> None:
@@ -137,12 +134,12 @@ def test_services_that_are_down_are_named(diffedit) -> None:
     diffedit("health", code=7, DIFFEDIT_REDIS_URL="redis://127.0.0.1:1/0")
 
 
-def test_nothing_that_comes_from_elsewhere_steers_the_terminal(diffedit, client: Client) -> None:
+def test_text_from_users_and_workers_cannot_control_the_terminal(diffedit, client: Client) -> None:
     for command in ("status", "watch", "result", "cancel", "retry"):
         assert "\x1b" not in diffedit(command, "\x1b[2Jx[/red]", code=4).stderr
-    job = client.edit(SAMPLES / "06.png", **PEAR, num_inference_steps=500, caption="a pear of its own")
-    told = "torn [/models] [enforce fail at x.cc:12] \x1b]0;title\x07"
-    client._job_store.end_job(job.id, State.FAILED, ErrorInfo(stage=None, code="internal", message=told))
+    job = client.edit(SAMPLES / "06.png", **PEAR, num_inference_steps=500, caption="a pear with its own caption")
+    message = "torn [/models] [enforce fail at x.cc:12] \x1b]0;title\x07"
+    client._job_store.end_job(job.id, State.FAILED, ErrorInfo(stage=None, code="internal", message=message))
     shown = diffedit("status", job.id).stdout + diffedit("jobs").stdout
     assert "torn [/models] [enforce fail at x.cc:12]" in shown
     assert "\x1b" not in shown

@@ -156,7 +156,7 @@ def test_text_from_elsewhere_cannot_forge_a_log_record_or_steer_a_terminal(stack
     # A record whose error quotes what it could not read.
     record = redis_backend(Settings.from_env(stack.environment)).job_store
     odd = a_job()
-    record.open(odd)
+    record.create_job(odd)
     server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
     asked = json.loads(odd.request.model_dump_json())
     server.hset(f"diffedit:job:{odd.id}", "request", json.dumps({**asked, FORGERY: 1}))

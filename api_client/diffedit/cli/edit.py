@@ -1,0 +1,120 @@
+"""The command that submits an edit."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diffedit.cli import main
+from diffedit.cli.options import AsJson, OutDir, Timeout, parse_params, value_text
+from diffedit.cli.results import save_result
+from diffedit.contract.request import EditParams
+from diffedit.contract.stages import Lane
+from diffedit.errors import InvalidRequest
+
+TextOption = functools.partial(typer.Option, rich_help_panel="What to change")
+ParamOption = functools.partial(typer.Option, rich_help_panel="Parameters")
+ServiceOption = functools.partial(typer.Option, rich_help_panel="How the job is served")
+
+
+def _parameter_list() -> str:
+    """Return the parameters of an edit for the help, one on each line, as they are written after `--param`."""
+    lines = ["Parameters for --param, with their defaults (a profile may have others):"]
+    for name, field in EditParams.model_fields.items():
+        fixed = not (field.is_required() or field.default_factory)
+        lines.append(f"{name}={value_text(field.default)}" if fixed else name)
+    return "\n".join(lines)
+
+
+@main.command("Jobs", epilog=_parameter_list())
+def edit(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG, JPEG or WebP file.")],
+    source_prompt: Annotated[
+        str | None, TextOption("--source-prompt", "--source", help="What the image shows.")
+    ] = None,
+    target_prompt: Annotated[
+        str | None, TextOption("--target-prompt", "--target", help="What the result should show.")
+    ] = None,
+    source_concept: Annotated[str | None, TextOption(help='What to replace, in one word: "bowl".')] = None,
+    target_concept: Annotated[str | None, TextOption(help='What to put there, in one word: "basket".')] = None,
+    caption: Annotated[str | None, TextOption(help="Describes the image. Skips the captioner.")] = None,
+    negative_prompt: Annotated[
+        str | None, TextOption("--negative-prompt", "--negative", help="What the result must not show.")
+    ] = None,
+    mask: Annotated[Path | None, TextOption(help="White where the image may change. Skips the mask stage.")] = None,
+    mask_only: Annotated[bool, TextOption("--mask-only", "--preview", help="Compute only the mask.")] = False,
+    num_inference_steps: Annotated[
+        int | None, ParamOption("--num-inference-steps", "--steps", help="Denoising steps.")
+    ] = None,
+    strength: Annotated[float | None, ParamOption(help="How far into noise the edit starts, up to 1.")] = None,
+    guidance_scale: Annotated[
+        float | None, ParamOption("--guidance-scale", "--guidance", help="How strictly to follow the texts.")
+    ] = None,
+    seed: Annotated[int | None, ParamOption(help="Makes the edit repeatable.")] = None,
+    profile: Annotated[str | None, ParamOption(help="Model profile.")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a parameter of the list below (repeatable).")
+    ] = None,
+    lane: Annotated[
+        Lane, ServiceOption(metavar="LANE", help="interactive, or batch: run only while no interactive job waits.")
+    ] = Lane.INTERACTIVE,
+    start_timeout: Annotated[
+        float | None, ServiceOption(metavar="SECONDS", help="Expire if not started within this time.")
+    ] = None,
+    deadline: Annotated[
+        float | None, ServiceOption(metavar="SECONDS", help="Expire if not finished within this time.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, ServiceOption("--idempotency-key", "--key", help="The same key returns the same job.")
+    ] = None,
+    out_dir: OutDir = Path("out"),
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and return.")] = False,
+    timeout: Timeout = 600,
+    as_json: AsJson = False,
+) -> None:
+    """Submit an edit of IMAGE, wait for it, and save its result."""
+    options: dict[str, Any] = {
+        "source_prompt": source_prompt,
+        "target_prompt": target_prompt,
+        "source_concept": source_concept,
+        "target_concept": target_concept,
+        "caption": caption,
+        "negative_prompt": negative_prompt,
+        "mask": mask,
+        "num_inference_steps": num_inference_steps,
+        "strength": strength,
+        "guidance_scale": guidance_scale,
+        "seed": seed,
+        "profile": profile,
+        "lane": lane,
+        "start_timeout": start_timeout,
+        "deadline": deadline,
+        "idempotency_key": idempotency_key,
+    }
+    client = main.make_client()
+    submit = client.preview_mask if mask_only else client.edit
+    job = submit(image, **_with_params(options, parse_params(param or [])))
+    if no_wait:
+        main.print_json({"id": job.id}) if as_json else print(job.id)
+        return
+    if not as_json:
+        main.err.print(f"job {job.id}")
+    save_result(job, out_dir, timeout, as_json)
+
+
+def _with_params(options: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of `Client.edit`: the options that are set, and the values of `--param`.
+
+    Raises:
+        InvalidRequest: a value of `--param` names an option that is already set, or something that is not a parameter
+            of the edit but another argument of `Client.edit`.
+    """
+    arguments = {name: value for name, value in options.items() if value is not None}
+    for name in params:
+        if name in arguments.keys() & EditParams.model_fields.keys():
+            raise InvalidRequest(f"{name} is given twice, as an option and with --param; give it once")
+        if name == "image" or name in options.keys() - EditParams.model_fields.keys():
+            raise InvalidRequest(f"--param {name}: this is not a parameter but an argument of its own; see --help")
+    return {**arguments, **params}

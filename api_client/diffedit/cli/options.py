@@ -1,0 +1,46 @@
+"""Options and arguments that several commands share, and the values of `--param`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diffedit.errors import InvalidRequest
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text. An error is JSON on stderr.")]
+Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait until the job has ended.")]
+OutDir = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to save result, mask, grid and manifest.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The id of the job.")]
+
+
+def parse_params(texts: Sequence[str]) -> dict[str, Any]:
+    """Return `["scheduler=dpmsolver++", "num_prompts=8"]` as a dictionary.
+
+    A value is read as JSON; a value that is not JSON is a text. Names and ranges are checked later, by `EditParams`.
+
+    Raises:
+        InvalidRequest: a text is not NAME=VALUE, or a name occurs twice.
+    """
+    params: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not (name and value):
+            raise InvalidRequest(f"--param {text}: write it as NAME=VALUE, for example scheduler=dpmsolver++")
+        if name in params:
+            raise InvalidRequest(f"--param {text}: {name} is given twice; give it once")
+        params[name] = _json_or_text(value)
+    return params
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def value_text(value: object) -> str:
+    """Return a value as `parse_params` reads it."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,64 @@
+"""Tables for people. Text that comes from users or workers is printed without control characters."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from diffedit.client import Health
+from diffedit.contract.job import JobStatus
+from diffedit.jobs.store import WorkerInfo
+from diffedit.progress import describe
+from diffedit.text import printable
+
+
+def status_table(status: JobStatus) -> Table:
+    """Return one row for each fact about a job, with the seconds of each finished stage."""
+    table = Table(box=None, show_header=False)
+    table.add_row("job", status.id)
+    table.add_row("state", status.state.value)
+    table.add_row("stage", _stage(status))
+    table.add_row("progress", f"{status.progress:.0%}")
+    for stage, seconds in status.timings.items():
+        table.add_row(stage.value, f"{seconds:.2f} s{' (cached)' if stage in status.cache_hits else ''}")
+    if status.error:
+        table.add_row("error", printable(f"{status.error.code}: {status.error.message}"))
+    return table
+
+
+def jobs_table(jobs: Sequence[JobStatus]) -> Table:
+    """Return one row for each job. `submitted` is in UTC, `seconds` lie between submission and end."""
+    table = Table(box=None)
+    # Ids are for copying, so they are never shortened, however narrow the terminal is.
+    table.add_column("id", no_wrap=True, min_width=32)
+    for column in ("state", "stage", "submitted", "seconds"):
+        table.add_column(column)
+    for job in jobs:
+        seconds = f"{(job.finished_at - job.created_at).total_seconds():.1f}" if job.finished_at else ""
+        table.add_row(job.id, job.state.value, _stage(job), f"{job.created_at:%Y-%m-%d %H:%M:%S}", seconds)
+    return table
+
+
+def health_table(health: Health) -> Table:
+    """Return one row each for the broker, the object store, every worker and every queue."""
+    table = Table(box=None, show_header=False)
+    table.add_row("broker", printable(health.broker))
+    table.add_row("object store", printable(health.object_store))
+    for worker in health.workers:
+        table.add_row("worker", printable(_worker(worker)))
+    if not health.workers:
+        table.add_row("worker", "none; start one with `diffedit worker` or `diffedit up`")
+    for queue, length in health.queues.items():
+        unserved = "; no worker reads this queue" if queue in health.unserved else ""
+        table.add_row("queue", printable(f"{queue}  {length} waiting{unserved}"))
+    return table
+
+
+def _worker(worker: WorkerInfo) -> str:
+    state = f"busy with job {worker.job}" if worker.job else "idle"
+    return f"{worker.name}  profile {worker.profile} on {worker.device}, {state}, {worker.memory / 2**20:.0f} MiB"
+
+
+def _stage(status: JobStatus) -> str:
+    if status.error:
+        return printable(f"{status.error.stage or '-'}: {status.error.code}")
+    return "" if status.is_terminal else describe(status)

@@ -1,0 +1,109 @@
+"""The commands that start services and workers. They need extras of the package."""
+
+from enum import StrEnum
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diffedit.cli import main
+from diffedit.cli.options import OutDir
+from diffedit.contract.stages import Lane, ModelGroup
+from diffedit.errors import InvalidRequest
+
+DataDir = Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Data folder of the embedded services.")]
+
+
+class LogLevel(StrEnum):
+    """The log levels of Celery."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+REPEATABLE = " Repeat the option to serve both."
+
+
+def _one_of(choices: type[StrEnum], more: str = "") -> str:
+    *first, last = choices
+    return f"{', '.join(first)} or {last}.{more}"
+
+
+@main.command("Services")
+def up(
+    directory: DataDir = Path(".diffedit/up"),
+    workers: Annotated[int, typer.Option(min=0, max=16, help="Worker processes. 0 starts only the services.")] = 1,
+    profile: Annotated[str | None, typer.Option(help="Model profile to serve.")] = None,
+) -> None:
+    """Run Valkey, S3 and workers on this machine until Ctrl-C."""
+    _local_commands().up(directory, workers=workers, profile=profile)
+
+
+@main.command("Services")
+def env(directory: DataDir = Path(".diffedit/up")) -> None:
+    """Print the environment of `diffedit up` as lines for a shell or an .env file."""
+    for name, value in _local_commands().environment(directory).items():
+        print(f"{name}={value}")
+
+
+@main.command("Services")
+def demo(out_dir: OutDir = Path("out"), directory: DataDir = Path(".diffedit/demo")) -> None:
+    """Start services and a worker, edit a bundled image, and stop everything."""
+    _local_commands().demo(out_dir, directory)
+
+
+@main.command("Services")
+def worker(
+    profile: Annotated[str | None, typer.Option(help="Model profile to serve.")] = None,
+    group: Annotated[
+        list[ModelGroup] | None, typer.Option(metavar="GROUP", help=_one_of(ModelGroup, REPEATABLE))
+    ] = None,
+    lane: Annotated[list[Lane] | None, typer.Option(metavar="LANE", help=_one_of(Lane, REPEATABLE))] = None,
+    preload: Annotated[bool, typer.Option(help="Load the models before the first job.")] = True,
+    name: Annotated[str | None, typer.Option(help="Name of the worker, unique on its host.")] = None,
+    log_level: Annotated[
+        LogLevel, typer.Option(metavar="LEVEL", case_sensitive=False, help=_one_of(LogLevel))
+    ] = LogLevel.INFO,
+    celery_options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CELERY_OPTIONS", help="Further options of `celery worker`, after --."),
+    ] = None,
+) -> None:
+    """Run a worker until Ctrl-C. It serves all model groups and lanes unless you name some."""
+    # The worker imports these with its first model, which is too late for a readable message.
+    worker_command = _module_of("worker", "diffedit_worker.worker_command", "torch", "diffusers", "transformers")
+    code = worker_command.run(
+        profile=profile,
+        groups=tuple(group or ModelGroup),
+        lanes=tuple(lane or Lane),
+        preload=preload,
+        name=name,
+        log_level=log_level.value,
+        extra=tuple(celery_options or ()),
+    )
+    raise typer.Exit(code)
+
+
+def _local_commands() -> Any:
+    return _module_of("worker,local", "diffedit_worker.local.commands")
+
+
+def _module_of(extras: str, name: str, *packages: str) -> Any:
+    """Import a module of the worker, which needs `extras` of this package, `packages` among them.
+
+    Raises:
+        InvalidRequest: something that the module needs is not installed.
+    """
+    try:
+        for package in packages:
+            if find_spec(package) is None:
+                raise ModuleNotFoundError(f"No module named {package!r}")
+        return import_module(name)
+    except ImportError as error:
+        command = f"pip install 'diffedit-service[{extras}]'"
+        raise InvalidRequest(f"this command needs packages that are not installed: {command} ({error})") from error

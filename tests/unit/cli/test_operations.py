@@ -1,0 +1,84 @@
+"""`diffedit health` and `diffedit gc`."""
+
+from diffedit.errors import BrokerUnavailable, StoreUnavailable
+from tests.support.cli import WORKER, Cli
+from tests.support.factories import a_worker
+
+DAY = 24 * 3600
+
+
+def test_health_shows_each_worker_with_its_device(cli: Cli) -> None:
+    job = "ab" * 16
+    cli.worker_registry.send_heartbeat(a_worker(id="2", name="gpu@here", device="cuda:1", job=job, memory=3 * 2**20))
+    lines = [line.split(maxsplit=1) for line in cli("health").stdout.splitlines()]
+    assert [text.strip() for row, text in lines if row == "worker"] == [
+        f"gpu@here  profile tiny on cuda:1, busy with job {job}, 3 MiB",
+        "rig@here  profile tiny on cpu, idle, 0 MiB",
+    ]
+    assert [text.strip() for row, text in lines if row == "queue"] == [
+        "diffedit.tiny.diffusion  0 waiting",
+        "diffedit.tiny.diffusion.batch  0 waiting",
+        "diffedit.tiny.language  0 waiting",
+        "diffedit.tiny.language.batch  0 waiting",
+    ]
+
+
+def test_health_without_workers(cli: Cli) -> None:
+    cli.worker_registry.unregister(WORKER)
+    shown = cli("health", code=7).stdout
+    assert "none; start one with `diffedit worker` or `diffedit up`" in shown
+    assert "diffedit.tiny.language  0 waiting; no worker reads this queue" in shown
+
+
+def test_health_names_a_service_that_does_not_answer(cli: Cli, monkeypatch) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.job_store, "ping", lambda: fail(BrokerUnavailable("no Redis \x1b[2J")))
+    monkeypatch.setattr(cli.object_store, "ping", lambda: fail(StoreUnavailable("no S3")))
+    shown = cli("health", code=7).stdout
+    assert "no Redis" in shown
+    assert "no S3" in shown
+    assert "\x1b" not in shown
+
+
+def test_health_as_json(cli: Cli) -> None:
+    report = cli.json("health")
+    assert report["broker"] == report["object_store"] == "ok"
+    assert report["workers"][0]["name"] == "rig@here"
+    cli.worker_registry.unregister(WORKER)
+    assert '"workers":[]' in cli("health", "--json", code=7).stdout
+
+
+def with_old_objects(cli: Cli) -> tuple[str, str]:
+    """Return the ids of a job that waits and of a job that has ended; their images were stored three days ago."""
+    ended, waiting = cli.submit(), cli.submit()
+    cli.succeed(ended)
+    for key, (stored_at, data) in list(cli.object_store._objects.items()):
+        cli.object_store._objects[key] = (stored_at - 3 * DAY, data)
+    return waiting.id, ended.id
+
+
+def test_gc_deletes_old_objects_but_not_those_in_use(cli: Cli) -> None:
+    with_old_objects(cli)
+    before = dict(cli.object_store._objects)
+    assert "3 objects (0.0 MB) would be deleted; 1 older objects are in use" in (
+        cli("gc", "--older-than", "2d", "--dry-run").stdout
+    )
+    assert cli.object_store._objects == before
+    assert "3 objects (0.0 MB) deleted; 1 older objects are in use" in cli("gc", "--older-than", "2d").stdout
+    assert len(cli.object_store._objects) == 1
+    assert "0 objects (0.0 MB) deleted" in cli("gc", "--older-than", "4d").stdout
+
+
+def test_gc_as_json(cli: Cli) -> None:
+    with_old_objects(cli)
+    counts = cli.json("gc", "--older-than", "2d", "--dry-run")
+    assert (counts["objects"], counts["in_use"]) == (3, 1)
+
+
+def test_gc_refuses_what_is_not_an_age(cli: Cli) -> None:
+    cli("gc", code=2)
+    error = cli.error("gc", "--older-than", "now", code=2)
+    assert error["error"] == "invalid_request"
+    assert "older_than" in error["message"]
