@@ -37,7 +37,7 @@ def command_lines(page: Path) -> Iterator[list[str]]:
     for line in lines:
         called = re.search(r"(?:^|[$(|]) *(?:export \$\()?diffedit ([a-z].*)$", line.partition(" #")[0])
         if called:
-            yield called[1].rstrip(")").split()
+            yield called[1].strip().rstrip(")").split()
 
 
 @each_page
