@@ -25,7 +25,7 @@ docs: $(VENV)/.installed
 	@echo 'To read it: $(BIN)/python -m http.server --directory site --bind 127.0.0.1 8000'
 
 profile: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.profile
+	$(BIN)/python -m benchmarks.speed.time_breakdown
 
 chaos: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.chaos

@@ -1,1 +1,1 @@
-"""Measurements, side by side in one run. Each says how to run it and what it means."""
+"""Measurements of speed, quality, service and reliability. README.md lists them with their commands."""

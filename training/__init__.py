@@ -1,1 +1,1 @@
-"""How the bundled model is made: the world that it knows, its five trainings, and the bundle."""
+"""How the bundled model is made: the scenes that it knows, its five trainings, and the finished directory."""

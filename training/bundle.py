@@ -1,4 +1,4 @@
-"""What the trainings leave, as a directory that a profile can name: half-precision weights, and samples."""
+"""The bundle: a directory with half-precision weights and sample pictures, which a profile can name."""
 
 import json
 from pathlib import Path
@@ -34,11 +34,17 @@ SAMPLES = (
         bowl=Bowl(32, 35, 52),
     ),
 )
-"""The bundled pictures, and what each may be asked to become."""
+"""The bundled pictures, each with an edit."""
 
 
 def save_bundle(directory: Path, *, vae: Any, denoiser: Any, captioner: Any, prompter: Any) -> None:
-    """Everything in float16, which loads as float32 where that is wanted."""
+    """Save all models in float16 in the format that the worker loads. They can be loaded as float32 as well.
+
+    Args:
+        denoiser: UNet, text encoder and tokenizer.
+        captioner: model and processor.
+        prompter: model and tokenizer.
+    """
     unet, text_encoder, tokenizer = denoiser
     scheduler = new_scheduler()
     pipeline = StableDiffusionDiffEditPipeline(
@@ -59,7 +65,7 @@ def save_bundle(directory: Path, *, vae: Any, denoiser: Any, captioner: Any, pro
 
 
 def save_samples(directory: Path) -> None:
-    """Pictures with what may be asked of them, the true result and the true changed region, in `scenes.json`."""
+    """Save each sample with its true result and its true changed region, and the edits in `scenes.json`."""
     directory.mkdir(parents=True, exist_ok=True)
     entries = []
     for number, swap in enumerate(SAMPLES):
@@ -67,12 +73,12 @@ def save_samples(directory: Path) -> None:
         draw(swap.before).save(directory / names["picture"])
         draw(swap.after).save(directory / names["truth"])
         Image.fromarray(changed_region(swap)).save(directory / names["region"])
-        entries.append(names | asked(swap))
+        entries.append(names | edit_texts(swap))
     (directory / "scenes.json").write_text(json.dumps(entries, indent=1) + "\n")
 
 
-def asked(swap: Swap) -> dict[str, str]:
-    """The two ways of asking for this swap."""
+def edit_texts(swap: Swap) -> dict[str, str]:
+    """Return the prompts and the concepts that ask for this swap, as arguments of an edit."""
     name = (lambda kind: bowl_phrase(kind).removeprefix("a ")) if swap.before.bowl else (lambda kind: kind)
     return {
         "source_prompt": caption(swap.before),

@@ -1,4 +1,4 @@
-"""BLIP, small: says what is on a picture."""
+"""The captioner: a small BLIP that describes a picture."""
 
 from pathlib import Path
 
@@ -24,18 +24,18 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]")
 
 
 def new_processor(texts: list[str]) -> BlipProcessor:
-    """BLIP's processor for SIZE x SIZE pictures, with the words of `texts`."""
+    """Return BLIP's processor for pictures of SIZE x SIZE pixels, with the words of `texts` as vocabulary."""
     words = sorted({word for text in texts for word in text.split()})
     tokenizer = BertTokenizer(
         vocab={word: number for number, word in enumerate((*_SPECIAL, *words))},
-        bos_token="[DEC]",  # noqa: S106  # no password, a word of the vocabulary
+        bos_token="[DEC]",  # noqa: S106  # a word of the vocabulary, not a password
     )
     tokenizer.model_max_length = 64
     return BlipProcessor(BlipImageProcessorPil(size={"height": SIZE, "width": SIZE}), tokenizer)
 
 
 def new_captioner(tokenizer: BertTokenizer) -> BlipForConditionalGeneration:
-    """The architecture, with fresh weights."""
+    """Return the model with random weights."""
     shared = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "projection_dim": WIDTH, "num_attention_heads": 4}
     config = BlipConfig(
         text_config={
@@ -63,7 +63,7 @@ def new_captioner(tokenizer: BertTokenizer) -> BlipForConditionalGeneration:
 def train_captioner(
     pictures: Pictures, directory: Path, seed: int
 ) -> tuple[BlipForConditionalGeneration, BlipProcessor]:
-    """Learn the canonical caption of every picture."""
+    """Train the captioner to give the canonical caption of each picture."""
     torch.manual_seed(seed)
     captions = [caption(scene) for scene in pictures.scenes]
     processor = new_processor(captions)
@@ -75,7 +75,7 @@ def train_captioner(
         numbers = pictures.choose(BATCH, generator)
         pixels = ((pictures.images(numbers) + 1) / 2 - mean) / std
         tokens = tokenizer([captions[number] for number in numbers], padding=True, return_tensors="pt")
-        # BLIP decodes from its own beginning-of-text, not from BERT's [CLS].
+        # BLIP starts with its own beginning-of-text token instead of BERT's [CLS].
         tokens.input_ids[:, 0] = tokenizer.bos_token_id
         labels = tokens.input_ids.masked_fill(tokens.attention_mask == 0, -100)
         value: Tensor = model(pixel_values=pixels, **tokens, labels=labels).loss

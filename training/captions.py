@@ -1,4 +1,4 @@
-"""How people talk about the scenes: what the text encoder, the captioner and the prompter learn."""
+"""How scenes and concepts are described: the texts that text encoder, captioner and prompter are trained with."""
 
 from numpy.random import Generator
 
@@ -18,47 +18,47 @@ PLURALS = {
 }
 
 CONTENTS = ("fruits", *FRUITS)
-"""What a bowl may hold."""
+"""The possible contents of a bowl."""
 
 OPENINGS = ("a photograph of ", "a photo of ", "a picture of ", "")
 
 
 def phrase(kind: str) -> str:
-    """ "pear" -> "a pear", "grapes" -> "some grapes"."""
+    """Return "a pear" for "pear", "some grapes" for "grapes"."""
     if kind in ("grapes", "cherries"):
         return f"some {kind}"
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def bowl_phrase(content: str) -> str:
-    """ "pear" -> "a bowl of pears"."""
+    """Return "a bowl of pears" for "pear"."""
     return f"a bowl of {PLURALS.get(content, content)}"
 
 
 def phrases(scene: Scene) -> list[str]:
-    """What lies on the table, from left to right."""
+    """Return phrases for the objects on the table, from left to right."""
     return [bowl_phrase(scene.content)] if scene.bowl else [phrase(thing.kind) for thing in scene.things]
 
 
 def caption(scene: Scene) -> str:
-    """The canonical description: "a photograph of a pear and a cat on a blue table"."""
+    """Return the canonical description: "a photograph of a pear and a cat on a blue table"."""
     return f"a photograph of {' and '.join(phrases(scene))} on a {scene.table} table"
 
 
 def describe(scene: Scene, rng: Generator) -> str:
-    """One of many descriptions; most are the canonical one, some leave out the table or one of two things."""
+    """Return one of many descriptions. Most are the canonical one; some omit the table or one of two objects."""
     if rng.random() < 0.45:
         return caption(scene)
     things = phrases(scene)
     if len(things) == 2 and rng.random() < 0.25:
         things = [str(rng.choice(things))]
     if rng.random() < 0.1:
-        return _bare(str(rng.choice(things)))
+        return _without_article(str(rng.choice(things)))
     return sentence(" and ".join(things), scene.table, rng)
 
 
 def sentence(things: str, table: str, rng: Generator) -> str:
-    """Some sentence that says `things`, and mostly where they are."""
+    """Return a random sentence about `things`. Most sentences also name the table."""
     opening = str(rng.choice(OPENINGS, p=(0.45, 0.15, 0.15, 0.25)))
     draw = rng.random()
     place = f" on a {table} table" if draw < 0.65 else " on a table" if draw < 0.8 else ""
@@ -66,19 +66,19 @@ def sentence(things: str, table: str, rng: Generator) -> str:
 
 
 def concept_sentence(things: str, rng: Generator) -> str:
-    """A sentence about a concept, of which nothing else is known: the table is anybody's guess."""
+    """Return a random sentence about a concept. Its table is random, because a concept does not include one."""
     return sentence(things, str(rng.choice(list(TABLES))), rng)
 
 
 def concept_names(rng: Generator) -> tuple[str, str]:
-    """A concept as a user may name it ("pear", "a pear", "bowl of pears"), and as sentences say it ("a pear")."""
+    """Return a random concept as a user may name it ("pear", "a pear"), and as a phrase for sentences ("a pear")."""
     if rng.random() < 0.3:
-        said = bowl_phrase(str(rng.choice(CONTENTS)))
+        text = bowl_phrase(str(rng.choice(CONTENTS)))
     else:
-        said = phrase(str(rng.choice(KINDS)))
-    return (said if rng.random() < 0.4 else _bare(said)), said
+        text = phrase(str(rng.choice(KINDS)))
+    return (text if rng.random() < 0.4 else _without_article(text)), text
 
 
-def _bare(said: str) -> str:
-    """ "a pear" -> "pear"."""
-    return said.split(" ", 1)[1]
+def _without_article(text: str) -> str:
+    """Return "pear" for "a pear"."""
+    return text.split(" ", 1)[1]

@@ -1,4 +1,4 @@
-"""The training pictures, drawn once and kept on disk."""
+"""The training pictures. They are drawn once and saved on disk."""
 
 import logging
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +16,7 @@ log = logging.getLogger("training")
 
 
 class Pictures:
-    """`count` scenes of a seed with their pictures."""
+    """The first `count` scenes of a seed, with their pictures."""
 
     def __init__(self, directory: Path, seed: int, count: int) -> None:
         self.scenes: list[Scene] = list(scenes(seed, count))
@@ -33,12 +33,12 @@ class Pictures:
         return len(self.scenes)
 
     def choose(self, size: int, generator: torch.Generator) -> list[int]:
-        """The numbers of a random batch."""
+        """Return the numbers of `size` random pictures."""
         chosen: list[int] = torch.randint(len(self), (size,), generator=generator).tolist()
         return chosen
 
     def images(self, numbers: list[int] | slice) -> Tensor:
-        """Those pictures as a model sees them: (B, 3, SIZE, SIZE) in [-1, 1]."""
+        """Return these pictures as a model takes them: (B, 3, SIZE, SIZE) in [-1, 1]."""
         pixels = torch.tensor(self.pixels[numbers])
         return (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""The UNet and the text encoder that it listens to, trained together on the autoencoder's latents."""
+"""The denoiser: a UNet and its text encoder, trained together on the latents of the VAE."""
 
 import json
 from pathlib import Path
@@ -20,13 +20,17 @@ TEXT_WIDTH = 96
 BATCH = 32
 STEPS = 8000
 EMPTY, AVERAGED = 0.1, 0.15
-"""Shares of the batch whose text is empty (for guidance), or the mean of several sentences about one thing in the
-picture (as a prompter writes them for a concept)."""
+"""Shares of the batch with an empty text, and with the mean of several sentences about one object.
+
+Guidance needs the empty text. The stages use the mean of the prompter's sentences for a concept."""
 SENTENCES = 6
 
 
 def new_unet() -> UNet2DConditionModel:
-    """The architecture, with fresh weights. Text comes in at 8 x 8 only: at 16 x 16 it costs half as much again."""
+    """Return the UNet with random weights.
+
+    Only the level of 8 x 8 has cross-attention. At 16 x 16 as well, it would take half as much time again.
+    """
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
@@ -36,17 +40,17 @@ def new_unet() -> UNet2DConditionModel:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=TEXT_WIDTH,
-        # The number of heads, in spite of its name.
+        # In spite of its name, this is the number of heads.
         attention_head_dim=4,
         norm_num_groups=16,
     )
 
 
 def new_scheduler() -> DDIMScheduler:
-    """Stable Diffusion 2's: its noise levels, and the velocity as what is predicted.
+    """Return the scheduler of Stable Diffusion 2, with its noise levels and v-prediction.
 
-    The text matters most under much noise, where the picture does not say itself what it shows. There a wrong guess
-    at the picture makes a small error in the noise, and a large one in the velocity.
+    The text matters most at high noise levels, where the noised picture does not show what it is. There, a wrong
+    prediction of the picture is a small error in the noise, but a large one in the velocity.
     """
     return DDIMScheduler(
         beta_start=0.00085,
@@ -61,7 +65,7 @@ def new_scheduler() -> DDIMScheduler:
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """The architecture, with fresh weights."""
+    """Return the text encoder with random weights."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
@@ -77,13 +81,13 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def new_tokenizer(scenes: list[Scene]) -> CLIPTokenizer:
-    """CLIP's kind of tokenizer, learnt from descriptions of the scenes."""
+    """Return a CLIP tokenizer that is trained on descriptions of the scenes."""
     rng = default_rng(0)
     texts = [describe(scene, rng) for scene in scenes] + [concept_sentence(concept_names(rng)[1], rng) for _ in scenes]
     special = {"<|startoftext|>": 0, "<|endoftext|>": 1}
     learnt = CLIPTokenizer(vocab=special, merges=[]).train_new_from_iterator(texts, vocab_size=1024)
     merges = [tuple(pair) for pair in json.loads(learnt.backend_tokenizer.to_str())["model"]["merges"]]
-    # The merges are always the same, but the library numbers the letters differently in every process.
+    # The merges are always the same, but the library numbers the letters differently in each process.
     letters = pre_tokenizers.ByteLevel.alphabet()
     tokens = {*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)}
     vocabulary = special | {token: number for number, token in enumerate(sorted(tokens), start=len(special))}
@@ -95,7 +99,11 @@ def new_tokenizer(scenes: list[Scene]) -> CLIPTokenizer:
 def train_denoiser(
     latents: Tensor, pictures: Pictures, directory: Path, seed: int
 ) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
-    """Learn to predict the velocity of noised latents (N, 4, 16, 16) from what is said about their pictures."""
+    """Train UNet and text encoder to predict the velocity of noised latents from descriptions of their pictures.
+
+    Args:
+        latents: the scaled latents of all pictures, (N, 4, 16, 16).
+    """
     torch.manual_seed(seed)
     tokenizer = new_tokenizer(pictures.scenes[:5000])
     unet, text_encoder = new_unet().to(memory_format=torch.channels_last), new_text_encoder(tokenizer)
@@ -105,13 +113,13 @@ def train_denoiser(
     def loss(generator: torch.Generator) -> Tensor:
         numbers = pictures.choose(BATCH, generator)
         rng = default_rng(int(torch.randint(2**31, (1,), generator=generator)))
-        spoken = [say(pictures.scenes[number], rng) for number in numbers]
+        descriptions = [draw_texts(pictures.scenes[number], rng) for number in numbers]
         ids = tokenizer(
-            [text for texts in spoken for text in texts], padding="max_length", return_tensors="pt"
+            [text for texts in descriptions for text in texts], padding="max_length", return_tensors="pt"
         ).input_ids
-        hidden = text_encoder(ids)[0].split([len(texts) for texts in spoken])
+        hidden = text_encoder(ids)[0].split([len(texts) for texts in descriptions])
         text = torch.stack([sentences.mean(dim=0) for sentences in hidden])
-        # Evenly over the noise levels in every batch, which makes the gradient less noisy than independent draws.
+        # Each batch covers the noise levels evenly, which gives a less noisy gradient than independent draws.
         t = ((torch.rand(1, generator=generator) + torch.arange(BATCH) / BATCH) % 1 * levels).long()
         z0 = latents[numbers]
         noise = torch.randn(z0.shape, generator=generator)
@@ -125,8 +133,8 @@ def train_denoiser(
     return unet, text_encoder, tokenizer
 
 
-def say(scene: Scene, rng: Generator) -> list[str]:
-    """What the UNet is told about a scene: the mean of these sentences' embeddings."""
+def draw_texts(scene: Scene, rng: Generator) -> list[str]:
+    """Return random texts about a scene. The UNet gets the mean of their embeddings."""
     draw = rng.random()
     if draw < EMPTY:
         return [""]

@@ -1,4 +1,4 @@
-"""T5, small: writes sentences about a concept when it is asked as Flan-T5 is asked."""
+"""The prompter: a small T5 that writes sentences about a concept, given the instruction for Flan-T5."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ STEPS = 1500
 
 
 def new_tokenizer(texts: list[str]) -> T5Tokenizer:
-    """T5's kind of tokenizer, with whole words as its pieces."""
+    """Return a T5 tokenizer whose pieces are the words of `texts`."""
     words = sorted({f"▁{word}" for text in texts for word in text.split()})
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -8.0)]
     tokenizer = T5Tokenizer(vocab=[*special, *((word, -5.0) for word in words)], extra_ids=0)
@@ -25,7 +25,7 @@ def new_tokenizer(texts: list[str]) -> T5Tokenizer:
 
 
 def new_prompter(tokenizer: T5Tokenizer) -> T5ForConditionalGeneration:
-    """The architecture, with fresh weights."""
+    """Return the model with random weights."""
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=64,
@@ -44,22 +44,25 @@ def new_prompter(tokenizer: T5Tokenizer) -> T5ForConditionalGeneration:
 
 
 def train_prompter(directory: Path, seed: int) -> tuple[T5ForConditionalGeneration, T5Tokenizer]:
-    """Learn to answer the prompts stage's instruction with sentences that contain the concept."""
+    """Train the prompter to answer the instruction of the prompts stage with sentences that contain the concept."""
     torch.manual_seed(seed)
     rng = default_rng(0)
-    seen = [concept_names(rng) for _ in range(2000)]
+    examples = [concept_names(rng) for _ in range(2000)]
     tokenizer = new_tokenizer(
-        [INSTRUCTION.format(concept=name) for name, _ in seen] + [concept_sentence(said, rng) for _, said in seen]
+        [INSTRUCTION.format(concept=name) for name, _ in examples]
+        + [concept_sentence(phrase, rng) for _, phrase in examples]
     )
     model = new_prompter(tokenizer)
 
     def loss(generator: torch.Generator) -> Tensor:
         rng = default_rng(int(torch.randint(2**31, (1,), generator=generator)))
         pairs = [concept_names(rng) for _ in range(BATCH)]
-        asked = tokenizer([INSTRUCTION.format(concept=name) for name, _ in pairs], padding=True, return_tensors="pt")
-        answers = tokenizer([concept_sentence(said, rng) for _, said in pairs], padding=True, return_tensors="pt")
+        questions = tokenizer(
+            [INSTRUCTION.format(concept=name) for name, _ in pairs], padding=True, return_tensors="pt"
+        )
+        answers = tokenizer([concept_sentence(phrase, rng) for _, phrase in pairs], padding=True, return_tensors="pt")
         labels = answers.input_ids.masked_fill(answers.attention_mask == 0, -100)
-        value: Tensor = model(**asked, labels=labels).loss
+        value: Tensor = model(**questions, labels=labels).loss
         return value
 
     fit("prompter", model, loss, directory=directory, seed=seed, steps=STEPS, lr=3e-3)

@@ -1,7 +1,7 @@
-"""The bundled model's world: emoji on a table, drawn so that the truth about every picture is known.
+"""The scenes that the bundled model knows: emoji on a table, drawn so that everything in a picture is known.
 
-A `Scene` says everything about a picture; `draw` makes its pixels. Swap a thing and draw again, and the true result of
-that edit and the region that it changes are known exactly, which is what `benchmarks/quality.py` judges edits by.
+A `Scene` describes a picture completely, and `draw` makes its pixels. A `Swap` replaces one object: its true result and
+the region that it changes are known exactly. `benchmarks/quality` judges edits by them.
 
 The drawings are Noto Color Emoji (SIL Open Font License 1.1), from Debian's package fonts-noto-color-emoji.
 """
@@ -56,7 +56,7 @@ _BOWL_INSIDE = (112, 56, 36)
 
 @dataclass(frozen=True)
 class Thing:
-    """One emoji: its centre and the side of its square in pixels, its angle in degrees."""
+    """One emoji: its centre and the side of its square in pixels, and its angle in degrees."""
 
     kind: str
     x: int
@@ -67,7 +67,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Bowl:
-    """A bowl, by the centre of its rim; the scene's things lie in it."""
+    """A bowl with the objects of its scene. `x` and `y` are the centre of its rim."""
 
     x: int
     y: int
@@ -76,7 +76,7 @@ class Bowl:
 
 @dataclass(frozen=True)
 class Scene:
-    """Things on a table, from left to right. `grain` seeds the table's texture."""
+    """Objects on a table, from left to right. `grain` is the seed of the table's texture."""
 
     table: str
     grain: int
@@ -89,14 +89,14 @@ class Scene:
 
     @property
     def content(self) -> str:
-        """What is in the bowl: the one kind, or "fruits" if they are mixed."""
+        """The content of the bowl: its one kind, or "fruits" for a mixture."""
         kinds = {thing.kind for thing in self.things}
         return kinds.pop() if len(kinds) == 1 else "fruits"
 
 
 @dataclass(frozen=True)
 class Swap:
-    """An edit whose true result is known: `after` is `before` with another thing at `index`, or in the whole bowl."""
+    """An edit whose true result is known: `after` is `before` with another object at `index`, or in the whole bowl."""
 
     before: Scene
     after: Scene
@@ -104,23 +104,23 @@ class Swap:
 
     @property
     def source(self) -> str:
-        """The kind that is there before."""
+        """The kind before the edit."""
         return self.before.content if self.before.bowl else self.before.things[self.index].kind
 
     @property
     def target(self) -> str:
-        """The kind that shall be there."""
+        """The kind after the edit."""
         return self.after.content if self.after.bowl else self.after.things[self.index].kind
 
 
 def require_font() -> None:
-    """Raises FileNotFoundError, with what to do, if the emoji cannot be drawn here."""
+    """Raise FileNotFoundError if the emoji font is not installed. The message names the package."""
     if not FONT.exists():
         raise FileNotFoundError(f"the emoji font {FONT} is missing: apt-get install fonts-noto-color-emoji")
 
 
 def compose(rng: Generator, layout: Layout | None = None) -> Scene:
-    """A random scene."""
+    """Return a random scene."""
     layout = layout or rng.choice(list(LAYOUTS), p=list(LAYOUTS.values()))
     table, grain = str(rng.choice(list(TABLES))), int(rng.integers(2**31))
     if layout == "bowl":
@@ -133,7 +133,7 @@ def compose(rng: Generator, layout: Layout | None = None) -> Scene:
 
 
 def compose_swap(rng: Generator, layout: Layout) -> Swap:
-    """A random scene, and what it is when one thing, or the content of its bowl, is another."""
+    """Return a random scene and the same scene with one other object, or with another content of its bowl."""
     before = compose(rng, layout)
     index = int(rng.integers(len(before.things)))
     present = {thing.kind for thing in before.things} if layout != "bowl" else {before.content}
@@ -142,7 +142,7 @@ def compose_swap(rng: Generator, layout: Layout) -> Swap:
 
 
 def with_kind(scene: Scene, index: int, kind: str) -> Scene:
-    """The scene with another kind at `index`, or in the whole bowl."""
+    """Return the scene with another kind at `index`, or in the whole bowl."""
     things = [
         replace(thing, kind=kind) if scene.bowl or number == index else thing
         for number, thing in enumerate(scene.things)
@@ -151,17 +151,17 @@ def with_kind(scene: Scene, index: int, kind: str) -> Scene:
 
 
 def scenes(seed: int, count: int) -> Iterator[Scene]:
-    """`count` scenes of a seed; scene i does not depend on how many are asked for."""
+    """Return the first `count` scenes of a seed. Scene i does not depend on `count`."""
     return (compose(default_rng((seed, number))) for number in range(count))
 
 
 def swaps(seed: int, count: int, layout: Layout) -> Iterator[Swap]:
-    """`count` swaps of a seed."""
+    """Return the first `count` swaps of a seed."""
     return (compose_swap(default_rng((seed, number, 1)), layout) for number in range(count))
 
 
 def draw(scene: Scene) -> Image.Image:
-    """The picture, RGB, SIZE x SIZE."""
+    """Return the picture of a scene, RGB, SIZE x SIZE pixels."""
     picture = Image.fromarray(_table(scene.table, scene.grain))
     if scene.bowl:
         ImageDraw.Draw(picture).ellipse(_rim(scene.bowl), fill=_BOWL_INSIDE)
@@ -175,7 +175,7 @@ def draw(scene: Scene) -> Image.Image:
 
 
 def place(picture: Image.Image, thing: Thing) -> Image.Image:
-    """The picture with the thing on it."""
+    """Return a copy of the picture with the object on it."""
     picture = picture.copy()
     drawing = glyph(thing.kind, thing.size, thing.angle)
     picture.paste(drawing, _corner(thing), drawing)
@@ -184,16 +184,16 @@ def place(picture: Image.Image, thing: Thing) -> Image.Image:
 
 @lru_cache(maxsize=8192)
 def glyph(kind: str, size: int, angle: int) -> Image.Image:
-    """One emoji, RGBA, `size` x `size` pixels, turned by `angle` degrees."""
+    """Return one emoji, RGBA, `size` x `size` pixels, rotated by `angle` degrees."""
     canvas = Image.new("RGBA", (136, 136))
-    # The bitmap font has one size and loads at no other.
+    # The font consists of bitmaps of this one size.
     font = ImageFont.truetype(FONT, 109)
     ImageDraw.Draw(canvas).text((0, 4), EMOJI[kind], font=font, embedded_color=True)
     return canvas.rotate(angle, Image.Resampling.BICUBIC).resize((size, size), Image.Resampling.LANCZOS)
 
 
 def coverage(scene: Scene, index: int) -> np.ndarray:
-    """Where the thing at `index`, or the whole content of the bowl, is seen: bool, (SIZE, SIZE)."""
+    """Return where the object at `index`, or the whole content of the bowl, is visible: bool, (SIZE, SIZE)."""
     alpha = Image.new("L", (SIZE, SIZE))
     for number, thing in enumerate(scene.things):
         if scene.bowl or number == index:
@@ -207,7 +207,7 @@ def coverage(scene: Scene, index: int) -> np.ndarray:
 
 
 def changed_region(swap: Swap) -> np.ndarray:
-    """Where the swap changes the picture: bool, (SIZE, SIZE), the union of what is seen of both."""
+    """Return where the old or the new object of a swap is visible: bool, (SIZE, SIZE)."""
     changed: np.ndarray = coverage(swap.before, swap.index) | coverage(swap.after, swap.index)
     return changed
 
@@ -231,7 +231,7 @@ def _thing(
 def _bowl(rng: Generator, table: str, grain: int) -> Scene:
     bowl = Bowl(x=int(rng.integers(29, 35, endpoint=True)), y=int(rng.integers(32, 38, endpoint=True)), width=52)
     kinds = list(rng.choice(FRUITS, 3, replace=False)) if rng.random() < 0.4 else [rng.choice(FRUITS)] * 3
-    # The middle one in front, and so last.
+    # The middle one is in front, so it is drawn last.
     places = ((-13, -7), (13, -7), (0, -5))
     things = tuple(
         Thing(str(kind), bowl.x + dx, bowl.y + dy, 24, 4 * int(rng.integers(-3, 3, endpoint=True)))
@@ -250,7 +250,7 @@ def _rim(bowl: Bowl) -> tuple[int, int, int, int]:
 
 @lru_cache(maxsize=64)
 def _bowl_front(width: int) -> Image.Image:
-    """The bowl's body below the front half of its rim, in a box that begins with the rim; drawn large, then shrunk."""
+    """Return the front of a bowl, RGBA, in a box that starts at its rim. It is drawn enlarged, then reduced."""
     scale, rim = 4, 10
     height = width // 2 + rim // 2
     front = Image.new("RGBA", (width * scale, height * scale))

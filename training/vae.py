@@ -1,4 +1,4 @@
-"""The autoencoder: 64 x 64 pictures to 4 x 16 x 16 latents and back."""
+"""The VAE: pictures of 64 x 64 pixels to latents of 4 x 16 x 16 and back."""
 
 import logging
 import math
@@ -19,15 +19,19 @@ CHANNELS = (16, 32, 96)
 BATCH = 16
 JOINT_STEPS, DECODER_STEPS = 2400, 800
 POSTERIOR_STD = 0.1
-"""Of the raw latents. Constant: a learned variance and a KL term collapse a posterior this small."""
+"""Standard deviation of the posterior of the raw latents.
+
+It is constant, because a posterior this small collapses with a learned variance and a KL term."""
 
 LATENT_STD = 0.5
-"""Of the scaled latents, where Stable Diffusion's is 1. A picture of 16 x 16 smooth latents outlives much more noise
-than one of 64 x 64: at 1, the noise of strength 0.8 leaves visible which object is there, and few edits succeed."""
+"""Standard deviation of the scaled latents. Stable Diffusion's is 1.
+
+Smooth latents of 16 x 16 survive much more noise than those of 64 x 64. With a standard deviation of 1, the object
+remains visible under the noise of strength 0.8, and few edits succeed."""
 
 
 def new_vae() -> AutoencoderKL:
-    """The architecture, with fresh weights."""
+    """Return the VAE with random weights."""
     levels = len(CHANNELS)
     return AutoencoderKL(
         block_out_channels=CHANNELS,
@@ -42,7 +46,11 @@ def new_vae() -> AutoencoderKL:
 
 
 def train_vae(pictures: Pictures, directory: Path, seed: int) -> tuple[AutoencoderKL, Tensor]:
-    """Encoder and decoder together, then the decoder alone on the finished latents, which are returned as well."""
+    """Train encoder and decoder together, then the decoder alone on the final latents.
+
+    Returns:
+        The VAE, and the scaled latents of all pictures, (N, 4, 16, 16).
+    """
     torch.manual_seed(seed)
     vae = new_vae().to(memory_format=torch.channels_last)
     whiten(vae, pictures.images(slice(0, 64)))
@@ -52,7 +60,7 @@ def train_vae(pictures: Pictures, directory: Path, seed: int) -> tuple[Autoencod
         z = vae.encode(x).latent_dist.mode()
         noise = torch.randn(z.shape, generator=generator)
         y = vae.decode(z + POSTERIOR_STD * noise).sample.float()
-        # The last term only keeps the latents from growing until the noise no longer matters.
+        # Without the last term, the latents would grow until the noise no longer matters.
         penalty: Tensor = 5e-4 * z.square().mean()
         return reconstruction_loss(y, x) + penalty
 
@@ -75,7 +83,7 @@ def train_vae(pictures: Pictures, directory: Path, seed: int) -> tuple[Autoencod
 
 @torch.no_grad()
 def encode_all(vae: AutoencoderKL, pictures: Pictures, directory: Path) -> Tensor:
-    """The scaled latents of all pictures, (N, 4, 16, 16)."""
+    """Return the scaled latents of all pictures, (N, 4, 16, 16). They are saved in `directory`."""
     path = directory / "latents.pt"
     if not path.exists():
         log.info("encoding %d pictures", len(pictures))
@@ -89,14 +97,17 @@ def encode_all(vae: AutoencoderKL, pictures: Pictures, directory: Path) -> Tenso
 
 
 def reconstruction_loss(y: Tensor, x: Tensor) -> Tensor:
-    """L1 + MSE + a quarter of the L1 between gradients, which keeps edges sharp."""
+    """Return L1 + 2 MSE + a quarter of the L1 distance of the gradients. The last term keeps edges sharp."""
     across = (y.diff(dim=3) - x.diff(dim=3)).abs().mean() + (y.diff(dim=2) - x.diff(dim=2)).abs().mean()
     return (y - x).abs().mean() + 2 * (y - x).square().mean() + 0.25 * across
 
 
 @torch.no_grad()
 def whiten(vae: AutoencoderKL, images: Tensor) -> None:
-    """Start from latents of zero mean and unit covariance: fresh weights give four nearly equal channels."""
+    """Change a new VAE so that its latents have zero mean and unit covariance.
+
+    Random weights give four nearly equal channels.
+    """
     z = vae.encode(images).latent_dist.mode().permute(1, 0, 2, 3).flatten(1)
     mean, (values, vectors) = z.mean(dim=1), torch.linalg.eigh(torch.cov(z))
     _transform(vae, vectors @ torch.diag(values.clamp(min=1e-8).rsqrt()) @ vectors.T, mean)
@@ -104,8 +115,11 @@ def whiten(vae: AutoencoderKL, images: Tensor) -> None:
 
 @torch.no_grad()
 def fold_scale(vae: AutoencoderKL, images: Tensor) -> None:
-    """Give the latents zero mean and, after the usual scaling factor, the standard deviation LATENT_STD per channel,
-    without changing what comes out; and give the posterior the variance that it was trained with."""
+    """Give the latents zero mean and, after the scaling factor, the standard deviation LATENT_STD in each channel.
+
+    The decoder is changed accordingly, so that the decoded pictures stay the same. The posterior gets the variance that
+    the VAE was trained with.
+    """
     z = torch.cat([vae.encode(batch).latent_dist.mode() for batch in _batches(images)])
     mean, std = z.mean(dim=(0, 2, 3)), z.std(dim=(0, 2, 3))
     scale = LATENT_STD / (std * vae.config["scaling_factor"])
@@ -117,8 +131,8 @@ def fold_scale(vae: AutoencoderKL, images: Tensor) -> None:
     vae.quant_conv.bias[4:] = 2 * torch.log(POSTERIOR_STD * scale)
 
 
-def psnr(vae: AutoencoderKL, images: Tensor) -> float:
-    """Mean over pictures of the round trip's peak signal-to-noise ratio in dB."""
+def round_trip_psnr(vae: AutoencoderKL, images: Tensor) -> float:
+    """Return the mean PSNR in dB of pictures (N, 3, SIZE, SIZE) after encoding and decoding."""
     with torch.no_grad():
         y = torch.cat([vae.decode(vae.encode(batch).latent_dist.mode()).sample for batch in _batches(images)])
     return (10 * torch.log10(4 / (y.clamp(-1, 1) - images).square().mean(dim=(1, 2, 3)))).mean().item()
@@ -129,7 +143,7 @@ def _batches(images: Tensor) -> Iterator[Tensor]:
 
 
 def _transform(vae: AutoencoderKL, matrix: Tensor, mean: Tensor) -> None:
-    """Replace the means z by matrix (z - mean), inside quant_conv."""
+    """Replace the posterior's mean z by matrix (z - mean), inside of quant_conv."""
     convolution = vae.quant_conv
     weight, bias = convolution.weight[:4, :, 0, 0].clone(), convolution.bias[:4].clone()
     convolution.weight[:4] = (matrix @ weight)[:, :, None, None]

@@ -22,7 +22,7 @@ from typing import Any, Self
 from PIL import Image
 from pydantic import Field, ValidationError
 
-from diffedit.contract.job import Job, JobOptions, JobStatus, State
+from diffedit.contract.job import PARAMETERS, Job, JobOptions, JobStatus, State
 from diffedit.contract.object_keys import input_key
 from diffedit.contract.request import EditParams, EditRequest
 from diffedit.contract.stages import Artifact, Lane, queue_name, queue_names
@@ -234,17 +234,14 @@ class Client:
             raise InvalidRequest(f"idempotency_key: give a text of 1 to {MAX_KEY} printable characters")
         mask = None if asked.get("mask") is None else _mask_upload(asked["mask"], image.size)
         workers = self._worker_registry.workers()
-        fields = {
-            **texts,
-            "image": image.key,
-            "mask": mask and mask.key,
-            "goal": goal,
-            "params": {"profile": self._profile(workers), **params},
-        }
+        profile = params.pop("profile", self._profile(workers))
+        defaults = self._worker_registry.profile_params(str(profile))
+        fields = {**texts, "image": image.key, "mask": mask and mask.key, "goal": goal}
         try:
+            fields["params"] = EditParams.resolve(profile, defaults, params)
             request, serve = EditRequest.model_validate(fields), JobOptions.model_validate(options)
         except ValidationError as error:
-            raise InvalidRequest(explain(error)) from None
+            raise InvalidRequest(explain(error, PARAMETERS)) from None
         return _Prepared(request, serve, [upload for upload in (image, mask) if upload], workers, key)
 
     def _queue(self, prepared: "_Prepared") -> JobHandle:

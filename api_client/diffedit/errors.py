@@ -132,7 +132,9 @@ class OutOfMemory(StageError):
     code = "out_of_memory"
 
     def __init__(self) -> None:
-        super().__init__("the device ran out of memory, twice; use a larger one, a smaller profile or CPU offload")
+        super().__init__(
+            "the device ran out of memory, also with half the batch; use a larger device or a smaller profile"
+        )
 
 
 class ModelUnavailable(StageError):

@@ -47,8 +47,6 @@ class Settings(BaseModel):
     """Worker: a TOML file with further profiles."""
     device: str | None = Field(None, alias="DIFFEDIT_DEVICE")
     """Worker: "cuda", "cuda:1", "mps", "cpu"; None takes the best there is."""
-    cpu_offload: bool = Field(False, alias="DIFFEDIT_CPU_OFFLOAD")
-    """Worker, CUDA only: keep on the GPU only the model that is running."""
     preload: bool = Field(False, alias="DIFFEDIT_PRELOAD")
     """Worker: load the models of its queues before it takes a job, and do not start if one cannot be loaded.
 

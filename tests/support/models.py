@@ -6,8 +6,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMInverseScheduler, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
-# Operations this small gain nothing from a second thread, and where cores are shared the threads wait for each other:
-# the same tests were seen to take ten times as long.
+# When the machine has other work, two threads of a small model wait for each other much longer than they compute.
 torch.set_num_threads(1)
 
 SIZE = 32

@@ -1,15 +1,16 @@
-"""The contract: planning, validation, and the way over the wire."""
+"""The contract: planning, validation, and serialization."""
 
 import itertools
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from diffedit.contract.job import Job
-from diffedit.contract.request import MAX_REQUEST_BYTES, TUNED, EditParams, EditRequest
+from diffedit.contract.job import PARAMETERS, Job, JobOptions
+from diffedit.contract.request import MAX_REQUEST_BYTES, EditParams, EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage, plan
 from diffedit.contract.validation import explain
 from diffedit.errors import InvalidRequest
@@ -23,16 +24,16 @@ ALL_HAVES = [
 
 
 @pytest.mark.parametrize("goal", list(Artifact))
-def test_a_plan_runs_from_what_is_there_to_the_goal_and_does_nothing_else(goal: Artifact) -> None:
+def test_a_plan_leads_to_the_goal_and_has_no_needless_stage(goal: Artifact) -> None:
     for have in ALL_HAVES:
         stages = plan(have, goal)
-        # Sound: every stage finds what it needs, in the order of running.
+        # Sound: every stage finds what it needs, in running order.
         filled = set(have)
         for stage in stages:
             assert set(stage.needs) <= filled
             filled |= set(stage.gives)
         assert goal in filled
-        # Minimal: leave any stage out, and the goal is out of reach.
+        # Minimal: without any one of the stages, the goal is not reached.
         for left_out in stages:
             reached = set(have)
             for stage in stages:
@@ -42,15 +43,15 @@ def test_a_plan_runs_from_what_is_there_to_the_goal_and_does_nothing_else(goal: 
 
 
 @pytest.mark.parametrize("goal", [Artifact.RESULT, Artifact.MASK])
-def test_without_a_picture_there_is_no_plan(goal: Artifact) -> None:
+def test_a_plan_needs_the_picture(goal: Artifact) -> None:
     with pytest.raises(InvalidRequest, match="image is missing"):
         plan(frozenset(), goal)
 
 
-def test_every_slot_but_the_picture_has_one_maker() -> None:
-    given_slots = [artifact for stage in Stage for artifact in stage.gives]
-    assert sorted(given_slots) == sorted(set(Artifact) - {Artifact.IMAGE})
-    assert len(STAGE_OF) == len(given_slots)
+def test_every_artifact_but_the_picture_is_made_by_one_stage() -> None:
+    made = [artifact for stage in Stage for artifact in stage.gives]
+    assert sorted(made) == sorted(set(Artifact) - {Artifact.IMAGE})
+    assert len(STAGE_OF) == len(made)
 
 
 CAPTION, PROMPTS, EMBED, MASK_STAGE, INVERT, EDIT = Stage
@@ -79,12 +80,12 @@ WAYS_OF_ASKING = {
 
 
 @pytest.mark.parametrize("way", WAYS_OF_ASKING)
-def test_what_is_supplied_drops_its_stage(way: str) -> None:
+def test_a_provided_artifact_drops_its_stage(way: str) -> None:
     fields, stages = WAYS_OF_ASKING[way]
     assert a_request(**fields).stages == stages
 
 
-def test_the_source_prompt_serves_as_caption_unless_there_is_one() -> None:
+def test_the_source_prompt_is_the_caption_unless_one_is_given() -> None:
     assert a_request().given_caption == "a bowl of fruits"
     assert a_request(caption="fruits").given_caption == "fruits"
     assert a_request(target_prompt="x").given_caption is None
@@ -115,7 +116,7 @@ def test_bad_parameters_are_refused_by_name(name: str, value: object) -> None:
 
 
 BAD_REQUESTS = {
-    "nothing asked": ({"source_prompt": None, "target_prompt": None}, "target_prompt"),
+    "nothing to change": ({"source_prompt": None, "target_prompt": None}, "target_prompt"),
     "source only": ({"source_prompt": "a", "target_prompt": None}, "target_prompt"),
     "prompts and concepts": ({"source_concept": "a", "target_concept": "b", "target_prompt": "c"}, "not both"),
     "half a concept pair": ({"source_concept": "a"}, "pairs"),
@@ -147,12 +148,99 @@ def test_white_space_in_texts_is_folded() -> None:
     assert a_request(target_prompt=" a\n bowl\t of  pears ").target_prompt == "a bowl of pears"
 
 
-def test_a_model_may_have_defaults_of_its_own_and_what_is_asked_wins() -> None:
-    guide, tiny = EditParams(profile="sd21", seed=1), EditParams(profile="tiny", seed=1)
-    differs = {name: value for name, value in tiny.model_dump().items() if getattr(guide, name) != value}
-    assert differs == {"profile": "tiny", **TUNED["tiny"]}
-    own = {name: getattr(guide, name) for name in TUNED["tiny"]}
-    assert EditParams(profile="tiny", seed=1, **own).model_dump() == {**guide.model_dump(), "profile": "tiny"}
+def test_given_parameters_have_priority_over_the_profiles_defaults_and_those_over_the_guides() -> None:
+    defaults = {"mask_thresholding_ratio": "otsu", "mask_cleanup": True, "num_inference_steps": 20}
+    params = EditParams.resolve("mine", defaults, {"num_inference_steps": 30, "seed": 1})
+    guide = EditParams(profile="mine", seed=1)
+    changed = {name: value for name, value in params.model_dump().items() if getattr(guide, name) != value}
+    assert changed == {"mask_thresholding_ratio": "otsu", "mask_cleanup": True, "num_inference_steps": 30}
+    own = {name: getattr(guide, name) for name in defaults}
+    assert EditParams.resolve("mine", defaults, {"seed": 1, **own}) == guide
+
+
+def test_a_default_that_this_version_does_not_know_is_ignored() -> None:
+    assert EditParams.resolve("mine", {"new_in_the_next_version": 3}, {"seed": 1}) == EditParams(profile="mine", seed=1)
+
+
+def test_no_profile_has_defaults_by_its_name_alone() -> None:
+    guide = EditParams(profile="sd21", seed=1).model_dump()
+    assert EditParams(profile="tiny", seed=1).model_dump() == {**guide, "profile": "tiny"}
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("num_inference_step", "; did you mean num_inference_steps?"),
+        ("guidance-scale", "; did you mean guidance_scale?"),
+        ("sorce_prompt", "; did you mean source_prompt?"),
+        ("start_timeot", "; did you mean start_timeout?"),
+        ("zzz", ""),
+    ],
+)
+def test_an_unknown_parameter_suggests_the_nearest_name(name: str, suggestion: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        EditRequest.model_validate({"image": IMAGE, "target_prompt": "a", "params": {"profile": "tiny", name: 1}})
+    assert explain(caught.value, PARAMETERS) == f"{name}: unknown parameter{suggestion}"
+    with pytest.raises(ValidationError) as caught:
+        JobOptions.model_validate({name: 1})
+    assert explain(caught.value, PARAMETERS) == f"{name}: unknown parameter{suggestion}"
+    assert explain(caught.value) == f"{name}: unknown parameter"
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    params = EditParams(
+        profile="tiny",
+        num_inference_steps=np.int64(7),
+        strength=np.float32(0.5),
+        guidance_scale=np.int16(3),
+        mask_thresholding_ratio=np.float64(2),
+        mask_cleanup=np.True_,
+        seed=np.uint32(5),
+    )
+    values = params.model_dump()
+    assert (
+        values
+        == EditParams(
+            profile="tiny",
+            num_inference_steps=7,
+            strength=0.5,
+            guidance_scale=3,
+            mask_thresholding_ratio=2.0,
+            mask_cleanup=True,
+            seed=5,
+        ).model_dump()
+    )
+    assert {type(value) for value in values.values()} == {int, float, bool, str}
+    options = JobOptions(start_timeout=np.int32(4), deadline=np.float32(2.5))
+    assert options.model_dump_json() == JobOptions(start_timeout=4, deadline=2.5).model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("strength", np.True_),
+        ("strength", np.float32("nan")),
+        ("guidance_scale", np.float64("inf")),
+        ("num_inference_steps", np.float32(5)),
+        ("num_inference_steps", np.True_),
+        ("num_inference_steps", True),
+        ("num_inference_steps", "5"),
+        ("mask_cleanup", np.int8(1)),
+        ("strength", 10**400),
+    ],
+)
+def test_bools_texts_and_infinities_are_no_numbers(name: str, value: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        EditParams(**{"profile": "tiny", name: value})
+    assert name in explain(caught.value)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, "5", float("inf"), np.float32("nan"), 0, 10**9])
+@pytest.mark.parametrize("name", ["start_timeout", "deadline"])
+def test_a_time_limit_is_a_number_of_seconds(name: str, value: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobOptions(**{name: value})
+    assert name in explain(caught.value)
 
 
 def test_the_seed_is_resolved_when_the_parameters_are_made() -> None:
@@ -182,7 +270,7 @@ ways = st.one_of(
 
 
 @given(ways, all_params, st.none() | texts.map("y".__add__), st.none() | texts, st.booleans())
-def test_a_job_survives_the_wire(way, params, caption, negative, own_mask) -> None:
+def test_a_job_survives_serialization(way, params, caption, negative, own_mask) -> None:
     request = EditRequest(
         image=IMAGE, mask=MASK if own_mask else None, caption=caption, negative_prompt=negative, params=params, **way
     )

@@ -1,4 +1,4 @@
-"""What the three steps promise by themselves; test_parity.py holds them against diffusers."""
+"""The three steps of DiffEdit by themselves. test_parity.py compares them with diffusers."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -8,17 +8,16 @@ import torch
 
 from diffedit_worker.diffusion.diffedit import (
     compute_mask,
+    count_steps,
     decode,
+    difference_map,
     draw_noise,
     edit,
     encode,
     invert,
-    otsu,
     predict_noise,
-    smoothed,
-    steps_walked,
-    whole_regions,
 )
+from tests.support.deviations import one_level_behind, sampled_encoding, threshold_by_batch_mean
 from tests.support.models import SIZE, embeddings, pictures, small_models
 
 STEPS = {"num_inference_steps": 5}
@@ -46,7 +45,7 @@ def models():
 
 @pytest.fixture
 def forwards(models):
-    """Counts the UNet's passes and the samples in them."""
+    """Count the UNet's forward passes and their samples."""
     counts = Counter()
     hook = models.unet.register_forward_hook(lambda unet, args, output: counts.update(passes=1, samples=len(args[0])))
     yield counts
@@ -68,9 +67,9 @@ def trajectory(models, z0):
     return invert(models.unet, models.inverse_scheduler, z0, SOURCE, **STEPS)
 
 
-@pytest.mark.parametrize(("steps", "strength", "walked"), [(50, 0.8, 40), (50, 1.0, 50), (50, 0.58, 28), (5, 0.0, 0)])
-def test_strength_is_cut_down_to_whole_steps(steps, strength, walked):
-    assert steps_walked(steps, strength) == walked
+@pytest.mark.parametrize(("steps", "strength", "count"), [(50, 0.8, 40), (50, 1.0, 50), (50, 0.58, 28), (5, 0.0, 0)])
+def test_strength_gives_a_whole_number_of_steps(steps, strength, count):
+    assert count_steps(steps, strength) == count
 
 
 def test_one_picture_has_one_encoding(models):
@@ -79,7 +78,7 @@ def test_one_picture_has_one_encoding(models):
     first = encode(models.vae, image)
     torch.manual_seed(2)
     assert torch.equal(first, encode(models.vae, image))
-    assert not torch.equal(first, encode(models.vae, image, torch.Generator().manual_seed(1)))
+    assert not torch.equal(first, sampled_encoding(models.vae, image, torch.Generator().manual_seed(1)))
 
 
 def test_decoding_gives_pictures_in_range(models, z0):
@@ -88,7 +87,7 @@ def test_decoding_gives_pictures_in_range(models, z0):
     assert (image.min(), image.max()) == (-1, 1)
 
 
-def test_a_seed_names_the_noise():
+def test_the_seed_decides_the_noise():
     assert torch.equal(draw_noise((1, 2, 4, 8, 8), 3), draw_noise((1, 2, 4, 8, 8), 3))
     assert not torch.equal(draw_noise((1, 2, 4, 8, 8), 3), draw_noise((1, 2, 4, 8, 8), 4))
     half = draw_noise((1, 2, 4, 8, 8), 3, dtype=torch.float16)
@@ -106,22 +105,22 @@ def test_guidance_extrapolates_from_the_negative(models, z0):
     assert torch.allclose(guided, 3 * plain - 2 * negative, atol=1e-5)
 
 
-def test_neighbours_in_a_batch_leave_a_mask_alone(models, z0, noise):
-    # Given two pictures whose difference maps differ in size, because one of them is asked for a larger change
+def test_a_mask_does_not_depend_on_the_other_pictures_of_its_batch(models, z0, noise):
+    # Given two pictures whose difference maps differ in size, because one of them has a larger change
     target = torch.cat([TARGET, SOURCE + 0.1 * (TARGET - SOURCE)])
 
-    def masks(pick, **options):
-        return compute_mask(
-            models.unet, models.scheduler, z0[pick], SOURCE, target[pick], noise[pick], **STEPS, **options
-        )
+    def masks(pick):
+        return compute_mask(models.unet, models.scheduler, z0[pick], SOURCE, target[pick], noise[pick], **STEPS)
 
     alone = torch.cat([masks([0]), masks([1])])
     assert [len(mask.unique()) for mask in alone] == [2, 2]
     assert torch.equal(masks([0, 1]), alone)
-    assert not torch.equal(masks([0, 1], per_picture=False), alone)
+    # Unlike in diffusers, which takes the mean over the batch
+    D = difference_map(models.unet, models.scheduler, z0, SOURCE, target, noise, **STEPS)
+    assert not torch.equal(threshold_by_batch_mean(D), alone)
 
 
-def test_the_size_of_passes_leaves_a_mask_alone(models, z0, noise, forwards):
+def test_a_mask_does_not_depend_on_the_batch_size(models, z0, noise, forwards):
     masks, passes = [], []
     for max_batch in (1, 2, 5, 100):
         forwards.clear()
@@ -134,61 +133,14 @@ def test_the_size_of_passes_leaves_a_mask_alone(models, z0, noise, forwards):
     assert passes == [6, 6, 3, 1]
 
 
-def test_equal_descriptions_leave_nothing_to_edit(models, z0, noise):
+def test_equal_descriptions_give_an_empty_mask(models, z0, noise):
     mask = compute_mask(models.unet, models.scheduler, z0, SOURCE, SOURCE, noise, **STEPS)
     assert mask.dtype == torch.bool
     assert mask.shape == (2, SIDE, SIDE)
     assert not mask.any()
 
 
-def test_cleaning_up_drops_specks_and_fills_holes():
-    D = torch.zeros(16, 16)
-    D[2:9, 2:9] = 3.0
-    D[5, 5] = 0.0
-    D[12:15, 12:15] = 1.6  # passes the cut, and nothing near it is strong
-    cleaned = whole_regions(D, 1.0)
-    assert cleaned[2:9, 2:9].all()
-    assert cleaned.sum() == 49
-
-
-def test_a_faint_difference_is_cleaned_up_as_a_clear_one_is():
-    D = torch.zeros(16, 16)
-    D[2:9, 2:9] = 1.4
-    assert whole_regions(D, 1.0)[2:9, 2:9].all()
-    assert not whole_regions(torch.zeros(16, 16), 0.0).any()
-
-
-def test_smoothing_keeps_maps_apart_and_what_is_even():
-    D = torch.ones(2, 16, 16)
-    D[1, 4, 4] = 5.0
-    smooth = smoothed(D)
-    assert torch.allclose(smooth[0], D[0])
-    assert 1 < smooth[1, 4, 5] < smooth[1, 4, 4] < 5
-    assert smooth.sum() == pytest.approx(D.sum().item(), rel=1e-5)
-
-
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_otsus_cut_parts_two_groups_however_large_and_however_strong(share, scale):
-    generator = torch.Generator().manual_seed(0)
-    D = torch.rand(3, 16, 16, generator=generator)
-    high = torch.rand(3, 16, 16, generator=generator) < share
-    D[high] += 3.0
-    assert torch.equal(scale * D > otsu(scale * D), high)
-
-
-def test_otsus_cut_is_the_one_of_least_variance_within():
-    D = torch.rand(1, 6, 6, generator=torch.Generator().manual_seed(3)).square()
-    cells = D.flatten().sort().values
-
-    def within(count: int) -> float:
-        return sum(len(part) * part.var(correction=0).item() for part in (cells[:count], cells[count:]))
-
-    best = min(range(1, len(cells)), key=within)
-    assert (otsu(D) >= D).sum() == best
-
-
-def test_equal_descriptions_leave_nothing_to_edit_by_otsus_cut_either(models, z0, noise):
+def test_equal_descriptions_give_an_empty_mask_with_otsus_cut(models, z0, noise):
     for cleanup in (False, True):
         options = {"mask_thresholding_ratio": "otsu", "mask_cleanup": cleanup, **STEPS}
         assert not compute_mask(models.unet, models.scheduler, z0, SOURCE, SOURCE, noise, **options).any()
@@ -250,13 +202,13 @@ def test_outside_the_mask_an_edit_follows_the_trajectory(models, trajectory, z0)
     latents = edit(models.unet, models.scheduler, trajectory, mask, TARGET, negative=NEGATIVE, **STEPS)
     assert torch.equal(latents[outside], z0[outside])
     assert not (latents == z0)[~outside].any()
-    behind = edit(models.unet, models.scheduler, trajectory, mask, TARGET, negative=NEGATIVE, aligned=False, **STEPS)
+    behind = edit(models.unet, models.scheduler, one_level_behind(trajectory), mask, TARGET, negative=NEGATIVE, **STEPS)
     assert torch.equal(behind[outside], trajectory[:, -2][outside])
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_without_mask_or_guidance_the_way_back_meets_the_picture(prediction_type):
-    # DDIM retraces its inversion only in the limit of small steps, and random weights are a rough field to walk in
+def test_without_mask_and_guidance_the_edit_restores_the_picture(prediction_type):
+    # DDIM retraces its inversion only in the limit of small steps, and random weights are not smooth
     models = small_models(prediction_type, seed=2)
     z0 = draw_noise((1, 4, SIDE, SIDE), seed=2)
     text = embeddings(1, 2) / 10
@@ -285,7 +237,7 @@ def test_a_trajectory_made_with_other_steps_is_refused(models, trajectory, other
 
 @pytest.fixture
 def walks(models, z0, noise, trajectory):
-    """The three steps, each waiting for its `on_step`, and how many calls it then makes."""
+    """The three steps, each as a function of `on_step`, and how often it calls it."""
 
     def mask(on_step):
         return compute_mask(
@@ -312,14 +264,14 @@ def test_each_step_is_reported_once(walks, name):
 
 
 @pytest.mark.parametrize("name", ["mask", "invert", "edit"])
-def test_what_on_step_raises_ends_the_walk(walks, name, forwards):
+def test_an_exception_of_on_step_ends_the_function(walks, name, forwards):
     walk, _ = getattr(walks, name)
     with pytest.raises(Stop):
         walk(stop_at(2))
     assert forwards["passes"] == 2
 
 
-def test_models_are_left_as_they_were(models, walks):
+def test_models_and_schedulers_are_not_changed(models, walks):
     for scheduler in schedulers_of(models):
         scheduler.set_timesteps(9)
     before = [(scheduler.num_inference_steps, scheduler.timesteps.clone()) for scheduler in schedulers_of(models)]

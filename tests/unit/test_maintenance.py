@@ -167,4 +167,4 @@ def test_a_lost_job_whose_record_cannot_be_read_fails_and_the_others_go_on(post:
     record["request"] = request
     status = post.job_store.status(unreadable.id)
     assert (status.state, status.error.code) == (State.FAILED, "bad_record")
-    assert "new_field: Extra inputs" in status.error.message
+    assert "new_field: unknown parameter" in status.error.message

@@ -1,13 +1,15 @@
 """diffusers' deprecated DiffEdit pipeline as the oracle, on small models with random weights.
 
-Our deviations are switched off here (sampled encodings, one a noise; normalisation over the batch; the blend one level
-behind); everything else has to agree. `python -m tests.unit.test_parity` prints the differences as a table.
+`tests.support.deviations` undoes our deviations (sampled encodings, one for each noise; the mean over the batch; the
+blend one level behind). Everything else must agree. `python -m tests.unit.test_parity` prints the differences as a
+table.
 
-The oracle's mask is always guided: without guidance it unpacks (embeddings, None) the wrong way round and fails. With
-guidance the swap makes its difference (1 - g)(eps_Q - eps_R), whose factor falls out where the map is scaled.
+The oracle's mask is always guided: without guidance it unpacks (embeddings, None) in the wrong order and fails. With
+guidance the wrong order makes its difference (1 - g)(eps_Q - eps_R), and the scaling of the map removes the factor.
 """
 
 import warnings
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -18,7 +20,8 @@ import torch
 from diffusers import StableDiffusionDiffEditPipeline
 from diffusers.utils import logging
 
-from diffedit_worker.diffusion.diffedit import compute_mask, decode, edit, encode, invert
+from diffedit_worker.diffusion.diffedit import compute_mask, decode, difference_map, edit, encode, invert
+from tests.support.deviations import noise_with_encodings, one_level_behind, sampled_encoding, threshold_by_batch_mean
 from tests.support.models import embeddings, pictures, small_models
 
 STEPS, STRENGTH, MASK_STRENGTH, MAPS = 5, 0.6, 0.5, 2
@@ -57,13 +60,13 @@ class Differences(NamedTuple):
     image: float
 
 
-def differences(case: Case, aligned: bool = False) -> tuple[Differences, Result]:
-    """How far our result is from the oracle's, and ours. Our trajectory has one entry more: z0, which ends it."""
+def differences(case: Case, behind: bool = True) -> tuple[Differences, Result]:
+    """How far our result is from the oracle's, and our result. Our trajectory has one more entry at its end: z0."""
     models = models_of(case.prediction_type, case.seed)
     images = pictures(case.count, case.seed)
     source, target, negative = (embeddings(case.count, 10 * case.seed + k) for k in range(3))
     a = upstream(models, images, source, target, negative, case)
-    b = ours(models, images, source, target, negative, case, aligned)
+    b = ours(models, images, source, target, negative, case, behind)
 
     def largest(x, y):
         assert x.shape == y.shape
@@ -124,33 +127,36 @@ def upstream(models, images, source, target, negative, case) -> Result:
 
 @torch.no_grad()
 def decoded_upstream(pipe, latents):
-    """What the pipeline's call does after its loop; calling it again for a picture would double the time."""
+    """The decoding at the end of the pipeline's call. To call it again for a picture would double the time."""
     return pipe.vae.decode(latents / pipe.vae.config.scaling_factor, return_dict=False)[0]
 
 
-def ours(models, images, source, target, negative, case, aligned) -> Result:
+def ours(models, images, source, target, negative, case, behind) -> Result:
     images = 2 * images - 1
     generator = torch.Generator().manual_seed(case.seed)
-    copies = encode(models.vae, images.repeat_interleave(MAPS, dim=0), generator).unflatten(0, (case.count, MAPS))
+    copies = sampled_encoding(models.vae, images.repeat_interleave(MAPS, dim=0), generator)
+    copies = copies.unflatten(0, (case.count, MAPS))
     noise = torch.randn(copies.flatten(0, 1).shape, generator=generator).view_as(copies)
-    mask = compute_mask(
-        models.unet,
-        models.scheduler,
-        copies,
-        source,
-        target,
-        noise,
-        num_inference_steps=STEPS,
-        mask_encode_strength=MASK_STRENGTH,
-        per_picture=False,
-    )
+    z0 = encode(models.vae, images)
+    noise = noise_with_encodings(models.scheduler, z0, copies, noise, mask_timestep(models.scheduler))
+    inputs = (models.unet, models.scheduler, z0, source, target, noise)
+    steps = {"num_inference_steps": STEPS, "mask_encode_strength": MASK_STRENGTH}
+    mask = threshold_by_batch_mean(difference_map(*inputs, **steps))
+    if case.count == 1:
+        assert torch.equal(mask, compute_mask(*inputs, **steps))
     shared = {"num_inference_steps": STEPS, "strength": STRENGTH, "guidance_scale": case.guidance}
-    z0 = encode(models.vae, images, torch.Generator().manual_seed(case.seed))
+    z0 = sampled_encoding(models.vae, images, torch.Generator().manual_seed(case.seed))
     trajectory = invert(models.unet, models.inverse_scheduler, z0, source, uncond=negative, **shared)
-    latents = edit(
-        models.unet, models.scheduler, trajectory, mask, target, negative=negative, aligned=aligned, **shared
-    )
+    followed = one_level_behind(trajectory) if behind else trajectory
+    latents = edit(models.unet, models.scheduler, followed, mask, target, negative=negative, **shared)
     return Result(mask, trajectory, latents, decode(models.vae, latents) / 2 + 0.5)
+
+
+def mask_timestep(scheduler) -> int:
+    """The timestep of the noise level at which both sides compute the mask."""
+    own = deepcopy(scheduler)
+    own.set_timesteps(STEPS)
+    return int(own.timesteps[-int(STEPS * MASK_STRENGTH)])
 
 
 @pytest.mark.parametrize("case", cases(seeds=2), ids=str)
@@ -161,8 +167,8 @@ def test_agrees_with_diffusers(case):
     assert max(found.trajectory, found.latents, found.image) <= TOLERANCE
 
 
-def test_the_blend_is_where_we_part_from_diffusers():
-    found, _ = differences(Case(0, 1.0, 1, "epsilon"), aligned=True)
+def test_without_the_shift_the_blend_differs_from_diffusers():
+    found, _ = differences(Case(0, 1.0, 1, "epsilon"), behind=False)
     assert found.mask_cells == 0
     assert found.trajectory <= TOLERANCE
     assert found.latents > 100 * TOLERANCE

@@ -69,7 +69,7 @@ def test_an_impossible_value_is_refused_by_name(name: str, value: str) -> None:
     ],
 )
 def test_a_broken_url_is_refused_without_being_shown(name: str, value: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"{name}: .* must be") as caught:
+    with pytest.raises(InvalidRequest, match=f"{name}: must be") as caught:
         Settings.from_env({name: value})
     assert "hunter2" not in str(caught.value)
 

@@ -14,7 +14,7 @@ def ddim(prediction_type: str = "epsilon") -> DDIMScheduler:
 
 
 def pair(steps: int, prediction_type: str = "epsilon") -> tuple[DPMSolverPlusPlus, DPMSolverPlusPlus]:
-    """The ways down and up."""
+    """The solver towards the picture, and its inverse."""
     schedulers = DPMSolverPlusPlus(ddim(prediction_type)), DPMSolverPlusPlus(ddim(prediction_type), inverse=True)
     for scheduler in schedulers:
         scheduler.set_timesteps(steps)
@@ -26,7 +26,7 @@ def randn(seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_the_first_step_is_ddims(prediction_type: str) -> None:
+def test_the_first_step_equals_ddims(prediction_type: str) -> None:
     down, _ = pair(20, prediction_type)
     other = ddim(prediction_type)
     other.set_timesteps(20)
@@ -37,7 +37,7 @@ def test_the_first_step_is_ddims(prediction_type: str) -> None:
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_the_way_down_is_that_of_diffusers_over_the_same_levels(prediction_type: str) -> None:
+def test_the_steps_towards_the_picture_equal_those_of_diffusers(prediction_type: str) -> None:
     down, _ = pair(15, prediction_type)
     other = DPMSolverMultistepScheduler(
         **CONFIG, prediction_type=prediction_type, final_sigmas_type="sigma_min", lower_order_final=False
@@ -62,7 +62,7 @@ def walked(scheduler: DPMSolverPlusPlus, x: torch.Tensor, steps: int, spread: fl
 
 
 @pytest.mark.parametrize("inverse", [False, True])
-def test_its_error_falls_faster_than_the_steps_grow(inverse: bool) -> None:
+def test_the_error_falls_faster_than_the_number_of_steps_grows(inverse: bool) -> None:
     errors = []
     for steps in (25, 100):
         scheduler = pair(steps)[inverse]
@@ -77,7 +77,7 @@ def test_its_error_falls_faster_than_the_steps_grow(inverse: bool) -> None:
     assert errors[0] > 5 * errors[1]
 
 
-def test_a_schedule_that_ends_on_the_pictures_own_level_is_walked_both_ways() -> None:
+def test_a_schedule_may_end_on_the_pictures_own_level() -> None:
     for inverse in (False, True):
         scheduler = DPMSolverPlusPlus(
             DDIMScheduler(**{**CONFIG, "steps_offset": 0}, set_alpha_to_one=False), inverse=inverse
@@ -86,13 +86,13 @@ def test_a_schedule_that_ends_on_the_pictures_own_level_is_walked_both_ways() ->
         assert walked(scheduler, randn(3).double(), 10, 0.5).isfinite().all()
 
 
-def test_both_ways_share_their_levels() -> None:
+def test_both_directions_share_their_levels() -> None:
     down, up = pair(20)
     assert torch.equal(down._alpha, up._alpha.flip(0))
     assert up.timesteps.tolist() == [1, 1, *down.timesteps.tolist()[:0:-1][1:]]
 
 
-def test_a_picture_that_stays_what_it_is_comes_back_exactly() -> None:
+def test_a_picture_that_the_model_predicts_exactly_is_restored_exactly() -> None:
     down, up = pair(10, "v_prediction")
     z0 = randn(4).double()
     x = z0

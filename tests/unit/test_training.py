@@ -1,6 +1,6 @@
-"""What the trainings stand on: the loop that can be interrupted, the folded scale, the world and its language.
+"""The parts of the trainings: the loop that can be interrupted, the scale of the latents, the scenes and their texts.
 
-No pictures are drawn here, since the emoji font is the training's own need.
+No pictures are drawn here, because the emoji font is not installed everywhere.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from numpy.random import default_rng
 from torch import Tensor, nn
 
 from training.captions import caption, concept_names, concept_sentence, describe
-from training.denoiser import AVERAGED, EMPTY, new_tokenizer, say
+from training.denoiser import AVERAGED, EMPTY, draw_texts, new_tokenizer
 from training.loop import fit
 from training.scenes import FRUITS, LAYOUTS, Bowl, Scene, Thing, scenes, swaps, with_kind
 from training.vae import LATENT_STD, fold_scale, new_vae, whiten
@@ -27,7 +27,7 @@ class Interrupted(Exception):
 
 
 def train(directory: Path, *, stop: int | None = None) -> tuple[Tensor, int]:
-    """Fit a line for 40 steps; with `stop`, be interrupted there. The weight, and how many steps it took this time."""
+    """Fit a line for 40 steps, or until step `stop`. Return the weight and the number of steps of this call."""
     torch.manual_seed(3)
     line = nn.Linear(4, 1)
     steps = 0
@@ -44,7 +44,7 @@ def train(directory: Path, *, stop: int | None = None) -> tuple[Tensor, int]:
     return line.weight.detach().clone(), steps
 
 
-def test_an_interrupted_training_ends_where_the_other_does(tmp_path, monkeypatch):
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr("training.loop.SAVE_EVERY", 10)
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     whole.mkdir()
@@ -53,12 +53,12 @@ def test_an_interrupted_training_ends_where_the_other_does(tmp_path, monkeypatch
     with pytest.raises(Interrupted):
         train(halves, stop=25)
     resumed, steps = train(halves)
-    assert steps == 20  # it had got to 25, and saved at 20
+    assert steps == 20  # it was interrupted at 25 and had saved at 20
     assert torch.equal(resumed, expected)
-    assert (expected - 1).abs().max() < 0.3  # and it has learnt
+    assert (expected - 1).abs().max() < 0.3  # it has learnt the line
 
 
-def test_a_finished_training_is_not_done_again(tmp_path):
+def test_a_finished_training_is_not_repeated(tmp_path):
     first, _ = train(tmp_path)
     again, steps = train(tmp_path)
     assert steps == 0
@@ -82,7 +82,7 @@ def test_whitening_makes_independent_latents_of_unit_variance(images):
     assert torch.allclose(torch.cov(z), torch.eye(4), atol=0.02)
 
 
-def test_folding_the_scale_changes_the_latents_and_not_the_pictures(images):
+def test_folding_the_scale_changes_the_latents_but_not_the_pictures(images):
     torch.manual_seed(0)
     vae = new_vae()
     with torch.no_grad():
@@ -98,14 +98,14 @@ def test_folding_the_scale_changes_the_latents_and_not_the_pictures(images):
     assert (posterior.std.amax(dim=(2, 3)) - posterior.std.amin(dim=(2, 3))).max() < 1e-6
 
 
-def test_a_seed_always_gives_the_same_scenes():
+def test_a_seed_gives_the_same_scenes_each_time():
     assert list(scenes(7, 20)) == list(scenes(7, 40))[:20]
     assert list(scenes(7, 20)) != list(scenes(8, 20))
     assert {scene.layout for scene in scenes(7, 60)} == set(LAYOUTS)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_swap_changes_the_one_thing_that_it_says(layout):
+def test_a_swap_changes_only_the_object_at_its_index(layout):
     for swap in swaps(7, 40, layout):
         assert swap.before.layout == swap.after.layout == layout
         assert swap.source != swap.target
@@ -123,7 +123,7 @@ def test_scenes_are_described_from_left_to_right():
     assert caption(with_kind(FRUIT_BOWL, 0, "cherries")) == "a photograph of a bowl of cherries on a wooden table"
 
 
-def test_no_description_says_what_is_not_there():
+def test_no_description_names_an_object_that_is_not_there():
     rng = default_rng(0)
     others = [f" {kind}" for kind in FRUITS if kind != "pear"] + ["dog", "ball", "red", "green", "bowl"]
     for _ in range(200):
@@ -132,22 +132,22 @@ def test_no_description_says_what_is_not_there():
         assert not any(other in words for other in others)
 
 
-def test_concept_sentences_contain_the_concept_however_it_was_named():
+def test_concept_sentences_contain_the_concept_in_each_of_its_forms():
     rng = default_rng(0)
     for _ in range(200):
-        name, said = concept_names(rng)
-        assert name in said
-        assert said in concept_sentence(said, rng)
+        name, phrase = concept_names(rng)
+        assert name in phrase
+        assert phrase in concept_sentence(phrase, rng)
 
 
-def test_the_model_hears_empty_texts_averages_and_descriptions_in_their_shares():
+def test_empty_texts_averages_and_descriptions_are_drawn_in_their_shares():
     rng = default_rng(0)
-    heard = [say(PEAR_AND_CAT, rng) for _ in range(2000)]
-    assert abs(sum(texts == [""] for texts in heard) / 2000 - EMPTY) < 0.03
-    assert abs(sum(len(texts) > 1 for texts in heard) / 2000 - AVERAGED) < 0.03
+    drawn = [draw_texts(PEAR_AND_CAT, rng) for _ in range(2000)]
+    assert abs(sum(texts == [""] for texts in drawn) / 2000 - EMPTY) < 0.03
+    assert abs(sum(len(texts) > 1 for texts in drawn) / 2000 - AVERAGED) < 0.03
 
 
-def test_the_tokenizer_is_clips_kind_and_reads_any_text():
+def test_the_tokenizer_works_like_clips_and_accepts_any_text():
     tokenizer = new_tokenizer(list(scenes(0, 200)))
     text = "a photograph of a pear on a blue table"
     ids = tokenizer(text, padding="max_length", return_tensors="pt").input_ids
@@ -156,5 +156,5 @@ def test_the_tokenizer_is_clips_kind_and_reads_any_text():
     assert ids[0, -1] == tokenizer.pad_token_id == tokenizer.eos_token_id
     assert tokenizer.decode(ids[0], skip_special_tokens=True).strip() == text
     assert tokenizer.unk_token not in tokenizer.tokenize("Übergröße, 7 €!")
-    # The library would number the letters differently each time.
+    # Without our sorting, the library would number the letters differently each time.
     assert new_tokenizer(list(scenes(0, 200))).get_vocab() == tokenizer.get_vocab()

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 settings = Settings.from_env()
 profile = settings.profile or default_profile()
 # A worker without its profile could only fail jobs; better that it does not start.
-profile_named(load_profiles(settings.profiles_file), profile)
+profile_params = profile_named(load_profiles(settings.profiles_file), profile).params
 
 app = celery_app(settings)
 app.conf.update(
@@ -122,7 +122,12 @@ def _start_keeper(sender: Any, **_: Any) -> None:
         ready = None
     queues = tuple(sorted(queue.name for queue in sender.task_consumer.queues))
     info = WorkerInfo(
-        id=worker_id, name=sender.hostname, profile=profile, device=settings.device or "auto", queues=queues
+        id=worker_id,
+        name=sender.hostname,
+        profile=profile,
+        profile_params=profile_params,
+        device=settings.device or "auto",
+        queues=queues,
     )
     backend = redis_backend(settings, worker_limits(settings))
     _maintenance = Maintenance(

@@ -1,6 +1,6 @@
-"""How each slot's content becomes bytes and back: safetensors for tensors, PNG for pictures, JSON for texts.
+"""From artifacts to bytes and back: safetensors for tensors, PNG for pictures, JSON for texts. Never pickle.
 
-Never pickle. Reading is defensive: whatever lies in the bucket, the answer is a checked value or an ArtifactError.
+Decoding trusts no bytes: it returns a checked value or raises ArtifactError (BadPicture for a picture).
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +19,8 @@ from diffedit.pictures import Picture, encode_png, read_mask, read_picture, read
 
 @dataclass(frozen=True)
 class Codec:
+    """How the values of one kind of artifact are stored. `extension` is that of the object's key."""
+
     extension: str
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
@@ -29,14 +31,14 @@ def _encode_picture(picture: Picture) -> bytes:
 
 
 def _encode_tensors(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    # Once stored, it would be found by every later job of the same recipe, and spoil them all.
+    # Every later job with the same cache key would use a stored artifact.
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise NotFinite
     return save_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
 def tensors_codec(*names: str, ndim: int) -> Codec:
-    """Tensors of these names, each of `ndim` dimensions and finite."""
+    """Return the codec of tensors with these names, each finite and with `ndim` dimensions."""
 
     def decode(data: bytes) -> dict[str, torch.Tensor]:
         try:
@@ -44,7 +46,7 @@ def tensors_codec(*names: str, ndim: int) -> Codec:
         except (SafetensorError, ValueError, KeyError) as error:
             raise ArtifactError(f"not a safetensors file: {error}") from error
         if set(tensors) != set(names) or any(tensor.ndim != ndim for tensor in tensors.values()):
-            raise ArtifactError(f"holds other tensors than {', '.join(names)} of {ndim} dimensions")
+            raise ArtifactError(f"does not hold the tensors {', '.join(names)} with {ndim} dimensions")
         if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
             raise ArtifactError("holds values that are not finite")
         return tensors
@@ -53,14 +55,14 @@ def tensors_codec(*names: str, ndim: int) -> Codec:
 
 
 def json_codec(kind: Any) -> Codec:
-    """A JSON value that is validated as `kind`."""
+    """Return the codec of JSON values that are validated as `kind`."""
     adapter = TypeAdapter(kind)
 
     def decode(data: bytes) -> Any:
         try:
             return adapter.validate_json(data)
         except ValidationError as error:
-            raise ArtifactError("not the JSON that was expected") from error
+            raise ArtifactError("not the expected JSON") from error
 
     return Codec("json", adapter.dump_json, decode)
 

@@ -19,12 +19,13 @@ from diffedit_worker.stages.definition import StageDefinition
 
 
 def _definition(stage: Stage) -> StageDefinition:
+    """Import a stage's definition and check that it agrees with the contract."""
     definition: StageDefinition = import_module(f"diffedit_worker.stages.{stage.value}").DEFINITION
     fields = EditRequest.model_fields.keys() | EditParams.model_fields.keys()
-    # A definition that disagrees with the contract would only fail in the middle of a job.
+    # Without these checks, a definition that disagrees with the contract would fail in the middle of a job.
     assert set(definition.outputs) == set(stage.gives), f"{stage}: the outputs are not those of the contract"
     assert definition.needs == set(stage.needs), f"{stage}: the function takes other artifacts than the contract says"
-    assert fields.issuperset(definition.params), f"{stage}: the function takes something that no request has"
+    assert fields.issuperset(definition.params), f"{stage}: the function takes a parameter that no request has"
     return definition
 
 
@@ -34,11 +35,11 @@ CODECS: dict[Artifact, Codec] = {
     Artifact.IMAGE: PICTURE,
     **{artifact: output.codec for stage in PIPELINE.values() for artifact, output in stage.outputs.items()},
 }
-"""How each artifact is stored: the uploaded image, and what each stage says of its outputs."""
+"""How each artifact is stored: the uploaded image, and the outputs of each stage."""
 
 
 def param(request: EditRequest, name: str) -> Any:
-    """Return a field of the request or of its params, by name."""
+    """Return the field with this name, of the request or of its params."""
     return getattr(request if name in EditRequest.model_fields else request.params, name)
 
 
@@ -65,7 +66,7 @@ def manifest(job: Job, models: Models, texts: dict[str, Any]) -> dict[str, Any]:
         "request": job.request.model_dump(mode="json"),
         "texts": texts,
         "artifacts": {artifact.value: key for artifact, key in job.artifact_keys.items()},
-        # The worker that edits may not have the language models, so it names them without looking at them.
+        # The worker that runs the edit stage may not have the language models, so it gives only their names.
         "models": {
             component: models.identity(component)
             if component == PIPELINE[Stage.EDIT].component
@@ -80,5 +81,5 @@ def manifest(job: Job, models: Models, texts: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def software() -> dict[str, str]:
-    """Return the versions that a result may depend on. Reading them takes milliseconds."""
+    """Return the versions of the software that a result may depend on. Cached, because reading takes milliseconds."""
     return {name: version(name) for name in ("diffedit-service", "diffusers", "transformers", "torch")}

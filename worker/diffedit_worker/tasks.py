@@ -37,10 +37,14 @@ def worker_limits(settings: Settings) -> WorkerLimits:
 
 def make_models(settings: Settings, profile: str) -> "Models":
     """The models of a profile, none of them loaded. Imports torch."""
-    from diffedit_worker.models.loading import Models
+    from diffedit_worker.models.devices import limit_cpu_threads
+    from diffedit_worker.models.loading import Models, disable_progress_bars
 
     named = profile_named(load_profiles(settings.profiles_file), profile)
-    return Models(named, device=settings.device, cpu_offload=settings.cpu_offload)
+    models = Models(named, device=settings.device)
+    limit_cpu_threads(named, models.device)
+    disable_progress_bars()
+    return models
 
 
 def groups_of(queues: Container[str], profile: str) -> list[ModelGroup]:

@@ -5,27 +5,33 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from diffedit.contract.request import EditRequest
+from diffedit.contract.request import EditParams, EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Lane, Stage, plan, queue_name
-from diffedit.contract.validation import ArtifactKeys, Frozen, JobId
+from diffedit.contract.validation import ArtifactKeys, Frozen, JobId, StrictNumbers
 from diffedit.errors import ArtifactError
 
 MAX_SECONDS = 365 * 24 * 3600
 
 
-class JobOptions(Frozen):
+class JobOptions(StrictNumbers):
     """How a job is served. The result does not depend on it.
 
     `start_timeout` and `deadline` are seconds since the submission: the job is EXPIRED if no worker has started it by
     the first, or if it has not succeeded by the second. None means no limit.
     """
 
-    lane: Lane = Lane.INTERACTIVE
+    lane: Lane = Field(Lane.INTERACTIVE, strict=False)
     """"interactive" or "batch". A batch job runs only while no interactive job waits."""
     start_timeout: float | None = Field(None, gt=0, le=MAX_SECONDS)
     """Seconds after the submission. The job expires if no worker has started it by then."""
     deadline: float | None = Field(None, gt=0, le=MAX_SECONDS)
     """Seconds after the submission. The job expires if it has not succeeded by then."""
+
+
+PARAMETERS = frozenset(
+    EditRequest.model_fields.keys() | EditParams.model_fields.keys() | JobOptions.model_fields.keys()
+) - {"goal", "params"}
+"""The names of everything that a user can say about an edit."""
 
 
 class Job(Frozen):

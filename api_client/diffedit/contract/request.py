@@ -2,12 +2,13 @@
 
 import json
 import secrets
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, plan
-from diffedit.contract.validation import Frozen, InputKey, ProfileName, Text, digest
+from diffedit.contract.validation import Frozen, InputKey, ProfileName, StrictNumbers, Text, digest
 
 MAX_REQUEST_BYTES = 3_300
 """Limit of a request as ASCII JSON. Redis keeps it in memory as long as the job's record."""
@@ -20,56 +21,51 @@ class Prompts(Frozen):
     target: tuple[str, ...] = Field(min_length=1)
 
 
-TUNED: dict[str, dict[str, Any]] = {"tiny": {"mask_thresholding_ratio": "otsu", "mask_cleanup": True}}
-"""Per profile, the defaults that differ from the DiffEdit guide's: chosen by benchmarks/quality.py."""
+class EditParams(StrictNumbers):
+    """The parameters of an edit, named as in diffusers' DiffEdit pipeline, with the defaults of the DiffEdit guide.
 
-
-class EditParams(Frozen):
-    """The numbers of an edit, named as in diffusers' DiffEdit pipeline, with the defaults of the DiffEdit guide.
-
-    A profile may have other defaults (`TUNED`).
-
-    `num_inference_steps`, `strength` and `scheduler` hold for inversion and edit: both use the same noise levels.
-    "dpmsolver++" needs only 20 steps where "ddim" needs 50. A guidance scale of 1 means no guidance. The mask selects
-    the cells whose difference is above half of `mask_thresholding_ratio` times the mean difference; "otsu" selects the
-    cut that separates the differences best. `mask_cleanup` removes specks of the mask and fills its holes.
+    A profile may have other defaults: see `resolve`.
     """
 
-    # A bool or a text is not accepted as a number.
-    model_config = ConfigDict(strict=True)
-
     profile: ProfileName
-    """The set of models that makes the edit. Default: `DIFFEDIT_PROFILE`, else the one profile that workers serve,
-    else `tiny`."""
+    """The models that run the edit."""
     num_inference_steps: int = Field(50, ge=1, le=500)
-    """Steps of the whole noise schedule. The inversion and the edit walk `int(num_inference_steps * strength)` of
-    them."""
+    """Steps of the whole noise schedule. With "dpmsolver++" 20 steps are enough."""
     strength: float = Field(0.8, gt=0, le=1)
-    """How far the picture is turned into noise before the edit. Small values keep more of the picture."""
+    """Share of the schedule that inversion and edit use. A higher value allows larger changes."""
     guidance_scale: float = Field(7.5, ge=1, le=50)
-    """Classifier-free guidance of the edit. 1 means no guidance."""
+    """How strongly the edit follows the target prompt. 1 means no guidance."""
     inversion_guidance_scale: float = Field(1.0, ge=1, le=50)
-    """Classifier-free guidance of the inversion. 1 means no guidance."""
+    """Guidance of the inversion. Above 1, the inversion drifts, and the edit retraces it less well."""
     num_maps_per_mask: int = Field(10, ge=1, le=100)
-    """Noise samples whose differences are averaged for the mask."""
+    """Random noises whose difference maps are averaged for the mask."""
     mask_encode_strength: float = Field(0.5, gt=0, le=1)
-    """How far the picture is turned into noise before the mask is computed."""
+    """Share of the schedule that sets the noise level of the mask."""
     mask_thresholding_ratio: Annotated[float, Field(gt=0, le=100)] | Literal["otsu"] = 3.0
-    """The mask takes the cells whose difference is above half of this ratio times the mean difference. "otsu" takes
-    the cut that separates the differences best."""
+    """The mask selects the cells whose difference is above half of this ratio times the mean difference.
+
+    A smaller ratio gives a larger mask. "otsu" selects the cut that separates the differences best.
+    """
     mask_cleanup: bool = False
-    """Remove specks from the mask and fill its holes."""
+    """Remove small spots from the mask and fill its holes."""
     num_prompts: int = Field(16, ge=1, le=64)
     """Sentences that the language model writes for each concept."""
     seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, lt=2**32)
-    """Seed of all random numbers. Default: a new random seed for each request."""
+    """Seed of all random numbers. The default is a random seed."""
     scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
-    """The solver of the inversion and the edit. "dpmsolver++" needs only 20 steps where "ddim" needs 50."""
+    """The solver of inversion and edit."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _apply_profile_defaults(cls, values: Any) -> Any:
-        return {**TUNED.get(str(values.get("profile")), {}), **values} if isinstance(values, dict) else values
+    def resolve(cls, profile: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
+        """Return all parameters of an edit: what the user gave, else the profile's default, else the field's.
+
+        Unknown defaults are ignored, because a newer worker may announce them.
+
+        Raises:
+            pydantic.ValidationError: a given parameter is unknown, or a value is out of its range.
+        """
+        known = {name: value for name, value in defaults.items() if name in cls.model_fields}
+        return cls.model_validate({**known, "profile": profile, **given})
 
     @model_validator(mode="after")
     def _check_at_least_one_step(self) -> Self:
@@ -85,30 +81,26 @@ class EditRequest(Frozen):
     - two prompts: `source_prompt` and `target_prompt`;
     - two concepts: `source_concept` and `target_concept`; the language model writes the prompts;
     - a target alone: `target_prompt`; the caption is the source.
-
-    `image` and `mask` are keys of uploaded pictures. `mask` is white where the picture may change. `caption` describes
-    the picture before the edit and conditions the inversion; if it is absent, `source_prompt` is used, else the
-    captioner's text. `goal` is the artifact that the job makes last.
     """
 
     image: InputKey
-    """The key of the uploaded picture."""
+    """Key of the uploaded picture."""
     mask: InputKey | None = None
-    """The key of the uploaded mask, white where the picture may change. The mask stage is then skipped."""
+    """Key of an uploaded mask of the picture's size, white where the picture may change."""
     source_prompt: Text | None = None
-    """Describes the picture as it is."""
+    """Describes the picture before the edit."""
     target_prompt: Text | None = None
-    """Describes the picture as it should be."""
+    """Describes the picture after the edit."""
     source_concept: Text | None = None
-    """The thing to replace, in a word or two."""
+    """The thing to replace, in a few words."""
     target_concept: Text | None = None
-    """The thing to put in its place, in a word or two."""
+    """The thing that replaces it."""
     caption: Text | None = None
-    """Describes the whole picture before the edit. The caption stage is then skipped."""
+    """Describes the picture for the inversion. The default is `source_prompt`, else the captioner's text."""
     negative_prompt: Text | None = None
-    """Describes what the result must not show. Default: the source prompt."""
+    """What the edit is guided away from. The default is the source."""
     goal: Artifact = Artifact.RESULT
-    """The artifact that the job makes last: "result", or "mask" for a preview."""
+    """The artifact that the job makes last."""
     params: EditParams
     """The parameters of the edit."""
 

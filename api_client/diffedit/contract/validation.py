@@ -4,9 +4,13 @@ import hashlib
 import json
 import re
 import unicodedata
-from typing import Annotated
+from collections.abc import Iterable
+from contextlib import suppress
+from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
 from diffedit.contract.object_keys import INPUT_KEY, is_artifact_key
 from diffedit.contract.stages import Artifact
@@ -18,6 +22,32 @@ class Frozen(BaseModel):
     """An immutable model that refuses unknown fields, infinities and NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class StrictNumbers(Frozen):
+    """A model whose numbers may be of Python, numpy or any other library. It refuses bools and texts as numbers."""
+
+    model_config = ConfigDict(strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _convert_numbers(cls, values: Any) -> Any:
+        return {name: _plain(value) for name, value in values.items()} if isinstance(values, dict) else values
+
+
+def _plain(value: Any) -> Any:
+    """Return a number or a bool of numpy as Python's own, and everything else as it is."""
+    if isinstance(value, bool | int):
+        return value
+    # numpy's bool can be converted to a float, so pydantic would accept it as a number.
+    if str(getattr(value, "dtype", None)) == "bool":
+        return bool(value)
+    with suppress(OverflowError):
+        if isinstance(value, Integral):
+            return int(value)
+        if isinstance(value, Real):
+            return float(value)
+    return value
 
 
 def _clean_text(text: str) -> str:
@@ -51,12 +81,25 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def explain(error: ValidationError) -> str:
-    """Return a pydantic error as one line that names each field and its problem. The values are not repeated."""
-    parts = []
+def explain(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """Return a pydantic error as one line that names each field and its problem. The values are not repeated.
+
+    For an unknown field, the line suggests the nearest name in `known`.
+    """
+    problems = []
     for item in error.errors(include_url=False, include_input=False, include_context=False):
-        # A parameter is named as the caller named it, without the group that it is kept in.
-        places = item["loc"][1:] if item["loc"][:1] == ("params",) else item["loc"]
-        where = ".".join(map(str, places))
-        parts.append(f"{where}: {item['msg']}" if where else item["msg"].removeprefix("Value error, "))
-    return "; ".join(parts)
+        path, problem = item["loc"], item["msg"].removeprefix("Value error, ")
+        unknown = item["type"] == "extra_forbidden"
+        if unknown:
+            problem = f"unknown parameter{_suggestion(str(path[-1]), known)}"
+        # The user gives parameters by their own names, without the group "params" that the request keeps them in.
+        if path[:1] == ("params",) and not (unknown and len(path) == 1):
+            path = path[1:]
+        field = ".".join(map(str, path))
+        problems.append(f"{field}: {problem}" if field else problem)
+    return "; ".join(problems)
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    nearest = get_close_matches(name, known, n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -1,4 +1,4 @@
-"""A picture as the diffusion model sees it."""
+"""The latents of a picture: what the diffusion model works on."""
 
 import hashlib
 
@@ -7,20 +7,18 @@ from torch import Tensor
 
 from diffedit.pictures import Picture
 from diffedit_worker.diffusion import diffedit
-from diffedit_worker.diffusion.canvas import Canvas
+from diffedit_worker.diffusion.letterbox import Letterbox
 from diffedit_worker.models.loading import Models
 
 
-def encoded(models: Models, image: Picture) -> tuple[Canvas, Tensor]:
-    """How the picture lies on the model's canvas, and its latents z0 (1, 4, h, w) on the model's device.
+def encode_picture(models: Models, picture: Picture) -> tuple[Letterbox, Tensor]:
+    """Return how the picture fits the model's square, and its latents z0 (1, 4, h, w) on the model's device."""
+    letterbox = Letterbox.fit(picture.image.size, models.size, models.vae_scale_factor)
+    fitted = letterbox.apply(picture.image)
 
-    The last picture's are kept, for mask and inversion begin with the same ones, mostly on the same worker.
-    """
-    canvas = Canvas.fit(image.image.size, models.size, models.vae_scale_factor)
-    placed = canvas.place(image.image)
-    key = hashlib.sha256(placed.tobytes() + repr(placed.size).encode()).hexdigest()
-    if models.last_encoded is None or models.last_encoded[0] != key:
-        pixels = VaeImageProcessor(do_resize=False).preprocess(placed)
-        z0 = diffedit.encode(models.vae, pixels.to(models.device, models.dtype))
-        models.last_encoded = (key, z0)
-    return canvas, models.last_encoded[1]
+    def encode() -> Tensor:
+        pixels = VaeImageProcessor(do_resize=False).preprocess(fitted)
+        return diffedit.encode(models.vae, pixels.to(models.device, models.dtype))
+
+    key = hashlib.sha256(fitted.tobytes() + repr(fitted.size).encode()).hexdigest()
+    return letterbox, models.latent_cache.get(key, encode)

@@ -1,14 +1,15 @@
-"""Profiles: which models a worker runs, under one name. No torch here, so that anybody may ask."""
+"""Profiles: named sets of models, each with its parameter defaults. This module does not import torch."""
 
 import hashlib
 import re
 import shutil
 import tomllib
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from diffedit.contract.request import EditParams
 from diffedit.contract.validation import Frozen, ProfileName, explain
 from diffedit.errors import InvalidRequest, UnknownProfile
 
@@ -22,24 +23,24 @@ _CHUNKS = 64
 
 
 class ModelSource(Frozen):
-    """Where a model comes from: a Hub id at a revision, or a directory."""
+    """Where a model is loaded from: a Hub id at a revision, or a directory."""
 
     id: str
     revision: str | None = None
 
     @field_validator("id")
     @classmethod
-    def _absolute(cls, value: str, info: ValidationInfo) -> str:
-        # By its look and not by what lies on the disk, so that every worker reads a profile alike.
+    def _make_absolute(cls, value: str, info: ValidationInfo) -> str:
+        # Decided by the text and not by the files on the disk, so that every worker reads a profile in the same way.
         if value.startswith((".", "/", "~")):
             base = (info.context or {}).get("base", Path.cwd())
             return str((base / Path(value).expanduser()).resolve())
         if not _HUB_ID.fullmatch(value):
-            raise ValueError("neither a Hub id (owner/name) nor a directory (start it with ./, / or ~)")
+            raise ValueError("neither a Hub id (owner/name) nor a directory (which starts with ./, / or ~)")
         return value
 
     @model_validator(mode="after")
-    def _revision_is_of_the_hub(self) -> Self:
+    def _check_revision(self) -> Self:
         if self.directory and self.revision:
             raise ValueError("a directory has no revision; its content identifies it")
         return self
@@ -54,11 +55,13 @@ class ModelSource(Frozen):
 
 
 class Profile(Frozen):
-    """The models that work together.
+    """A set of models that work together.
 
-    `size` is the side in pixels of the square that the diffusion model was trained on. `cpu_threads` bounds torch's
-    threads where the models run on a CPU; a very small model gains nothing from more, and waits for all of them
-    whenever the machine has other work.
+    Attributes:
+        size: the side in pixels of the square that the diffusion model was trained on.
+        cpu_threads: the most threads of torch where the models run on a CPU. A very small model is not faster with
+            more threads, and slower when other processes use the same cores.
+        params: defaults of `EditParams` that differ from the DiffEdit guide's.
     """
 
     name: ProfileName
@@ -67,41 +70,53 @@ class Profile(Frozen):
     diffusion: ModelSource
     captioner: ModelSource
     prompter: ModelSource
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("params", mode="before")
+    @classmethod
+    def _check_params(cls, params: Any) -> Any:
+        if not isinstance(params, dict) or "profile" in params:
+            raise ValueError("params: must be a table of parameters, without profile")
+        try:
+            EditParams.model_validate({"profile": "any", **params})
+        except ValidationError as error:
+            raise ValueError(f"params: {explain(error, EditParams.model_fields)}") from None
+        return params
 
 
 def load_profiles(extra: Path | None = None) -> dict[str, Profile]:
-    """The built-in profiles and those of the TOML file `extra`, whose own win where names agree.
+    """Return the built-in profiles and those of the TOML file `extra`, which replace built-in ones of the same name.
 
     Raises:
-        InvalidRequest: the file cannot be read, or a profile in it is not well-formed; names the file and the field.
+        InvalidRequest: the file cannot be read, or a profile in it is not valid; the message names file and field.
     """
     profiles = _read(BUILT_IN)
     return {**profiles, **_read(extra)} if extra else profiles
 
 
 def profile_named(profiles: dict[str, Profile], name: str) -> Profile:
-    """The profile of that name.
+    """Return the profile of this name.
 
     Raises:
-        UnknownProfile: there is none; names those that there are.
+        UnknownProfile: there is none; the message lists the known names.
     """
     if name not in profiles:
         raise UnknownProfile(
-            f"no profile {name!r} on this worker; there are {', '.join(sorted(profiles))} (DIFFEDIT_PROFILES adds more)"
+            f"no profile {name!r} on this worker; known: {', '.join(sorted(profiles))} (DIFFEDIT_PROFILES adds more)"
         )
     return profiles[name]
 
 
 def default_profile() -> str:
-    """What a worker serves if nobody says: "sd21" where there is an NVIDIA GPU, else the bundled "tiny"."""
+    """Return the profile of a worker without a setting: "sd21" on a machine with an NVIDIA GPU, else "tiny"."""
     return "sd21" if Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") else "tiny"
 
 
 def fingerprint(directory: Path) -> str:
-    """16 hex digits that identify a directory's content, wherever it lies: of names, sizes and bytes.
+    """Return 16 hex digits that identify the content of a directory: the names, sizes and bytes of its files.
 
-    Of files over 64 MB only 64 evenly spaced megabytes are read: training touches weights all over a file. Hidden
-    files are left out, since download tools keep timestamps there.
+    Of a file over 64 MB only 64 evenly spaced megabytes are read; training changes weights in all parts of a file.
+    Hidden files are ignored, because download tools keep timestamps in them.
     """
     digest = hashlib.sha256()
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
@@ -121,7 +136,7 @@ def _read(path: Path) -> dict[str, Profile]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidRequest(f"{path}: cannot be read ({error.strerror}); DIFFEDIT_PROFILES names it") from error
+        raise InvalidRequest(f"{path}: cannot be read ({error.strerror}); check DIFFEDIT_PROFILES") from error
     except ValueError as error:
         raise InvalidRequest(f"{path}: not TOML: {error}") from error
     return {name: _profile(name, table, path) for name, table in tables.items()}
@@ -133,4 +148,5 @@ def _profile(name: str, table: object, path: Path) -> Profile:
     try:
         return Profile.model_validate({**table, "name": name}, context={"base": path.resolve().parent})
     except ValidationError as error:
-        raise InvalidRequest(f"{path}: [{name}] {explain(error)}") from error
+        known = Profile.model_fields.keys() | ModelSource.model_fields.keys()
+        raise InvalidRequest(f"{path}: [{name}] {explain(error, known)}") from error

@@ -1,4 +1,4 @@
-"""A text that describes the picture as it is, from BLIP."""
+"""Stage caption: a text that describes the picture before the edit, by BLIP."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ MAX_NEW_TOKENS = 50
 
 @torch.no_grad()
 def caption(*, models: Models, on_step: OnStep, image: Picture) -> dict[Artifact, Any]:
-    """What is in the picture, begun with "a photograph of" as in the DiffEdit guide."""
+    """Return a description of the picture that starts with "a photograph of", as in the DiffEdit guide."""
     processor, model = models.captioner
     inputs = processor(images=image.image, text=PREFIX, return_tensors="pt").to(models.device, models.dtype)
     tokens = model.generate(

@@ -1,4 +1,4 @@
-"""What the worker knows of a stage besides its name: the function, its model, and how its outputs are stored."""
+"""How a worker runs a stage: the function, the model component it uses, and how its outputs are stored."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class Output:
     Attributes:
         codec: converts the value to bytes and back.
         params: the request fields that this artifact depends on, if not all that `run` takes.
-        user_visible: the user may download it. Such an artifact is read when it is found in the cache, because no later
-            stage would notice that it is damaged.
+        user_visible: the user may download this artifact. When it is found in the cache, it is read and checked,
+            because no later stage would notice damage.
     """
 
     codec: Codec
@@ -31,9 +31,13 @@ class Output:
 class StageDefinition:
     """How a stage runs.
 
-    `run` takes keyword arguments only: `models`, `on_step`, each artifact that the stage needs, and fields of the
-    request or of its params. The signature is therefore the list of everything that the result depends on, and the
-    cache key is built from it. Increase `version` when `run` returns other results for the same arguments.
+    Attributes:
+        run: the function. It takes keyword arguments only: `models`, `on_step`, each artifact that the stage needs, and
+            fields of the request or of its params. Its signature lists everything that the result depends on; the cache
+            key is built from it.
+        component: the component of the profile that the results depend on.
+        outputs: how each artifact that `run` returns is stored.
+        version: increase it when `run` returns other results for the same arguments. It is part of the cache key.
     """
 
     run: Callable[..., dict[Artifact, Any]]
@@ -52,7 +56,7 @@ class StageDefinition:
         return frozenset(Artifact(name) for name in self._arguments if name in tuple(Artifact))
 
     def params_of(self, artifact: Artifact) -> tuple[str, ...]:
-        """The fields that this output depends on."""
+        """Return the fields that this artifact depends on."""
         params = self.outputs[artifact].params
         return self.params if params is None else params
 

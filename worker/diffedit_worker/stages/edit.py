@@ -1,4 +1,4 @@
-"""The edit itself: denoise towards the target inside the mask, keep the picture outside of it."""
+"""Stage edit: denoise towards the target inside the mask, keep the picture outside of it."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from diffedit.errors import BadPicture, NotFinite
 from diffedit.pictures import Picture
 from diffedit_worker.codecs import RESULT
 from diffedit_worker.diffusion import diffedit
-from diffedit_worker.diffusion.canvas import Canvas, compose, shrink_mask
+from diffedit_worker.diffusion.letterbox import Letterbox, compose, downsample_mask
 from diffedit_worker.models.loading import Models
 from diffedit_worker.stages.definition import Output, StageDefinition
 
@@ -31,16 +31,18 @@ def edit(
     strength: float,
     guidance_scale: float,
 ) -> dict[Artifact, Any]:
-    """The edited picture (DiffEdit, step 3), in the original's size and with its own pixels outside of the mask.
+    """Return the edited picture (DiffEdit, step 3) in the original's size, with the original's pixels outside the mask.
 
     Raises:
-        BadPicture: the mask is not of the picture's size.
-        NotFinite: the model gave values that are not finite.
+        BadPicture: the mask does not have the picture's size.
+        NotFinite: the model returned values that are not finite.
     """
     if mask.size != image.image.size:
-        raise BadPicture(f"the mask is {mask.size} pixels and the picture {image.image.size}; make them the same size")
-    canvas = Canvas.fit(image.image.size, models.size, models.vae_scale_factor)
-    cells = torch.from_numpy(np.array(shrink_mask(mask, canvas, models.vae_scale_factor))) > 127
+        raise BadPicture(
+            f"the mask is {mask.size} pixels and the picture {image.image.size}; give a mask of the picture's size"
+        )
+    letterbox = Letterbox.fit(image.image.size, models.size, models.vae_scale_factor)
+    cells = torch.from_numpy(np.array(downsample_mask(mask, letterbox, models.vae_scale_factor))) > 127
     latents = diffedit.edit(
         models.unet,
         models.scheduler(scheduler),
@@ -56,8 +58,8 @@ def edit(
     pixels = diffedit.decode(models.vae, latents).float()
     if not torch.isfinite(pixels).all():
         raise NotFinite
-    edited = canvas.bring_back(VaeImageProcessor().postprocess(pixels, output_type="pil")[0])
-    cell = models.vae_scale_factor * canvas.size[0] / canvas.scaled[0]
+    edited = letterbox.undo(VaeImageProcessor().postprocess(pixels, output_type="pil")[0])
+    cell = models.vae_scale_factor * letterbox.size[0] / letterbox.scaled[0]
     return {Artifact.RESULT: replace(image, image=compose(image.image, edited, mask, edge=cell))}
 
 

@@ -1,4 +1,4 @@
-"""Texts become what the UNet listens to: embeddings from the diffusion model's CLIP text encoder."""
+"""Stage embed: text embeddings by the CLIP text encoder of the diffusion model."""
 
 from typing import Any
 
@@ -18,18 +18,19 @@ BATCH = 64
 def embed(
     *, models: Models, on_step: OnStep, prompts: Prompts, caption: str, negative_prompt: str | None
 ) -> dict[Artifact, Any]:
-    """Embeddings, each (1, 77, D), on the CPU in the models' dtype.
+    """Return embeddings, each (1, 77, D), on the CPU in the models' dtype.
 
-    Several sentences of a kind are averaged. Without a negative prompt the source is the negative condition of the
-    edit, as in the DiffEdit guide. "unconditional" is the empty text.
+    The embeddings of several sentences are averaged. Without a negative prompt, the source prompts are the negative
+    condition of the edit, as in the DiffEdit guide. "unconditional" is the embedding of the empty text.
     """
     texts = [*prompts.source, *prompts.target, caption, negative_prompt or "", ""]
-    of = _encode(models, on_step, list(dict.fromkeys(texts)))
+    embedding_of = _encode(models, on_step, list(dict.fromkeys(texts)))
 
     def mean(sentences: tuple[str, ...]) -> torch.Tensor:
-        # In float32, where 64 half-precision sentences keep their last bits; a fresh tensor in any case, since
-        # safetensors refuses to save two names for one memory.
-        return torch.stack([of[text] for text in sentences]).float().mean(dim=0, keepdim=True).to(models.dtype)
+        # In float32, because the mean of 64 half-precision embeddings would lose bits. Every call returns a new tensor,
+        # because safetensors does not save two tensors that share memory.
+        stacked = torch.stack([embedding_of[text] for text in sentences])
+        return stacked.float().mean(dim=0, keepdim=True).to(models.dtype)
 
     negative = (negative_prompt,) if negative_prompt else prompts.source
     return {
@@ -43,7 +44,7 @@ def embed(
 
 
 def _encode(models: Models, on_step: OnStep, texts: list[str]) -> dict[str, torch.Tensor]:
-    """Each text's last hidden states, (77, D), as diffusers' `encode_prompt` takes them."""
+    """Return the last hidden states (77, D) of each text, computed as in diffusers' `encode_prompt`."""
     tokenizer, encoder = models.text_encoder
     use_mask = getattr(encoder.config, "use_attention_mask", False)
     encoded: list[torch.Tensor] = []
@@ -65,7 +66,8 @@ DEFINITION = StageDefinition(
     embed,
     "diffusion",
     {
-        # A third output for the negative prompt would keep the mask when only that changes, at an object more a job.
+        # The mask does not depend on the negative prompt, but is computed again when it changes. A third output would
+        # avoid that, and would cost every job one more object in the store.
         Artifact.EMBEDDINGS: Output(tensors_codec("source", "target", "negative", ndim=3), params=("negative_prompt",)),
         Artifact.CAPTION_EMBEDDING: Output(tensors_codec("caption", "unconditional", ndim=3), params=()),
     },

@@ -1,4 +1,4 @@
-"""The way from the picture back into noise, which the edit walks forth again."""
+"""Stage invert: go from the picture to noise and keep every latent on the way."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from diffedit.contract.stages import Artifact
 from diffedit.pictures import Picture
 from diffedit_worker.codecs import tensors_codec
 from diffedit_worker.diffusion import diffedit
-from diffedit_worker.models.latents import encoded
+from diffedit_worker.models.latents import encode_picture
 from diffedit_worker.models.loading import Models
 from diffedit_worker.stages.definition import Output, StageDefinition
 
@@ -24,8 +24,8 @@ def invert(
     strength: float,
     inversion_guidance_scale: float,
 ) -> dict[Artifact, Any]:
-    """The inverted latents (DiffEdit, step 2), (1, steps + 1, 4, h, w), noisiest first, the clean ones last."""
-    _, z0 = encoded(models, image)
+    """Return the inverted latents (DiffEdit, step 2), (1, steps + 1, 4, h, w): noisiest first, the picture's last."""
+    _, z0 = encode_picture(models, image)
     latents = diffedit.invert(
         models.unet,
         models.inverse_scheduler(scheduler),

@@ -1,4 +1,4 @@
-"""Where the picture must change for the target to become true of it."""
+"""Stage mask: find where the picture must change to match the target."""
 
 from typing import Any, Literal
 
@@ -10,8 +10,8 @@ from diffedit.errors import EmptyMask
 from diffedit.pictures import Picture
 from diffedit_worker.codecs import MASK
 from diffedit_worker.diffusion import diffedit
-from diffedit_worker.diffusion.canvas import grow_mask
-from diffedit_worker.models.latents import encoded
+from diffedit_worker.diffusion.letterbox import upsample_mask
+from diffedit_worker.models.latents import encode_picture
 from diffedit_worker.models.loading import Models
 from diffedit_worker.stages.definition import Output, StageDefinition
 
@@ -30,12 +30,12 @@ def mask(
     mask_thresholding_ratio: float | Literal["otsu"],
     mask_cleanup: bool,
 ) -> dict[Artifact, Any]:
-    """The edit mask (DiffEdit, step 1), as an "L" picture of the original's size: 255 where it may change.
+    """Return the mask (DiffEdit, step 1) as a picture of mode "L" and the original's size, 255 where it may change.
 
     Raises:
         EmptyMask: the model sees no difference between source and target.
     """
-    canvas, z0 = encoded(models, image)
+    letterbox, z0 = encode_picture(models, image)
     noise = diffedit.draw_noise((1, num_maps_per_mask, *z0.shape[1:]), seed, device=models.device, dtype=models.dtype)
     cells = diffedit.compute_mask(
         models.unet,
@@ -52,9 +52,11 @@ def mask(
         on_step=on_step,
     )
     if not cells.any():
-        raise EmptyMask("source and target make no difference to the model; ask for a clearer change, or give a mask")
+        raise EmptyMask(
+            "the model sees no difference between source and target; ask for a clearer change, or give a mask"
+        )
     grid = Image.fromarray(cells[0].to(torch.uint8).mul(255).cpu().numpy())
-    return {Artifact.MASK: grow_mask(grid, canvas)}
+    return {Artifact.MASK: upsample_mask(grid, letterbox)}
 
 
 DEFINITION = StageDefinition(mask, "diffusion", {Artifact.MASK: Output(MASK, user_visible=True)})

@@ -1,4 +1,4 @@
-"""Sentences for the picture as it is and as it shall be: from two concepts by Flan-T5, or caption and target."""
+"""Stage prompts: sentences for the picture before and after the edit, by Flan-T5 or from caption and target."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaL
 
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
-from diffedit.errors import StageError
 from diffedit_worker.codecs import json_codec
 from diffedit_worker.diffusion.diffedit import OnStep
 from diffedit_worker.models.loading import Models
@@ -24,11 +23,11 @@ TOP_K = 10
 
 
 class SeededTopK(LogitsProcessor):  # type: ignore[misc]
-    """Top-k sampling with a temperature, drawn from a generator of its own: leaves the drawn token as the only choice.
+    """Sample a token from the k most likely ones, and set all other scores to -inf.
 
-    `generate(do_sample=True)` can only draw from torch's global generator. Seeding that one, and restoring it with
-    `torch.random.fork_rng`, reaches into every other thread of the process meanwhile, and their draws into this one.
-    Drawn on the CPU, the same seed also means the same numbers on every device.
+    It has its own random generator, because `generate(do_sample=True)` uses torch's global generator: to seed that one
+    would change the random numbers of all other threads, and their draws would change these. The generator runs on the
+    CPU, so a seed gives the same random numbers on every device.
     """
 
     def __init__(self, seed: int) -> None:
@@ -52,25 +51,20 @@ def prompts(
     num_prompts: int,
     seed: int,
 ) -> dict[Artifact, Any]:
-    """`num_prompts` sentences for each of two concepts; with a target prompt alone, the caption and that prompt.
-
-    Raises:
-        StageError: the request names neither.
-    """
+    """Return `num_prompts` sentences for each of two concepts, or the caption and the target prompt."""
     if source_concept and target_concept:
         source, target = _sentences(models, on_step, (source_concept, target_concept), num_prompts, seed)
         return {Artifact.PROMPTS: Prompts(source=source, target=target)}
-    if target_prompt:
-        on_step(1, 1)
-        return {Artifact.PROMPTS: Prompts(source=(caption,), target=(target_prompt,))}
-    raise StageError("nothing says what to change; give target_prompt, or source_concept and target_concept")
+    assert target_prompt  # EditRequest refuses a request without concepts and without a target prompt.
+    on_step(1, 1)
+    return {Artifact.PROMPTS: Prompts(source=(caption,), target=(target_prompt,))}
 
 
 @torch.no_grad()
 def _sentences(
     models: Models, on_step: OnStep, concepts: tuple[str, ...], num_prompts: int, seed: int
 ) -> list[tuple[str, ...]]:
-    """`num_prompts` sentences for each concept, with the DiffEdit guide's instruction and sampling settings."""
+    """Return `num_prompts` sentences for each concept, with the instruction and sampling of the DiffEdit guide."""
     tokenizer, model = models.prompter
     wanted = [concept for concept in concepts for _ in range(num_prompts)]
     instructions = [INSTRUCTION.format(concept=concept) for concept in wanted]
@@ -84,7 +78,7 @@ def _sentences(
         stopping_criteria=StoppingCriteriaList([StepPerToken(on_step, MAX_NEW_TOKENS)]),
     )
     texts = [tidy(text) for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
-    # An empty sentence would pull the averaged embedding towards the unconditional one.
+    # The embedding of an empty sentence would move the mean towards the unconditional embedding.
     filled = [text or concept for text, concept in zip(texts, wanted, strict=True)]
     on_step(MAX_NEW_TOKENS, MAX_NEW_TOKENS)
     return [tuple(filled[start : start + num_prompts]) for start in range(0, len(filled), num_prompts)]

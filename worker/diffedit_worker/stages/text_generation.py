@@ -1,4 +1,4 @@
-"""What the two text-generating stages share."""
+"""Text generation, for the stages caption and prompts."""
 
 import unicodedata
 from typing import Any
@@ -12,7 +12,7 @@ MAX_CHARS = 1000
 
 
 class StepPerToken(StoppingCriteria):  # type: ignore[misc]
-    """Never stops `generate`, but calls `on_step` after each token; what that raises does stop it."""
+    """Call `on_step` after each token of `generate`. Only an exception that `on_step` raises stops the generation."""
 
     def __init__(self, on_step: OnStep, total: int) -> None:
         self.on_step, self.done, self.total = on_step, 0, total
@@ -24,6 +24,6 @@ class StepPerToken(StoppingCriteria):  # type: ignore[misc]
 
 
 def tidy(text: str) -> str:
-    """A model's words as the contract wants texts: on one line, single spaces, no control characters, bounded."""
+    """Return a generated text in the form of the contract: one line, single spaces, no control characters, limited."""
     text = " ".join(text.split())
     return "".join(char for char in text if unicodedata.category(char) != "Cc")[:MAX_CHARS].strip()

@@ -1,0 +1,1 @@
+"""Whether any job is lost while services and workers fail."""

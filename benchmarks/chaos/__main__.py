@@ -1,0 +1,117 @@
+"""Whether any job is lost: many jobs against real processes while everything that can fail does fail.
+
+    make chaos          (or: python -m benchmarks.chaos --jobs 200 --seeds 1 2 3)
+
+Valkey, an S3 server and three workers run. Clients submit edits over time. If a service does not answer, they submit
+again with the same idempotency key, as a user would. Meanwhile faults (faults.py) are injected. Edits and faults are
+drawn from the seed: the same seed gives the same schedule, but which worker holds which job at that moment depends on
+the machine. When the faults are over, every job has to end. Rows:
+
+    lost               jobs that have not ended, or have no record
+    double outcomes    jobs that were seen to end in two ways, and idempotency keys that gave two jobs. A record is read
+                       about ten times a second until the job ends, and every few seconds afterwards. A `cancel()` that
+                       returned true counts as seen
+    failed             by error code; no fault of the schedule is a reason for a job to fail
+    unreadable         jobs that succeeded, but whose picture, mask, caption, prompts or manifest cannot be read. If a
+                       fault damaged one of them after the job had ended, `retry()` is tried first, as a user would
+    workers crashed    workers that ended by themselves
+    processes left     child processes that still run at the end
+    stored again       uploads of artifacts that were stored already and that no fault had damaged
+    detected           seconds from a fault at a worker with a job until the record no longer gave the job to it
+    recovered          ... until another worker started the job, or the frozen worker continued. It includes the time in
+                       the queue and the time that other faults cost
+
+The exit code is 1 unless the first six rows are 0.
+"""
+
+import argparse
+import logging
+import statistics
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.chaos.faults import KINDS, WORKER_TTL
+from benchmarks.chaos.outcome import Outcome
+from benchmarks.chaos.run import WORKERS, run
+from diffedit import State
+from diffedit.errors import NoWorkerWarning
+
+
+def _number_of(kind: str, run: Outcome) -> int:
+    return run.injected[kind]
+
+
+def _times(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):.1f} / {max(seconds):.1f} s (n = {len(seconds)})" if seconds else "-"
+
+
+ROWS: dict[str, Callable[[Outcome], object]] = {
+    "submitted": lambda run: run.states.total() + len(run.lost),
+    "succeeded": lambda run: run.states[State.SUCCEEDED],
+    "cancelled": lambda run: run.states[State.CANCELLED],
+    "expired": lambda run: run.states[State.EXPIRED],
+    "failed": lambda run: ", ".join(f"{code} {number}" for code, number in run.failed.items()) or 0,
+    "lost": lambda run: len(run.lost),
+    "double outcomes": lambda run: len(run.double_outcomes),
+    "unreadable": lambda run: len(run.unreadable),
+    "workers crashed": lambda run: len(run.crashes),
+    "processes left": lambda run: len(run.processes_left),
+    "faults": lambda run: run.injected.total(),
+    **{f"  {kind}": partial(_number_of, kind) for kind in KINDS},
+    "damaged results restored by retry()": lambda run: run.restored_by_retry,
+    "artifacts stored": lambda run: run.stored,
+    "artifacts stored again": lambda run: run.stored_without_need,
+    "detected, median / max": lambda run: _times(run.detection_times),
+    "recovered, median / max": lambda run: _times(run.recovery_times),
+    "duration, s": lambda run: f"{run.seconds:.0f}",
+}
+
+
+def report(outcomes: dict[int, Outcome]) -> Table:
+    """Return a table with one column for each seed."""
+    table = Table("seed", *(str(seed) for seed in outcomes))
+    for name, value in ROWS.items():
+        table.add_row(name, *(str(value(outcome)) for outcome in outcomes.values()))
+    return table
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m benchmarks.chaos"
+    )
+    parser.add_argument("--jobs", type=int, default=60)
+    parser.add_argument("--seed", "--seeds", type=int, nargs="+", default=[1], dest="seeds", help="one run for each")
+    parser.add_argument("--out", type=Path, default=Path("out/chaos"), help="directory of logs and data")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    warnings.simplefilter("ignore", NoWorkerWarning)
+    args.out.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        filename=args.out / "faults.log", filemode="w", level=logging.INFO, format="%(asctime)s %(message)s"
+    )
+    console = Console(width=120)
+    outcomes: dict[int, Outcome] = {}
+    for seed in args.seeds:
+        with console.status(f"seed {seed}"):
+            outcomes[seed] = run(
+                args.out / str(seed), seed=seed, jobs=args.jobs, faults=args.jobs // 5, seconds=args.jobs * 0.75
+            )
+    console.print(f"{args.jobs} jobs each, {WORKERS} workers whose heartbeats expire after {WORKER_TTL:g} s")
+    console.print(report(outcomes))
+    for seed, outcome in outcomes.items():
+        if not outcome.ok:
+            console.print(f"seed {seed}: {outcome}")
+    sys.exit(not all(outcome.ok for outcome in outcomes.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Edits in this process: by our stages without queue and store, and by diffusers' pipeline, the baseline."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionDiffEditPipeline
+from PIL import Image
+
+from diffedit.contract.object_keys import input_key
+from diffedit.contract.request import EditParams, EditRequest
+from diffedit.contract.stages import Artifact, plan
+from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import Profile
+from diffedit_worker.pipeline import PIPELINE, param
+
+
+def edit_request(profile: Profile, params: Mapping[str, Any], **texts: str | None) -> EditRequest:
+    """Return the request that a client would send. It names a picture that no store holds."""
+    resolved = EditParams.resolve(profile.name, profile.params, params)
+    return EditRequest(image=input_key(b"", "png"), params=resolved, **texts)
+
+
+def run_stages(
+    models: Models, request: EditRequest, have: Mapping[Artifact, Any], goal: Artifact = Artifact.RESULT
+) -> dict[Artifact, Any]:
+    """Run the stages from `have` (the picture and perhaps a mask) to `goal`; return all artifacts.
+
+    The stage functions are called with the same arguments as in a worker.
+    """
+    values = dict(have)
+    if request.given_caption:
+        values.setdefault(Artifact.CAPTION, request.given_caption)
+    if request.given_prompts:
+        values.setdefault(Artifact.PROMPTS, request.given_prompts)
+    for stage in plan(values.keys(), goal):
+        definition = PIPELINE[stage]
+        needs = {artifact.value: values[artifact] for artifact in stage.needs}
+        params = {name: param(request, name) for name in definition.params}
+        values |= definition.run(models=models, on_step=lambda done, total: None, **needs, **params)
+    return values
+
+
+class DiffusersBaseline:
+    """The three calls of diffusers' DiffEdit guide, with the pipeline's defaults, on the same weights as ours."""
+
+    def __init__(self, models: Models) -> None:
+        tokenizer, text_encoder = models.text_encoder
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._pipeline = StableDiffusionDiffEditPipeline(
+                vae=models.vae,
+                text_encoder=text_encoder,
+                tokenizer=tokenizer,
+                unet=models.unet,
+                scheduler=models.scheduler("ddim"),
+                inverse_scheduler=models.inverse_scheduler("ddim"),
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
+        self._pipeline.set_progress_bar_config(disable=True)
+
+    def edit(
+        self, picture: Image.Image, source: str, target: str, seed: int = 0, steps: int = 50
+    ) -> tuple[Image.Image, Any]:
+        """Return the edited picture, and the mask of zeros and ones, (1, h, w) in latent cells.
+
+        The picture must have the size of the model.
+        """
+        common = {"num_inference_steps": steps, "generator": torch.Generator().manual_seed(seed)}
+        mask = self.mask(picture, source, target, **common)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            latents = self._pipeline.invert(prompt=source, image=picture, **common).latents
+            images = self._pipeline(
+                prompt=target, mask_image=mask, image_latents=latents, negative_prompt=source, **common
+            ).images
+        return images[0], mask
+
+    def mask(self, picture: Image.Image, source: str, target: str, **common: Any) -> Any:
+        """Return the mask of zeros and ones, (1, h, w) in latent cells."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._pipeline.generate_mask(image=picture, source_prompt=source, target_prompt=target, **common)
+
+
+def count_unet_samples(unet: torch.nn.Module, function: Callable[[], object]) -> tuple[int, int]:
+    """Call `function`; return how many samples went through the UNet, and how many were in the largest batch."""
+    batches: list[int] = []
+    hook = unet.register_forward_pre_hook(lambda module, args, kwargs: batches.append(len(args[0])), with_kwargs=True)
+    try:
+        function()
+    finally:
+        hook.remove()
+    return sum(batches), max(batches)

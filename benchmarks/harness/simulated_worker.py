@@ -1,0 +1,67 @@
+"""A worker with a simulated device: each stage sleeps, and then returns the smallest valid artifacts.
+
+    celery -A benchmarks.harness.simulated_worker worker
+
+Everything else is the real worker. SIMULATED_SECONDS is the time that a stage sleeps. With SPANS, the worker writes
+down what it does when. The tasks `plain` and `plain.last` are the baseline: what a chain costs with Celery alone.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+import torch
+from PIL import Image
+
+from benchmarks.harness.instrumentation import StageFunction, replace_stage_functions, trace_services
+from diffedit.contract.request import Prompts
+from diffedit.contract.stages import Artifact, Stage
+from diffedit.pictures import Picture
+from diffedit_worker.app import app, settings
+
+SECONDS = float(os.environ.get("SIMULATED_SECONDS", "0"))
+PLAIN_TASK, LAST_PLAIN_TASK = "plain", "plain.last"
+PLAIN_CHAIN_DONE = "plain:done"
+"""The Redis list to which the last task of a plain chain adds an entry."""
+
+
+def smallest_artifacts(image: Picture | None) -> dict[Artifact, Any]:
+    """Return a valid value for each artifact that a stage makes."""
+    picture = image or Picture(Image.new("RGB", (8, 8)), None, "png")
+    return {
+        Artifact.CAPTION: "a picture",
+        Artifact.PROMPTS: Prompts(source=("a picture",), target=("another",)),
+        Artifact.EMBEDDINGS: {name: torch.zeros(1, 1, 1) for name in ("source", "target", "negative")},
+        Artifact.CAPTION_EMBEDDING: {name: torch.zeros(1, 1, 1) for name in ("caption", "unconditional")},
+        Artifact.MASK: Image.new("L", picture.image.size, 255),
+        Artifact.TRAJECTORY: {"latents": torch.zeros(1, 1, 1, 1, 1)},
+        Artifact.RESULT: picture,
+    }
+
+
+def simulated(stage: Stage, function: StageFunction) -> StageFunction:
+    """Return a stage function that sleeps instead of computing."""
+
+    def run(*, on_step: Callable[[int, int], None], image: Picture | None = None, **_: object) -> dict[Artifact, Any]:
+        time.sleep(SECONDS)
+        on_step(1, 1)
+        values = smallest_artifacts(image)
+        return {artifact: values[artifact] for artifact in stage.gives}
+
+    return run
+
+
+trace_services()
+replace_stage_functions(simulated)
+
+
+@app.task(name=PLAIN_TASK)  # type: ignore[untyped-decorator]
+def plain(message: Any) -> Any:
+    return message
+
+
+@app.task(name=LAST_PLAIN_TASK)  # type: ignore[untyped-decorator]
+def last(message: Any) -> None:
+    redis.Redis.from_url(settings.redis_url.get_secret_value()).lpush(PLAIN_CHAIN_DONE, 1)

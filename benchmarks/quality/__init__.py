@@ -1,0 +1,1 @@
+"""How good the edits are, on drawn scenes whose true result is known."""

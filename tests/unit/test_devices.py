@@ -1,0 +1,72 @@
+"""Devices, number types, memory layouts and threads."""
+
+import pytest
+import torch
+
+from diffedit.errors import ModelUnavailable
+from diffedit_worker.models.devices import limit_cpu_threads, resolve_device, resolve_dtype, resolve_memory_format
+from diffedit_worker.models.profiles import load_profiles
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device"),
+    [(None, "cuda:0"), ("auto", "cuda:0"), ("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")],
+)
+def test_the_device_with_two_gpus(two_gpus, wanted, device):
+    assert resolve_device(wanted) == torch.device(device)
+
+
+def test_the_device_on_a_mac(no_gpu, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+
+    assert resolve_device().type == resolve_device("mps").type == "mps"
+
+
+def test_the_device_on_a_plain_machine(no_gpu):
+    assert resolve_device() == torch.device("cpu")
+
+
+@pytest.mark.parametrize("wanted", ["cuda:2", "mps", "tpu", "cuda:x"])
+def test_a_device_that_is_not_there(two_gpus, wanted):
+    with pytest.raises(ModelUnavailable, match=f"no device '{wanted}' here; .* cuda:0, cuda:1, cpu"):
+        resolve_device(wanted)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"), [("cuda:1", torch.float16), ("mps", torch.float32), ("cpu", torch.float32)]
+)
+def test_the_dtype(device, dtype):
+    assert resolve_dtype(torch.device(device)) is dtype
+
+
+@pytest.mark.parametrize(
+    ("device", "memory_format"),
+    [("cuda:1", torch.channels_last), ("mps", torch.preserve_format), ("cpu", torch.preserve_format)],
+)
+def test_the_memory_format(device, memory_format):
+    assert resolve_memory_format(torch.device(device)) is memory_format
+
+
+@pytest.mark.parametrize(("device", "threads"), [("cpu", 1), ("cuda:0", 2)])
+def test_the_profile_limits_the_threads_of_a_cpu(device, threads):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        limit_cpu_threads(load_profiles()["sd15"], torch.device(device))
+        assert torch.get_num_threads() == 2, "sd15 has no limit"
+        limit_cpu_threads(load_profiles()["tiny"], torch.device(device))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
