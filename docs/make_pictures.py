@@ -27,7 +27,8 @@ from diffedit_worker.stages.invert import invert
 from diffedit_worker.stages.mask import mask
 
 IMAGES = Path(__file__).parent / "images"
-PARAMS = EditParams(profile="tiny", seed=0, mask_thresholding_ratio="otsu", mask_cleanup=True)
+PROFILE = load_profiles(None)["tiny"]
+PARAMS = EditParams.resolve("tiny", PROFILE.params, {"seed": 0})
 PANEL = 192
 """Pixels a side of a picture in a row."""
 GAP, TEXT_HEIGHT = 12, 30
@@ -35,7 +36,7 @@ GAP, TEXT_HEIGHT = 12, 30
 
 def main() -> None:
     torch.set_num_threads(1)
-    models = Models(load_profiles(None)["tiny"], device="cpu")
+    models = Models(PROFILE, device="cpu")
     picture = read_picture((SAMPLES / PICTURE).read_bytes())
     prompts = Prompts(source=(SOURCE,), target=(TARGETS[0],))
     common: dict[str, Any] = {"models": models, "on_step": diffedit.ignore_steps}
