@@ -7,6 +7,7 @@ without a meaning stops the build.
 import ast
 import inspect
 import textwrap
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -110,6 +111,19 @@ def retry_policies() -> str:
     return "\n".join(rows)
 
 
+def layers() -> str:
+    """Return the layers that import-linter checks, a table for each package."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    tables = []
+    for contract in project["tool"]["importlinter"]["contracts"]:
+        if contract["type"] != "layers":
+            continue
+        (package,) = contract["containers"]
+        rows = [(", ".join(f"`{name.strip()}`" for name in layer.split("|")),) for layer in contract["layers"]]
+        tables.append(_markdown((f"`{package}`, from the top",), rows))
+    return "\n\n".join(tables)
+
+
 def public_names() -> str:
     import diffedit
     from diffedit import testing
@@ -118,8 +132,10 @@ def public_names() -> str:
     for module in (diffedit, testing):
         for name in sorted(module.__all__):
             value = getattr(module, name)
-            doc = _doc(value).partition(". ")[0].rstrip(".") if inspect.isclass(value) or callable(value) else ""
-            rows.append((f"`{module.__name__}.{name}`", doc))
+            # Only classes and functions have a docstring of their own.
+            described = inspect.isclass(value) or inspect.isfunction(value)
+            meaning = _doc(value).partition(". ")[0].rstrip(".") if described else f"`{value}`"
+            rows.append((f"`{module.__name__}.{name}`", meaning if described or isinstance(value, int) else ""))
     return _markdown(("name", "what it is"), rows)
 
 
@@ -135,6 +151,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "public-names": public_names,
     "retries": retry_policies,
+    "layers": layers,
 }
 
 
