@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import typer
 
-from diffedit import cli
+import diffedit
+from diffedit import cli, testing
 from diffedit_worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -51,8 +52,8 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
 
 @each_page
 def test_every_module_and_function_that_a_page_names_exists(page: Path) -> None:
-    names = {span for span in code_spans(page) if re.fullmatch(r"(diffedit|diffedit_worker)(\.(?!PROFILE)\w+)+(\(\))?", span)}
-    for name in names:
+    dotted = re.compile(r"(diffedit|diffedit_worker)(\.(?!PROFILE)\w+)+(\(\))?")
+    for name in filter(dotted.fullmatch, code_spans(page)):
         resolve(name.removesuffix("()"))
 
 
@@ -69,6 +70,16 @@ def resolve(name: str) -> Any:
     for attribute in attributes:
         value = getattr(value, attribute)
     return value
+
+
+def test_every_step_of_the_walk_names_what_its_file_defines() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    steps = re.findall(r"`(?:api_client|worker)/([\w/]+)\.py`(?:: | \()`([A-Za-z_.]+)`", text)
+    assert len(steps) > 12
+    for path, name in steps:
+        module = path.replace("/", ".")
+        resolve(f"{module}.{name}")
+        assert resolve(f"{module}.{name.partition('.')[0]}").__module__ == module
 
 
 @each_page
@@ -106,6 +117,13 @@ def test_every_make_target_and_module_that_a_page_runs_exists(page: Path) -> Non
 def test_every_link_of_a_page_outside_the_site_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(("module", "page"), [(diffedit, "client.md"), (testing, "testing.md")])
+def test_the_reference_has_every_public_name(module: Any, page: str) -> None:
+    text = (ROOT / "docs/reference" / page).read_text()
+    described = re.findall(rf"^::: {re.escape(module.__name__)}\.(\w+)$", text, flags=re.MULTILINE)
+    assert set(described) == {name for name in module.__all__ if not name.startswith("_")}
 
 
 def test_the_readme_is_short() -> None:
