@@ -1,17 +1,30 @@
-# Everything goes through one virtual environment and one constraints.txt: what CI runs is what you run.
+# Every target uses one virtual environment and one constraints.txt, so CI runs what you run.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+KILLING := test_chaos test_recovery test_storage_faults
 
-.PHONY: demo test check docs bench profile chaos quality train clean
+.PHONY: demo test test-fast coverage check docs bench profile chaos quality train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/diffedit demo
 
-test: check
-	$(BIN)/pytest tests/unit --numprocesses 2 --dist loadfile
-	# The long files first, the short ones fill up.
+test: test-fast
+	# The acceptance tests start first, since they take longest; the integration tests fill the time that is left.
 	$(BIN)/pytest tests/acceptance tests/integration --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# What to run before each commit: no services, under a minute.
+test-fast: check
+	$(BIN)/pytest tests/unit --numprocesses 2 --dist loadfile
+
+# Measures the processes that tests start, too. Left out are tests that kill processes, which then write no data.
+coverage: $(VENV)/.installed
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests/acceptance tests/integration tests/unit --numprocesses 2 --dist loadfile \
+		--no-loadscope-reorder $(KILLING:%=--ignore tests/acceptance/%.py)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -30,7 +43,7 @@ profile: $(VENV)/.installed
 chaos: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.chaos
 
-# These three draw pictures, and so need the system's emoji font: apt-get install fonts-noto-color-emoji
+# These three targets draw pictures and need the system's emoji font: apt-get install fonts-noto-color-emoji
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
 
@@ -47,4 +60,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .diffedit out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache site
+	rm -rf $(VENV) .diffedit out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage* htmlcov site

@@ -14,7 +14,7 @@ from PIL import Image
 from diffedit import Client, State
 from diffedit.contract.job import ErrorInfo
 from diffedit_worker.local.stack import Stack
-from tests.acceptance.conftest import PEAR, SAMPLES
+from tests.support.factories import PEAR, SAMPLES
 
 DIFFEDIT = Path(sys.executable).with_name("diffedit")
 EDIT = ["edit", str(SAMPLES / "06.png"), "--source-prompt", PEAR["source_prompt"]]
@@ -22,7 +22,7 @@ EDIT += ["--target-prompt", PEAR["target_prompt"]]
 QUICK = ["--num-inference-steps", "4", "--seed", "3"]
 SLOW = ["--num-inference-steps", "500", "--caption", f"a pear {uuid.uuid4().hex}"]
 
-pytestmark = pytest.mark.usefixtures("cleared_desk")
+pytestmark = pytest.mark.usefixtures("no_unfinished_jobs")
 
 
 @pytest.fixture

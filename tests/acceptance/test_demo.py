@@ -1,4 +1,4 @@
-"""`diffedit demo` and `diffedit up`: they show an edit, and whatever ends them, they leave no process behind."""
+"""`diffedit demo` and `diffedit up` make an edit, and leave no process behind, however they end."""
 
 import json
 import os
@@ -15,14 +15,16 @@ import pytest
 from PIL import Image
 
 from diffedit import Client, Settings
-from tests.acceptance.conftest import SAMPLES, until
+from tests.support.factories import SAMPLES
+from tests.support.processes import children_of
+from tests.support.waiting import until
 
 DIFFEDIT = Path(sys.executable).with_name("diffedit")
 
 
 @contextmanager
 def started(*words: str, cwd: Path) -> Iterator[subprocess.Popen]:
-    """A `diffedit` command in a session of its own, killed at the end if it still runs."""
+    """Run a `diffedit` command in its own session; kill it at the end if it still runs."""
     with open(cwd / "output.txt", "wb") as output:
         process = subprocess.Popen([DIFFEDIT, *words], cwd=cwd, stdout=output, stderr=output, start_new_session=True)
     try:
@@ -34,19 +36,6 @@ def started(*words: str, cwd: Path) -> Iterator[subprocess.Popen]:
 
 def printed(cwd: Path) -> str:
     return (cwd / "output.txt").read_text()
-
-
-def children_below(directory: Path) -> list[psutil.Process]:
-    """Everybody who works in this directory or serves it."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            places = [*process.cmdline(), process.cwd()]
-            if process.status() != psutil.STATUS_ZOMBIE and any(str(directory) in place for place in places):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def test_the_demo_edits_a_picture_and_stops_everything(tmp_path: Path) -> None:
@@ -63,28 +52,28 @@ def test_the_demo_edits_a_picture_and_stops_everything(tmp_path: Path) -> None:
     assert "bowl of fruits" in json.loads((out / "manifest.json").read_text())["texts"]["caption"]
     for expected in ("succeeded", "already there: invert", "What to try next"):
         assert expected in done.stdout
-    assert children_below(tmp_path) == []
+    assert children_of(tmp_path) == []
 
 
-# What the demo has printed by then, and how it is ended; the moments before that are tests/integration/test_local.py's.
+# The demo has printed `moment` when it gets the signal. tests/integration/test_local.py interrupts it earlier.
 @pytest.mark.parametrize("moment", ["Valkey and S3 are up", "A worker is ready", "into"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_demo_that_is_ended_leaves_no_process_behind(tmp_path: Path, moment: str, number: int) -> None:
+def test_a_demo_that_gets_a_signal_leaves_no_process_behind(tmp_path: Path, moment: str, number: int) -> None:
     with started("demo", cwd=tmp_path) as demo:
         until(lambda: moment in printed(tmp_path), moment)
         demo.send_signal(number)
         assert demo.wait(timeout=20) == (-number if number == signal.SIGKILL else 130)
-        until(lambda: children_below(tmp_path) == [], "the children's end", timeout=10)
+        until(lambda: children_of(tmp_path) == [], "the end of the child processes", timeout=10)
 
 
-def test_after_a_killed_demo_the_next_one_works(tmp_path: Path) -> None:
+def test_a_demo_succeeds_after_another_was_killed(tmp_path: Path) -> None:
     with started("demo", cwd=tmp_path) as demo:
         until(lambda: "A worker is ready" in printed(tmp_path), "a worker")
         demo.kill()
     subprocess.run([DIFFEDIT, "demo"], cwd=tmp_path, capture_output=True, check=True, timeout=110)
 
 
-def test_up_serves_whoever_asks_for_its_environment(tmp_path: Path) -> None:
+def test_up_serves_commands_that_use_its_environment(tmp_path: Path) -> None:
     with started("up", "--dir", "data", cwd=tmp_path) as up:
         until(lambda: "ready" in printed(tmp_path), "a ready worker")
         lines = subprocess.run(
@@ -102,20 +91,20 @@ def test_up_serves_whoever_asks_for_its_environment(tmp_path: Path) -> None:
         assert f"in use by process {up.pid}" in second.stderr
         up.send_signal(signal.SIGINT)
         assert up.wait(timeout=20) == 130
-    assert children_below(tmp_path) == []
+    assert children_of(tmp_path) == []
 
 
-def test_up_says_which_child_ended_and_why(tmp_path: Path) -> None:
+def test_up_prints_which_child_process_ended_and_why(tmp_path: Path) -> None:
     with started("up", "--workers", "0", "--dir", "data", cwd=tmp_path) as up:
         until(lambda: "are up" in printed(tmp_path), "services")
         (server,) = [child for child in psutil.Process(up.pid).children() if "valkey" in child.name()]
         server.kill()
         assert up.wait(timeout=20) == 1
     assert "valkey ended with status -9" in printed(tmp_path)
-    assert children_below(tmp_path) == []
+    assert children_of(tmp_path) == []
 
 
-def test_the_announced_environment_is_that_of_the_next_run(tmp_path: Path) -> None:
+def test_env_prints_the_environment_that_the_next_run_of_up_has(tmp_path: Path) -> None:
     def announced() -> str:
         return subprocess.run(
             [DIFFEDIT, "env", "--dir", "data"], cwd=tmp_path, capture_output=True, text=True, check=True

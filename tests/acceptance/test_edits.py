@@ -1,4 +1,4 @@
-"""Edits through the queue: what comes out, and what is not done twice."""
+"""Edits through the queue: what the results show, and which artifacts are computed once."""
 
 import json
 import secrets
@@ -12,7 +12,7 @@ from diffedit import Artifact, Client, JobHandle, Stage, State
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import load_profiles
 from diffedit_worker.stages.caption import caption
-from tests.acceptance.conftest import PEAR, QUICK, SAMPLES
+from tests.support.factories import PEAR, PICTURE, QUICK, SAMPLES
 
 SCENES = json.loads((SAMPLES / "scenes.json").read_text())
 
@@ -21,18 +21,18 @@ def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"), dtype=np.int16)
 
 
-def edges(mask: np.ndarray, width: int) -> np.ndarray:
-    """Where a picture is within `width` pixels of the mask."""
-    grown = mask.copy()
+def grown(mask: np.ndarray, width: int) -> np.ndarray:
+    """Return the mask, grown by `width` pixels on each side."""
+    result = mask.copy()
     for dy in range(-width, width + 1):
         for dx in range(-width, width + 1):
-            grown |= np.roll(mask, (dy, dx), axis=(0, 1))
-    return grown
+            result |= np.roll(mask, (dy, dx), axis=(0, 1))
+    return result
 
 
 @pytest.fixture(scope="module")
 def captioner() -> Models:
-    """Says what is on a picture; independent of the models that edit it."""
+    """Return the captioner, which is independent of the models that edit."""
     return Models(load_profiles()["tiny"], device="cpu")
 
 
@@ -50,7 +50,7 @@ def edited(client: Client) -> list[JobHandle]:
 
 
 @pytest.mark.parametrize("number", range(len(SCENES)))
-def test_the_edited_place_shows_the_target_and_the_rest_is_the_original(
+def test_the_edited_region_shows_the_target_and_the_rest_is_the_original(
     edited: list[JobHandle], captioner: Models, number: int
 ) -> None:
     scene, result = SCENES[number], edited[number].result(timeout=120)
@@ -64,15 +64,15 @@ def test_the_edited_place_shows_the_target_and_the_rest_is_the_original(
     assert scene["target_concept"] in seen
     assert scene["source_concept"] not in seen
     assert np.abs(image - original)[region].mean() > 20
-    # The mask covers the place where the true result differs ...
+    # The mask covers the region in which a true result would differ ...
     assert (mask & region).sum() / region.sum() > 0.7
-    # ... and beyond its soft edge not one pixel has moved.
-    outside = ~edges(mask, width=3)
+    # ... and outside of its soft edge no pixel differs.
+    outside = ~grown(mask, width=3)
     assert outside.mean() > 0.3
     assert (image == original)[outside].all()
 
 
-def test_every_way_of_asking_runs_its_stages(client: Client) -> None:
+def test_concepts_and_a_target_alone_run_the_stages_that_they_need(client: Client) -> None:
     picture = SAMPLES / "02.png"
     seed = secrets.randbelow(2**32)
     common = {**QUICK, "seed": seed}
@@ -87,7 +87,7 @@ def test_every_way_of_asking_runs_its_stages(client: Client) -> None:
 
     result = alone.result(timeout=60)
     assert result.prompts.source == (result.caption,)
-    assert Stage.CAPTION in result.status.cache_hits  # the other job has described this picture
+    assert Stage.CAPTION in result.status.cache_hits  # the other job made this caption
 
 
 def test_a_second_target_on_a_picture_skips_caption_and_inversion(client: Client) -> None:
@@ -98,7 +98,7 @@ def test_a_second_target_on_a_picture_skips_caption_and_inversion(client: Client
     assert set(second.wait(timeout=60).cache_hits) == {Stage.CAPTION, Stage.INVERT}
 
 
-def test_edit_many_shares_what_can_be_shared(client: Client) -> None:
+def test_edit_many_shares_the_inversion_and_the_seed(client: Client) -> None:
     targets = [f"a photograph of a {thing} on a purple table" for thing in ("pear", "lemon", "ball")]
     jobs = client.edit_many(SAMPLES / "05.png", targets, **QUICK)
     statuses = [job.wait(timeout=60) for job in jobs]
@@ -107,8 +107,8 @@ def test_edit_many_shares_what_can_be_shared(client: Client) -> None:
     assert len({status.artifact_keys[Artifact.RESULT] for status in statuses}) == 3
 
 
-def test_an_own_caption_drops_the_captioner_and_an_own_mask_the_mask_stage(client: Client) -> None:
-    picture = Image.open(SAMPLES / "06.png")
+def test_a_supplied_caption_skips_the_caption_stage_and_a_supplied_mask_the_mask_stage(client: Client) -> None:
+    picture = Image.open(PICTURE)
     mask = Image.new("L", picture.size)
     mask.paste(255, (40, 0, 64, 64))
     job = client.edit(picture, mask=mask, caption="a photograph of a pear", target_prompt="cherries", **QUICK)
@@ -121,30 +121,30 @@ def test_an_own_caption_drops_the_captioner_and_an_own_mask_the_mask_stage(clien
     assert not changed[:, :36].any()
 
 
-def test_a_mask_preview_is_what_the_edit_then_uses(client: Client) -> None:
+def test_an_edit_uses_the_mask_of_its_preview(client: Client) -> None:
     asked = {**PEAR, **QUICK, "seed": secrets.randbelow(2**32)}
-    preview = client.preview_mask(SAMPLES / "06.png", **asked).result(timeout=60)
+    preview = client.preview_mask(PICTURE, **asked).result(timeout=60)
     assert preview.status.stages == (Stage.EMBED, Stage.MASK)
-    edit = client.edit(SAMPLES / "06.png", **asked).result(timeout=60)
+    edit = client.edit(PICTURE, **asked).result(timeout=60)
     assert {Stage.EMBED, Stage.MASK} <= set(edit.status.cache_hits)
     assert edit.mask.tobytes() == preview.mask.tobytes()
 
 
 @pytest.mark.parametrize("size", [(200, 120), (33, 90), (640, 480), (64, 8)])
 def test_a_picture_of_any_size_keeps_its_size_and_its_background(client: Client, size: tuple[int, int]) -> None:
-    picture = Image.open(SAMPLES / "06.png").convert("RGB").resize(size)
+    picture = Image.open(PICTURE).convert("RGB").resize(size)
     result = client.edit(picture, **PEAR, **QUICK, seed=1).result(timeout=60)
     assert result.image.size == result.mask.size == size
     mask = np.asarray(result.mask) > 127
     cell = -(-max(size) // 16)
-    outside = ~edges(mask, width=min(cell, 40))
+    outside = ~grown(mask, width=min(cell, 40))
     assert (pixels(result.image) == pixels(picture))[outside].all()
 
 
-def test_the_result_lasts_and_can_be_linked(client: Client, tmp_path) -> None:
+def test_another_process_can_save_a_result_and_link_to_it(client: Client, tmp_path) -> None:
     from urllib.request import urlopen
 
-    job = client.edit(SAMPLES / "06.png", **PEAR, **QUICK, seed=2)
+    job = client.edit(PICTURE, **PEAR, **QUICK, seed=2)
     job.wait(timeout=60)
     result = client.job(job.id).result(timeout=1)  # as another process would
     paths = result.save(tmp_path)
@@ -156,7 +156,7 @@ def test_the_result_lasts_and_can_be_linked(client: Client, tmp_path) -> None:
 
 def test_the_same_idempotency_key_gives_the_first_job(client: Client) -> None:
     key = secrets.token_hex(8)
-    jobs = [client.edit(SAMPLES / "06.png", **PEAR, **QUICK, idempotency_key=key) for _ in range(3)]
+    jobs = [client.edit(PICTURE, **PEAR, **QUICK, idempotency_key=key) for _ in range(3)]
     assert len({job.id for job in jobs}) == 1
     assert jobs[0].wait(timeout=60).state is State.SUCCEEDED
     assert jobs[0].status().attempts == dict.fromkeys(jobs[0].status().stages, 1)

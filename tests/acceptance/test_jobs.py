@@ -1,4 +1,4 @@
-"""Following, cancelling, failing and retrying jobs on real processes."""
+"""Jobs on real processes: their status, cancelling, failing and retrying."""
 
 import base64
 import json
@@ -7,12 +7,9 @@ import sys
 import uuid
 
 import pytest
-import redis
 
 from diffedit import (
-    BadPicture,
     Client,
-    InvalidRequest,
     JobCancelled,
     JobFailed,
     JobNotFound,
@@ -27,15 +24,14 @@ from diffedit.contract.stages import queue_names
 from diffedit.jobs.dispatch import celery_app, send
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import Stack
-from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, busy_worker, slow, until, until_status
-from tests.support.factories import a_request
+from tests.support.factories import PEAR, PICTURE, QUICK, a_request, slow
+from tests.support.services import busy_worker, log_of, redis_of
+from tests.support.waiting import until, until_status
 
-PICTURE = SAMPLES / "06.png"
-
-pytestmark = pytest.mark.usefixtures("cleared_desk")
+pytestmark = pytest.mark.usefixtures("no_unfinished_jobs")
 
 
-def test_the_status_tells_the_way(client: Client) -> None:
+def test_a_watch_yields_the_progress_until_the_end(client: Client) -> None:
     job = client.edit(PICTURE, **PEAR, num_inference_steps=40)
     seen = list(job.watch(timeout=60))
     assert [status.progress for status in seen] == sorted(status.progress for status in seen)
@@ -46,19 +42,19 @@ def test_the_status_tells_the_way(client: Client) -> None:
     assert seen[-1].created_at <= seen[-1].started_at <= seen[-1].finished_at
 
 
-def test_a_running_job_is_cancelled_within_steps_and_frees_the_worker(client: Client) -> None:
+def test_a_running_job_is_cancelled_within_a_few_steps_and_the_worker_is_free(client: Client) -> None:
     job = client.edit(PICTURE, **PEAR, **slow())
-    until_status(job, lambda status: status.stage is Stage.INVERT and status.step > 0, "the inversion began")
+    until_status(job, lambda status: status.stage is Stage.INVERT and status.step > 0, "a step of the inversion")
     assert job.cancel()
     at_cancel = job.status()
     with pytest.raises(JobCancelled, match=job.id):
         job.wait(timeout=5)
-    # The worker is free at once: the next job does not wait for the steps that were left.
+    # The worker is free at once: the next job does not wait for the remaining steps.
     assert client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
     status = job.status()
     assert (status.state, status.step) == (State.CANCELLED, at_cancel.step)
     assert Stage.INVERT not in status.timings
-    assert job.cancel()  # asked again, it still is
+    assert job.cancel()  # a second cancel returns the same
     assert job.retry().cancel()
 
 
@@ -88,7 +84,7 @@ def test_a_wait_times_out_with_the_job_id_and_the_job_goes_on(client: Client) ->
     job.cancel()
 
 
-def test_an_unknown_job_never_looks_pending(client: Client) -> None:
+def test_an_unknown_job_is_not_found(client: Client) -> None:
     job = client.job(uuid.uuid4().hex)
     for ask in (job.status, job.cancel, job.retry, lambda: job.result(timeout=1), lambda: next(job.watch())):
         with pytest.raises(JobNotFound, match=job.id):
@@ -111,39 +107,21 @@ def test_health_names_worker_and_queues(client: Client) -> None:
     assert set(worker.queues) == set(queue_names("tiny")) == set(health.queues)
 
 
-def test_an_unserved_profile_is_told_at_once_and_the_job_waits(client: Client, stack: Stack) -> None:
+def test_a_job_for_a_profile_without_workers_warns_and_waits(client: Client, stack: Stack) -> None:
     with pytest.warns(NoWorkerWarning, match=r"diffedit\.sd15\.diffusion.*now served: tiny"):
         job = client.edit(PICTURE, **PEAR, profile="sd15")
     assert job.status().state is State.QUEUED
-    server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
-    assert server.llen("diffedit.sd15.language") == 1
+    assert redis_of(stack).llen("diffedit.sd15.language") == 1
     job.cancel()
 
 
-def test_nothing_bad_is_queued(client: Client, stack: Stack) -> None:
-    server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
-    before = server.zcard("diffedit:jobs")
-    with pytest.raises(BadPicture):
-        client.edit(b"GIF89a", **PEAR)
-    with pytest.raises(BadPicture, match="cannot read"):
-        client.edit("no/such/picture.png", **PEAR)
-    with pytest.raises(InvalidRequest, match="strength"):
-        client.edit(PICTURE, **PEAR, strength=2)
-    with pytest.raises(InvalidRequest, match="num_steps"):
-        client.edit(PICTURE, **PEAR, num_steps=2)
-    with pytest.raises(InvalidRequest, match="nothing to change"):
-        client.edit_many(PICTURE, ["fine", "a pear"], source_prompt="a pear")
-    assert server.zcard("diffedit:jobs") == before
-
-
-def test_a_message_is_small_and_says_nothing_of_what_was_asked(stack: Stack) -> None:
+def test_a_message_is_small_and_holds_no_text_of_the_request(stack: Stack) -> None:
     word = f"word{uuid.uuid4().hex}"
-    # All six stages, and the longest profile name.
+    # The longest message: all six stages, and the longest profile name.
     asked = {"source_concept": word, "target_concept": f"{word} {word}"}
     request = a_request(params={"profile": "n" * 32}, **asked)
     send(celery_app(Settings.from_env(stack.environment)), Job(id=uuid.uuid4().hex, request=request))
-    server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
-    message = json.loads(server.lpop(f"diffedit.{'n' * 32}.language"))
+    message = json.loads(redis_of(stack).lpop(f"diffedit.{'n' * 32}.language"))
     body = base64.b64decode(message["body"]).decode()
     assert len(json.dumps(message)) < 6000
     assert word not in body + json.dumps(message)
@@ -151,7 +129,7 @@ def test_a_message_is_small_and_says_nothing_of_what_was_asked(stack: Stack) -> 
     assert message["headers"]["job_id"] in message["headers"]["argsrepr"]
 
 
-def test_a_lost_picture_fails_the_job_and_a_retry_goes_on(client: Client, stack: Stack) -> None:
+def test_a_lost_picture_fails_the_job_and_a_retry_reuses_its_artifacts(client: Client, stack: Stack) -> None:
     settings = Settings.from_env(stack.environment)
     object_store = S3ObjectStore(settings)
     picture = PICTURE.read_bytes() + b"trailing bytes make it another picture"
@@ -166,17 +144,17 @@ def test_a_lost_picture_fails_the_job_and_a_retry_goes_on(client: Client, stack:
     assert Stage.EMBED in job.retry().wait(timeout=60).cache_hits
 
 
-def test_no_text_and_no_secret_reaches_the_log(client: Client, stack: Stack) -> None:
+def test_the_log_holds_no_text_of_a_request_and_no_secret(client: Client, stack: Stack) -> None:
     word = f"word{uuid.uuid4().hex}"
     job = client.edit(PICTURE, source_prompt=word, target_prompt=f"{word} {word}", **QUICK)
     job.wait(timeout=60)
-    log = (stack.directory / "logs/worker.log").read_text()
+    log = log_of(stack, "worker")
     assert job.id in log
     assert word not in log
     assert stack.environment["AWS_SECRET_ACCESS_KEY"] not in log
 
 
-def test_a_worker_takes_leave_when_it_is_stopped(client: Client, stack: Stack) -> None:
+def test_a_worker_that_is_stopped_unregisters(client: Client, stack: Stack) -> None:
     second = stack.start_worker("second")
     until(lambda: len(client.health().workers) == 2, "the second worker")
     stack.stop(second)

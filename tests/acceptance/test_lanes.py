@@ -1,21 +1,20 @@
-"""Who goes first, who is refused, and whose time is over; one real worker that is kept busy."""
+"""Lanes, limits of queues and time limits of jobs, with one real worker that is kept busy."""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import redis
 
-from diffedit import Client, JobExpired, QueueFull, Settings, Stage, State
+from diffedit import Client, JobExpired, QueueFull, Stage, State
 from diffedit_worker.local.stack import Stack
-from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, busy_worker, slow, until
+from tests.support.factories import PEAR, PICTURE, QUICK, slow
+from tests.support.services import busy_worker, client_of, redis_of
+from tests.support.waiting import until
 
-PICTURE = SAMPLES / "06.png"
-
-pytestmark = pytest.mark.usefixtures("cleared_desk")
+pytestmark = pytest.mark.usefixtures("no_unfinished_jobs")
 
 
-def test_interactive_jobs_go_before_batch_jobs_that_came_earlier(client: Client) -> None:
+def test_interactive_jobs_run_before_batch_jobs_that_were_submitted_earlier(client: Client) -> None:
     with busy_worker(client):
         batch = [client.edit(PICTURE, **PEAR, **QUICK, seed=seed, lane="batch") for seed in range(3)]
         interactive = [client.edit(PICTURE, **PEAR, **QUICK, seed=seed) for seed in range(3, 6)]
@@ -23,11 +22,11 @@ def test_interactive_jobs_go_before_batch_jobs_that_came_earlier(client: Client)
     statuses = [job.wait(timeout=60) for job in batch]
     assert all(status.finished_at > last for status in statuses)
     assert [status.finished_at for status in statuses] == sorted(status.finished_at for status in statuses)
-    # What has begun is finished first, so that no half-made jobs pile up. (One result may still be on its way.)
+    # A worker finishes a started job before it starts another. The upload of one result may still run.
     assert statuses[0].finished_at <= statuses[2].started_at
 
 
-def test_a_job_that_is_not_begun_in_time_expires_and_never_starts(client: Client) -> None:
+def test_a_job_that_does_not_start_in_time_expires_and_never_runs(client: Client) -> None:
     with busy_worker(client):
         job = client.edit(PICTURE, **PEAR, **QUICK, start_timeout=0.5)
         with pytest.raises(JobExpired, match=r"start_timeout of 0\.5 s"):
@@ -36,7 +35,7 @@ def test_a_job_that_is_not_begun_in_time_expires_and_never_starts(client: Client
     assert (job.status().state, job.status().attempts) == (State.EXPIRED, {})
 
 
-def test_a_job_that_is_not_done_in_time_expires_and_frees_the_worker(client: Client) -> None:
+def test_a_job_that_misses_its_deadline_expires_and_the_worker_is_free(client: Client) -> None:
     job = client.edit(PICTURE, **PEAR, **slow(), deadline=2)
     with pytest.raises(JobExpired, match="deadline of 2 s"):
         job.wait(timeout=60)
@@ -45,15 +44,15 @@ def test_a_job_that_is_not_done_in_time_expires_and_frees_the_worker(client: Cli
     assert (status.state, status.stage) == (State.EXPIRED, Stage.INVERT)
 
 
-def test_a_job_expires_though_nobody_works_and_nobody_asks(client: Client, stack: Stack) -> None:
+def test_a_job_expires_without_a_worker_for_it_and_without_a_client_that_polls(client: Client, stack: Stack) -> None:
     with pytest.warns(UserWarning, match="no live worker"):
-        job = client.edit(PICTURE, **PEAR, profile="nobody", start_timeout=0.2)
-    server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"], decode_responses=True)
-    until(lambda: server.hget(f"diffedit:job:{job.id}", "outcome") == "expired", "a keeper ends it")
+        job = client.edit(PICTURE, **PEAR, profile="unserved", start_timeout=0.2)
+    server = redis_of(stack, decode_responses=True)
+    until(lambda: server.hget(f"diffedit:job:{job.id}", "outcome") == "expired", "maintenance ends the job")
 
 
-def test_a_full_lane_refuses_jobs_until_there_is_room(client: Client, stack: Stack) -> None:
-    narrow = Client(Settings.from_env({**stack.environment, "DIFFEDIT_MAX_QUEUED": "1"}))
+def test_a_full_lane_refuses_jobs_until_another_has_started(client: Client, stack: Stack) -> None:
+    narrow = client_of(stack, DIFFEDIT_MAX_QUEUED="1")
     with busy_worker(client):
         waiting = narrow.edit(PICTURE, **PEAR, **QUICK)
         jobs = len(client.jobs())
@@ -65,14 +64,13 @@ def test_a_full_lane_refuses_jobs_until_there_is_room(client: Client, stack: Sta
     assert narrow.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
 
 
-def test_twenty_clients_with_one_key_make_one_job(client: Client, stack: Stack) -> None:
+def test_twenty_clients_with_one_idempotency_key_make_one_job(client: Client, stack: Stack) -> None:
     key, jobs = uuid.uuid4().hex, len(client.jobs(limit=1000))
-    clients = [Client(Settings.from_env(stack.environment)) for _ in range(20)]
+    clients = [client_of(stack) for _ in range(20)]
     with busy_worker(client), ThreadPoolExecutor(20) as pool:
         ids = set(pool.map(lambda one: one.edit(PICTURE, **PEAR, **QUICK, idempotency_key=key).id, clients))
-        server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
-        assert server.llen("diffedit.tiny.language") == 1
+        assert redis_of(stack).llen("diffedit.tiny.language") == 1
     (job_id,) = ids
     status = client.job(job_id).wait(timeout=60)
     assert set(status.attempts.values()) == {1}
-    assert len(client.jobs(limit=1000)) == jobs + 2  # it, and what kept the worker busy
+    assert len(client.jobs(limit=1000)) == jobs + 2  # the job and the one that kept the worker busy

@@ -1,4 +1,4 @@
-"""What is written down and shown: no secrets, and nothing from elsewhere that is not shown for what it is."""
+"""Logs, errors and records hold no secrets, and text from outside cannot forge a log line."""
 
 import json
 import re
@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-import redis
 
 from diffedit import Client, DiffEditError, JobFailed, Settings, State
 from diffedit.contract.job import Job
@@ -15,20 +14,16 @@ from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, message_of, send
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import Stack
-from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
-from tests.support.factories import a_job
+from tests.support.factories import PEAR, PICTURE, QUICK, a_job
+from tests.support.services import log_of, redis_of, start_worker
+from tests.support.waiting import until
 
-PICTURE = SAMPLES / "06.png"
 SECRET = "hunter2-f3a9c51e7b"
 LANGUAGE = "diffedit.tiny.language"
 
 
-def log_of(stack: Stack, name: str) -> str:
-    return (stack.directory / "logs" / f"{name}.log").read_text()
-
-
 def everything_about(error: BaseException) -> str:
-    """What a traceback, a log or a crash reporter would show of an error and of all that led to it."""
+    """Return what a traceback, a log or a crash reporter would show of an error and of its causes."""
     shown, link = ["".join(traceback.format_exception(error))], error
     while link is not None:
         shown += [str(link), repr(link), repr(vars(link)), repr(link.args)]
@@ -37,10 +32,10 @@ def everything_about(error: BaseException) -> str:
 
 
 REDIS = {
-    "nobody there": "redis://user:{secret}@127.0.0.1:1/0",
+    "no server": "redis://user:{secret}@127.0.0.1:1/0",
     "no such host": "redis://:{secret}@nowhere.invalid:6379/0",
-    "a wrong password": "redis://:{secret}@{place}",
-    "a wrong user": "redis://{secret}:{secret}@{place}",
+    "a wrong password": "redis://:{secret}@{address}",
+    "a wrong user": "redis://{secret}:{secret}@{address}",
 }
 
 
@@ -49,16 +44,16 @@ REDIS = {
     "ask",
     [lambda settings: redis_backend(settings).job_store.ping(), lambda settings: send(celery_app(settings), a_job())],
 )
-def test_no_error_of_redis_shows_the_password(stack: Stack, url: str, ask: Callable[[Settings], object]) -> None:
-    place = stack.environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
+def test_no_redis_error_shows_the_password(stack: Stack, url: str, ask: Callable[[Settings], object]) -> None:
+    address = stack.environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
     with pytest.raises(DiffEditError) as caught:
-        ask(Settings(redis_url=url.format(secret=SECRET, place=place)))
+        ask(Settings(redis_url=url.format(secret=SECRET, address=address)))
     assert SECRET not in everything_about(caught.value)
 
 
 @pytest.mark.parametrize("change", [{}, {"s3_endpoint_url": "http://127.0.0.1:1"}, {"s3_bucket": "elsewhere"}])
 @pytest.mark.parametrize("ask", ["ping", "get", "exists", "put"])
-def test_no_error_of_s3_shows_the_key_or_the_signature(stack: Stack, change: dict[str, str], ask: str) -> None:
+def test_no_s3_error_shows_the_key_or_the_signature(stack: Stack, change: dict[str, str], ask: str) -> None:
     settings = Settings.from_env({**stack.environment, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": SECRET})
     object_store, key = S3ObjectStore(settings.model_copy(update=change)), f"inputs/ab/{'ab' * 32}.png"
     arguments = {"ping": (), "put": (key, b"x")}.get(ask, (key,))
@@ -81,13 +76,13 @@ def test_no_error_of_s3_shows_the_key_or_the_signature(stack: Stack, change: dic
         ("DIFFEDIT_S3_ENDPOINT_URL", f"{SECRET}://host"),
     ],
 )
-def test_no_refused_setting_is_shown(name: str, value: str) -> None:
+def test_an_error_about_a_setting_does_not_show_its_value(name: str, value: str) -> None:
     with pytest.raises(DiffEditError, match=name) as caught:
         Settings.from_env({name: value})
     assert SECRET not in everything_about(caught.value)
 
 
-def test_nothing_shows_the_secrets_of_a_client(stack: Stack) -> None:
+def test_no_part_of_a_client_shows_its_secrets(stack: Stack) -> None:
     client = Client(Settings.from_env(stack.environment))
     job_store, object_store = client._job_store, client._object_store
     for part in (
@@ -103,28 +98,26 @@ def test_nothing_shows_the_secrets_of_a_client(stack: Stack) -> None:
         assert stack.environment["AWS_SECRET_ACCESS_KEY"] not in repr(part) + str(part)
 
 
-def test_a_worker_that_is_locked_out_keeps_its_secrets(stack: Stack, client: Client) -> None:
-    """One worker with a wrong password for Redis, one with a wrong key for S3: their logs, and what they record."""
+def test_a_worker_with_wrong_credentials_logs_and_records_no_secret(stack: Stack, client: Client) -> None:
+    """One worker has a wrong password for Redis, another a wrong key for S3."""
     environment, job_store = stack.environment, redis_backend(Settings.from_env(stack.environment)).job_store
-    place = environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
+    address = environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
     job = Job(id=uuid.uuid4().hex, request=client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).request)
     job_store.create_job(job)
     wrong = {
-        "no-redis": {"DIFFEDIT_REDIS_URL": f"redis://:{SECRET}@{place}"},
+        "no-redis": {"DIFFEDIT_REDIS_URL": f"redis://:{SECRET}@{address}"},
         "no-s3": {"AWS_SECRET_ACCESS_KEY": SECRET},
     }
     workers = []
     try:
         for name, change in wrong.items():
-            stack.environment = {**environment, **change}
-            workers.append(stack.start_worker(name, ["elsewhere"]))
+            workers.append(start_worker(stack, name, ["elsewhere"], **change))
         task = celery_app(Settings.from_env(environment)).send_task
         task("diffedit.embed", args=(message_of(job),), queue="elsewhere")
         with pytest.raises(JobFailed, match="store_refused"):
             client.job(job.id).wait(timeout=60)
-        until(lambda: "Cannot connect to" in log_of(stack, "no-redis"), "a refusal")
+        until(lambda: "Cannot connect to" in log_of(stack, "no-redis"), "a refused connection")
     finally:
-        stack.environment = environment
         for worker in workers:
             stack.stop(worker)
     assert job.id in log_of(stack, "no-s3")
@@ -133,10 +126,10 @@ def test_a_worker_that_is_locked_out_keeps_its_secrets(stack: Stack, client: Cli
         assert environment["AWS_SECRET_ACCESS_KEY"] not in log_of(stack, name)
 
 
-def test_no_secret_is_in_any_record_object_or_log(stack: Stack, client: Client) -> None:
+def test_no_record_object_or_log_holds_a_secret(stack: Stack, client: Client) -> None:
     job = client.edit(PICTURE, **PEAR, **QUICK)
     link = job.result(timeout=60).url(expires=60)
-    # Valkey's own file of all that was ever written to it is among these.
+    # These include Valkey's append-only file, which holds every write.
     files = [path for path in stack.directory.rglob("*") if path.is_file() and path.name != "state.json"]
     holders = {path.relative_to(stack.directory).parts[0] for path in files if job.id.encode() in path.read_bytes()}
     assert holders == {"valkey", "logs"}
@@ -148,16 +141,15 @@ ESC = "\x1b[2J\x1b]0;title\x07\x9b1m\u202e"
 FORGERY = f"x\n[2026-01-01 00:00:00,000: INFO/MainProcess] job forged\r\x85job forged{ESC}"
 
 
-def test_text_from_elsewhere_cannot_forge_a_log_record_or_steer_a_terminal(stack: Stack, client: Client) -> None:
+def test_text_from_outside_cannot_forge_a_log_line_or_control_a_terminal(stack: Stack, client: Client) -> None:
     app, names = celery_app(Settings.from_env(stack.environment)), {"shadow": FORGERY, "argsrepr": FORGERY}
     for task in ("diffedit.embed", f"diffedit.{FORGERY}"):
         for job in ({"id": FORGERY}, {"id": "0" * 32}, {"id": "0" * 32, FORGERY: FORGERY}):
             app.send_task(task, args=(job,), queue=LANGUAGE, task_id=FORGERY, headers=names, **names)
-    # A record whose error quotes what it could not read.
-    record = redis_backend(Settings.from_env(stack.environment)).job_store
+    # The error of this record quotes the field that no version knows.
     odd = a_job()
-    record.create_job(odd)
-    server = redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"])
+    redis_backend(Settings.from_env(stack.environment)).job_store.create_job(odd)
+    server = redis_of(stack)
     asked = json.loads(odd.request.model_dump_json())
     server.hset(f"diffedit:job:{odd.id}", "request", json.dumps({**asked, FORGERY: 1}))
     send(app, odd)

@@ -1,4 +1,4 @@
-"""A worker that loads its models first, or does not start. Real workers, on a copy of the bundled model."""
+"""A worker with preload loads its models first, or does not start. Real workers use a copy of the bundled model."""
 
 import shutil
 import signal
@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from diffedit import Client, Settings, State
+from diffedit import Client, State
 from diffedit_worker.local.process_group import Process
 from diffedit_worker.local.stack import Stack
-from tests.acceptance.conftest import PEAR, QUICK, SAMPLES, until
+from tests.support.factories import PEAR, PICTURE, QUICK, SAMPLES
+from tests.support.services import client_of, log_of
+from tests.support.waiting import until
 
 TINY = SAMPLES.parent
 PROFILE = """
@@ -32,12 +34,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def client(stack: Stack) -> Client:
-    return Client(Settings.from_env(stack.environment))
+    return client_of(stack)
 
 
 @pytest.fixture
 def models(stack: Stack, tmp_path: Path) -> Path:
-    """A copy of the bundled model, and all that this stack's workers know of one."""
+    """Return the directory of a copy of the bundled model, which is the only one that workers of this stack know."""
     profiles = tmp_path / "profiles.toml"
     profiles.write_text(PROFILE)
     stack.environment |= {"DIFFEDIT_PRELOAD": "1", "DIFFEDIT_PROFILES": str(profiles)}
@@ -57,34 +59,31 @@ def start(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Callable[[],
         stack.stop(process)
 
 
-def says(stack: Stack, request: pytest.FixtureRequest, words: str) -> bool:
-    return words in (stack.directory / f"logs/{request.node.name}.log").read_text()
-
-
-def test_the_first_job_finds_all_models_loaded(client: Client, models: Path, start: Callable[..., Process]) -> None:
+def test_the_first_job_needs_no_model_to_be_loaded(client: Client, models: Path, start: Callable[..., Process]) -> None:
     start()
     until(lambda: client.health().workers, "a ready worker")
-    shutil.rmtree(models)  # so that nothing can be loaded any more
-    job = client.edit(SAMPLES / "06.png", source_concept="pear", target_concept="apple", num_prompts=2, **QUICK)
+    shutil.rmtree(models)  # from now on no model can be loaded
+    job = client.edit(PICTURE, source_concept="pear", target_concept="apple", num_prompts=2, **QUICK)
     assert job.wait(timeout=60).state is State.SUCCEEDED
 
 
-def test_a_worker_that_cannot_load_a_model_does_not_start_and_leaves_the_jobs_to_others(
+def test_a_worker_that_cannot_load_a_model_does_not_start_and_takes_no_job(
     stack: Stack, client: Client, models: Path, start: Callable[..., Process], request: pytest.FixtureRequest
 ) -> None:
     shutil.rmtree(models / "prompter")
-    job = client.edit(SAMPLES / "06.png", **PEAR, **QUICK)
-    unfit = start()
-    until(lambda: unfit.poll() is not None, "it ends")
-    assert unfit.poll() == 1
+    job = client.edit(PICTURE, **PEAR, **QUICK)
+    failing = start()
+    until(lambda: failing.poll() is not None, "the end of the worker")
+    assert failing.poll() == 1
     missing = f"{models / 'prompter'} cannot be loaded (no such directory)"
-    assert says(stack, request, f"this worker does not start: {missing}")
-    assert not says(stack, request, "Traceback")
+    log = log_of(stack, request.node.name)
+    assert f"this worker does not start: {missing}" in log
+    assert "Traceback" not in log
     assert (job.status().state, job.status().attempts) == (State.QUEUED, {})
     job.cancel()
 
 
-def test_a_worker_needs_the_models_of_its_own_queues_only(
+def test_a_worker_loads_only_the_models_of_its_queues(
     client: Client, models: Path, start: Callable[..., Process]
 ) -> None:
     for part in ("captioner", "prompter", "diffusion/text_encoder"):
@@ -93,20 +92,20 @@ def test_a_worker_needs_the_models_of_its_own_queues_only(
     until(lambda: client.health().workers, "a ready worker")
 
 
-def test_a_worker_that_is_told_to_stop_while_it_loads_ends_at_once_and_has_taken_nothing(
+def test_a_worker_that_is_stopped_while_it_loads_ends_at_once_and_takes_no_job(
     stack: Stack, client: Client, models: Path, start: Callable[..., Process], request: pytest.FixtureRequest
 ) -> None:
     profiles = models.parent / "profiles.toml"
     profiles.write_text(PROFILE.replace("./tiny/prompter", "somebody/something"))
-    job = client.edit(SAMPLES / "06.png", **PEAR, **QUICK)
-    with socket.create_server(("127.0.0.1", 0)) as hub:  # takes the call and never answers
+    job = client.edit(PICTURE, **PEAR, **QUICK)
+    with socket.create_server(("127.0.0.1", 0)) as hub:  # accepts the connection and never answers
         endpoint = f"http://127.0.0.1:{hub.getsockname()[1]}"
         stack.environment |= {"HF_ENDPOINT": endpoint, "HF_HUB_ETAG_TIMEOUT": "100", "HF_HUB_OFFLINE": "0"}
         loading = start()
         with hub.accept()[0]:
             assert not client.health().workers
             loading.send_signal(signal.SIGTERM)
-            until(lambda: loading.poll() is not None, "it ends")
+            until(lambda: loading.poll() is not None, "the end of the worker")
     assert loading.poll() == 0
     assert (job.status().state, job.status().attempts) == (State.QUEUED, {})
     job.cancel()

@@ -17,7 +17,8 @@ import redis
 from botocore.config import Config
 
 from diffedit_worker.local.stack import LocalError, Stack
-from tests.integration.test_process_group import children_of, is_ready, owner_of, until
+from tests.support.processes import children_of, is_ready, owner_of
+from tests.support.waiting import until
 
 OWNER = """
 import sys, threading
@@ -192,7 +193,7 @@ def test_an_interrupted_owner_stops_its_children(
     owner.send_signal(number)
     owner.send_signal(number)  # some press it twice
     owner.wait(5)
-    until(lambda: not children_of(tmp_path), 2)
+    until(lambda: not children_of(tmp_path), "the end of the child processes", timeout=2)
 
 
 @pytest.mark.parametrize("milliseconds", [0, 20, 50, 80, 110, 150, 200, 300])
@@ -202,4 +203,4 @@ def test_an_interrupt_while_starting_leaves_nothing(
     time.sleep(milliseconds / 1000)
     owner.send_signal(signal.SIGINT)
     owner.wait(5)
-    until(lambda: not children_of(tmp_path), 2)
+    until(lambda: not children_of(tmp_path), "the end of the child processes", timeout=2)

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,6 +15,8 @@ import pytest
 
 from diffedit_worker.local import process_group as module
 from diffedit_worker.local.process_group import Children, LocalError, sigterm_as_interrupt
+from tests.support.processes import children_of, is_ready, owner_of
+from tests.support.waiting import until
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 STUBBORN = ["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"]
@@ -31,43 +33,6 @@ with Children(directory) as children:
     print("ready", flush=True)
     threading.Event().wait()
 """
-
-
-def children_of(directory: Path) -> list[psutil.Process]:
-    """Every process at work in the directory, or told of it, whoever started it."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            is_ours = Path(process.cwd()).is_relative_to(directory) or str(directory) in process.cmdline()
-            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def until(condition: Callable[[], object], seconds: float = 8) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
-
-
-@contextmanager
-def owner_of(directory: Path, script: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process that owns children in the directory, as soon as it prints "ready"."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-c", script, str(directory)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as it:
-        assert it.stdout is not None
-        assert it.stdout.readline() == "begins\n"
-        try:
-            yield it
-        finally:
-            it.kill()
-
-
-def is_ready(owner: subprocess.Popen[str]) -> bool:
-    assert owner.stdout is not None
-    return owner.stdout.readline() == "ready\n"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from diffedit import Client, JobHandle, Settings
-from diffedit.cli import app
+from diffedit.cli import app, main
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import artifact_key
 from diffedit.contract.stages import Artifact
@@ -37,6 +37,8 @@ class Cli:
         self.worker_registry.send_heartbeat(a_worker(id=WORKER, name="rig@here"))
 
     def __call__(self, *words: str | Path, code: int = 0, width: int = 200) -> Result:
+        # They read COLUMNS when they are imported, and pytest-xdist sets it before.
+        main.out.width = main.err.width = width
         result = CliRunner(env={"COLUMNS": str(width)}).invoke(app, [str(word) for word in words], prog_name="diffedit")
         assert isinstance(result.exception, SystemExit | None), result.output
         assert result.exit_code == code, result.output

@@ -1,23 +1,26 @@
-"""An HTTP proxy that does to a server what networks and overload do: it is gone, slow, failing, cuts things short.
+"""Proxies in front of a server: `FaultProxy` injects faults into HTTP, `TlsProxy` adds TLS to any protocol.
 
-Requests pass as they were signed, Host included: rclone accepts a signature for whichever host was asked.
+`FaultProxy` passes requests on as they were signed, with their Host header: rclone accepts a signature for any host.
 """
 
 import http.client
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 from urllib.parse import urlsplit
 
+import trustme
+
 
 class Exchange(BaseHTTPRequestHandler):
-    """One request and what becomes of it: a method for each fault."""
+    """One HTTP request; each public method answers it in one way, most of them with a fault."""
 
     protocol_version = "HTTP/1.1"
     server: "_Server"
@@ -25,13 +28,13 @@ class Exchange(BaseHTTPRequestHandler):
     def act(self) -> None:
         try:
             self.server.fault_of(self.command, self.path)(self)
-        except OSError:  # one of the two ends is gone
+        except OSError:  # client or server has closed its connection
             self.is_reset()
 
     do_GET = do_HEAD = do_PUT = do_DELETE = act
 
     def passes(self, upto: int | None = None) -> None:
-        """The server's answer comes; `upto` so many bytes of the body that it promises."""
+        """Send the server's answer, but only the first `upto` bytes of its body."""
         with closing(self._send_on(self._body())) as upstream:
             answer = upstream.getresponse()
             body = answer.read()
@@ -61,7 +64,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def upload_is_reset(self, after: int) -> None:
-        """The server has so many bytes of what the request promises when both ends lose the connection."""
+        """Send the server the first `after` bytes of the request's body, then reset both connections."""
         self._send_on(self.rfile.read(after)).close()
         self.is_reset()
 
@@ -72,7 +75,7 @@ class Exchange(BaseHTTPRequestHandler):
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=30)
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
-            if name != "Expect":  # the client has been told to go on
+            if name != "Expect":  # the proxy has already answered 100 Continue
                 upstream.putheader(name, value)
         upstream.endheaders(body)
         return upstream
@@ -98,14 +101,15 @@ class _Server(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def shutdown_request(self, request: socket.socket) -> None:
-        self.close_request(request)  # without the FIN that would go before a RST
+        self.close_request(request)  # the default shuts the connection down first, and a FIN would go before the RST
 
 
 class FaultProxy:
-    """In front of the server at `upstream` (a URL), while its context lasts.
+    """An HTTP proxy in front of the server at the URL `upstream`, as long as its context lasts.
 
     Attributes:
-        pending: the faults that the next requests of a method, for paths that hold some text, will meet, in this order.
+        url: where the proxy listens.
+        pending: the faults of the next requests, in this order: method, text in the path, fault.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -128,20 +132,20 @@ class FaultProxy:
     def meets(
         self, method: str, fault: Callable[..., None], *, where: str = "", times: int = 1, **how: float | str
     ) -> None:
-        """The next `times` requests of this method with `where` in their path meet a fault, a method of `Exchange`."""
+        """Inject `fault`, a method of `Exchange`, into the next `times` requests of this method to such a path."""
         self.pending += [(method, where, partial(fault, **how))] * times
 
     def down(self) -> None:
-        """Connections are refused, and those that are open are lost."""
+        """Refuse new connections and drop those that are open."""
         if self._server:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
-            # A client that keeps calling a free port may be given it for its own end, and answer itself.
+            # Keep the port: a client that calls a free port may get that very port for its own end of the connection.
             self._placeholder = _bound(self._address)
 
     def up(self) -> None:
-        """As if nothing had been."""
+        """Forget all pending faults and pass every request on."""
         self.pending.clear()
         if not self._server:
             self._placeholder.close()
@@ -158,8 +162,39 @@ class FaultProxy:
         return Exchange.passes
 
 
+class TlsProxy:
+    """Accepts TLS connections on a port of its own, and passes their plain bytes to and from a server.
+
+    Attributes:
+        port: where the proxy listens, on 127.0.0.1.
+    """
+
+    def __init__(self, certificate: trustme.LeafCert, server: tuple[str, int]) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+        self._server = server
+        self._listener = context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            # A client that does not accept the certificate closes the connection.
+            with suppress(ssl.SSLError, ConnectionError):
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._server)
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError), source, sink:
+            while data := source.recv(65536):
+                sink.sendall(data)
+
+
 def _bound(address: tuple[str, int]) -> socket.socket:
-    """Nobody can listen at or call from this address, and who calls it is refused."""
+    """Return a socket that reserves this address; it refuses connections, since it does not listen."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(address)

@@ -19,6 +19,7 @@ from diffedit_worker.models.latent_cache import LatentCache
 from diffedit_worker.models.loading import NEEDED, Models
 from diffedit_worker.models.profiles import BUILT_IN, ModelSource, Profile, load_profiles
 from tests.support.models import small_models
+from tests.support.spies import spy
 
 # When the machine has other work, two threads of a small model wait for each other much longer than they compute.
 torch.set_num_threads(1)
@@ -182,13 +183,7 @@ def test_sizes(models):
 
 
 def test_racing_threads_share_one_load(tiny, monkeypatch):
-    loads = []
-    original = loading.UNet2DConditionModel.from_pretrained
-    monkeypatch.setattr(
-        loading.UNet2DConditionModel,
-        "from_pretrained",
-        lambda *args, **kwargs: loads.append(1) or original(*args, **kwargs),
-    )
+    loads = spy(monkeypatch, loading.UNet2DConditionModel, "from_pretrained")
     models, start, seen = Models(tiny), threading.Barrier(4), []
 
     def ask():

@@ -1,0 +1,30 @@
+"""ICC profiles to test with."""
+
+import struct
+
+from PIL import ImageCms
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def icc(space: bytes, kind: bytes, connection: bytes, tag: bytes, body: bytes) -> bytes:
+    """Return a profile of one tag and a white point, which is the least that lcms accepts."""
+    d50 = struct.pack(">III", 0xF6D6, 0x10000, 0xD32D)
+    tags, table, offset = [(tag, body), (b"wtpt", b"XYZ \0\0\0\0" + d50)], b"", 128 + 4 + 24
+    for name, content in tags:
+        table += name + struct.pack(">II", offset, len(content))
+        offset += len(content)
+    header = struct.pack(">I", offset) + b"lcms" + struct.pack(">I", 0x02400000) + kind + space + connection
+    header += bytes(12) + b"acsp" + bytes(28) + d50 + bytes(48)
+    return header + struct.pack(">I", 2) + table + b"".join(content for _, content in tags)
+
+
+LINEAR_GREY = icc(b"GRAY", b"mntr", b"XYZ ", b"kTRC", b"curv" + bytes(8))
+
+
+def cmyk_that_prints_grey() -> bytes:
+    """Return a CMYK profile whose inks are all grey, so that a conversion without it gives other colours."""
+    matrix = b"".join(struct.pack(">i", 65536 * (row == column)) for row in range(3) for column in range(3))
+    grid = b"".join(bytes((255 - 60 * bin(inks).count("1"), 128, 128)) for inks in range(16))
+    lut = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + matrix + bytes(range(256)) * 4 + grid + bytes(range(256)) * 3
+    return icc(b"CMYK", b"prtr", b"Lab ", b"A2B0", lut)
