@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 KILLING := test_chaos test_recovery test_storage_faults
 
-.PHONY: demo test test-fast coverage check bench profile chaos quality train clean
+.PHONY: demo test test-fast coverage check docs bench profile chaos quality train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/diffedit demo
@@ -31,6 +31,11 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo 'To read it: $(BIN)/python -m http.server --directory site --bind 127.0.0.1 8000'
 
 profile: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.speed.time_breakdown
@@ -51,8 +56,8 @@ train: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,local,train,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,local,train,docs,dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) .diffedit out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage* htmlcov
+	rm -rf $(VENV) .diffedit out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage* htmlcov site

@@ -1,6 +1,6 @@
 """What the speed costs in quality: edits of held-out swaps by ours and by diffusers' pipeline.
 
-The swaps are those of docs/quality.md. `python -m benchmarks.quality` shows more about them.
+The swaps are those of docs/explanation/quality.md. `python -m benchmarks.quality` shows more about them.
 """
 
 from collections.abc import Callable, Iterator

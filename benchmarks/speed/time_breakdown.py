@@ -1,4 +1,4 @@
-"""Where the time of one edit goes, as a picture: docs/profile.png.
+"""Where the time of one edit goes, as a picture: docs/images/time-of-an-edit.png.
 
     python -m benchmarks.speed.time_breakdown
 
@@ -43,7 +43,7 @@ from diffedit.pictures import read_picture
 from diffedit_worker.local.commands import PICTURE
 from diffedit_worker.models.profiles import SAMPLES
 
-PLOT = Path(__file__).parents[2] / "docs/profile.png"
+PLOT = Path(__file__).parents[2] / "docs/images/time-of-an-edit.png"
 CLIENT, QUEUE, WORKER = "client", "queue", "worker's own code"
 PRECEDENCE = (*MODELS, S3, RECORD, CLIENT, QUEUE)
 """A moment in which several of these are active counts for the first of them."""

@@ -21,8 +21,11 @@ class JobOptions(StrictNumbers):
     """
 
     lane: Lane = Field(Lane.INTERACTIVE, strict=False)
+    """"interactive" or "batch". A batch job runs only while no interactive job waits."""
     start_timeout: float | None = Field(None, gt=0, le=MAX_SECONDS)
+    """Seconds after the submission. The job expires if no worker has started it by then."""
     deadline: float | None = Field(None, gt=0, le=MAX_SECONDS)
+    """Seconds after the submission. The job expires if it has not succeeded by then."""
 
 
 class Job(Frozen):
@@ -76,8 +79,11 @@ class State(StrEnum):
     RUNNING = "running"
     """At least one stage has started; between two stages the job waits in a queue."""
     SUCCEEDED = "succeeded"
+    """The artifact that was asked for is stored."""
     FAILED = "failed"
+    """A stage failed, or its attempts are used up. The record holds the error."""
     CANCELLED = "cancelled"
+    """The user cancelled the job."""
     EXPIRED = "expired"
     """Not started within `start_timeout`, or not finished within `deadline`."""
 

@@ -102,6 +102,7 @@ class EditRequest(Frozen):
     goal: Artifact = Artifact.RESULT
     """The artifact that the job makes last."""
     params: EditParams
+    """The parameters of the edit."""
 
     @model_validator(mode="after")
     def _check_texts(self) -> Self:
