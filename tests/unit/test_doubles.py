@@ -1,4 +1,4 @@
-"""The doubles keep the promises of the real ones."""
+"""The doubles behave as the real ones."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,11 @@ from diffedit import Settings
 from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
+from tests.support.stage_behaviour import StageBehaviour
+from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
-class TestMemoryBackend(JobStoreBehaviour):
+class TestMemoryBackend(StageBehaviour, JobStoreBehaviour, WorkerRegistryBehaviour, ArtifactLocksBehaviour):
     @pytest.fixture
     def make_backend(self) -> Callable[..., JobBackend]:
         return lambda **settings: memory_backend(Settings(**settings))
