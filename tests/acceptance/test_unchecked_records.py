@@ -58,7 +58,7 @@ RECORDS: dict[str, tuple[str, str, dict[str, Any], Callable[[ForeignProducer, Jo
     "a mask of other size":  ("bad_picture",  "the mask is",     {"picture": BYTES, "mask": SMALL}, None),
     "a mask of nothing":     ("bad_picture",  "selects nothing",  {"picture": BYTES, "mask": BLACK}, None),
     "a newer client's":      ("bad_record",   "negative_mask",    {"picture": BYTES}, add_field),
-    "no JSON":               ("bad_record",   "one version",      {"picture": BYTES}, rewrite("request", "{")),
+    "no JSON":               ("bad_record",   "same version",      {"picture": BYTES}, rewrite("request", "{")),
     "a foreign key": ("bad_record",   "is not under", {"picture": BYTES}, rewrite("artifact:mask", "../passwd")),
     "a key of another kind": ("bad_record",   "is not under", {"picture": BYTES}, rewrite("artifact:mask", OTHER_KIND)),
     "no number":             ("bad_record",   "ValueError",       {"picture": BYTES}, rewrite("attempts:mask", "many")),
