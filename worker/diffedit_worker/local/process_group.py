@@ -9,15 +9,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 from diffedit.errors import DiffEditError
+from diffedit_worker.local.child_thread import ChildThread
 from diffedit_worker.local.signals import signals_ignored
 
 GRACE = 3.0
@@ -65,13 +64,9 @@ class ProcessGroup:
         """
         # One thread starts and stops all children. It receives no signal, so none can interrupt between the start of a
         # child and its registration. It must live as long as they do, because PDEATHSIG follows the starting thread.
-        self._executor = ThreadPoolExecutor(1, "children")
-        # Another thread starts that thread. An interrupt in this one would make the executor lose track of it.
-        starter = threading.Thread(target=self._executor.submit, args=(int,))
-        starter.start()
-        starter.join()
+        self._thread = ChildThread()
         try:
-            self._executor.submit(self._take_over).result()
+            self._thread.call(self._take_over)
         except BaseException:
             self.__exit__()
             raise
@@ -79,9 +74,9 @@ class ProcessGroup:
 
     def __exit__(self, *_: object) -> None:
         with signals_ignored():
-            # The list is made in the executor's thread, which may be starting a child at this moment.
-            self._executor.submit(lambda: self._end(list(self.processes.values()), GRACE)).result()
-            self._executor.shutdown()
+            # The list is made in the other thread, which may be starting a child at this moment.
+            self._thread.call(lambda: self._end(list(self.processes.values()), GRACE))
+            self._thread.stop()
             if self._directory_lock is not None:
                 self._registry.unlink(missing_ok=True)
                 os.close(self._directory_lock)
@@ -101,11 +96,11 @@ class ProcessGroup:
         Raises:
             LocalError: a child of this name is running.
         """
-        return self._executor.submit(self._spawn, name, command, environment, cwd, stdin).result()
+        return self._thread.call(self._spawn, name, command, environment, cwd, stdin)
 
     def end(self, processes: Sequence[Process], grace: float) -> None:
         """Terminate these children, and kill those that run after `grace` seconds."""
-        self._executor.submit(self._end, processes, grace).result()
+        self._thread.call(self._end, processes, grace)
 
     def check(self) -> None:
         """Raise LocalError, with the last lines of its log, if a child ended by itself."""
