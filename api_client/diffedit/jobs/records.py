@@ -59,17 +59,7 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
     done = [stage for stage in stages if f"seconds:{stage.value}" in fields]
     created = {stage: tuple(map(Artifact, fields[f"created:{stage.value}"].split())) for stage in done}
 
-    if "outcome" in fields:
-        state = State(fields["outcome"])
-    else:
-        state = State.RUNNING if stage else State.QUEUED
-    if state is State.SUCCEEDED:
-        progress = 1.0
-    else:
-        # A finished stage is the current one until the next starts; it must not count twice.
-        within = step / steps if steps and stage not in done else 0.0
-        progress = (len(done) + within) / len(stages) if stages else 0.0
-
+    state = State(fields["outcome"]) if "outcome" in fields else State.RUNNING if stage else State.QUEUED
     return JobStatus(
         id=job_id,
         state=state,
@@ -78,7 +68,7 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         stage_index=index,
         step=step,
         steps=steps,
-        progress=round(min(progress, 1.0), 4),
+        progress=1.0 if state is State.SUCCEEDED else _progress(stages, stage, done, step, steps),
         worker=fields.get("worker"),
         retries=int(fields.get("retries", 0)),
         timings={stage: float(fields[f"seconds:{stage.value}"]) for stage in done},
@@ -95,6 +85,13 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         started_at=_moment(fields["started"]) if "started" in fields else None,
         finished_at=_moment(fields["finished"]) if "finished" in fields else None,
     )
+
+
+def _progress(stages: Sequence[Stage], stage: Stage | None, done: Sequence[Stage], step: int, steps: int) -> float:
+    """Return the progress over all stages, 0 to 1. Each stage has the same share."""
+    # A finished stage is the current one until the next starts; it must not count twice.
+    within = step / steps if steps and stage not in done else 0.0
+    return round(min((len(done) + within) / len(stages), 1.0), 4) if stages else 0.0
 
 
 def new_fields(job: Job, retention: int) -> dict[str, str]:
