@@ -12,7 +12,7 @@ from diffedit import Client, InvalidRequest, JobError
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("target", help="what each picture shall show")
+    parser.add_argument("target", help="what each picture should show")
     parser.add_argument("--out", type=Path, default=Path("edited"))
     asked = parser.parse_args()
 
@@ -20,7 +20,7 @@ def main() -> None:
     jobs = {}
     for path in sorted(asked.folder.iterdir()):
         try:
-            # Named after the picture and the wish, so that running this again queues nothing twice.
+            # Named after the picture and the target, so that running this again queues nothing twice.
             key = f"{path.name}: {asked.target}"
             jobs[path.name] = client.edit(path, target_prompt=asked.target, idempotency_key=key)
         except InvalidRequest as error:

@@ -21,7 +21,7 @@ MAX_PIXELS = 40_000_000
 MIN_SIDE = 8
 """Pixels of the shorter side of a picture, at least."""
 MAX_ASPECT = 8
-"""How many times as long as the shorter side the longer side of a picture may be."""
+"""The longer side of a picture is at most this many times the shorter side."""
 
 Size = tuple[int, int]
 """Width and height in pixels, as in PIL."""

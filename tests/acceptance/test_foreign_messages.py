@@ -63,7 +63,7 @@ RAW = {
     "a chain of numbers":    envelope([[7], {}, {"chain": [7]}]),
     "callbacks of numbers":  envelope([[7], {}, {"callbacks": [7], "errbacks": [7]}]),
     "protocol 1":            envelope({"task": EMBED, "id": "p1", "args": [7], "kwargs": {}}, headers={}),
-    "protocol 1, spoilt":    envelope({"task": EMBED, "id": "p1", "args": 7, "kwargs": 7}, headers={}),
+    "protocol 1, damaged":   envelope({"task": EMBED, "id": "p1", "args": 7, "kwargs": 7}, headers={}),
 }
 VICTIM = "f" * 32
 TASKS = {
