@@ -6,17 +6,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
 from diffedit.cli import main
 from diffedit.cli.options import AsJson, OutDir, Timeout, parse_params, value_text
 from diffedit.cli.results import save_result
-from diffedit.contract.request import EditParams
+from diffedit.contract.job import JobOptions
+from diffedit.contract.request import EditParams, EditRequest
 from diffedit.contract.stages import Lane
 from diffedit.errors import InvalidRequest
 
 TextOption = functools.partial(typer.Option, rich_help_panel="What to change")
 ParamOption = functools.partial(typer.Option, rich_help_panel="Parameters")
-ServiceOption = functools.partial(typer.Option, rich_help_panel="How the job is served")
+JobOption = functools.partial(typer.Option, rich_help_panel="Job options")
+
+
+def _help(model: type[BaseModel], name: str) -> str:
+    """Return the docstring of a field as one line."""
+    return " ".join((model.model_fields[name].description or "").split())
 
 
 def _parameter_list() -> str:
@@ -30,51 +37,51 @@ def _parameter_list() -> str:
 
 @main.command("Jobs", epilog=_parameter_list())
 def edit(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG, JPEG or WebP file.")],
+    image: Annotated[Path, typer.Argument(metavar="PICTURE", help="A PNG, JPEG or WebP file.")],
     source_prompt: Annotated[
-        str | None, TextOption("--source-prompt", "--source", help="What the image shows.")
+        str | None, TextOption("--source-prompt", "--source", help=_help(EditRequest, "source_prompt"))
     ] = None,
     target_prompt: Annotated[
-        str | None, TextOption("--target-prompt", "--target", help="What the result should show.")
+        str | None, TextOption("--target-prompt", "--target", help=_help(EditRequest, "target_prompt"))
     ] = None,
-    source_concept: Annotated[str | None, TextOption(help='What to replace, in one word: "bowl".')] = None,
-    target_concept: Annotated[str | None, TextOption(help='What to put there, in one word: "basket".')] = None,
-    caption: Annotated[str | None, TextOption(help="Describes the image. Skips the captioner.")] = None,
+    source_concept: Annotated[str | None, TextOption(help=_help(EditRequest, "source_concept"))] = None,
+    target_concept: Annotated[str | None, TextOption(help=_help(EditRequest, "target_concept"))] = None,
+    caption: Annotated[str | None, TextOption(help=_help(EditRequest, "caption"))] = None,
     negative_prompt: Annotated[
-        str | None, TextOption("--negative-prompt", "--negative", help="What the result must not show.")
+        str | None, TextOption("--negative-prompt", "--negative", help=_help(EditRequest, "negative_prompt"))
     ] = None,
-    mask: Annotated[Path | None, TextOption(help="White where the image may change. Skips the mask stage.")] = None,
+    mask: Annotated[Path | None, TextOption(help="A picture of the same size, white where the picture may change.")] = None,
     mask_only: Annotated[bool, TextOption("--mask-only", "--preview", help="Compute only the mask.")] = False,
     num_inference_steps: Annotated[
-        int | None, ParamOption("--num-inference-steps", "--steps", help="Denoising steps.")
+        int | None, ParamOption("--num-inference-steps", "--steps", help=_help(EditParams, "num_inference_steps"))
     ] = None,
-    strength: Annotated[float | None, ParamOption(help="How far into noise the edit starts, up to 1.")] = None,
+    strength: Annotated[float | None, ParamOption(help=_help(EditParams, "strength"))] = None,
     guidance_scale: Annotated[
-        float | None, ParamOption("--guidance-scale", "--guidance", help="How strictly to follow the texts.")
+        float | None, ParamOption("--guidance-scale", "--guidance", help=_help(EditParams, "guidance_scale"))
     ] = None,
-    seed: Annotated[int | None, ParamOption(help="Makes the edit repeatable.")] = None,
-    profile: Annotated[str | None, ParamOption(help="Model profile.")] = None,
+    seed: Annotated[int | None, ParamOption(help=_help(EditParams, "seed"))] = None,
+    profile: Annotated[str | None, ParamOption(help=_help(EditParams, "profile"))] = None,
     param: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a parameter of the list below (repeatable).")
     ] = None,
     lane: Annotated[
-        Lane, ServiceOption(metavar="LANE", help="interactive, or batch: run only while no interactive job waits.")
+        Lane, JobOption(metavar="LANE", help=_help(JobOptions, "lane"))
     ] = Lane.INTERACTIVE,
     start_timeout: Annotated[
-        float | None, ServiceOption(metavar="SECONDS", help="Expire if not started within this time.")
+        float | None, JobOption(metavar="SECONDS", help=_help(JobOptions, "start_timeout"))
     ] = None,
     deadline: Annotated[
-        float | None, ServiceOption(metavar="SECONDS", help="Expire if not finished within this time.")
+        float | None, JobOption(metavar="SECONDS", help=_help(JobOptions, "deadline"))
     ] = None,
     idempotency_key: Annotated[
-        str | None, ServiceOption("--idempotency-key", "--key", help="The same key returns the same job.")
+        str | None, JobOption("--idempotency-key", "--key", help="The same key returns the same job.")
     ] = None,
     out_dir: OutDir = Path("out"),
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and return.")] = False,
     timeout: Timeout = 600,
     as_json: AsJson = False,
 ) -> None:
-    """Submit an edit of IMAGE, wait for it, and save its result."""
+    """Submit an edit of PICTURE, wait for it, and save its result."""
     options: dict[str, Any] = {
         "source_prompt": source_prompt,
         "target_prompt": target_prompt,

@@ -18,6 +18,13 @@ from diffedit.client import Client
 from diffedit.errors import DiffEditError
 from diffedit.text import printable
 
+class Command(typer.core.TyperCommand):
+    """A command whose usage line names its arguments without braces."""
+
+    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -41,7 +48,7 @@ def command(panel: str, *, epilog: str | None = None) -> Callable[[Callable[...,
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        @app.command(rich_help_panel=panel, epilog=epilog)
+        @app.command(cls=Command, rich_help_panel=panel, epilog=epilog)
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
             try:

@@ -30,7 +30,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the objects, but delete nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete old images, artifacts and results. Objects that an unfinished job needs are kept."""
+    """Delete old pictures, artifacts and results. Objects that an unfinished job needs are kept."""
     collected = main.make_client().collect_garbage(older_than, dry_run=dry_run)
     if as_json:
         print(collected.model_dump_json())

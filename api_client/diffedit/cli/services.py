@@ -53,7 +53,7 @@ def env(directory: DataDir = Path(".diffedit/up")) -> None:
 
 @main.command("Services")
 def demo(out_dir: OutDir = Path("out"), directory: DataDir = Path(".diffedit/demo")) -> None:
-    """Start services and a worker, edit a bundled image, and stop everything."""
+    """Start services and a worker, edit a bundled picture, and stop everything."""
     _local_commands().demo(out_dir, directory)
 
 

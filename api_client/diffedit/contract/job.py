@@ -14,18 +14,14 @@ MAX_SECONDS = 365 * 24 * 3600
 
 
 class JobOptions(StrictNumbers):
-    """How a job is served. The result does not depend on it.
-
-    `start_timeout` and `deadline` are seconds since the submission: the job is EXPIRED if no worker has started it by
-    the first, or if it has not succeeded by the second. None means no limit.
-    """
+    """The options of a job: its lane and its time limits. The result does not depend on them."""
 
     lane: Lane = Field(Lane.INTERACTIVE, strict=False)
-    """"interactive" or "batch". A batch job runs only while no interactive job waits."""
+    """"interactive" or "batch". A batch job runs only while no interactive job waits. Default: "interactive"."""
     start_timeout: float | None = Field(None, gt=0, le=MAX_SECONDS)
-    """Seconds after the submission. The job expires if no worker has started it by then."""
+    """Seconds after the submission. The job expires if no worker has started it by then. Default: no limit."""
     deadline: float | None = Field(None, gt=0, le=MAX_SECONDS)
-    """Seconds after the submission. The job expires if it has not succeeded by then."""
+    """Seconds after the submission. The job expires if it has not succeeded by then. Default: no limit."""
 
 
 class Job(Frozen):
@@ -95,50 +91,62 @@ class ErrorInfo(Frozen):
     """Why a job failed."""
 
     stage: Stage | None
+    """The stage that failed, if one was running."""
     code: str
+    """The error code, for programs."""
     message: str
+    """The error message, for people."""
 
 
 class JobStatus(Frozen):
-    """A job's record at one moment.
-
-    Attributes:
-        step, steps: progress inside the current stage.
-        progress: 0 to 1, over all stages.
-        worker: the id of the worker that started the current stage. It may be gone.
-        timings: seconds of each finished stage.
-        cache_hits: the finished stages whose artifacts already existed.
-        created_artifacts: the artifacts that this job had to make.
-        attempts: how often each stage was started.
-        retries: how often a stage waited for a store that did not answer.
-        artifact_keys: the keys of the artifacts made so far.
-        created_at, started_at, finished_at: times of the Redis server, in UTC.
-    """
+    """A job's record at one moment. Times are those of the Redis server, in UTC."""
 
     id: str
+    """The id of the job: 32 hex digits."""
     state: State
+    """The state of the job."""
     stages: tuple[Stage, ...]
+    """The stages of the job, in running order."""
     stage: Stage | None = None
+    """The last stage that was started; None if no stage has started."""
     stage_index: int = 0
+    """The index of that stage in `stages`, from 0."""
     step: int = 0
+    """The denoising steps that are done in the current stage."""
     steps: int = 0
+    """The denoising steps of the current stage; 0 if they are not known."""
     progress: float = 0.0
+    """Progress over all stages, 0 to 1."""
     worker: str | None = None
+    """The id of the worker that started the current stage. It may be gone."""
     timings: dict[Stage, float] = Field(default_factory=dict)
+    """Seconds of each finished stage."""
     cache_hits: tuple[Stage, ...] = ()
+    """The finished stages whose artifacts already existed."""
     created_artifacts: tuple[Artifact, ...] = ()
+    """The artifacts that this job had to make."""
     attempts: dict[Stage, int] = Field(default_factory=dict)
+    """How often each stage was started."""
     retries: int = 0
+    """How often a stage waited for S3, because it did not answer."""
     error: ErrorInfo | None = None
+    """Why the job failed; None if it did not fail."""
     artifact_keys: ArtifactKeys = Field(default_factory=dict)
+    """The keys of the artifacts that exist so far."""
     request: EditRequest
+    """The request, with all defaults resolved."""
     options: JobOptions = JobOptions()
+    """The options of the job."""
     created_at: datetime
+    """When the job was submitted."""
     started_at: datetime | None = None
+    """When the first stage started; None if no stage has started."""
     finished_at: datetime | None = None
+    """When the job ended; None if it has not ended."""
 
     @property
     def is_terminal(self) -> bool:
+        """Whether the job has ended: it succeeded, failed, was cancelled or expired."""
         return self.state in TERMINAL
 
     @property

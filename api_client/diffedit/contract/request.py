@@ -18,27 +18,29 @@ class Prompts(Frozen):
     """Sentences that describe the picture before and after the edit. Several sentences are averaged as embeddings."""
 
     source: tuple[str, ...] = Field(min_length=1)
+    """Describe the picture before the edit."""
     target: tuple[str, ...] = Field(min_length=1)
+    """Describe the picture after the edit."""
 
 
 class EditParams(StrictNumbers):
     """The parameters of an edit, named as in diffusers' DiffEdit pipeline, with the defaults of the DiffEdit guide.
 
-    A profile may have other defaults: see `resolve`.
+    A profile may have other defaults.
     """
 
     profile: ProfileName
-    """The models that run the edit."""
+    """The model profile. Default: `DIFFEDIT_PROFILE`, else the only one that live workers serve, else "tiny"."""
     num_inference_steps: int = Field(50, ge=1, le=500)
-    """Steps of the whole noise schedule. With "dpmsolver++" 20 steps are enough."""
+    """Denoising steps of the whole noise schedule. With the scheduler "dpmsolver++", 20 steps are enough."""
     strength: float = Field(0.8, gt=0, le=1)
     """Share of the schedule that inversion and edit use. A higher value allows larger changes."""
     guidance_scale: float = Field(7.5, ge=1, le=50)
     """How strongly the edit follows the target prompt. 1 means no guidance."""
     inversion_guidance_scale: float = Field(1.0, ge=1, le=50)
-    """Guidance of the inversion. Above 1, the inversion drifts, and the edit retraces it less well."""
+    """How strongly the inversion follows the caption. Above 1, the edit retraces the inversion less well."""
     num_maps_per_mask: int = Field(10, ge=1, le=100)
-    """Random noises whose difference maps are averaged for the mask."""
+    """Number of noises whose difference maps are averaged for the mask."""
     mask_encode_strength: float = Field(0.5, gt=0, le=1)
     """Share of the schedule that sets the noise level of the mask."""
     mask_thresholding_ratio: Annotated[float, Field(gt=0, le=100)] | Literal["otsu"] = 3.0
@@ -49,11 +51,11 @@ class EditParams(StrictNumbers):
     mask_cleanup: bool = False
     """Remove small spots from the mask and fill its holes."""
     num_prompts: int = Field(16, ge=1, le=64)
-    """Sentences that the language model writes for each concept."""
+    """Number of sentences that the language model writes for each concept."""
     seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, lt=2**32)
-    """Seed of all random numbers. The default is a random seed."""
+    """Seed of all random numbers. Default: a random seed, which the job's request contains."""
     scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
-    """The solver of inversion and edit."""
+    """The solver of inversion and edit: "ddim" or "dpmsolver++"."""
 
     @classmethod
     def resolve(cls, profile: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
@@ -88,17 +90,17 @@ class EditRequest(Frozen):
     mask: InputKey | None = None
     """Key of an uploaded mask of the picture's size, white where the picture may change."""
     source_prompt: Text | None = None
-    """Describes the picture before the edit."""
+    """A sentence that describes the picture as it is."""
     target_prompt: Text | None = None
-    """Describes the picture after the edit."""
+    """A sentence that describes the picture as it should be."""
     source_concept: Text | None = None
-    """The thing to replace, in a few words."""
+    """The thing to replace, in a few words. The language model writes the prompts."""
     target_concept: Text | None = None
-    """The thing that replaces it."""
+    """The thing that replaces it, in a few words."""
     caption: Text | None = None
-    """Describes the picture for the inversion. The default is `source_prompt`, else the captioner's text."""
+    """A sentence that describes the whole picture as it is. Default: `source_prompt`, else the captioner's text."""
     negative_prompt: Text | None = None
-    """What the edit is guided away from. The default is the source."""
+    """A sentence that describes what the result must not show. Default: the source."""
     goal: Artifact = Artifact.RESULT
     """The artifact that the job makes last."""
     params: EditParams

@@ -15,44 +15,61 @@ class Artifact(StrEnum):
     """The artifacts of a job, in the order in which they are made."""
 
     IMAGE = "image"
+    """The picture that the user uploaded."""
     CAPTION = "caption"
+    """A sentence that describes the picture."""
     PROMPTS = "prompts"
+    """Sentences that describe the picture before and after the edit."""
     EMBEDDINGS = "embeddings"
+    """The embeddings of the source, the target and the negative prompt."""
     CAPTION_EMBEDDING = "caption_embedding"
+    """The embedding of the caption, for the inversion."""
     MASK = "mask"
+    """Where the picture may change: white, on black."""
     TRAJECTORY = "trajectory"
+    """The latents of the picture at each step of the inversion."""
     RESULT = "result"
+    """The edited picture."""
 
 
 class ModelGroup(StrEnum):
     """Stages of one group share a queue, so that a worker loads only the models of the groups that it serves."""
 
     LANGUAGE = "language"
+    """Caption, prompts and embed: the stages with models of texts."""
     DIFFUSION = "diffusion"
+    """Mask, invert and edit: the stages with the diffusion model."""
 
 
 class Stage(StrEnum):
     """The stages of a job, in running order: name, model group, and for each output the artifacts it is made from."""
 
     CAPTION = "caption", ModelGroup.LANGUAGE, {Artifact.CAPTION: (Artifact.IMAGE,)}
+    """Describe the picture with BLIP."""
     PROMPTS = "prompts", ModelGroup.LANGUAGE, {Artifact.PROMPTS: (Artifact.CAPTION,)}
+    """Write the prompts with Flan-T5."""
     # The caption's embedding does not depend on the prompts, so the inversion is reused when only the prompts change.
     EMBED = (
         "embed",
         ModelGroup.LANGUAGE,
         {Artifact.EMBEDDINGS: (Artifact.PROMPTS,), Artifact.CAPTION_EMBEDDING: (Artifact.CAPTION,)},
     )
+    """Turn the texts into embeddings with CLIP."""
     MASK = "mask", ModelGroup.DIFFUSION, {Artifact.MASK: (Artifact.IMAGE, Artifact.EMBEDDINGS)}
+    """Find where source and target differ."""
     INVERT = "invert", ModelGroup.DIFFUSION, {Artifact.TRAJECTORY: (Artifact.IMAGE, Artifact.CAPTION_EMBEDDING)}
+    """Turn the picture into noise, step by step."""
     EDIT = (
         "edit",
         ModelGroup.DIFFUSION,
         {Artifact.RESULT: (Artifact.IMAGE, Artifact.MASK, Artifact.TRAJECTORY, Artifact.EMBEDDINGS)},
     )
+    """Turn the noise back into a picture, under the target inside the mask."""
 
     group: ModelGroup
+    """The model group whose queue carries the stage."""
     outputs: Mapping[Artifact, Sequence[Artifact]]
-    """The artifacts that the stage gives, each with its inputs: the artifacts that it is made from."""
+    """The artifacts that the stage makes, each with its inputs: the artifacts that it is made from."""
 
     def __new__(cls, name: str, group: ModelGroup, outputs: Mapping[Artifact, Sequence[Artifact]]) -> Self:
         stage = str.__new__(cls, name)
@@ -63,6 +80,7 @@ class Stage(StrEnum):
 
     @property
     def gives(self) -> tuple[Artifact, ...]:
+        """The artifacts that the stage makes."""
         return tuple(self.outputs)
 
     @property
@@ -97,10 +115,12 @@ def plan(have: Set[Artifact], goal: Artifact) -> tuple[Stage, ...]:
 
 
 class Lane(StrEnum):
-    """A worker starts a stage of a batch job only while no interactive job waits in its queues."""
+    """The lane of a job. A worker starts a stage of a batch job only while no interactive job waits in its queues."""
 
     INTERACTIVE = "interactive"
+    """Jobs that a person waits for. This is the default."""
     BATCH = "batch"
+    """Jobs that can wait."""
 
 
 def queue_name(profile: str, group: ModelGroup, lane: Lane = Lane.INTERACTIVE) -> str:

@@ -19,9 +19,9 @@ JOB_ID = re.compile("[0-9a-f]{32}")
 
 
 class Frozen(BaseModel):
-    """An immutable model that refuses unknown fields, infinities and NaN."""
+    """An immutable model that refuses unknown fields, infinities and NaN. A field's docstring is its description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class StrictNumbers(Frozen):
