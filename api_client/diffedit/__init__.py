@@ -6,7 +6,7 @@ Public is what this module and `diffedit.testing` export in `__all__`.
 from importlib.metadata import version
 
 from diffedit.client import Client
-from diffedit.contract.job import JobOptions, JobStatus, State
+from diffedit.contract.job import ErrorInfo, JobOptions, JobStatus, State
 from diffedit.contract.request import EditParams, EditRequest, Prompts
 from diffedit.contract.stages import Artifact, Lane, Stage
 from diffedit.errors import (
@@ -59,6 +59,7 @@ __all__ = [
     "EditParams",
     "EditRequest",
     "EditResult",
+    "ErrorInfo",
     "Health",
     "InvalidRequest",
     "JobCancelled",

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Self, Unpack
 
 from diffedit.contract.job import Job, JobOptions, JobStatus, State
-from diffedit.contract.request import EditParams, EditRequest
+from diffedit.contract.request import EditRequest, random_seed
 from diffedit.contract.stages import Artifact
 from diffedit.contract.validation import JOB_ID
 from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning, ServiceError
@@ -149,7 +149,7 @@ class Client:
         if isinstance(targets, str):
             raise InvalidRequest("targets: give a list of target prompts; for a single one use edit()")
         # With one seed, artifacts that depend on it are shared as well.
-        common.setdefault("seed", EditParams(profile="any").seed)
+        common.setdefault("seed", random_seed())
         edits = [EditOptions(target_prompt=target) if isinstance(target, str) else target for target in targets]
         jobs, waiting = self._queue(image, Artifact.RESULT, [{**common, **each} for each in edits])
         _warn(waiting)
@@ -244,6 +244,6 @@ class Client:
 
 
 def _warn(texts: Iterable[str]) -> None:
-    """Issue the warnings at the line that called the caller. Call this from public methods only."""
+    """Issue the warnings with the line of the program that called a public method, which must call this itself."""
     for text in texts:
         warnings.warn(text, NoWorkerWarning, stacklevel=3)

@@ -11,6 +11,7 @@
     |       `-- StoreRefused    it answers and refuses; another attempt does not help
     |-- QueueFull               too many jobs wait; try again later
     |-- ArtifactError           a stored artifact is missing or damaged
+    |-- LocalError              the services of `diffedit up` and `diffedit demo`
     |-- StageError              a stage cannot process its input; the job fails with this code
     |   |-- EmptyMask
     |   |-- NotFinite
@@ -140,6 +141,12 @@ class ArtifactError(DiffEditError):
     """Raised when a stored artifact is missing or damaged. Call the job's `retry()`, which makes it again."""
 
     code = "bad_artifact"
+
+
+class LocalError(DiffEditError):
+    """Raised by `diffedit up` and `diffedit demo` when a local service cannot start or ends. The message names it."""
+
+    code = "local_services"
 
 
 class StageError(DiffEditError):

@@ -44,7 +44,7 @@ class Settings(BaseModel):
     max_queued: int = Field(10_000, alias="DIFFEDIT_MAX_QUEUED", ge=1)
     """How many jobs may wait in a lane of a profile. A further job is rejected (QueueFull)."""
     max_connections: int = Field(20, alias="DIFFEDIT_MAX_CONNECTIONS", ge=4)
-    """The most connections to Redis that a client opens. A thread that finds all of them in use waits for up to 20 s."""
+    """The most connections to Redis that a client opens. A thread waits up to 20 s if all of them are in use."""
     retention: int = Field(7 * 24 * 3600, alias="DIFFEDIT_RETENTION", ge=60)
     """Seconds for which the record of a job is kept after it has ended."""
 

@@ -16,8 +16,8 @@ import pytest
 import redis
 from botocore.config import Config
 
+from diffedit.errors import LocalError
 from diffedit_worker.local import stack as stack_module
-from diffedit_worker.local.process_group import LocalError
 from diffedit_worker.local.stack import LocalServices
 from tests.support.processes import children_of, is_ready, owner_of
 from tests.support.waiting import until

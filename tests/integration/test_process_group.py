@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from diffedit.errors import LocalError
 from diffedit_worker.local import process_group as module
-from diffedit_worker.local.process_group import LocalError, ProcessGroup
+from diffedit_worker.local.process_group import ProcessGroup
 from diffedit_worker.local.signals import sigterm_as_interrupt
 from tests.support.processes import children_of, is_ready, owner_of
 from tests.support.waiting import until

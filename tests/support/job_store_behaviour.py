@@ -108,6 +108,12 @@ class JobStoreBehaviour(BackendBehaviour):
         assert (status.stage, status.attempts, status.artifact_keys) == (None, {}, {})
         assert status.finished_at >= status.created_at
 
+    def test_the_cause_of_a_failed_attempt_is_not_recorded_after_the_end(self, backend: JobBackend) -> None:
+        job = at_mask(backend)
+        assert backend.job_store.record_cause(job.id, Stage.MASK, "timeout") is None
+        backend.job_store.end_job(job.id, State.CANCELLED)
+        assert backend.job_store.record_cause(job.id, Stage.MASK, "worker_lost") is State.CANCELLED
+
     def test_if_outcomes_race_all_callers_get_the_same_one(self, backend: JobBackend) -> None:
         job = new_job(backend).id
         with ThreadPoolExecutor(8) as pool:

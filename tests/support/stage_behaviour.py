@@ -33,6 +33,7 @@ class StageBehaviour(BackendBehaviour):
             ),
             lambda: backend.job_store.requeue(unknown),
             lambda: backend.job_store.end_job(unknown.id, State.CANCELLED),
+            lambda: backend.job_store.record_cause(unknown.id, Stage.EMBED, "timeout"),
         ):
             with pytest.raises(JobNotFound, match=unknown.id):
                 ask()

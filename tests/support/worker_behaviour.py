@@ -46,7 +46,7 @@ class ArtifactLocksBehaviour(BackendBehaviour):
         assert sorted(backend.artifact_locks.release([key], job.id, ME)) == sorted(waiting)
         assert backend.artifact_locks.release([key], job.id, ME) == []
         # A job that looked before the artifact was made must look again.
-        assert backend.artifact_locks.acquire([key], waiting[0], other) is LockResult.RECENTLY_MADE
+        assert backend.artifact_locks.acquire([key], waiting[0], other) is LockResult.RECENTLY_RELEASED
 
     def test_completing_a_stage_releases_its_locks(self, backend: JobBackend) -> None:
         job = at_mask(backend)
@@ -55,7 +55,7 @@ class ArtifactLocksBehaviour(BackendBehaviour):
         backend.artifact_locks.acquire([key], job.id, ME)
         assert backend.artifact_locks.acquire([key], waiting, OTHER) is LockResult.LOCKED
         assert backend.job_store.complete_stage(made, Stage.MASK, 1.0, [Artifact.MASK], ME) == (None, [waiting])
-        assert backend.artifact_locks.acquire([key], waiting, OTHER) is LockResult.RECENTLY_MADE
+        assert backend.artifact_locks.acquire([key], waiting, OTHER) is LockResult.RECENTLY_RELEASED
 
     def test_all_artifacts_are_locked_or_none(self, backend: JobBackend) -> None:
         job, (first, second) = at_mask(backend), (f"artifacts/{uuid.uuid4().hex}" for _ in range(2))

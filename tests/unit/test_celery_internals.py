@@ -9,6 +9,8 @@ from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
+from celery import Celery
+from celery.app.amqp import AMQP
 from celery.apps import worker as worker_program
 from celery.bin import worker as worker_module
 from celery.bin.base import CLIContext
@@ -109,3 +111,14 @@ def test_the_signals_name_the_application_or_the_node() -> None:
     assert "worker_ready.send(sender=consumer)" in text
     assert "worker_shutting_down.send(\n                        sender=worker.hostname" in text
     assert "worker_shutdown.send(sender=self)" in text
+
+
+def test_an_application_makes_its_pools_in_properties_that_the_client_replaces() -> None:
+    assert isinstance(inspect.getattr_static(Celery, "pool"), property)
+    assert isinstance(inspect.getattr_static(AMQP, "producer_pool"), property)
+    assert "self._pool" in source(Celery.pool.fget)
+    assert "self._producer_pool" in source(AMQP.producer_pool.fget)
+    assert parameters(Celery._ensure_after_fork) == ["self"]
+    # A fork drops the pools by these names.
+    assert "self._pool = None" in source(Celery._after_fork)
+    assert "._producer_pool = None" in source(Celery._after_fork)

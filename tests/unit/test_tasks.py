@@ -69,3 +69,10 @@ def test_a_worker_that_cannot_run_stages_fails_its_jobs(error: Exception) -> Non
     status = job_store.status(job.id)
     assert (status.state, status.error.code, status.error.stage) == (State.FAILED, "worker_unfit", Stage.EMBED)
     assert "s3cret" not in status.error.message
+
+
+def test_a_message_cannot_choose_the_stage() -> None:
+    runner, job = FakeRunner(None), a_job()
+    with pytest.raises(TypeError):
+        app_with(lambda: runner).tasks[task_name(Stage.EMBED)](message_of(job), stage=Stage.EDIT)
+    assert runner.calls == []

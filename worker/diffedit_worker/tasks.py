@@ -45,13 +45,16 @@ def add_tasks(app: Celery, job_store: JobStore, get_runner: Callable[[], "Runner
             raise Ignore
         return message_of(job)
 
-    for stage in Stage:
-
-        def task(message: Any, stage: Stage = stage) -> dict[str, Any]:
+    def task_of(stage: Stage) -> Callable[[Any], dict[str, Any]]:
+        # A default argument would be one that a message could set.
+        def task(message: Any) -> dict[str, Any]:
             return run(stage, message)
 
+        return task
+
+    for stage in Stage:
         # By default Celery adds the task to all applications of this process.
-        app.task(task, name=task_name(stage), shared=False)
+        app.task(task_of(stage), name=task_name(stage), shared=False)
 
 
 def _job_id_of(message: Any, stage: Stage) -> str:

@@ -50,7 +50,9 @@ def edit(
     negative_prompt: Annotated[
         str | None, TextOption("--negative-prompt", "--negative", help=_help(EditRequest, "negative_prompt"))
     ] = None,
-    mask: Annotated[Path | None, TextOption(help="A picture of the same size, white where the picture may change.")] = None,
+    mask: Annotated[
+        Path | None, TextOption(help="A picture of the same size, white where the picture may change.")
+    ] = None,
     mask_only: Annotated[bool, TextOption("--mask-only", "--preview", help="Compute only the mask.")] = False,
     num_inference_steps: Annotated[
         int | None, ParamOption("--num-inference-steps", "--steps", help=_help(EditParams, "num_inference_steps"))
@@ -64,15 +66,11 @@ def edit(
     param: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a parameter of the list below (repeatable).")
     ] = None,
-    lane: Annotated[
-        Lane, JobOption(metavar="LANE", help=_help(JobOptions, "lane"))
-    ] = Lane.INTERACTIVE,
+    lane: Annotated[Lane, JobOption(metavar="LANE", help=_help(JobOptions, "lane"))] = Lane.INTERACTIVE,
     start_timeout: Annotated[
         float | None, JobOption(metavar="SECONDS", help=_help(JobOptions, "start_timeout"))
     ] = None,
-    deadline: Annotated[
-        float | None, JobOption(metavar="SECONDS", help=_help(JobOptions, "deadline"))
-    ] = None,
+    deadline: Annotated[float | None, JobOption(metavar="SECONDS", help=_help(JobOptions, "deadline"))] = None,
     idempotency_key: Annotated[
         str | None, JobOption("--idempotency-key", "--key", help="The same key returns the same job.")
     ] = None,

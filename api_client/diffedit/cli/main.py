@@ -18,6 +18,7 @@ from diffedit.client import Client
 from diffedit.errors import DiffEditError
 from diffedit.text import printable
 
+
 class Command(typer.core.TyperCommand):
     """A command whose usage line names its arguments without braces."""
 

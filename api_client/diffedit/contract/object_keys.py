@@ -7,20 +7,21 @@ by the hash of everything that they are made from. Two of the digits are repeate
 import hashlib
 import re
 
-FOLDERS = ("inputs/", "artifacts/")
+INPUTS, ARTIFACTS = "inputs/", "artifacts/"
+FOLDERS = (INPUTS, ARTIFACTS)
 """Everything that this project stores. Other objects in the bucket are left alone."""
 
-INPUT_KEY = r"^inputs/[0-9a-f]{2}/[0-9a-f]{64}\.(png|jpg|webp)$"
+INPUT_KEY = rf"^{INPUTS}[0-9a-f]{{2}}/[0-9a-f]{{64}}\.(png|jpg|webp)$"
 
 
 def input_key(data: bytes, extension: str) -> str:
     """Return the key of an uploaded picture. It depends on the content, so that each picture is stored once."""
-    return _key("inputs", hashlib.sha256(data).hexdigest(), extension)
+    return _key(INPUTS, hashlib.sha256(data).hexdigest(), extension)
 
 
 def artifact_key(artifact: str, inputs_hash: str, extension: str) -> str:
     """Return the key of a derived artifact. `inputs_hash` (64 hex digits) is the hash of what it is made from."""
-    return _key(f"artifacts/{artifact}", inputs_hash, extension)
+    return _key(f"{ARTIFACTS}{artifact}/", inputs_hash, extension)
 
 
 def manifest_key(result_key: str) -> str:
@@ -28,14 +29,10 @@ def manifest_key(result_key: str) -> str:
     return result_key.rpartition(".")[0] + ".json"
 
 
-def is_input_key(key: str) -> bool:
-    return re.match(INPUT_KEY, key) is not None
-
-
 def is_artifact_key(artifact: str, key: str) -> bool:
     """Return whether `key` is a possible key of this kind of artifact."""
-    return re.fullmatch(rf"artifacts/{artifact}/[0-9a-f]{{2}}/[0-9a-f]{{64}}\.(png|json|safetensors)", key) is not None
+    return re.fullmatch(rf"{ARTIFACTS}{artifact}/[0-9a-f]{{2}}/[0-9a-f]{{64}}\.(png|json|safetensors)", key) is not None
 
 
 def _key(folder: str, name: str, extension: str) -> str:
-    return f"{folder}/{name[:2]}/{name}.{extension}"
+    return f"{folder}{name[:2]}/{name}.{extension}"

@@ -14,6 +14,10 @@ MAX_REQUEST_BYTES = 3_300
 """Limit of a request as ASCII JSON. Redis keeps it in memory as long as the job's record."""
 
 
+def random_seed() -> int:
+    return secrets.randbelow(2**32)
+
+
 class Prompts(Frozen):
     """Sentences that describe the picture before and after the edit. Several sentences are averaged as embeddings."""
 
@@ -52,7 +56,7 @@ class EditParams(StrictNumbers):
     """Remove small spots from the mask and fill its holes."""
     num_prompts: int = Field(16, ge=1, le=64)
     """Number of sentences that the language model writes for each concept."""
-    seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, lt=2**32)
+    seed: int = Field(default_factory=random_seed, ge=0, lt=2**32)
     """Seed of all random numbers. Default: a random seed, which the job's request contains."""
     scheduler: Literal["ddim", "dpmsolver++"] = "ddim"
     """The solver of inversion and edit: "ddim" or "dpmsolver++"."""

@@ -13,7 +13,7 @@
 | `diffedit:worker:<id>` | string with TTL | the heartbeat of a worker: its `WorkerInfo` as JSON |
 | `diffedit:profiles` | hash | profile -> its parameter defaults as JSON, from the last worker that served it |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
-| `diffedit:lock:<artifact key>` | string with TTL | `<worker> <job>` while it is made; `made` for an hour after that |
+| `diffedit:lock:<artifact key>` | string with TTL | `<worker> <job>`; then `released`, for an hour |
 | `diffedit:waiters:<artifact key>` | set with TTL | jobs that wait until another job has made the artifact |
 
 Celery has keys of its own beside these: a list for each queue, `_kombu.*` and `unacked*`.

@@ -25,7 +25,7 @@ from diffedit.jobs.store import (
 from diffedit.settings import Settings
 
 _RECENTLY = 3600.0
-"""Seconds for which `LockResult.RECENTLY_MADE` is answered."""
+"""Seconds for which `LockResult.RECENTLY_RELEASED` is answered."""
 
 
 class MemoryState:
@@ -169,8 +169,12 @@ class MemoryJobStore:
                 self._end(job_id, outcome)
             return earlier or outcome
 
-    def record_cause(self, job_id: str, stage: Stage, cause: str) -> None:
-        self._record(job_id)[f"cause:{stage.value}"] = cause
+    def record_cause(self, job_id: str, stage: Stage, cause: str) -> State | None:
+        with self._state.lock:
+            outcome = self._outcome(job_id, None)
+            if outcome is None:
+                self._record(job_id)[f"cause:{stage.value}"] = cause
+            return outcome
 
     def count_retry(self, job_id: str, worker: str) -> State | None:
         with self._state.lock:
@@ -289,7 +293,7 @@ class MemoryArtifactLocks:
                     return LockResult.LOCKED
             recent = any(time.monotonic() - state.made_at.get(key, -math.inf) < _RECENTLY for key in keys)
             state.locks.update(dict.fromkeys(keys, (worker, job_id)))
-            return LockResult.RECENTLY_MADE if recent else LockResult.ACQUIRED
+            return LockResult.RECENTLY_RELEASED if recent else LockResult.ACQUIRED
 
     def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
         with self._state.lock:

@@ -152,8 +152,9 @@ class RedisJobStore:
         return outcome_of(job_id, answer) or outcome
 
     @translate_errors
-    def record_cause(self, job_id: str, stage: Stage, cause: str) -> None:
-        self._redis.hset(keys.job_key(job_id), f"cause:{stage.value}", cause)
+    def record_cause(self, job_id: str, stage: Stage, cause: str) -> State | None:
+        answer = self._server.run("record_cause", job_id=job_id, stage=stage.value, cause=cause)
+        return outcome_of(job_id, answer)
 
     @translate_errors
     def count_retry(self, job_id: str, worker: str) -> State | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from diffedit.contract.job import ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
@@ -36,6 +36,9 @@ class WorkerInfo(Frozen):
         memory: the largest resident size of its process so far, in bytes.
         profile_params: the parameter defaults of its profile.
     """
+
+    # A newer worker may announce more than this client knows.
+    model_config = ConfigDict(extra="ignore")
 
     id: str
     name: str
@@ -78,8 +81,8 @@ class LockResult(StrEnum):
     """The answer to a worker that wants to make some artifacts."""
 
     ACQUIRED = "acquired"
-    RECENTLY_MADE = "recently_made"
-    """Acquired, but another job has made one of the artifacts in the last hour: check again whether it exists."""
+    RECENTLY_RELEASED = "recently_released"
+    """Acquired, but another job held one of the locks in the last hour: check again whether the artifact exists."""
     LOCKED = "locked"
     """Another job is making one of the artifacts. This job is noted as a waiter."""
 
@@ -169,8 +172,8 @@ class JobStore(Protocol):
             The outcome that holds: this one, or an earlier one.
         """
 
-    def record_cause(self, job_id: str, stage: Stage, cause: str) -> None:
-        """Record why the current attempt at a stage fails."""
+    def record_cause(self, job_id: str, stage: Stage, cause: str) -> State | None:
+        """Record why the current attempt at a stage fails, if the job has not ended."""
 
     def count_retry(self, job_id: str, worker: str) -> State | None:
         """Count that the running stage waits for a service."""

@@ -4,6 +4,7 @@ import hashlib
 from datetime import timedelta
 from typing import NamedTuple, Protocol
 
+from diffedit.contract.object_keys import INPUTS
 from diffedit.errors import ArtifactError
 from diffedit.pictures import MAX_PICTURE_BYTES, MAX_RESULT_BYTES
 
@@ -16,7 +17,7 @@ def check_size(key: str, size: float) -> None:
     Call it before the object is read, so that a writer of the bucket cannot fill the memory of its readers.
     """
     limit = MAX_RESULT_BYTES
-    if key.startswith("inputs/"):
+    if key.startswith(INPUTS):
         limit = MAX_PICTURE_BYTES
     elif key.endswith(".json"):
         limit = MAX_JSON_BYTES
@@ -29,7 +30,7 @@ def check_content(key: str, data: bytes) -> None:
 
     Artifacts are found by the key of their picture. An uploader must not be able to exchange the picture of another.
     """
-    if key.startswith("inputs/") and hashlib.sha256(data).hexdigest() not in key:
+    if key.startswith(INPUTS) and hashlib.sha256(data).hexdigest() not in key:
         raise ArtifactError("the stored picture is not the one that was uploaded under this key; upload it again")
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 
 from diffedit.client import Client
+from diffedit.errors import LocalError
 from diffedit.handle import JobHandle
 from diffedit.progress import follow
 from diffedit.settings import Settings
-from diffedit_worker.local.process_group import LocalError
 from diffedit_worker.local.signals import sigterm_as_interrupt
 from diffedit_worker.local.stack import LocalServices
 from diffedit_worker.models.profiles import SAMPLES, default_profile, load_profiles, profile_named

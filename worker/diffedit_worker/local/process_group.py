@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from diffedit.errors import DiffEditError
+from diffedit.errors import LocalError
 from diffedit_worker.local.child_thread import ChildThread
 from diffedit_worker.local.signals import signals_ignored
 
@@ -33,12 +33,6 @@ if os.getppid() == int(owner):
 """Becomes `command`, which the kernel kills when its owner ends. A `preexec_fn` could deadlock among threads."""
 
 Process = subprocess.Popen[bytes]
-
-
-class LocalError(DiffEditError):
-    """The embedded services cannot be started, or one of them ended."""
-
-    code = "local_services"
 
 
 class ProcessGroup:

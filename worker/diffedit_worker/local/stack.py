@@ -15,7 +15,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from diffedit_worker.local.process_group import LocalError, Process, ProcessGroup, write_json
+from diffedit.errors import LocalError
+from diffedit_worker.local.process_group import Process, ProcessGroup, write_json
 from diffedit_worker.local.signals import signals_ignored
 from diffedit_worker.local.state import HOST, ServiceState
 from diffedit_worker.settings import WorkerSettings

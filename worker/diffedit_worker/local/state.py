@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from diffedit_worker.local.process_group import LocalError, read_json, write_json
+from diffedit.errors import LocalError
+from diffedit_worker.local.process_group import read_json, write_json
 
 HOST = "127.0.0.1"
 VALKEY_PORTS, S3_PORTS = range(20_000, 26_000), range(26_000, 32_000)

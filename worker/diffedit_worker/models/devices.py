@@ -16,7 +16,7 @@ def resolve_device(wanted: str | None = None) -> torch.device:
     available = [torch.device("cuda", index) for index in range(gpus)]
     available += [torch.device("mps")] if torch.backends.mps.is_available() else []
     available += [torch.device("cpu")]
-    if wanted in (None, "", "auto"):
+    if wanted in (None, "auto"):
         return available[0]
     kind, _, index = wanted.partition(":")
     for device in available:

@@ -121,7 +121,7 @@ class Runner:
                 return None
             return self._job_store.start_stage(current.job_id, current.stage, self._context.id)
         except Exception as error:
-            # This worker does not have the job, so it cannot requeue it.
+            # Without the status there is no job that could be requeued.
             if log_disposition(error, current.job_id, current.stage) is not Disposition.DROP:
                 self._fail(error, current)
             return None
@@ -139,7 +139,7 @@ class Runner:
             case Disposition.FAIL:
                 self._fail(error, current)
             case Disposition.RETRY:
-                with suppress(ServiceError):
+                with suppress(ServiceError, JobNotFound):
                     self._job_store.record_cause(job.id, current.stage, StoreUnavailable.code)
                 self._requeue(job)
             case Disposition.REQUEUE:
@@ -153,7 +153,7 @@ class Runner:
                 pass
 
     def _fail(self, error: Exception, current: RunningStage) -> None:
-        # `start_stage` raises these two. It then gave the job to no worker, so any worker may end it.
+        # `start_stage` raises these two. After the second one no worker runs the job, so it is ended without a worker.
         not_started = isinstance(error, BadRecord | MaxAttemptsExceeded)
         worker = None if not_started else self._context.id
         record_failure(self._job_store, current.job_id, error_info(error, current.stage), worker)
@@ -173,7 +173,7 @@ class Runner:
         try:
             self._artifacts_of(job).remove(job.artifact_keys[artifact])
             self._job_store.record_cause(job.id, STAGE_OF[artifact], ArtifactError.code)
-        except ServiceError as error:
+        except (ServiceError, JobNotFound) as error:
             log.warning("job %s: the damaged %s could not be deleted: %s", job.id, artifact.value, error)
         self._requeue(job.without_artifact(artifact))
 
@@ -189,7 +189,7 @@ class Runner:
         missing = new + artifacts.find_missing({artifact: keys[artifact] for artifact in keys if artifact not in new})
         if missing:
             with self._locked([keys[artifact] for artifact in missing], job) as lock:
-                if lock is LockResult.RECENTLY_MADE:
+                if lock is LockResult.RECENTLY_RELEASED:
                     missing = artifacts.find_missing(keys)
                 if missing:
                     values = self._compute(current, job, artifacts, models)

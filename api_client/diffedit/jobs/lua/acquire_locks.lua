@@ -3,13 +3,13 @@
 -- A lock is void when its worker is dead or no longer runs the job that it was taken for.
 -- Arguments: job_id, worker, artifacts (keys), lock_timeout (seconds).
 -- Returns 'locked' if another job holds one of the locks; this job is then noted as a waiter. Else returns 'acquired', or
--- 'recently_made' if another job has made one of the artifacts in the last hour.
+-- 'recently_released' if another job may have made one of the artifacts in the last hour.
 -- include prelude
 local result = 'acquired'
 for _, artifact in ipairs(args.artifacts) do
   local lock = redis.call('GET', keys.lock .. artifact) or ''
   local owner, owner_job = string.match(lock, '(%S+) (%S+)')
-  if lock == 'made' then result = 'recently_made' end
+  if lock == 'released' then result = 'recently_released' end
   if owner and owner_job ~= args.job_id
       and redis.call('HGET', keys.running, owner_job) == owner and is_alive(owner) then
     redis.call('SADD', keys.waiters .. artifact, args.job_id)

@@ -33,6 +33,7 @@ local function clear_open()
 end
 
 local function end_job(outcome)
+  -- A damaged record may have lost its retention; it is then kept for a week.
   local retention = redis.call('HGET', job, 'retention') or 604800
   redis.call('HSET', job, 'outcome', outcome, 'finished', now)
   redis.call('EXPIRE', job, retention)
