@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from diffedit import EditParams, Prompts
 from diffedit.contract.stages import Artifact
-from diffedit.pictures import read_picture
+from diffedit.pictures import Picture, read_picture
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.local.commands import PICTURE, SOURCE, TARGETS
 from diffedit_worker.models.loading import Models
@@ -29,6 +29,12 @@ from diffedit_worker.stages.mask import mask
 IMAGES = Path(__file__).parent / "images"
 PROFILE = load_profiles(None)["tiny"]
 PARAMS = EditParams.resolve("tiny", PROFILE.params, {"seed": 0})
+WALK: dict[str, Any] = {
+    "scheduler": PARAMS.scheduler,
+    "num_inference_steps": PARAMS.num_inference_steps,
+    "strength": PARAMS.strength,
+}
+"""The parameters that inversion and edit share."""
 PANEL = 192
 """Pixels a side of a picture in a row."""
 GAP, TEXT_HEIGHT = 12, 30
@@ -41,17 +47,20 @@ def main() -> None:
     prompts = Prompts(source=(SOURCE,), target=(TARGETS[0],))
     common: dict[str, Any] = {"models": models, "on_step": diffedit.ignore_steps}
     texts = embed(**common, prompts=prompts, caption=SOURCE, negative_prompt=None)
-    embeddings = texts[Artifact.EMBEDDINGS]
-    walk = {
-        "scheduler": PARAMS.scheduler,
-        "num_inference_steps": PARAMS.num_inference_steps,
-        "strength": PARAMS.strength,
-    }
+    common["image"] = picture
 
+    found = draw_mask(common, texts[Artifact.EMBEDDINGS])
+    trajectory = draw_inversion(common, texts[Artifact.CAPTION_EMBEDDING])
+    result = draw_edit(common, texts[Artifact.EMBEDDINGS], found, trajectory)
+    draw_row("diffedit-result", [("picture", picture.image), ("mask", found), ("result", result.image)])
+
+
+def draw_mask(common: dict[str, Any], embeddings: dict[str, torch.Tensor]) -> Image.Image:
+    """Draw how the mask is found, and return it."""
+    models, picture = common["models"], common["image"]
     with Recorder(models.unet) as seen:
-        made = mask(
+        found: Image.Image = mask(
             **common,
-            image=picture,
             embeddings=embeddings,
             seed=PARAMS.seed,
             scheduler=PARAMS.scheduler,
@@ -61,49 +70,65 @@ def main() -> None:
             mask_thresholding_ratio=PARAMS.mask_thresholding_ratio,
             mask_cleanup=PARAMS.mask_cleanup,
         )[Artifact.MASK]
-    noised = seen.inputs[0][:1]
     maps = [difference(output) for output in seen.outputs]
-    average = torch.cat(maps).mean(dim=0)
     draw_row(
         "diffedit-1-mask",
         [
             ("picture", picture.image),
-            ("noised halfway", decoded(models, noised)),
+            ("noised halfway", decoded(models, seen.inputs[0][:1])),
             ("difference, one noise", heat(maps[0][0])),
-            ("average of ten", heat(average)),
-            ("mask", made),
+            ("average of ten", heat(torch.cat(maps).mean(dim=0))),
+            ("mask", found),
         ],
     )
+    return found
 
-    trajectory = invert(
+
+def draw_inversion(common: dict[str, Any], caption_embedding: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Draw how the picture becomes noise, and return the trajectory."""
+    trajectory: dict[str, torch.Tensor] = invert(
         **common,
-        image=picture,
-        caption_embedding=texts[Artifact.CAPTION_EMBEDDING],
+        caption_embedding=caption_embedding,
         inversion_guidance_scale=PARAMS.inversion_guidance_scale,
-        **walk,
+        **WALK,
     )[Artifact.TRAJECTORY]
     levels = trajectory["latents"][0]
     last = len(levels) - 1
-    steps = range(0, last + 1, last // 4)
-    draw_row(
-        "diffedit-2-invert", [(f"step {step} of {last}", decoded(models, levels[last - step][None])) for step in steps]
-    )
+    panels = [
+        (f"step {step} of {last}", decoded(common["models"], levels[last - step][None])) for step in drawn_steps(last)
+    ]
+    draw_row("diffedit-2-invert", panels)
+    return trajectory
 
+
+def draw_edit(
+    common: dict[str, Any],
+    embeddings: dict[str, torch.Tensor],
+    found: Image.Image,
+    trajectory: dict[str, torch.Tensor],
+) -> Picture:
+    """Draw how the noise becomes the result, and return the result."""
+    models = common["models"]
     with Recorder(models.unet) as seen:
-        result = edit(
+        result: Picture = edit(
             **common,
-            image=picture,
-            mask=made,
+            mask=found,
             trajectory=trajectory,
             embeddings=embeddings,
             guidance_scale=PARAMS.guidance_scale,
-            **walk,
+            **WALK,
         )[Artifact.RESULT]
     # The UNet sees the latents twice a step, for guidance; the state before step i is its i-th input.
     walked = [each[:1] for each in seen.inputs]
-    panels = [(f"step {step} of {last}", decoded(models, walked[step])) for step in steps if step < last]
+    last = len(trajectory["latents"][0]) - 1
+    panels = [(f"step {step} of {last}", decoded(models, walked[step])) for step in drawn_steps(last) if step < last]
     draw_row("diffedit-3-edit", [*panels, ("result", result.image)])
-    draw_row("diffedit-result", [("picture", picture.image), ("mask", made), ("result", result.image)])
+    return result
+
+
+def drawn_steps(last: int) -> range:
+    """Return the first step, the last one and three between them."""
+    return range(0, last + 1, last // 4)
 
 
 class Recorder:

@@ -4,11 +4,9 @@ Each function of `TABLES` returns Markdown. Meanings are the docstrings of the c
 without a meaning stops the build.
 """
 
-import ast
 import inspect
-import textwrap
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,24 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from reference_cells import (
+    Row,
+    attribute_docstrings,
+    constant_docstrings,
+    default_of,
+    docstring_of,
+    markdown,
+    meanings_of,
+    range_of,
+    required,
+    type_of,
+)
 
 from diffedit import EditParams, EditRequest, JobOptions, Settings, State, cli, errors
+from diffedit.contract.stages import STAGE_OF
 
-Row = Sequence[str]
+DEFAULTS_OF_CLIENT = {"profile": "the configured or the served profile", "seed": "random"}
+"""The parameters whose default the client finds out."""
 
 
 def parameters() -> str:
@@ -27,24 +39,26 @@ def parameters() -> str:
     rows = [
         (
             f"`{name}`",
-            _type(schema["properties"][name]),
-            _range(schema["properties"][name]),
-            _default(EditParams.model_fields[name]),
+            type_of(schema["properties"][name]),
+            range_of(schema["properties"][name]),
+            DEFAULTS_OF_CLIENT.get(name) or default_of(name, EditParams.model_fields[name]),
             meaning,
         )
-        for name, meaning in _meanings(EditParams)
+        for name, meaning in meanings_of(EditParams)
     ]
-    return _markdown(("name", "type", "range", "default", "meaning"), rows)
+    return markdown(("name", "type", "range", "default", "meaning"), rows)
 
 
 def request() -> str:
     schema = EditRequest.model_json_schema()
+    # Every request provides the image, so it cannot be the goal.
+    goals = {"goal": "one of " + ", ".join(f'`"{artifact}"`' for artifact in STAGE_OF)}
     rows = [
-        (f"`{name}`", _type(schema["properties"][name], schema), meaning)
-        for name, meaning in _meanings(EditRequest)
+        (f"`{name}`", goals.get(name) or type_of(schema["properties"][name], schema), meaning)
+        for name, meaning in meanings_of(EditRequest)
         if name != "params"
     ]
-    return _markdown(("name", "type", "meaning"), rows)
+    return markdown(("name", "type", "meaning"), rows)
 
 
 def options() -> str:
@@ -52,14 +66,14 @@ def options() -> str:
     rows = [
         (
             f"`{name}`",
-            _type(schema["properties"][name], schema),
-            _range(schema["properties"][name]),
-            _default(JobOptions.model_fields[name]),
+            type_of(schema["properties"][name], schema),
+            range_of(schema["properties"][name]),
+            default_of(name, JobOptions.model_fields[name]),
             meaning,
         )
-        for name, meaning in _meanings(JobOptions)
+        for name, meaning in meanings_of(JobOptions)
     ]
-    return _markdown(("name", "type", "range", "default", "meaning"), rows)
+    return markdown(("name", "type", "range", "default", "meaning"), rows)
 
 
 def settings() -> str:
@@ -77,14 +91,14 @@ def error_classes() -> str:
     for depth, error in _tree(errors.DiffEditError):
         public = error.__name__ in _public_names()
         name = f"[`{error.__name__}`][diffedit.{error.__name__}]" if public else f"`{error.__name__}`"
-        rows.append(("&nbsp;&nbsp;&nbsp;&nbsp;" * depth + name, f"`{error.code}`", _doc(error)))
-    return _markdown(("class", "code", "when, and what to do"), rows)
+        rows.append(("&nbsp;&nbsp;&nbsp;&nbsp;" * depth + name, f"`{error.code}`", docstring_of(error)))
+    return markdown(("class", "code", "when, and what to do"), rows)
 
 
 def job_states() -> str:
-    meanings = _attribute_docstrings(State)
-    rows = [(f"`{state.name}`", f"`{state.value}`", _required(meanings, state.name, State)) for state in State]
-    return _markdown(("state", "value", "meaning"), rows)
+    meanings = attribute_docstrings(State)
+    rows = [(f"`{state.name}`", f"`{state.value}`", required(meanings, state.name, State)) for state in State]
+    return markdown(("state", "value", "meaning"), rows)
 
 
 def exit_codes() -> str:
@@ -93,7 +107,7 @@ def exit_codes() -> str:
     rows = [
         (str(row.code), row.meaning, ", ".join(f"`{error.__name__}`" for error in row.errors)) for row in EXIT_CODES
     ]
-    return _markdown(("exit code", "meaning", "errors"), rows)
+    return markdown(("exit code", "meaning", "errors"), rows)
 
 
 def commands() -> str:
@@ -120,23 +134,25 @@ def layers() -> str:
             continue
         (package,) = contract["containers"]
         rows = [(", ".join(f"`{name.strip()}`" for name in layer.split("|")),) for layer in contract["layers"]]
-        tables.append(_markdown((f"`{package}`, from the top",), rows))
+        tables.append(markdown((f"`{package}`, from the top",), rows))
     return "\n\n".join(tables)
 
 
 def public_names() -> str:
     import diffedit
-    from diffedit import testing
+    from diffedit import pictures, testing, uploads
 
+    constants = constant_docstrings(diffedit, pictures, uploads)
     rows = []
     for module in (diffedit, testing):
         for name in sorted(module.__all__):
             value = getattr(module, name)
             # Only classes and functions have a docstring of their own.
             described = inspect.isclass(value) or inspect.isfunction(value)
-            meaning = _doc(value).partition(". ")[0].rstrip(".") if described else f"`{value}`"
-            rows.append((f"`{module.__name__}.{name}`", meaning if described or isinstance(value, int) else ""))
-    return _markdown(("name", "what it is"), rows)
+            meaning = docstring_of(value) if described else required(constants, name, module)
+            first = meaning.partition(". ")[0].rstrip(".")
+            rows.append((f"`{module.__name__}.{name}`", f"{first}: `{value:,}`" if isinstance(value, int) else first))
+    return markdown(("name", "what it is"), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -158,99 +174,20 @@ TABLES: dict[str, Callable[[], str]] = {
 def _settings_table(model: type[BaseModel], skipped: Iterable[str]) -> str:
     schema = model.model_json_schema(by_alias=False)
     rows = []
-    for name, meaning in _meanings(model):
+    for name, meaning in meanings_of(model):
         if name in skipped:
             continue
         field, facts = model.model_fields[name], schema["properties"][name]
         variables = "<br>or ".join(f"`{variable}`" for variable in _variables(field))
-        kind = ", ".join(part for part in (_type(facts, schema), _range(facts)) if part)
-        rows.append((variables, kind, _default(field), meaning))
-    return _markdown(("variable", "type", "default", "meaning"), rows)
+        kind = ", ".join(part for part in (type_of(facts, schema), range_of(facts)) if part)
+        rows.append((variables, kind, default_of(name, field), meaning))
+    return markdown(("variable", "type", "default", "meaning"), rows)
 
 
 def _variables(field: FieldInfo) -> list[str]:
     alias = field.validation_alias or field.alias
     assert alias is not None
     return [alias] if isinstance(alias, str) else [str(choice) for choice in alias.choices]
-
-
-def _meanings(model: type[BaseModel]) -> list[tuple[str, str]]:
-    docstrings = _attribute_docstrings(model)
-    return [
-        (name, field.description or _required(docstrings, name, model)) for name, field in model.model_fields.items()
-    ]
-
-
-def _required(meanings: Mapping[str, str], name: str, owner: type) -> str:
-    if name not in meanings:
-        raise LookupError(f"{owner.__module__}.{owner.__name__}.{name} has no docstring for the reference")
-    return meanings[name]
-
-
-def _attribute_docstrings(owner: type) -> dict[str, str]:
-    """Return the string that follows each assignment in the body of a class and of its bases."""
-    found: dict[str, str] = {}
-    for base in reversed(owner.__mro__):
-        if base.__module__.partition(".")[0] not in ("diffedit", "diffedit_worker"):
-            continue
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        assert isinstance(definition, ast.ClassDef)
-        for statement, following in zip(definition.body, definition.body[1:], strict=False):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-            value = following.value if isinstance(following, ast.Expr) else None
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                names = [target.id for target in targets if isinstance(target, ast.Name)]
-                found |= dict.fromkeys(names, _one_line(value.value))
-    return found
-
-
-def _type(facts: Mapping[str, Any], schema: Mapping[str, Any] | None = None) -> str:
-    """Return the type of a field of a JSON schema, as a reader would say it."""
-    if "$ref" in facts and schema:
-        return _type(schema["$defs"][facts["$ref"].rpartition("/")[2]], schema)
-    if "allOf" in facts:
-        return _type(facts["allOf"][0], schema)
-    if "anyOf" in facts:
-        kinds = [_type(each, schema) for each in facts["anyOf"] if each.get("type") != "null"]
-        return " or ".join(dict.fromkeys(kinds))
-    if "enum" in facts:
-        values = [f'`"{value}"`' for value in facts["enum"]]
-        return " or ".join(values) if len(values) < 4 else "one of " + ", ".join(values)
-    if "const" in facts:
-        return f'`"{facts["const"]}"`'
-    if "maxLength" in facts:
-        return f"text, at most {facts['maxLength']} characters"
-    names = {"integer": "int", "number": "float", "boolean": "bool", "string": "text", "object": "text"}
-    return names.get(facts.get("type", ""), facts.get("type", ""))
-
-
-def _range(facts: Mapping[str, Any]) -> str:
-    for each in (facts, *facts.get("anyOf", ())):
-        signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-        bounds = [f"{sign} {_number(each[name])}" for name, sign in signs.items() if name in each]
-        if bounds:
-            return ", ".join(bounds)
-    return ""
-
-
-def _number(value: float) -> str:
-    return f"{int(value):,}" if value == int(value) else f"{value:g}"
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    if field.default_factory is not None:
-        return "computed"
-    value = field.default
-    if hasattr(value, "get_secret_value"):
-        value = value.get_secret_value()
-    if value is None:
-        return "none"
-    if isinstance(value, BaseModel):
-        # Of a setting with parts, such as the timeouts of stages, the first one is the value of all.
-        value = next(iter(value.model_dump().values()))
-    return f'`"{value}"`' if isinstance(value, str) and not isinstance(value, Enum) else f"`{value}`"
 
 
 def _tree(error: type[errors.DiffEditError], depth: int = 0) -> Iterator[tuple[int, type[errors.DiffEditError]]]:
@@ -273,7 +210,7 @@ def _command(command: Any, parent: Any) -> str:
     rows = [
         _parameter(each, context) for each in command.get_params(context) if each.name != "help" and not each.hidden
     ]
-    table = _markdown(("argument or option", "default", "meaning"), rows) if rows else ""
+    table = markdown(("argument or option", "default", "meaning"), rows) if rows else ""
     parts = [
         f"## diffedit {command.name}",
         inspect.cleandoc(command.help or ""),
@@ -313,19 +250,3 @@ def _placeholder(parameter: Any) -> str:
     if issubclass(kind, Enum):
         return "/".join(str(each.value) for each in kind)
     return {int: "INTEGER", float: "NUMBER", Path: "PATH"}.get(kind, "TEXT")
-
-
-def _doc(value: Any) -> str:
-    text = inspect.getdoc(value)
-    if not text:
-        raise LookupError(f"{value!r} has no docstring for the reference")
-    return _one_line(text.partition("\n\nAttributes:")[0])
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _markdown(head: Row, rows: Iterable[Row]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -40,6 +40,7 @@ from diffedit.settings import Settings
 from diffedit.uploads import PictureLike
 
 __version__ = version("diffedit-service")
+"""The version that is installed, as a text."""
 
 __all__ = [
     "MAX_ASPECT",

@@ -38,7 +38,7 @@ class EditOptions(TypedDict, total=False):
     guidance_scale: float
     """How strongly the edit follows the target prompt. 1 means no guidance."""
     inversion_guidance_scale: float
-    """How strongly the inversion follows the caption. Above 1, the edit retraces the inversion less well."""
+    """How strongly the inversion follows the caption. 1 means no guidance. Above 1, the edit retraces it less well."""
     num_maps_per_mask: int
     """Number of noises whose difference maps are averaged for the mask."""
     mask_encode_strength: float

@@ -13,7 +13,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from diffedit.errors import BadPicture
 
 MAX_PICTURE_BYTES = 32 * 2**20
-"""Bytes of the file of a picture or a mask that a user sends, at most: 32 MiB."""
+"""Bytes of the file of a picture or a mask that a user sends, at most (32 MiB)."""
 MAX_RESULT_BYTES = 512 * 2**20
 """Bytes of a result, at most. It is a PNG file, several times as large as the JPEG file that it was made from."""
 MAX_PIXELS = 40_000_000

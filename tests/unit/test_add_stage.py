@@ -15,9 +15,9 @@ import diffedit_worker
 
 ARTIFACT = ('    RESULT = "result"\n', '    RESULT = "result"\n    UPSCALED = "upscaled"\n')
 STAGE = (
-    "    group: ModelGroup\n    outputs:",
+    "    group: ModelGroup\n    """The model group",
     '    UPSCALE = "upscale", ModelGroup.DIFFUSION, {Artifact.UPSCALED: (Artifact.RESULT,)}\n\n'
-    "    group: ModelGroup\n    outputs:",
+    "    group: ModelGroup\n    """The model group",
 )
 FILE = '''
 """Stage upscale: double the size of the result."""

@@ -1,6 +1,9 @@
 """The options of an edit: their names, the defaults of a profile, and where the warning about workers points."""
 
+import ast
+import inspect
 import warnings
+from itertools import pairwise
 from typing import get_args, get_type_hints
 
 import pytest
@@ -28,6 +31,21 @@ def test_every_option_has_one_place_in_the_request() -> None:
     # The image is an argument of its own, the method decides the goal, and the parameters are one field.
     assert set(EditRequest.model_fields) == {*submission.TEXTS, "mask", "image", "goal", "params"}
     assert set(JobOptions.model_fields) == set(submission.SERVICE)
+
+
+def test_the_text_of_an_option_is_the_one_of_the_field() -> None:
+    (definition,) = ast.parse(inspect.getsource(EditOptions)).body
+    assert isinstance(definition, ast.ClassDef)
+    texts = {
+        field.target.id: text.value.value
+        for field, text in pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }
+    assert texts.keys() == EditOptions.__annotations__.keys()
+    fields = EditRequest.model_fields | EditParams.model_fields | JobOptions.model_fields
+    for name in texts.keys() - {"mask", "idempotency_key"}:
+        assert inspect.cleandoc(texts[name]) == fields[name].description, name
 
 
 def test_the_type_of_an_option_is_the_one_that_the_request_checks() -> None:

@@ -22,7 +22,7 @@ from diffedit.text import printable
 class Command(typer.core.TyperCommand):
     """A command whose usage line names its arguments without braces."""
 
-    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 

@@ -42,7 +42,7 @@ class EditParams(StrictNumbers):
     guidance_scale: float = Field(7.5, ge=1, le=50)
     """How strongly the edit follows the target prompt. 1 means no guidance."""
     inversion_guidance_scale: float = Field(1.0, ge=1, le=50)
-    """How strongly the inversion follows the caption. Above 1, the edit retraces the inversion less well."""
+    """How strongly the inversion follows the caption. 1 means no guidance. Above 1, the edit retraces it less well."""
     num_maps_per_mask: int = Field(10, ge=1, le=100)
     """Number of noises whose difference maps are averaged for the mask."""
     mask_encode_strength: float = Field(0.5, gt=0, le=1)
