@@ -15,9 +15,8 @@ import diffedit_worker
 
 ARTIFACT = ('    RESULT = "result"\n', '    RESULT = "result"\n    UPSCALED = "upscaled"\n')
 STAGE = (
-    "    group: ModelGroup\n    """The model group",
-    '    UPSCALE = "upscale", ModelGroup.DIFFUSION, {Artifact.UPSCALED: (Artifact.RESULT,)}\n\n'
-    "    group: ModelGroup\n    """The model group",
+    "    group: ModelGroup\n",
+    '    UPSCALE = "upscale", ModelGroup.DIFFUSION, {Artifact.UPSCALED: (Artifact.RESULT,)}\n\n    group: ModelGroup\n',
 )
 FILE = '''
 """Stage upscale: double the size of the result."""
