@@ -1,4 +1,4 @@
-"""What MkDocs does besides: show the repository's own pages, and fill in the tables that come from the code.
+"""Hooks of MkDocs: they add the repository's own pages and fill in the tables that come from the code.
 
 A page asks for a table with a line `<!-- generated: NAME -->`; `reference_tables.TABLES` holds one function a name.
 """

@@ -86,7 +86,7 @@ def type_of(facts: Mapping[str, Any], schema: Mapping[str, Any] | None = None) -
 def range_of(facts: Mapping[str, Any]) -> str:
     for each in (facts, *facts.get("anyOf", ())):
         signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-        bounds = [f"{sign} {_number(each[name])}" for name, sign in signs.items() if name in each]
+        bounds = [f"{sign}&nbsp;{_number(each[name])}" for name, sign in signs.items() if name in each]
         if bounds:
             return ", ".join(bounds)
     return ""

@@ -112,9 +112,9 @@ class JobStatus(Frozen):
     stage_index: int = 0
     """The index of that stage in `stages`, from 0."""
     step: int = 0
-    """The denoising steps that are done in the current stage."""
+    """The steps that are done in the current stage."""
     steps: int = 0
-    """The denoising steps of the current stage; 0 if they are not known."""
+    """All steps of the current stage; 0 before the first one is reported."""
     progress: float = 0.0
     """Progress over all stages, 0 to 1."""
     worker: str | None = None
@@ -128,7 +128,7 @@ class JobStatus(Frozen):
     attempts: dict[Stage, int] = Field(default_factory=dict)
     """How often each stage was started."""
     retries: int = 0
-    """How often a stage waited for S3, because it did not answer."""
+    """How often a stage waited because S3 did not answer."""
     error: ErrorInfo | None = None
     """Why the job failed; None if it did not fail."""
     artifact_keys: ArtifactKeys = Field(default_factory=dict)
