@@ -102,7 +102,7 @@ class Client:
         """Queue an edit of a picture, and return at once.
 
         Say what to change in one of three ways: two prompts; two concepts, from which the language model writes the
-        prompts; or a target prompt alone. A stage is skipped when you supply its output: `caption`, both prompts, or
+        prompts; or a target prompt alone. A stage is skipped when you provide its output: `caption`, both prompts, or
         `mask`.
 
         Args:

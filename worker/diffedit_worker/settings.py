@@ -34,11 +34,11 @@ class WorkerSettings(Settings):
     profiles_file: Path | None = Field(None, alias="DIFFEDIT_PROFILES")
     """A TOML file with more profiles."""
     device: str | None = Field(None, alias="DIFFEDIT_DEVICE")
-    """"cuda", "cuda:1", "mps" or "cpu". None chooses the best device of the machine."""
+    """"cuda", "cuda:1", "mps" or "cpu". If it is unset, the worker chooses the best device of the machine."""
     preload: bool = Field(False, alias="DIFFEDIT_PRELOAD")
     """Load the models of the worker's queues before it takes a job, and do not start if one cannot be loaded.
 
-    `diffedit worker` has the options --preload and --no-preload instead. Off by default: a worker on a desk reads all
+    `diffedit worker` has the options --preload and --no-preload instead. Off by default: a worker on a developer's machine reads all
     queues, and jobs that bring their own prompts need neither captioner nor prompter ("sd21": 1 billion parameters to
     download and hold).
     """

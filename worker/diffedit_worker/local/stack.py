@@ -228,7 +228,7 @@ class _StartedWorker:
 
     @property
     def preload(self) -> bool:
-        """Whether DIFFEDIT_PRELOAD asks for it. A worker on a desk starts faster without."""
+        """Whether DIFFEDIT_PRELOAD asks for it. A worker on a developer's machine starts faster without."""
         return WorkerSettings.from_env(self.environment).preload
 
     @property
