@@ -38,9 +38,9 @@ class WorkerSettings(Settings):
     preload: bool = Field(False, alias="DIFFEDIT_PRELOAD")
     """Load the models of the worker's queues before it takes a job, and do not start if one cannot be loaded.
 
-    `diffedit worker` has the options --preload and --no-preload instead. Off by default: a worker on a developer's machine reads all
-    queues, and jobs that bring their own prompts need neither captioner nor prompter ("sd21": 1 billion parameters to
-    download and hold).
+    `diffedit worker` has the options --preload and --no-preload instead. Off by default: a worker on a developer's
+    machine reads all queues, and jobs that bring their own prompts need neither captioner nor prompter ("sd21": 1
+    billion parameters to download and hold).
     """
     worker_ttl: float = Field(20, alias="DIFFEDIT_WORKER_TTL", ge=1)
     """Seconds without a heartbeat after which a worker counts as dead and its jobs go to other workers."""
