@@ -4,6 +4,7 @@ python examples/edit_folder.py pictures/ "a bowl of pears" --out edited/
 """
 
 import argparse
+import hashlib
 from pathlib import Path
 
 from diffedit import Client, InvalidRequest, JobError
@@ -20,8 +21,8 @@ def main() -> None:
     jobs = {}
     for path in sorted(asked.folder.iterdir()):
         try:
-            # Named after the picture and the target, so that running this again queues nothing twice.
-            key = f"{path.name}: {asked.target}"
+            # A hash of the picture and the target: running this again queues nothing twice.
+            key = hashlib.sha256(path.read_bytes() + asked.target.encode()).hexdigest()
             jobs[path.name] = client.edit(path, target_prompt=asked.target, idempotency_key=key)
         except InvalidRequest as error:
             print(f"{path.name}: skipped, {error}")

@@ -11,7 +11,7 @@ import functools
 import threading
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -146,8 +146,11 @@ class Client:
         """
         if "idempotency_key" in common:
             raise InvalidRequest("idempotency_key: the same key for all edits gives one job; give each edit its own")
-        if isinstance(targets, str):
+        if isinstance(targets, str | Mapping) or not isinstance(targets, Iterable):
             raise InvalidRequest("targets: give a list of target prompts; for a single one use edit()")
+        targets = list(targets)
+        if not all(isinstance(target, str | Mapping) for target in targets):
+            raise InvalidRequest("targets: each one must be a target prompt, or a dict of options")
         # With one seed, artifacts that depend on it are shared as well.
         common.setdefault("seed", random_seed())
         edits = [EditOptions(target_prompt=target) if isinstance(target, str) else target for target in targets]

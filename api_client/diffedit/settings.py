@@ -7,6 +7,7 @@ from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from diffedit.contract.validation import ProfileName, explain
 from diffedit.errors import InvalidRequest
@@ -20,32 +21,33 @@ class Settings(BaseModel):
     """
 
     # An invalid value may contain a password.
-    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="forbid", hide_input_in_errors=True)
 
-    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), alias="DIFFEDIT_REDIS_URL")
+    redis_url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"), validation_alias="DIFFEDIT_REDIS_URL")
     """The broker and the job records: redis:// or, with TLS, rediss://."""
-    s3_bucket: str = Field("diffedit", alias="DIFFEDIT_S3_BUCKET", min_length=3, max_length=63)
+    s3_bucket: str = Field(default="diffedit", validation_alias="DIFFEDIT_S3_BUCKET", min_length=3, max_length=63)
     """The bucket for pictures and artifacts."""
     s3_endpoint_url: str | None = Field(
-        None, validation_alias=AliasChoices("DIFFEDIT_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        default=None,
+        validation_alias=AliasChoices("DIFFEDIT_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     )
     """The URL of the S3 server, if it is not AWS."""
-    aws_access_key_id: str | None = Field(None, alias="AWS_ACCESS_KEY_ID")
+    aws_access_key_id: str | None = Field(default=None, validation_alias="AWS_ACCESS_KEY_ID")
     """As for any S3 program. If it is unset, boto3 searches in its usual places."""
-    aws_secret_access_key: SecretStr | None = Field(None, alias="AWS_SECRET_ACCESS_KEY")
+    aws_secret_access_key: SecretStr | None = Field(default=None, validation_alias="AWS_SECRET_ACCESS_KEY")
     """As for any S3 program."""
-    aws_session_token: SecretStr | None = Field(None, alias="AWS_SESSION_TOKEN")
+    aws_session_token: SecretStr | None = Field(default=None, validation_alias="AWS_SESSION_TOKEN")
     """As for any S3 program."""
-    aws_region: str | None = Field(None, validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"))
+    aws_region: str | None = Field(default=None, validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"))
     """The region of the bucket."""
 
-    profile: ProfileName | None = Field(None, alias="DIFFEDIT_PROFILE")
+    profile: ProfileName | None = Field(default=None, validation_alias="DIFFEDIT_PROFILE")
     """Client: the profile of jobs that name none. Worker: the profile that it serves."""
-    max_queued: int = Field(10_000, alias="DIFFEDIT_MAX_QUEUED", ge=1)
+    max_queued: int = Field(default=10_000, validation_alias="DIFFEDIT_MAX_QUEUED", ge=1)
     """How many jobs may wait in a lane of a profile. A further job is rejected (QueueFull)."""
-    max_connections: int = Field(20, alias="DIFFEDIT_MAX_CONNECTIONS", ge=4)
+    max_connections: int = Field(default=20, validation_alias="DIFFEDIT_MAX_CONNECTIONS", ge=4)
     """The most connections to Redis that a client opens. A thread waits up to 20 s if all of them are in use."""
-    retention: int = Field(7 * 24 * 3600, alias="DIFFEDIT_RETENTION", ge=60)
+    retention: int = Field(default=7 * 24 * 3600, validation_alias="DIFFEDIT_RETENTION", ge=60)
     """Seconds for which the record of a job is kept after it has ended."""
 
     @property
@@ -83,10 +85,17 @@ class Settings(BaseModel):
         Raises:
             InvalidRequest: a variable has an invalid value. The message names the variable.
         """
+        names = {name for field in cls.model_fields.values() for name in _variables(field)}
         try:
-            return cls.model_validate({name: value for name, value in environ.items() if value})
+            return cls.model_validate({name: environ[name] for name in names if environ.get(name)})
         except ValidationError as error:
             raise InvalidRequest(f"the environment is not usable: {explain(error)}") from None
+
+
+def _variables(field: FieldInfo) -> list[str]:
+    """Return the environment variables of a field."""
+    alias = field.validation_alias
+    return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
 
 
 def _is_malformed(url: str, *schemes: str) -> bool:

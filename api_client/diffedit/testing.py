@@ -25,9 +25,10 @@ from diffedit.contract.object_keys import artifact_key, manifest_key
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact, Stage, queue_names
 from diffedit.contract.validation import digest
-from diffedit.errors import InvalidRequest
+from diffedit.errors import BadPicture, InvalidRequest
 from diffedit.handle import JobHandle
 from diffedit.jobs.backend import JobBackend, memory_backend
+from diffedit.jobs.memory import MemoryJobStore
 from diffedit.jobs.store import WorkerInfo, WorkerLimits
 from diffedit.objects.memory import MemoryObjectStore
 from diffedit.pictures import encode_png, read_mask, read_picture, read_result
@@ -75,8 +76,9 @@ def succeed(
             caption and the target prompt.
 
     Raises:
-        InvalidRequest: the job has ended already.
-        BadPicture: the image or the mask cannot be a result, for example because the mask is black everywhere.
+        InvalidRequest: the job has ended already, or it is not of a `memory_client`.
+        BadPicture: the image or the mask cannot be a result: it has another size than the picture, or the mask is
+            black everywhere.
     """
     finished = _with_all_artifacts(_open_job(job))
     request = finished.request
@@ -87,6 +89,9 @@ def succeed(
         Artifact.PROMPTS: (prompts or Prompts(source=(source,), target=(target,))).model_dump_json().encode(),
     }
     original = read_picture(job._object_store.get(request.image)).image
+    for name, given in (("image", image), ("mask", mask)):
+        if given is not None and given.size != original.size:
+            raise BadPicture(f"the {name} has {given.size} pixels and the picture {original.size}; use the same size")
     contents[Artifact.MASK] = encode_png((mask or Image.new("L", original.size, 255)).convert("L"))
     read_mask(contents[Artifact.MASK])
     used = request.given_prompts or Prompts.model_validate_json(contents[Artifact.PROMPTS])
@@ -109,7 +114,7 @@ def fail(job: JobHandle, code: str, message: str, *, stage: Stage | None = None)
         InvalidRequest: the job has ended already, or it does not need this stage.
     """
     stages = _open_job(job).stages_left
-    failing = stage or stages[0]
+    failing = Stage(stage) if stage else stages[0]  # type: ignore[call-arg] # a look-up by value
     if failing not in stages:
         raise InvalidRequest(f"stage: job {job.id} does not need the stage {failing.value}")
     for each in stages[: stages.index(failing)]:
@@ -121,6 +126,8 @@ def fail(job: JobHandle, code: str, message: str, *, stage: Stage | None = None)
 
 
 def _open_job(job: JobHandle) -> Job:
+    if not isinstance(job._job_store, MemoryJobStore):
+        raise InvalidRequest("this job is not of a memory_client(); only a worker can end it")
     status = job.status()
     if status.is_terminal:
         raise InvalidRequest(f"job {job.id} has ended already; its state is {status.state.value}")

@@ -123,6 +123,8 @@ def _file_of(picture: Any) -> Readable:
             return cast(Readable, file)
     if callable(getattr(picture, "read", None)):
         raise BadPicture(ASYNCHRONOUS)
+    if hasattr(picture, "__array_interface__"):
+        raise BadPicture("an array is no picture; make a PIL image of it with PIL.Image.fromarray")
     kinds = "a path, the bytes of a file, an open binary file or a PIL image"
     raise BadPicture(f"a {type(picture).__name__} is no picture; give {kinds}")
 

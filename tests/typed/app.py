@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from PIL import Image
+from pydantic import SecretStr
 
 import diffedit
 from diffedit import Client, EditOptions, EditResult, JobHandle, JobStatus, PictureLike, State, testing
@@ -109,6 +110,12 @@ def main() -> None:
 
 def over_real_services(settings: diffedit.Settings | None = None) -> Client:
     return Client(settings) if settings else Client.from_env()
+
+
+def settings_by_name(password: str) -> diffedit.Settings:
+    return diffedit.Settings(
+        redis_url=SecretStr(f"redis://:{password}@host:6379/0"), s3_bucket="own", max_connections=8
+    )
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def test_a_mask_preview_takes_the_arguments_of_an_edit(service: FakeService) -> 
     for wrong in ({"goal": "result"}, {"params": {}}, {"num_steps": 3}):
         with pytest.raises(InvalidRequest, match=next(iter(wrong))):
             service.client.preview_mask(png(), **TEXTS, **wrong)
-    with pytest.raises(InvalidRequest, match="leave one out"):
+    with pytest.raises(InvalidRequest, match="nothing to compute"):
         service.client.preview_mask(png(), **TEXTS, mask=png(colour="white"))
 
 
@@ -196,3 +196,11 @@ def test_garbage_is_old_and_needed_by_no_unfinished_job(service: FakeService) ->
 def test_an_invalid_age_is_refused(service: FakeService, age) -> None:
     with pytest.raises(InvalidRequest, match="older_than"):
         service.client.collect_garbage(age)
+
+
+@pytest.mark.parametrize("targets", [{"target_prompt": "a bowl of pears"}, "a bowl of pears", 5, [1], [None]])
+def test_targets_that_are_no_list_of_targets_are_refused(targets) -> None:
+    service = FakeService()
+    with pytest.raises(InvalidRequest, match="targets: "):
+        service.client.edit_many(png(), targets)
+    assert service.sent == []

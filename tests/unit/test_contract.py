@@ -127,7 +127,7 @@ BAD_REQUESTS = {
     "too long": ({"source_prompt": "a", "target_prompt": "b" * 1001}, "1000"),
     "too long together": ({"source_prompt": "\N{PEAR}" * 300, "target_prompt": "b"}, "too long together"),
     "escape sequence": ({"source_prompt": "a\x1b[2J", "target_prompt": "b"}, "control"),
-    "mask and preview": ({"mask": MASK, "goal": "mask"}, "leave one out"),
+    "mask and preview": ({"mask": MASK, "goal": "mask"}, "nothing to compute"),
     "other goal": ({"goal": "caption"}, "goal"),
     "unknown field": ({"prompt": "a"}, "prompt"),
     "key outside the bucket's folders": ({"image": "../secrets/passwd.png"}, "image"),

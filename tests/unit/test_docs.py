@@ -84,7 +84,7 @@ def test_every_step_of_the_walk_names_what_its_file_defines() -> None:
 
 @each_page
 def test_every_environment_variable_that_a_page_names_is_a_setting(page: Path) -> None:
-    known = {str(field.alias) for field in WorkerSettings.model_fields.values() if field.alias}
+    known = {str(field.validation_alias) for field in WorkerSettings.model_fields.values()}
     known |= {
         str(choice)
         for field in WorkerSettings.model_fields.values()

@@ -111,3 +111,10 @@ def test_edits_that_wait_for_different_queues_give_a_warning_each() -> None:
 def test_no_warning_while_a_worker_serves_the_profile(recwarn: pytest.WarningsRecorder) -> None:
     memory_client().edit(png(), **TEXTS)
     assert list(recwarn) == []
+
+
+def test_an_error_names_the_field_and_all_forms_that_it_takes() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        FakeService().client.edit(png(), **TEXTS, mask_thresholding_ratio="Otsu")
+    assert str(caught.value).startswith("mask_thresholding_ratio: ")
+    assert "valid number or " in str(caught.value) and "'otsu'" in str(caught.value)

@@ -132,7 +132,7 @@ CALLS: dict[str, tuple[Callable[[Client], object], type[Exception], str]] = {
     "half a pair of concepts": (lambda c: c.edit(PICTURE, source_concept="bowl"),           InvalidRequest, "in pairs"),
     "nothing asked":           (lambda c: c.edit(PICTURE),                                  InvalidRequest, "nothing"),
     "a caption alone":         (lambda c: c.edit(PICTURE, caption="a bowl"),                InvalidRequest, "nothing"),
-    "a mask for a mask":       (lambda c: c.preview_mask(PICTURE, **TEXTS, mask=WHITE),      InvalidRequest, "leave"),
+    "a mask for a mask":       (lambda c: c.preview_mask(PICTURE, **TEXTS, mask=WHITE),      InvalidRequest, "given"),
     "one bad of several":      (lambda c: c.edit_many(PICTURE, ["a bowl", " "]),            InvalidRequest, "empty"),
     "a text for a list":       (lambda c: c.edit_many(PICTURE, "a bowl"),                   InvalidRequest, "list"),
     "one key for several":     (lambda c: c.edit_many(PICTURE, ["a"], idempotency_key="k"), InvalidRequest, "its own"),

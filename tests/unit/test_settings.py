@@ -1,6 +1,7 @@
 """The settings of a client are read from the environment and show no secrets."""
 
 import pytest
+from pydantic import ValidationError
 
 from diffedit import InvalidRequest, Settings
 
@@ -69,3 +70,8 @@ def test_an_error_about_a_malformed_url_does_not_show_it(name: str, value: str) 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().s3_bucket = "other"
+
+
+def test_a_field_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValidationError, match="redis_urll"):
+        Settings(redis_urll="redis://127.0.0.1:6379/0")

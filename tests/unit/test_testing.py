@@ -125,3 +125,19 @@ def test_the_client_serves_one_profile_without_a_time_limit() -> None:
     client = testing.memory_client("mine")
     assert client.edit(PICTURE, **TEXTS).status().request.params.profile == "mine"
     assert client.health().ok
+
+
+def test_a_job_of_real_services_cannot_be_ended(client: Client) -> None:
+    job = client.edit(PICTURE, **TEXTS)
+    job._job_store = object()
+    for end in (lambda: testing.succeed(job), lambda: testing.fail(job, "empty_mask", "no difference")):
+        with pytest.raises(InvalidRequest, match="only a worker"):
+            end()
+
+
+def test_a_result_has_the_size_of_the_picture(client: Client) -> None:
+    job = client.edit(PICTURE, **TEXTS)
+    with pytest.raises(BadPicture, match="the same size"):
+        testing.succeed(job, Image.new("RGB", (9, 9)))
+    with pytest.raises(BadPicture, match="the same size"):
+        testing.succeed(job, mask=Image.new("L", (9, 9), 255))

@@ -31,26 +31,26 @@ class WorkerSettings(Settings):
     `WorkerSettings.from_env()` reads each field from the variable that is named as its alias.
     """
 
-    profiles_file: Path | None = Field(None, alias="DIFFEDIT_PROFILES")
+    profiles_file: Path | None = Field(default=None, validation_alias="DIFFEDIT_PROFILES")
     """A TOML file with more profiles."""
-    device: str | None = Field(None, alias="DIFFEDIT_DEVICE")
+    device: str | None = Field(default=None, validation_alias="DIFFEDIT_DEVICE")
     """"cuda", "cuda:1", "mps" or "cpu". If it is unset, the worker chooses the best device of the machine."""
-    preload: bool = Field(False, alias="DIFFEDIT_PRELOAD")
+    preload: bool = Field(default=False, validation_alias="DIFFEDIT_PRELOAD")
     """Load the models of the worker's queues before it takes a job, and do not start if one cannot be loaded.
 
     `diffedit worker` has the options --preload and --no-preload instead. Off by default: a worker on a developer's
     machine reads all queues, and jobs that bring their own prompts need neither captioner nor prompter ("sd21": 1
     billion parameters to download and hold).
     """
-    worker_ttl: float = Field(20, alias="DIFFEDIT_WORKER_TTL", ge=1)
+    worker_ttl: float = Field(default=20, validation_alias="DIFFEDIT_WORKER_TTL", ge=1)
     """Seconds without a heartbeat after which a worker counts as dead and its jobs go to other workers."""
-    max_attempts: int = Field(3, alias="DIFFEDIT_MAX_ATTEMPTS", ge=1)
+    max_attempts: int = Field(default=3, validation_alias="DIFFEDIT_MAX_ATTEMPTS", ge=1)
     """How often a stage of a job is started before the job fails. A regular shutdown of a worker does not count."""
-    cache_bytes: int = Field(128 * 2**20, alias="DIFFEDIT_CACHE_BYTES", ge=0)
+    cache_bytes: int = Field(default=128 * 2**20, validation_alias="DIFFEDIT_CACHE_BYTES", ge=0)
     """How many bytes of artifacts a worker keeps in memory, so that the next stage need not download them."""
-    s3_retry_timeout: float = Field(60, alias="DIFFEDIT_S3_RETRY_TIMEOUT", ge=0)
+    s3_retry_timeout: float = Field(default=60, validation_alias="DIFFEDIT_S3_RETRY_TIMEOUT", ge=0)
     """Seconds for which a stage waits for an S3 server that does not answer. Then the attempt has failed."""
-    stage_timeouts: StageTimeouts = Field(StageTimeouts(), alias="DIFFEDIT_STAGE_TIMEOUT")
+    stage_timeouts: StageTimeouts = Field(default=StageTimeouts(), validation_alias="DIFFEDIT_STAGE_TIMEOUT")
     """Seconds after which a stage counts as stuck: "1800", or "1800,caption=60,edit=3600" for single stages.
 
     The process of a worker with a stuck stage ends, and another worker tries the stage again.

@@ -19,7 +19,8 @@ def save_result(job: JobHandle, folder: Path, timeout: float, as_json: bool) -> 
     try:
         paths = job.result(timeout).save(folder)
     except OSError as error:
-        raise InvalidRequest(f"cannot write to {folder}: {error.strerror}") from error
+        advice = f"job {job.id} succeeded; save it with `diffedit result {job.id} --out FOLDER`"
+        raise InvalidRequest(f"cannot write to {folder}: {error.strerror}; {advice}") from error
     except ArtifactError as error:
         text = f"job {job.id} succeeded, but its result is no longer stored ({error}); run `diffedit retry {job.id}`"
         raise ArtifactError(text) from error

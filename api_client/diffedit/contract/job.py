@@ -18,9 +18,9 @@ class JobOptions(StrictNumbers):
 
     lane: Lane = Field(Lane.INTERACTIVE, strict=False)
     """"interactive" or "batch". A batch job runs only while no interactive job waits. Default: "interactive"."""
-    start_timeout: float | None = Field(None, gt=0, le=MAX_SECONDS)
+    start_timeout: float | None = Field(default=None, gt=0, le=MAX_SECONDS)
     """Seconds after the submission. The job expires if no worker has started it by then. Default: no limit."""
-    deadline: float | None = Field(None, gt=0, le=MAX_SECONDS)
+    deadline: float | None = Field(default=None, gt=0, le=MAX_SECONDS)
     """Seconds after the submission. The job expires if it has not succeeded by then. Default: no limit."""
 
 

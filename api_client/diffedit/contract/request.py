@@ -35,17 +35,17 @@ class EditParams(StrictNumbers):
 
     profile: ProfileName
     """The model profile. Default: `DIFFEDIT_PROFILE`, else the only one that live workers serve, else "tiny"."""
-    num_inference_steps: int = Field(50, ge=1, le=500)
+    num_inference_steps: int = Field(default=50, ge=1, le=500)
     """Denoising steps of the whole noise schedule. With the scheduler "dpmsolver++", 20 steps are enough."""
-    strength: float = Field(0.8, gt=0, le=1)
+    strength: float = Field(default=0.8, gt=0, le=1)
     """Share of the schedule that inversion and edit use. A higher value allows larger changes."""
-    guidance_scale: float = Field(7.5, ge=1, le=50)
+    guidance_scale: float = Field(default=7.5, ge=1, le=50)
     """How strongly the edit follows the target prompt. 1 means no guidance."""
-    inversion_guidance_scale: float = Field(1.0, ge=1, le=50)
+    inversion_guidance_scale: float = Field(default=1.0, ge=1, le=50)
     """How strongly the inversion follows the caption. 1 means no guidance. Above 1, the edit retraces it less well."""
-    num_maps_per_mask: int = Field(10, ge=1, le=100)
+    num_maps_per_mask: int = Field(default=10, ge=1, le=100)
     """Number of noises whose difference maps are averaged for the mask."""
-    mask_encode_strength: float = Field(0.5, gt=0, le=1)
+    mask_encode_strength: float = Field(default=0.5, gt=0, le=1)
     """Share of the schedule that sets the noise level of the mask."""
     mask_thresholding_ratio: Annotated[float, Field(gt=0, le=100)] | Literal["otsu"] = 3.0
     """The mask selects the cells whose difference is above half of this ratio times the mean difference.
@@ -54,7 +54,7 @@ class EditParams(StrictNumbers):
     """
     mask_cleanup: bool = False
     """Remove small spots from the mask and fill its holes."""
-    num_prompts: int = Field(16, ge=1, le=64)
+    num_prompts: int = Field(default=16, ge=1, le=64)
     """Number of sentences that the language model writes for each concept."""
     seed: int = Field(default_factory=random_seed, ge=0, lt=2**32)
     """Seed of all random numbers. Default: a random seed, which the job's request contains."""
@@ -129,7 +129,7 @@ class EditRequest(Frozen):
     @model_validator(mode="after")
     def _check_goal_and_size(self) -> Self:
         if self.goal in self.provided:
-            raise ValueError(f"goal: the {self.goal.value} is given already; leave one out")
+            raise ValueError(f"goal: the {self.goal.value} is given already, so there is nothing to compute")
         if len(json.dumps(self.model_dump(mode="json"))) > MAX_REQUEST_BYTES:
             raise ValueError(f"the texts are too long together; a request may take {MAX_REQUEST_BYTES} bytes as JSON")
         return self

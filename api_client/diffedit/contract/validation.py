@@ -15,6 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, V
 from diffedit.contract.object_keys import INPUT_KEY, is_artifact_key
 from diffedit.contract.stages import Artifact
 
+_ALTERNATIVE = re.compile(r"constrained-|literal\[")
+"""In the path of a pydantic error: one of the types that a field may have."""
 JOB_ID = re.compile("[0-9a-f]{32}")
 
 
@@ -86,7 +88,7 @@ def explain(error: ValidationError, known: Iterable[str] = ()) -> str:
 
     For an unknown field, the line suggests the nearest name in `known`.
     """
-    problems = []
+    problems: dict[str, list[str]] = {}
     for item in error.errors(include_url=False, include_input=False, include_context=False):
         path, problem = item["loc"], item["msg"].removeprefix("Value error, ")
         unknown = item["type"] == "extra_forbidden"
@@ -95,9 +97,9 @@ def explain(error: ValidationError, known: Iterable[str] = ()) -> str:
         # The user gives parameters by their own names, without the group "params" that the request keeps them in.
         if path[:1] == ("params",) and not (unknown and len(path) == 1):
             path = path[1:]
-        field = ".".join(map(str, path))
-        problems.append(f"{field}: {problem}" if field else problem)
-    return "; ".join(problems)
+        field = ".".join(str(part) for part in path if not _ALTERNATIVE.match(str(part)))
+        problems.setdefault(field, []).append(problem)
+    return "; ".join(f"{field}: {' or '.join(each)}" if field else "; ".join(each) for field, each in problems.items())
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:

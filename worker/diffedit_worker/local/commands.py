@@ -1,5 +1,6 @@
 """The commands `diffedit up`, `diffedit env` and `diffedit demo`, which use the embedded services."""
 
+import os
 import shlex
 import shutil
 import sys
@@ -14,7 +15,7 @@ from diffedit.handle import JobHandle
 from diffedit.progress import follow
 from diffedit.settings import Settings
 from diffedit_worker.local.signals import sigterm_as_interrupt
-from diffedit_worker.local.stack import LocalServices
+from diffedit_worker.local.stack import LocalServices, no_proxy
 from diffedit_worker.models.profiles import SAMPLES, default_profile, load_profiles, profile_named
 from diffedit_worker.settings import WorkerSettings
 
@@ -54,7 +55,9 @@ def up(directory: Path, *, workers: int, profile: str | None) -> None:
 def environment(directory: Path) -> dict[str, str]:
     """Return the variables with which clients and workers reach the services of `up` in this directory."""
     profile = Settings.from_env().profile or default_profile()
-    return LocalServices(directory, profile=profile).announced_environment()
+    variables = LocalServices(directory, profile=profile).announced_environment()
+    behind_proxy = any(os.environ.get(name) for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"))
+    return variables | (no_proxy() if behind_proxy else {})
 
 
 def demo(out_dir: Path, directory: Path) -> None:
@@ -63,6 +66,7 @@ def demo(out_dir: Path, directory: Path) -> None:
         _print_cleared(services)
         out.print(f"Valkey and S3 are up, data in {services.directory}")
         services.start_worker()
+        os.environ.update(no_proxy())
         client = Client(Settings.from_env(services.environment))
         _wait_for_workers(services, client, 1)
         out.print(f'A worker is ready. Editing "{SOURCE}"')

