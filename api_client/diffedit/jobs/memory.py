@@ -14,14 +14,7 @@ from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord, JobElsewhere, JobNotFound, QueueFull
 from diffedit.jobs.records import done_fields, new_fields, readable, status_of, undone_fields
-from diffedit.jobs.store import (
-    WORKER_LOST,
-    LockResult,
-    MaxAttemptsExceeded,
-    StageCompletion,
-    WorkerInfo,
-    WorkerLimits,
-)
+from diffedit.jobs.store import WORKER_LOST, LockResult, MaxAttemptsExceeded, StageCompletion, WorkerInfo, WorkerLimits
 from diffedit.settings import Settings
 
 _RECENTLY = 3600.0
