@@ -19,7 +19,7 @@ def main() -> None:
 
     client = Client.from_env()
     jobs = {}
-    for path in sorted(asked.folder.iterdir()):
+    for path in sorted(path for path in asked.folder.iterdir() if path.is_file()):
         try:
             # A hash of the picture and the target: running this again queues nothing twice.
             key = hashlib.sha256(path.read_bytes() + asked.target.encode()).hexdigest()

@@ -85,15 +85,16 @@ class Settings(BaseModel):
         Raises:
             InvalidRequest: a variable has an invalid value. The message names the variable.
         """
-        names = {name for field in cls.model_fields.values() for name in _variables(field)}
+        # Of several variables for one field the first one counts; the others may be set as well.
+        given = [[name for name in _variables(field) if environ.get(name)] for field in cls.model_fields.values()]
         try:
-            return cls.model_validate({name: environ[name] for name in names if environ.get(name)})
+            return cls.model_validate({names[0]: environ[names[0]] for names in given if names})
         except ValidationError as error:
             raise InvalidRequest(f"the environment is not usable: {explain(error)}") from None
 
 
 def _variables(field: FieldInfo) -> list[str]:
-    """Return the environment variables of a field."""
+    """Return the environment variables of a field, in order of precedence."""
     alias = field.validation_alias
     return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
 

@@ -70,6 +70,7 @@ def test_edit_folder_edits_each_picture_once(client: Client, reader: Path) -> No
         # Trailing bytes make it another picture, so that other tests do not find its caption.
         (reader / "pictures" / name).write_bytes((SAMPLES / name).read_bytes() + b"of the folder")
     (reader / "pictures/notes.txt").write_text("no picture")
+    (reader / "pictures/more").mkdir()  # folders are left alone
     before = {status.id for status in client.jobs(limit=1000)}
     for _ in range(2):
         command = [

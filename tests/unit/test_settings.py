@@ -75,3 +75,16 @@ def test_settings_are_frozen() -> None:
 def test_a_field_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValidationError, match="redis_urll"):
         Settings(redis_urll="redis://127.0.0.1:6379/0")
+
+
+def test_of_several_variables_for_one_setting_the_first_counts() -> None:
+    regions = {"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-1"}
+    endpoints = {
+        "AWS_ENDPOINT_URL": "http://third:1",
+        "AWS_ENDPOINT_URL_S3": "http://second:1",
+        "DIFFEDIT_S3_ENDPOINT_URL": "http://first:1",
+    }
+    settings = Settings.from_env(regions | endpoints)
+    assert (settings.aws_region, settings.s3_endpoint_url) == ("eu-west-1", "http://first:1")
+    del endpoints["DIFFEDIT_S3_ENDPOINT_URL"]
+    assert Settings.from_env(endpoints).s3_endpoint_url == "http://second:1"

@@ -66,6 +66,7 @@ def demo(out_dir: Path, directory: Path) -> None:
         _print_cleared(services)
         out.print(f"Valkey and S3 are up, data in {services.directory}")
         services.start_worker()
+        # boto3 reads the proxy from the environment of this process.
         os.environ.update(no_proxy())
         client = Client(Settings.from_env(services.environment))
         _wait_for_workers(services, client, 1)
