@@ -28,7 +28,7 @@ from diffedit.contract.validation import digest
 from diffedit.errors import BadPicture, InvalidRequest
 from diffedit.handle import JobHandle
 from diffedit.jobs.backend import JobBackend, memory_backend
-from diffedit.jobs.memory import MemoryJobStore
+from diffedit.jobs.memory_store import MemoryJobStore
 from diffedit.jobs.store import WorkerInfo, WorkerLimits
 from diffedit.objects.memory import MemoryObjectStore
 from diffedit.pictures import encode_png, read_mask, read_picture, read_result

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from diffedit.jobs.memory import MemoryArtifactLocks, MemoryJobStore, MemoryState, MemoryWorkerRegistry
+from diffedit.jobs.memory_state import MemoryState
+from diffedit.jobs.memory_store import MemoryJobStore
+from diffedit.jobs.memory_workers import MemoryArtifactLocks, MemoryWorkerRegistry
 from diffedit.jobs.redis_server import RedisServer
 from diffedit.jobs.redis_store import RedisJobStore
 from diffedit.jobs.redis_workers import RedisArtifactLocks, RedisWorkerRegistry

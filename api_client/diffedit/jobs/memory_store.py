@@ -1,53 +1,18 @@
-"""The three interfaces in the memory of this process: doubles for unit tests, with the same behaviour as Redis.
+"""The job records in the memory of this process: a double for unit tests, with the same behaviour as Redis.
 
 There are no queues: every waiting job counts as a job without a message.
 """
 
-import math
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord, JobElsewhere, JobNotFound, QueueFull
+from diffedit.jobs.memory_state import MemoryState
 from diffedit.jobs.records import done_fields, new_fields, readable, status_of, undone_fields
-from diffedit.jobs.store import WORKER_LOST, LockResult, MaxAttemptsExceeded, StageCompletion, WorkerInfo, WorkerLimits
-from diffedit.settings import Settings
-
-_RECENTLY = 3600.0
-"""Seconds for which `LockResult.RECENTLY_RELEASED` is answered."""
-
-
-class MemoryState:
-    """What the three doubles share, and the steps that more than one of them takes."""
-
-    def __init__(self, settings: Settings, limits: WorkerLimits) -> None:
-        self.settings = settings
-        self.limits = limits
-        self.lock = threading.RLock()
-        self.records: dict[str, dict[str, str]] = {}
-        self.idempotency: dict[str, str] = {}
-        self.running: dict[str, str] = {}
-        self.waiting: dict[str, float] = {}
-        self.heartbeats: dict[str, tuple[float, WorkerInfo]] = {}
-        self.profiles: dict[str, dict[str, Any]] = {}
-        self.leader = ("", 0.0)
-        self.locks: dict[str, tuple[str, str]] = {}
-        self.made_at: dict[str, float] = {}
-        self.waiters: dict[str, set[str]] = {}
-
-    def is_alive(self, worker: str) -> bool:
-        return worker in self.heartbeats and self.heartbeats[worker][0] > time.monotonic()
-
-    def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
-        held = [key for key in keys if self.locks.get(key) == (worker, job_id)]
-        for key in held:
-            del self.locks[key]
-            self.made_at[key] = time.monotonic()
-        return [waiter for key in held for waiter in self.waiters.pop(key, ())]
+from diffedit.jobs.store import WORKER_LOST, MaxAttemptsExceeded, StageCompletion
 
 
 class MemoryJobStore:
@@ -236,61 +201,6 @@ class MemoryJobStore:
     def _end(self, job_id: str, outcome: State) -> None:
         self._state.records[job_id].update({"outcome": outcome.value, "finished": _now()})
         self._clear_open(job_id)
-
-
-class MemoryWorkerRegistry:
-    """A `WorkerRegistry` in this process."""
-
-    def __init__(self, state: MemoryState) -> None:
-        self._state = state
-
-    def send_heartbeat(self, worker: WorkerInfo) -> None:
-        with self._state.lock:
-            self._state.heartbeats[worker.id] = (time.monotonic() + self._state.limits.worker_ttl, worker)
-            self._state.profiles[worker.profile] = worker.profile_params
-
-    def unregister(self, worker: str) -> None:
-        with self._state.lock:
-            self._state.heartbeats.pop(worker, None)
-
-    def workers(self) -> list[WorkerInfo]:
-        with self._state.lock:
-            live = [worker for _, worker in self._state.heartbeats.values() if self._state.is_alive(worker.id)]
-        return sorted(live, key=lambda worker: worker.name)
-
-    def acquire_leadership(self, worker: str, seconds: float) -> bool:
-        with self._state.lock:
-            leader, until = self._state.leader
-            if leader != worker and until > time.monotonic():
-                return False
-            self._state.leader = (worker, time.monotonic() + seconds)
-            return True
-
-    def profile_params(self, profile: str) -> dict[str, Any]:
-        return self._state.profiles.get(profile, {})
-
-
-class MemoryArtifactLocks:
-    """`ArtifactLocks` in this process."""
-
-    def __init__(self, state: MemoryState) -> None:
-        self._state = state
-
-    def acquire(self, keys: Sequence[str], job_id: str, worker: str) -> LockResult:
-        state = self._state
-        with state.lock:
-            for key in keys:
-                owner, owner_job = state.locks.get(key, (worker, job_id))
-                if owner_job != job_id and state.running.get(owner_job) == owner and state.is_alive(owner):
-                    state.waiters.setdefault(key, set()).add(job_id)
-                    return LockResult.LOCKED
-            recent = any(time.monotonic() - state.made_at.get(key, -math.inf) < _RECENTLY for key in keys)
-            state.locks.update(dict.fromkeys(keys, (worker, job_id)))
-            return LockResult.RECENTLY_RELEASED if recent else LockResult.ACQUIRED
-
-    def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
-        with self._state.lock:
-            return self._state.release(keys, job_id, worker)
 
 
 def _now() -> str:

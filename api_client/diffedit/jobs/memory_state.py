@@ -1,0 +1,38 @@
+"""What the doubles in memory share."""
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from diffedit.jobs.store import WorkerInfo, WorkerLimits
+from diffedit.settings import Settings
+
+
+class MemoryState:
+    """What the three doubles share, and the steps that more than one of them takes."""
+
+    def __init__(self, settings: Settings, limits: WorkerLimits) -> None:
+        self.settings = settings
+        self.limits = limits
+        self.lock = threading.RLock()
+        self.records: dict[str, dict[str, str]] = {}
+        self.idempotency: dict[str, str] = {}
+        self.running: dict[str, str] = {}
+        self.waiting: dict[str, float] = {}
+        self.heartbeats: dict[str, tuple[float, WorkerInfo]] = {}
+        self.profiles: dict[str, dict[str, Any]] = {}
+        self.leader = ("", 0.0)
+        self.locks: dict[str, tuple[str, str]] = {}
+        self.made_at: dict[str, float] = {}
+        self.waiters: dict[str, set[str]] = {}
+
+    def is_alive(self, worker: str) -> bool:
+        return worker in self.heartbeats and self.heartbeats[worker][0] > time.monotonic()
+
+    def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
+        held = [key for key in keys if self.locks.get(key) == (worker, job_id)]
+        for key in held:
+            del self.locks[key]
+            self.made_at[key] = time.monotonic()
+        return [waiter for key in held for waiter in self.waiters.pop(key, ())]

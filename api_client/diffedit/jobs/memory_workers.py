@@ -1,0 +1,67 @@
+"""The registry of workers and the locks of artifacts, in the memory of this process."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from diffedit.jobs.memory_state import MemoryState
+from diffedit.jobs.store import LockResult, WorkerInfo
+
+_RECENTLY = 3600.0
+"""Seconds for which `LockResult.RECENTLY_RELEASED` is answered."""
+
+
+class MemoryWorkerRegistry:
+    """A `WorkerRegistry` in this process."""
+
+    def __init__(self, state: MemoryState) -> None:
+        self._state = state
+
+    def send_heartbeat(self, worker: WorkerInfo) -> None:
+        with self._state.lock:
+            self._state.heartbeats[worker.id] = (time.monotonic() + self._state.limits.worker_ttl, worker)
+            self._state.profiles[worker.profile] = worker.profile_params
+
+    def unregister(self, worker: str) -> None:
+        with self._state.lock:
+            self._state.heartbeats.pop(worker, None)
+
+    def workers(self) -> list[WorkerInfo]:
+        with self._state.lock:
+            live = [worker for _, worker in self._state.heartbeats.values() if self._state.is_alive(worker.id)]
+        return sorted(live, key=lambda worker: worker.name)
+
+    def acquire_leadership(self, worker: str, seconds: float) -> bool:
+        with self._state.lock:
+            leader, until = self._state.leader
+            if leader != worker and until > time.monotonic():
+                return False
+            self._state.leader = (worker, time.monotonic() + seconds)
+            return True
+
+    def profile_params(self, profile: str) -> dict[str, Any]:
+        return self._state.profiles.get(profile, {})
+
+
+class MemoryArtifactLocks:
+    """`ArtifactLocks` in this process."""
+
+    def __init__(self, state: MemoryState) -> None:
+        self._state = state
+
+    def acquire(self, keys: Sequence[str], job_id: str, worker: str) -> LockResult:
+        state = self._state
+        with state.lock:
+            for key in keys:
+                owner, owner_job = state.locks.get(key, (worker, job_id))
+                if owner_job != job_id and state.running.get(owner_job) == owner and state.is_alive(owner):
+                    state.waiters.setdefault(key, set()).add(job_id)
+                    return LockResult.LOCKED
+            recent = any(time.monotonic() - state.made_at.get(key, -math.inf) < _RECENTLY for key in keys)
+            state.locks.update(dict.fromkeys(keys, (worker, job_id)))
+            return LockResult.RECENTLY_RELEASED if recent else LockResult.ACQUIRED
+
+    def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
+        with self._state.lock:
+            return self._state.release(keys, job_id, worker)
