@@ -83,7 +83,7 @@ class JobHandle:
 
     def result(self, timeout: float = 600) -> EditResult:
         """Wait until the job has succeeded, and return its result. Arguments and errors as for `wait`."""
-        return EditResult(self.wait(timeout), self._object_store)
+        return EditResult(self.wait(timeout), self._object_store, self._job_store.contents_of)
 
     def cancel(self) -> bool:
         """Cancel the job. A queued job never starts, and a running job stops within one step.

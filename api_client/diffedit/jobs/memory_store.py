@@ -100,6 +100,8 @@ class MemoryJobStore:
                 return StageCompletion(outcome)
             self._state.stages.append((time.time(), "done"))
             self._record(job.id).update(done_fields(job, stage, seconds, created))
+            known = {job.artifact_keys[each]: job.contents[each] for each in stage.gives if each in job.contents}
+            self._state.contents.update(known)
             self._clear_open(job.id)
             if job.stages_left:
                 self._set_waiting(job)
@@ -107,6 +109,10 @@ class MemoryJobStore:
                 self._end(job.id, State.SUCCEEDED)
             artifacts = [job.artifact_keys[artifact] for artifact in stage.gives]
             return StageCompletion(None, self._state.release(artifacts, job.id, worker))
+
+    def contents_of(self, keys: Sequence[str]) -> dict[str, str]:
+        with self._state.lock:
+            return {key: self._state.contents[key] for key in keys if key in self._state.contents}
 
     def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:
         with self._state.lock:

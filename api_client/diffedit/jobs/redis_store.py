@@ -8,6 +8,7 @@ from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
 from diffedit.errors import JobNotFound, QueueFull
 from diffedit.jobs import keys
+from diffedit.jobs.keys import CONTENT
 from diffedit.jobs.records import done_fields, new_fields, readable, status_of, undone_fields
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
 from diffedit.jobs.store import WORKER_LOST, MaxAttemptsExceeded, RecentStages, Refusal, RefusedBefore, StageCompletion
@@ -128,12 +129,18 @@ class RedisJobStore:
             worker=worker,
             fields=done_fields(job, stage, seconds, created),
             artifacts=[job.artifact_keys[artifact] for artifact in stage.gives],
+            contents={job.artifact_keys[each]: job.contents[each] for each in stage.gives if each in job.contents},
             stage=job.stages_left[0].value if job.stages_left else None,
             queue=job.queue if job.stages_left else None,
         )
         if isinstance(answer, list):
             return StageCompletion(None, answer)
         return StageCompletion(outcome_of(job.id, answer))
+
+    @translate_errors
+    def contents_of(self, keys: Sequence[str]) -> dict[str, str]:
+        found = cast(list[str | None], self._redis.mget(CONTENT + key for key in keys)) if keys else []
+        return {key: content for key, content in zip(keys, found, strict=True) if content}
 
     @translate_errors
     def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:

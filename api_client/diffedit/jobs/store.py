@@ -131,6 +131,12 @@ class JobStore(Protocol):
         The job then waits for its next stage; after the last stage it has succeeded. Its locks are released.
         """
 
+    def contents_of(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return what was last stored at these keys of artifacts, as far as it is known (`contract.content`).
+
+        It is known for as long as a record is kept, from the last time that a job made or found the artifact.
+        """
+
     def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:
         """Let the job wait for the first stage whose artifacts are not in `job`.
 

@@ -10,7 +10,7 @@ from typer.main import get_command
 from diffedit import JobOptions, Lane
 from diffedit.cli import app
 from diffedit.contract.request import EditParams, EditRequest
-from tests.support.cli import WORKER, Cli, png
+from tests.support.cli import RESULT, WORKER, Cli, png
 
 TARGET = ("--target-prompt", "a pear")
 CONCEPTS = ("--source-concept", "bowl", "--target-concept", "basket")
@@ -162,7 +162,7 @@ def test_the_result_is_saved_and_its_files_are_printed(cli: Cli, image: Path, tm
     result = cli("edit", image, *TARGET, "--out", "edited")
     files = [Path(line) for line in result.stdout.splitlines()]
     assert sorted(files) == [Path("edited") / name for name in ("grid.png", "manifest.json", "mask.png", "result.png")]
-    assert (tmp_path / "edited/result.png").read_bytes() == png("RGB", "red")
+    assert (tmp_path / "edited/result.png").read_bytes() == RESULT
     assert f"job {cli.sent[0].id}" in result.stderr
 
 

@@ -9,7 +9,7 @@ import pytest
 from diffedit import State
 from diffedit.contract.job import ErrorInfo
 from diffedit.contract.stages import Stage
-from tests.support.cli import WORKER, Cli, png
+from tests.support.cli import RESULT, WORKER, Cli
 
 FAILURE = ErrorInfo(stage=Stage.MASK, code="empty_mask", message="no difference")
 
@@ -94,7 +94,7 @@ def test_result_saves_the_files(cli: Cli, tmp_path: Path) -> None:
     assert "out/result.png" in cli("result", job.id).stdout.splitlines()
     saved = cli.json("result", job.id, "--out", "again")
     assert saved["files"]["result"] == "again/result.png"
-    assert (tmp_path / "again/result.png").read_bytes() == png("RGB", "red")
+    assert (tmp_path / "again/result.png").read_bytes() == RESULT
 
 
 def test_a_result_that_was_deleted_can_be_retried(cli: Cli) -> None:
