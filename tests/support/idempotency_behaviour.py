@@ -26,7 +26,7 @@ def a_client(backend: JobBackend, **settings: object) -> Client:
 
 
 def created(backend: JobBackend, jobs: Sequence[Job], digests: Sequence[str]) -> list[tuple[str, bool]]:
-    """Create the jobs at once, with one key. Return for each the job that has the key, and whether that is a conflict."""
+    """Create the jobs at once, with one key. Return for each the job with the key, and whether it is a conflict."""
     key = uuid.uuid4().hex
 
     def create(job: Job, digest: str) -> tuple[str, bool]:
