@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from diffedit.contract.validation import ProfileName
-from diffedit.jobs.store import WorkerRegistry
+from diffedit.jobs.workers import WorkerRegistry
 
 FALLBACK_PROFILE = "tiny"
 """The profile of a request if nothing else says which: the bundled one."""

@@ -7,7 +7,7 @@ from diffedit.contract.validation import Frozen
 from diffedit.errors import ServiceError
 from diffedit.fleet import Fleet
 from diffedit.jobs.backend import JobBackend
-from diffedit.jobs.store import WorkerInfo
+from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.store import ObjectStore
 
 

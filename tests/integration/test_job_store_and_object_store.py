@@ -35,6 +35,7 @@ from tests.support.fake_service import png
 from tests.support.idempotency_behaviour import IdempotencyBehaviour, a_client
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
+from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
@@ -61,7 +62,12 @@ def object_store(settings: Settings) -> S3ObjectStore:
 
 
 class TestRedisBackend(
-    StageBehaviour, JobStoreBehaviour, IdempotencyBehaviour, WorkerRegistryBehaviour, ArtifactLocksBehaviour
+    StageBehaviour,
+    JobStoreBehaviour,
+    IdempotencyBehaviour,
+    RefusalBehaviour,
+    WorkerRegistryBehaviour,
+    ArtifactLocksBehaviour,
 ):
     pass
 

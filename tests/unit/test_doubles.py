@@ -9,12 +9,18 @@ from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
 from tests.support.idempotency_behaviour import IdempotencyBehaviour
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
+from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
 class TestMemoryBackend(
-    StageBehaviour, JobStoreBehaviour, IdempotencyBehaviour, WorkerRegistryBehaviour, ArtifactLocksBehaviour
+    StageBehaviour,
+    JobStoreBehaviour,
+    IdempotencyBehaviour,
+    RefusalBehaviour,
+    WorkerRegistryBehaviour,
+    ArtifactLocksBehaviour,
 ):
     @pytest.fixture
     def make_backend(self) -> Callable[..., JobBackend]:

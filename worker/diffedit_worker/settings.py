@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from diffedit.contract.stages import Stage
-from diffedit.jobs.store import WorkerLimits
+from diffedit.jobs.workers import WorkerLimits
 from diffedit.settings import Settings
 
 Seconds = Annotated[float, Field(gt=0)]

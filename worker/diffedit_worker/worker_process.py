@@ -17,7 +17,8 @@ from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
 from diffedit.errors import DiffEditError, ModelUnavailable
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import send
-from diffedit.jobs.store import JobStore, WorkerInfo
+from diffedit.jobs.store import JobStore
+from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.retries import WORKER_REDIS_RETRIES
 from diffedit_worker.celery_ext.pool import release_slot

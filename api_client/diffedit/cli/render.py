@@ -6,7 +6,7 @@ from rich.table import Table
 
 from diffedit.contract.job import JobStatus
 from diffedit.health import Health
-from diffedit.jobs.store import WorkerInfo
+from diffedit.jobs.workers import WorkerInfo
 from diffedit.progress import describe
 from diffedit.text import printable
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from diffedit.contract.job import ErrorInfo, State
 from diffedit.errors import BadRecord, JobElsewhere, JobNotFound, ServiceError
-from diffedit.jobs.store import JobStore, WorkerInfo, WorkerRegistry
+from diffedit.jobs.store import JobStore
+from diffedit.jobs.workers import WorkerInfo, WorkerRegistry
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.failures import TIMEOUT
 from diffedit_worker.settings import WorkerSettings

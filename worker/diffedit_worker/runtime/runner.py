@@ -28,7 +28,8 @@ from diffedit.errors import (
     ServiceError,
     StoreUnavailable,
 )
-from diffedit.jobs.store import ArtifactLocks, JobStore, LockResult, MaxAttemptsExceeded
+from diffedit.jobs.store import JobStore, MaxAttemptsExceeded
+from diffedit.jobs.workers import ArtifactLocks, LockResult
 from diffedit.objects.store import ObjectStore
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import PIPELINE, cache_key, param
