@@ -77,13 +77,7 @@ class BadPicture(InvalidRequest):
 
 
 class IdempotencyConflict(InvalidRequest):
-    """Raised when an idempotency key names the job of another request. Nothing was queued.
-
-    Use another key for this request.
-
-    Attributes:
-        job_id: the id of the job that the key names.
-    """
+    """Raised when the job `job_id` of another request has this idempotency key. Nothing was queued; use another key."""
 
     code = "idempotency_conflict"
 
