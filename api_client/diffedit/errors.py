@@ -3,6 +3,7 @@
     DiffEditError
     |-- InvalidRequest          the request is not valid; raised before anything is queued
     |   |-- BadPicture          the picture or the mask cannot be used
+    |   |-- IdempotencyConflict the key names the job of another request; has job_id
     |   `-- UnknownProfile      there is no such model profile
     |-- ServiceError            a service does not answer
     |   |-- BrokerUnavailable   Redis or Valkey
@@ -76,6 +77,16 @@ class BadPicture(InvalidRequest):
     """
 
     code = "bad_picture"
+
+
+class IdempotencyConflict(InvalidRequest):
+    """Raised when the job `job_id` of another request has this idempotency key. Nothing was queued; use another key."""
+
+    code = "idempotency_conflict"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"idempotency_key: job {job_id} of another request has this key; use another key for this one")
+        self.job_id = job_id
 
 
 class UnknownProfile(InvalidRequest):

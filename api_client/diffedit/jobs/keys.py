@@ -8,7 +8,7 @@
 | `diffedit:waiting:<queue>` | sorted set | jobs that wait in this queue, by the time since which they wait |
 | `diffedit:waiting:queues` | set | the queues that such a set was ever made for |
 | `diffedit:expiring` | sorted set | jobs with a time limit, by the time at which they expire |
-| `diffedit:idempotency:<key>` | string | id of the job that was submitted with this key |
+| `diffedit:idempotency:<key>` | string | id of the job that was submitted with this key, as `scoped_key` returns it |
 | `diffedit:workers` | set | ids of workers; some may be gone |
 | `diffedit:worker:<id>` | string with TTL | the heartbeat of a worker: its `WorkerInfo` as JSON |
 | `diffedit:refused` | sorted set | jobs of which a worker refused a stage, by the time of the first refusal |

@@ -6,7 +6,8 @@
 | `retention` | `create_job` | seconds that the record is kept after the job has ended |
 | `created`, `started`, `finished` | scripts | times of the Redis server, in seconds |
 | `deadline_at` | `create_job` | when the job expires, if it has a deadline |
-| `idempotency` | `create_job` | the idempotency key, if there is one |
+| `idempotency` | `create_job` | the idempotency key with its namespace, if there is one |
+| `request_digest` | `create_job` | beside a key: the digest of what the user gave, which a second call must repeat |
 | `next`, `queue` | scripts | the stage that the job waits for, and its queue |
 | `stage`, `step`, `steps`, `worker` | `start_stage`, `report_step` | the last stage, its progress, its worker |
 | `attempts:<stage>` | `start_stage` | how often the stage was started |

@@ -6,7 +6,7 @@ from typing import cast
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
-from diffedit.errors import JobNotFound, QueueFull
+from diffedit.errors import IdempotencyConflict, JobNotFound, QueueFull
 from diffedit.jobs import keys
 from diffedit.jobs.keys import CONTENT
 from diffedit.jobs.records import done_fields, new_fields, readable, status_of, undone_fields
@@ -30,7 +30,7 @@ class RedisJobStore:
         self._registry = registry
 
     @translate_errors
-    def create_job(self, job: Job, idempotency_key: str | None = None) -> str:
+    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
         options, profile, settings = job.options, job.request.params.profile, self._settings
         answer = self._server.run(
             "create_job",
@@ -41,11 +41,14 @@ class RedisJobStore:
             max_queued=settings.max_queued,
             fields=new_fields(job, settings.retention),
             idempotency_key=idempotency_key,
+            request_digest=request_digest,
             start_timeout=options.start_timeout,
             deadline=options.deadline,
         )
         if answer == "full":
             raise QueueFull(options.lane.value, profile, settings.max_queued)
+        if isinstance(answer, list):
+            raise IdempotencyConflict(answer[1])
         return cast(str, answer)
 
     @translate_errors

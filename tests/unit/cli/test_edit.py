@@ -104,6 +104,14 @@ def test_the_same_idempotency_key_returns_the_same_job(cli: Cli, image: Path, op
     assert len(cli.sent) == 1
 
 
+def test_another_request_with_the_same_key_ends_with_the_id_of_the_first_job(cli: Cli, image: Path) -> None:
+    cli("edit", image, *TARGET, "--key", "k", "--no-wait")
+    for words in (["--target-prompt", "a lemon"], [*TARGET, "--mask-only"], [*TARGET, "--seed", "1"]):
+        error = cli.error("edit", image, *words, "--key", "k", "--no-wait", code=2)
+        assert (error["error"], error["job_id"]) == ("idempotency_conflict", cli.sent[0].id)
+    assert len(cli.sent) == 1
+
+
 def test_each_argument_of_an_edit_has_an_option_of_its_name() -> None:
     options = {parameter.name for parameter in get_command(app).commands["edit"].params}
     arguments = EditRequest.model_fields.keys() - {"goal", "params"} | JobOptions.model_fields.keys()

@@ -136,6 +136,16 @@ def test_retry_prints_the_new_id(cli: Cli) -> None:
     assert cli.sent[1].request == cli.sent[0].request
 
 
+def test_a_retry_with_a_key_makes_one_new_job(cli: Cli) -> None:
+    job = cli.submit()
+    job.cancel()
+    first, second = (cli("retry", job.id, "--idempotency-key", "k").stdout for _ in range(2))
+    assert first == second == f"{cli.sent[1].id}\n"
+    assert len(cli.sent) == 2
+    error = cli.error("retry", cli.submit().id, "--idempotency-key", "", code=2)
+    assert "idempotency_key" in error["message"]
+
+
 def test_jobs_lists_the_newest_first(cli: Cli) -> None:
     older, newer = cli.submit(), cli.submit()
     cli.job_store.end_job(older.id, State.FAILED, FAILURE)
