@@ -8,12 +8,11 @@ Invalid requests are refused here, before anything is queued.
 """
 
 import functools
-import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import Self, Unpack
 
 from diffedit.contract.job import Job, JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest, random_seed
@@ -21,6 +20,7 @@ from diffedit.contract.stages import Artifact
 from diffedit.contract.validation import JOB_ID
 from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning, ServiceError
 from diffedit.fleet import Fleet
+from diffedit.forks import PerProcess
 from diffedit.garbage import Collected, age, collect
 from diffedit.handle import JobHandle
 from diffedit.health import Health, check_health
@@ -33,9 +33,6 @@ from diffedit.settings import Settings
 from diffedit.submission import Submission, no_worker_warnings, prepare
 from diffedit.uploads import PictureLike, image_upload, store
 
-if TYPE_CHECKING:
-    from celery import Celery
-
 Send = Callable[[Job], None]
 Queued = tuple[list[JobHandle], list[str]]
 
@@ -44,7 +41,7 @@ class Client:
     """Submits jobs through Redis and S3. One client for each process is enough; threads can share it.
 
     A client is a context manager. It opens connections when it needs them, at most `Settings.max_connections` to Redis,
-    and keeps them until `close`.
+    and keeps them until `close`. A process that is forked from one with a client opens connections of its own.
 
         with Client.from_env() as client:
             client.edit("bowl.png", target_prompt="a bowl of pears").result().image.save("edited.png")
@@ -71,7 +68,7 @@ class Client:
         self._job_store = self._backend.job_store
         self._object_store = object_store or S3ObjectStore(settings)
         self._send = send or self._send_by_celery
-        self._lock = threading.Lock()
+        self._celery = PerProcess(functools.partial(dispatch.celery_app, settings))
 
     @classmethod
     def from_env(cls) -> Self:
@@ -95,8 +92,8 @@ class Client:
         """
         self._backend.close()
         self._object_store.close()
-        if "_celery" in vars(self):
-            dispatch.close(self._celery)
+        if app := self._celery.made:
+            dispatch.close(app)
 
     def edit(self, image: PictureLike, **options: Unpack[EditOptions]) -> JobHandle:
         """Queue an edit of a picture, and return at once.
@@ -237,13 +234,7 @@ class Client:
         return self.job(first)
 
     def _send_by_celery(self, job: Job) -> None:
-        with self._lock:  # two applications would open twice as many connections
-            app = self._celery
-        dispatch.send(app, job)
-
-    @functools.cached_property
-    def _celery(self) -> "Celery":
-        return dispatch.celery_app(self._settings)
+        dispatch.send(self._celery(), job)
 
 
 def _warn(texts: Iterable[str]) -> None:

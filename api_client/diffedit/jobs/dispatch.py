@@ -25,10 +25,10 @@ def message_of(job: Job) -> dict[str, Any]:
 def celery_app(settings: Settings) -> "Celery":
     """Return a Celery application with the configuration that client and worker must share."""
     # Importing Celery takes 0.16 s; a client that only polls never needs it.
-    from diffedit.jobs.celery_pools import IndependentCelery
+    from diffedit.jobs.independent_celery import IndependentCelery
 
     url = settings.redis_url.get_secret_value()
-    app = IndependentCelery("diffedit", broker=url, set_as_current=False)
+    app = IndependentCelery("diffedit", broker=url)
     app.conf.update(
         # By default kombu accepts any certificate. Options in the URL (?ssl_...) still apply.
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss:") else None,

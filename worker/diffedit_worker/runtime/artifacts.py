@@ -16,6 +16,7 @@ from diffedit.contract.job import Job
 from diffedit.contract.object_keys import manifest_key
 from diffedit.contract.stages import STAGE_OF, Artifact
 from diffedit.errors import ArtifactError, BadPicture
+from diffedit.forks import PerProcess
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import CODECS, PIPELINE, manifest
 from diffedit_worker.runtime.byte_cache import ByteCache
@@ -28,7 +29,7 @@ T = TypeVar("T")
 PROVENANCE = "diffedit"
 """The PNG text chunk that holds the manifest."""
 
-_REQUESTS = ThreadPoolExecutor(8, thread_name_prefix="object-store")
+_requests = PerProcess(partial(ThreadPoolExecutor, 8, thread_name_prefix="object-store"))
 
 
 class ArtifactDamaged(Exception):
@@ -139,7 +140,7 @@ class JobArtifacts:
 
 def _all_at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
     """Return the results of all calls. If calls fail, raise the first failure, but only after all have ended."""
-    others = [_REQUESTS.submit(call) for call in calls[1:]]
+    others = [_requests().submit(call) for call in calls[1:]]
     try:
         first = [call() for call in calls[:1]]
     finally:
