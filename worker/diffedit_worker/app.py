@@ -64,7 +64,7 @@ def create_app(settings: WorkerSettings, pipeline: "Mapping[Stage, StageDefiniti
     app.amqp.queues_cls = ServedQueues
     process = WorkerProcess(app, settings, profile, pipeline)
     process.connect_signals()
-    add_tasks(app, process.job_store, process.get_runner)
+    add_tasks(app, process.get_runner)
     _configure_logging()
     return app
 
