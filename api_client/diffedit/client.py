@@ -18,7 +18,7 @@ from diffedit.contract.job import Job, JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest, random_seed
 from diffedit.contract.stages import Artifact
 from diffedit.contract.validation import JOB_ID
-from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning, ServiceError
+from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning
 from diffedit.fleet import Fleet
 from diffedit.forks import PerProcess
 from diffedit.garbage import Collected, age, collect
@@ -26,6 +26,7 @@ from diffedit.handle import JobHandle
 from diffedit.health import Health, check_health
 from diffedit.jobs import dispatch
 from diffedit.jobs.backend import JobBackend, redis_backend
+from diffedit.jobs.unsent import add_remark, taken_back
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.objects.store import ObjectStore
 from diffedit.options import EditOptions
@@ -61,7 +62,8 @@ class Client:
             settings: where the services are; `from_env` reads them from the environment.
             backend: where jobs are recorded. Default: the Redis of the settings.
             object_store: where pictures are stored. Default: the bucket of the settings.
-            send: puts a job into its queue. Default: Celery, over the Redis of the settings.
+            send: puts a job into its queue. If it raises, the call that submits the job raises the same error. Default:
+                Celery, over the Redis of the settings.
         """
         self._settings = settings
         self._backend = backend or redis_backend(settings)
@@ -112,9 +114,10 @@ class Client:
             InvalidRequest: an option is unknown, out of its range, or contradicts another one.
             BadPicture: the picture or the mask cannot be used.
             QueueFull: too many jobs wait in this lane of the profile.
-            BrokerUnavailable, StoreUnavailable: a service does not answer. If the connection breaks while the job is
-                queued, the job may exist nevertheless: call again with the same `idempotency_key` to get that job. A
-                call without a key makes a second job.
+            BrokerUnavailable, StoreUnavailable: a service does not answer. The job does not run, unless the message
+                says so. That is so if it was recorded under an `idempotency_key`, with which another call returns it,
+                or if the connection broke and the record could not be deleted. A further call without a key makes a
+                second job.
 
         Warns:
             NoWorkerWarning: no live worker can run the job, so it waits.
@@ -136,7 +139,7 @@ class Client:
         Raises:
             InvalidRequest: one of the edits is not valid; none is queued.
             BadPicture, QueueFull, BrokerUnavailable, StoreUnavailable: as `edit`. If a service fails in the middle,
-                the edits before that are queued.
+                the edits before that are queued, and the message has their ids.
 
         Warns:
             NoWorkerWarning: as `edit`.
@@ -213,7 +216,15 @@ class Client:
         upload = image_upload(image)
         fleet = Fleet(self._backend.worker_registry, self._settings.profile)
         submissions = [prepare(upload, goal, options, fleet) for options in edits]
-        jobs = [self._store_and_submit(submission) for submission in submissions]
+        jobs: list[JobHandle] = []
+        try:
+            for submission in submissions:
+                jobs.append(self._store_and_submit(submission))
+        except BaseException as error:
+            if jobs:
+                ids = ", ".join(job.id for job in jobs)
+                add_remark(error, f"{len(jobs)} of {len(submissions)} edits were queued before and run: {ids}")
+            raise
         return jobs, no_worker_warnings(submissions, fleet)
 
     def _store_and_submit(self, submission: Submission) -> JobHandle:
@@ -222,15 +233,10 @@ class Client:
 
     def _submit(self, request: EditRequest, options: JobOptions, idempotency_key: str | None = None) -> JobHandle:
         job = Job(id=uuid.uuid4().hex, request=request, options=options)
-        first = self._job_store.create_job(job, idempotency_key)
-        if first == job.id:
-            try:
+        with taken_back(self._job_store, job.id, has_key=idempotency_key is not None):
+            first = self._job_store.create_job(job, idempotency_key)
+            if first == job.id:
                 self._send(job)
-            except ServiceError:
-                # With a key, another call may have returned this job already. A worker puts it into its queue later.
-                if not idempotency_key:
-                    self._job_store.discard_job(job.id)
-                raise
         return self.job(first)
 
     def _send_by_celery(self, job: Job) -> None:

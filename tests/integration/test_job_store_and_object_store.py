@@ -35,6 +35,7 @@ from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.stage_behaviour import StageBehaviour
+from tests.support.submission_behaviour import SubmissionBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
@@ -60,7 +61,12 @@ def object_store(settings: Settings) -> S3ObjectStore:
 
 
 class TestRedisBackend(
-    StageBehaviour, JobStoreBehaviour, RefusalBehaviour, WorkerRegistryBehaviour, ArtifactLocksBehaviour
+    StageBehaviour,
+    JobStoreBehaviour,
+    RefusalBehaviour,
+    SubmissionBehaviour,
+    WorkerRegistryBehaviour,
+    ArtifactLocksBehaviour,
 ):
     pass
 
