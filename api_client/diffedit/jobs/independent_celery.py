@@ -59,8 +59,8 @@ class IndependentCelery(Celery):  # type: ignore[misc]
     def __init__(self, main: str, broker: str) -> None:
         self._connections = PerProcess(lambda: self.connection_for_write().Pool(limit=self.conf.broker_pool_limit))
         super().__init__(main, broker=broker, loader=_Loader, fixups=[], set_as_current=False)
-        # Celery makes this object itself and keeps it when it reads its configuration.
-        self._conf.__class__ = _Settings
+        # Celery makes this view of the settings itself, and keeps it when it reads its configuration.
+        self._conf = _Settings(self._conf.changes, keys=self._conf._keys)
         # `@shared_task` adds a task to each finalized application that is registered.
         _state._deregister_app(self)
 
