@@ -111,7 +111,7 @@ class BrokerUnavailable(ServiceError):
 
 
 class BrokerFull(BrokerUnavailable):
-    """Raised when the memory of Redis or Valkey is full (`maxmemory`). Nothing was recorded and nothing queued.
+    """Raised when the memory of Redis or Valkey is full (`maxmemory`), so the job was not queued.
 
     Raise the limit, or try again after jobs have expired.
     """
@@ -120,7 +120,7 @@ class BrokerFull(BrokerUnavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "the memory of Redis is full (maxmemory), so nothing was queued; raise the limit, or try again later"
+            "the memory of Redis is full (maxmemory), so the job was not queued; raise the limit, or try again later"
         )
 
 

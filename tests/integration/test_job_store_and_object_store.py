@@ -37,6 +37,7 @@ from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.stage_behaviour import StageBehaviour
+from tests.support.submission_behaviour import SubmissionBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
@@ -66,6 +67,7 @@ class TestRedisBackend(
     JobStoreBehaviour,
     IdempotencyBehaviour,
     RefusalBehaviour,
+    SubmissionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
 ):

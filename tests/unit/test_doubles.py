@@ -11,6 +11,7 @@ from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.stage_behaviour import StageBehaviour
+from tests.support.submission_behaviour import SubmissionBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
@@ -19,6 +20,7 @@ class TestMemoryBackend(
     JobStoreBehaviour,
     IdempotencyBehaviour,
     RefusalBehaviour,
+    SubmissionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
 ):

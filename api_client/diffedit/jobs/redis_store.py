@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import cast
 
+import redis
+
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
 from diffedit.errors import IdempotencyConflict, JobNotFound, QueueFull
@@ -26,8 +28,11 @@ class RedisJobStore:
         self._server = server
         self._settings = settings
         self._limits = limits
-        self._redis = server.connection
         self._registry = registry
+
+    @property
+    def _redis(self) -> redis.Redis:
+        return self._server.connection
 
     @translate_errors
     def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:

@@ -17,6 +17,7 @@ from diffedit.contract.job import Job
 from diffedit.contract.object_keys import manifest_key
 from diffedit.contract.stages import STAGE_OF, Artifact
 from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture
+from diffedit.forks import PerProcess
 from diffedit.pictures import PROVENANCE, Picture
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import CODECS, PIPELINE, manifest
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_REQUESTS = ThreadPoolExecutor(8, thread_name_prefix="object-store")
+_requests = PerProcess(partial(ThreadPoolExecutor, 8, thread_name_prefix="object-store"))
 
 
 class ArtifactDamaged(Exception):
@@ -176,7 +177,7 @@ def _check_manifest(data: bytes, result: Picture) -> None:
 
 def _all_at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
     """Return the results of all calls. If calls fail, raise the first failure, but only after all have ended."""
-    others = [_REQUESTS.submit(call) for call in calls[1:]]
+    others = [_requests().submit(call) for call in calls[1:]]
     try:
         first = [call() for call in calls[:1]]
     finally:
