@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from diffedit_worker.diffusion.diffedit import (
-    compute_mask,
     count_steps,
     decode,
     difference_map,
@@ -18,7 +17,7 @@ from diffedit_worker.diffusion.diffedit import (
     predict_noise,
 )
 from tests.support.deviations import one_level_behind, sampled_encoding, threshold_by_batch_mean
-from tests.support.models import SIZE, embeddings, pictures, small_models
+from tests.support.models import SIZE, compute_mask, embeddings, pictures, small_models
 
 STEPS = {"num_inference_steps": 5}
 SIDE = SIZE // 2

@@ -10,7 +10,7 @@ from diffedit.errors import BrokerUnavailable, StoreRefused
 from diffedit.jobs.store import MaxAttemptsExceeded
 from diffedit.testing import memory_backend
 from diffedit_worker.runtime.maintenance import Maintenance
-from diffedit_worker.runtime.runner import RunningStage
+from diffedit_worker.runtime.running_stage import RunningStage
 from diffedit_worker.settings import StageTimeouts, WorkerSettings
 from tests.support.contexts import a_context, a_fitness
 from tests.support.factories import a_job, a_worker, done
@@ -179,8 +179,8 @@ def test_a_stuck_stage_ends_the_worker_and_records_the_cause() -> None:
     worker.running_stages = [RunningStage(job.id, Stage.EMBED)]
     worker.maintenance.exit_if_stuck()
     assert worker.exits == 0
-    started_at = worker.running_stages[0].started_at - 11
-    worker.running_stages = [RunningStage(job.id, Stage.EMBED, started_at=started_at)]
+    last_step_at = worker.running_stages[0].last_step_at - 11
+    worker.running_stages = [RunningStage(job.id, Stage.EMBED, last_step_at=last_step_at)]
     worker.maintenance.exit_if_stuck()
     assert worker.exits == 1
     worker.maintenance_of("other").look_after_all_jobs()
@@ -191,7 +191,7 @@ def test_a_stuck_stage_ends_the_worker_and_records_the_cause() -> None:
 
 def test_a_stuck_worker_ends_even_if_it_cannot_record_the_cause(worker: MaintainedWorker, monkeypatch) -> None:
     monkeypatch.setattr(worker.job_store, "record_cause", unavailable)
-    worker.running_stages = [RunningStage("ab" * 16, Stage.MASK, started_at=-(10**6))]
+    worker.running_stages = [RunningStage("ab" * 16, Stage.MASK, last_step_at=-(10**6))]
     with pytest.raises(BrokerUnavailable):
         worker.maintenance.exit_if_stuck()
     assert worker.exits == 1
