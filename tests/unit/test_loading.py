@@ -314,9 +314,7 @@ def of_another_shape(directory: Path) -> None:
     path.write_text(path.read_text().replace('"num_layers": 2', '"num_layers": 3'))
 
 
-@pytest.mark.parametrize(
-    "damage", [without_weights, without_vocabulary, with_garbage, of_another_shape]
-)
+@pytest.mark.parametrize("damage", [without_weights, without_vocabulary, with_garbage, of_another_shape])
 def test_a_damaged_model_never_loads(tiny, directory, damage):
     """With most of these, the libraries only warn and load random weights or an empty vocabulary."""
     damage(directory)

@@ -265,6 +265,22 @@ def test_a_record_without_its_artifacts_fails_the_job_with_the_reason(worker: In
     assert "embeddings" in error.message
 
 
+def test_each_step_of_a_stage_is_progress(worker: InlineWorker) -> None:
+    """What the watchdog goes by: a stage may take any time, but not a step."""
+    seen: dict[Stage, list[float]] = {}
+
+    def note(job_id: str, step: int) -> None:
+        (running,) = worker.runner.running_stages
+        assert running.models is worker.models_of("tiny")
+        seen.setdefault(running.stage, []).append(running.last_progress_at)
+
+    worker.before_report(note)
+    worker.edit()
+    for stage in (Stage.INVERT, Stage.EDIT):
+        assert len(seen[stage]) > 1
+        assert seen[stage] == sorted(set(seen[stage]))
+
+
 @pytest.mark.parametrize("stage", [Stage.INVERT, Stage.EDIT])
 def test_values_that_are_not_finite_are_never_stored(worker: InlineWorker, monkeypatch, stage: Stage) -> None:
     function = getattr(diffedit, stage.value)

@@ -47,7 +47,8 @@ T = TypeVar("T")
 
 NEEDED: dict[ModelGroup, tuple[Part, ...]] = {
     ModelGroup.LANGUAGE: ("captioner", "prompter", "text_encoder"),
-    ModelGroup.DIFFUSION: ("unet", "vae", "scheduler_config"),
+    # The scheduler first: its files are the configurations, by which a model is refused before weights are downloaded.
+    ModelGroup.DIFFUSION: ("scheduler_config", "unet", "vae"),
 }
 """The parts that the stages of each model group use. Each is an attribute of `Models`."""
 
