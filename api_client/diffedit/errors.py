@@ -18,6 +18,7 @@
     |   |-- NotFinite
     |   |-- OutOfMemory
     |   |-- ModelUnavailable
+    |   |-- DeviceFailed
     |   `-- WorkerUnfit
     `-- JobError                about one job; has job_id
         |-- JobNotFound
@@ -217,6 +218,15 @@ class ModelUnavailable(StageError):
     """Raised when a worker cannot load a model of its profile. Read the worker's log."""
 
     code = "model_unavailable"
+
+
+class DeviceFailed(StageError):
+    """Raised when the device of a worker fails, such as with a CUDA error. The worker's process ends.
+
+    Its jobs go to other workers. Read its log; if it happens again, check the driver and the device.
+    """
+
+    code = "device_failed"
 
 
 class WorkerUnfit(StageError):

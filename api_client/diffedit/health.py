@@ -22,7 +22,7 @@ class Health(Frozen):
         broker: "ok", or why Redis or Valkey cannot be used.
         object_store: "ok", or why S3 cannot be used.
         workers: the live workers, by name.
-        troubles: the workers that are paused, and those that left in the last hour because they are not fit to work.
+        troubles: the workers that are paused, that could not run a stage, or that left in the last hour as unfit.
         recent_stages: how many stages were done in the last ten minutes, and how often a worker could not run one for a
             reason of its own.
         queues: the number of messages in each queue of the client's profile, of the live workers, and of waiting jobs.

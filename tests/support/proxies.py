@@ -187,7 +187,7 @@ class TlsProxy:
                     threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
 
     @staticmethod
-    def _refuse(source: socket.socket, sink: socket.socket) -> None:
+    def _pass_on(source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError), source, sink:
             while data := source.recv(65536):
                 sink.sendall(data)

@@ -10,7 +10,7 @@ from diffedit.contract.stages import Stage, queue_name
 from diffedit.errors import JobElsewhere
 from diffedit.jobs.backend import JobBackend
 from diffedit.jobs.store import RecentStages, RefusedBefore
-from diffedit.jobs.workers import Trouble
+from diffedit.jobs.workers import Trouble, TroubleKind
 from tests.support.backend_behaviour import ME, OTHER, BackendBehaviour, at_mask
 from tests.support.factories import a_worker, done
 
@@ -123,7 +123,9 @@ class RefusalBehaviour(BackendBehaviour):
     def test_troubles_are_kept_until_they_are_over(self, backend: JobBackend) -> None:
         registry = backend.worker_registry
         first, later = (datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2))
-        trouble = Trouble(name="gpu1@here", code="store_refused", message="S3 refused", queues=("q",), since=first)
+        trouble = Trouble(
+            name="gpu1@here", kind=TroubleKind.PAUSED, code="store_refused", message="S3 refused", since=first
+        )
         registry.report_trouble(trouble)
         registry.report_trouble(trouble.model_copy(update={"since": later, "message": "S3 still refuses"}))
         assert registry.troubles() == [trouble.model_copy(update={"message": "S3 still refuses"})]

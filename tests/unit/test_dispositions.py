@@ -14,6 +14,7 @@ from diffedit.errors import (
     BadRecord,
     BrokerFull,
     BrokerUnavailable,
+    DeviceFailed,
     DiffEditError,
     EmptyMask,
     InvalidRequest,
@@ -67,6 +68,7 @@ CASES = [
     (NotFinite("UNet", "cuda:0", "float16"), Disposition.REFUSE),
     (OutOfMemory(), Disposition.REFUSE),
     (ModelUnavailable("no such directory"), Disposition.REFUSE),
+    (DeviceFailed("CUDA error"), Disposition.REFUSE),
     (WorkerUnfit("the clock is wrong"), Disposition.REFUSE),
     (RuntimeError("a bug"), Disposition.REFUSE),
 ]
@@ -152,6 +154,19 @@ def test_a_stage_that_a_worker_cannot_run_is_passed_on_at_once(worker: InlineWor
     assert worker.job_store.jobs_held_by("rig") == []
     worker.send(status.job)  # the message comes back to the same worker
     assert job.status().attempts[Stage.MASK] == 0
+
+
+def test_an_error_of_the_device_is_reported_as_one(worker: InlineWorker, caplog) -> None:
+    refusals: list[Exception] = []
+    fail_in(worker, Stage.MASK, RuntimeError("CUDA error: an illegal memory access was encountered\nlong advice"))
+    worker.restart(context={"stage_refused": lambda stage, job_id, error: refusals.append(error)})
+    with caplog.at_level(logging.ERROR):
+        info = worker.edit().status().refusal
+    assert isinstance(refusals[0], DeviceFailed)
+    assert info.code == "device_failed"
+    assert "an illegal memory access" in info.message
+    assert "long advice" not in info.message
+    assert "long advice" in caplog.text
 
 
 def test_a_stage_that_nobody_else_can_try_waits_without_a_message(worker: InlineWorker) -> None:

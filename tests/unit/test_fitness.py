@@ -9,11 +9,13 @@ from diffedit import Stage
 from diffedit.errors import (
     ArtifactError,
     BrokerUnavailable,
+    DeviceFailed,
     ModelUnavailable,
     StoreRefused,
     StoreUnavailable,
     WorkerUnfit,
 )
+from diffedit.jobs.workers import TroubleKind
 from diffedit.testing import MemoryObjectStore, memory_backend
 from diffedit_worker.runtime.fitness import MAX_CLOCK_SKEW, Fitness, probe
 from tests.support.contexts import a_fitness
@@ -122,11 +124,9 @@ def test_a_stage_that_the_store_refused_pauses_the_worker(rig: Rig, error: Store
     assert rig.troubles == []
 
 
-@pytest.mark.parametrize("message", ["CUDA error: an illegal memory access was encountered"])
-def test_an_error_of_the_device_always_ends_the_process(rig: Rig, message: str) -> None:
-    rig.fitness.stage_refused(Stage.MASK, FIRST, RuntimeError(message))
-    assert rig.ended == 1
-    assert [code for code, _ in rig.troubles] == ["internal"]
+def test_a_failure_of_the_device_always_ends_the_process(rig: Rig) -> None:
+    rig.fitness.stage_refused(Stage.MASK, FIRST, DeviceFailed("CUDA error"))
+    assert (rig.ended, rig.troubles) == (1, [("device_failed", "CUDA error")])
 
 
 def test_two_refusals_in_a_row_make_a_worker_prove_itself(rig: Rig, caplog) -> None:
@@ -142,7 +142,11 @@ def test_two_refusals_in_a_row_make_a_worker_prove_itself(rig: Rig, caplog) -> N
 def test_a_worker_that_proves_itself_goes_on(rig: Rig) -> None:
     for job in (FIRST, SECOND, FIRST, SECOND):
         rig.fitness.stage_refused(Stage.MASK, job, RuntimeError("a bug"))
-    assert (rig.proofs, rig.ended, rig.troubles) == (2, 0, [])
+    assert (rig.proofs, rig.ended, [code for code, _ in rig.troubles]) == (2, 0, ["internal"])
+    (trouble,) = rig.backend.worker_registry.troubles()
+    assert (trouble.kind, trouble.stage) == (TroubleKind.REFUSING, Stage.MASK)
+    rig.fitness.stage_computed(Stage.MASK)
+    assert rig.troubles == []
 
 
 def test_one_job_twice_or_another_stage_does_not_count_as_two_in_a_row(rig: Rig) -> None:

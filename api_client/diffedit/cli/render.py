@@ -6,7 +6,7 @@ from rich.table import Table
 
 from diffedit.contract.job import JobStatus
 from diffedit.health import Health
-from diffedit.jobs.workers import Trouble, WorkerInfo
+from diffedit.jobs.workers import Trouble, TroubleKind, WorkerInfo
 from diffedit.progress import describe
 from diffedit.text import printable
 
@@ -68,8 +68,11 @@ def _worker(worker: WorkerInfo) -> str:
 
 
 def _trouble(trouble: Trouble) -> str:
-    queues = ", ".join(trouble.queues)
-    return f"{trouble.name}  since {trouble.since:%Y-%m-%d %H:%M} UTC, takes no jobs of {queues}: {trouble.message}"
+    if trouble.kind is TroubleKind.REFUSING:
+        what = f"could not run stage {trouble.stage or '-'}"
+    else:
+        what = f"{trouble.kind.value}, takes no jobs from {', '.join(trouble.queues)}"
+    return f"{trouble.name}  since {trouble.since:%Y-%m-%d %H:%M} UTC {what}: {trouble.message}"
 
 
 def _stage(status: JobStatus) -> str:

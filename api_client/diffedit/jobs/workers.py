@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pydantic import ConfigDict, Field
 
+from diffedit.contract.stages import Stage
 from diffedit.contract.validation import Frozen, ProfileName
 
 
@@ -39,19 +40,34 @@ class WorkerInfo(Frozen):
     profile_params: dict[str, Any] = Field(default_factory=dict)
 
 
+class TroubleKind(StrEnum):
+    """What a worker in trouble does."""
+
+    PAUSED = "paused"
+    """It takes no jobs until the object store works again."""
+    UNFIT = "unfit"
+    """It has left, because it is not fit to run stages."""
+    REFUSING = "refusing"
+    """It takes jobs, but could not run a stage when it last tried."""
+
+
 class Trouble(Frozen):
-    """Why a worker takes no jobs: it is paused, or it has left because it is not fit to work."""
+    """What is wrong with a worker."""
 
     model_config = ConfigDict(extra="ignore")
 
     name: str
     """Celery's node name of the worker."""
+    kind: TroubleKind
+    """What the worker does: "paused", "unfit" or "refusing"."""
+    stage: Stage | None = None
+    """The stage that it could not run; None if it could run none."""
     code: str
     """The code of the error, such as "store_refused"."""
     message: str
     """What is wrong, for a person."""
     queues: tuple[str, ...] = ()
-    """The queues that the worker reads when it works."""
+    """The queues that the worker reads when it is well."""
     since: datetime
     """When this trouble began, by the clock of the Redis server, in UTC."""
 

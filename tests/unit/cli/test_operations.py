@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from diffedit.errors import BrokerUnavailable, StoreUnavailable
-from diffedit.jobs.workers import Trouble
+from diffedit.jobs.workers import Trouble, TroubleKind
 from tests.support.cli import WORKER, Cli
 from tests.support.factories import a_worker
 
@@ -93,6 +93,7 @@ def test_gc_refuses_what_is_not_an_age(cli: Cli) -> None:
 def test_health_names_workers_in_trouble_and_since_when(cli: Cli) -> None:
     trouble = Trouble(
         name="gpu7@there",
+        kind=TroubleKind.PAUSED,
         code="store_refused",
         message="S3 refused the request (AccessDenied)",
         queues=("diffedit.tiny.diffusion",),
@@ -102,8 +103,20 @@ def test_health_names_workers_in_trouble_and_since_when(cli: Cli) -> None:
     cli.worker_registry.send_heartbeat(a_worker(id="2", name="gpu7@there", paused=True))
     shown = cli("health").stdout
     assert "gpu7@there  profile tiny on cpu, paused" in shown
-    assert "gpu7@there  since 2026-01-02 03:04 UTC, takes no jobs of diffedit.tiny.diffusion: S3 refused" in shown
+    assert (
+        "gpu7@there  since 2026-01-02 03:04 UTC paused, takes no jobs from diffedit.tiny.diffusion: S3 refused" in shown
+    )
     assert cli.json("health")["troubles"][0]["code"] == "store_refused"
+
+
+def test_health_names_a_worker_that_could_not_run_a_stage(cli: Cli) -> None:
+    since = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    trouble = Trouble(
+        name="rig@here", kind="refusing", stage="mask", code="out_of_memory", message="the device is small", since=since
+    )
+    cli.worker_registry.report_trouble(trouble)
+    shown = cli("health").stdout
+    assert "rig@here  since 2026-01-02 03:04 UTC could not run stage mask: the device is small" in shown
 
 
 def test_health_is_not_ok_if_all_workers_are_paused(cli: Cli) -> None:

@@ -20,6 +20,7 @@ from diffedit.contract.stages import Stage
 from diffedit.errors import (
     ArtifactError,
     BrokerUnavailable,
+    DeviceFailed,
     DiffEditError,
     ServiceError,
     StoreRefused,
@@ -27,7 +28,7 @@ from diffedit.errors import (
     WorkerUnfit,
 )
 from diffedit.jobs.backend import JobBackend
-from diffedit.jobs.workers import Trouble
+from diffedit.jobs.workers import Trouble, TroubleKind
 from diffedit.objects.store import ObjectStore
 from diffedit_worker.runtime.failures import error_info
 
@@ -74,6 +75,8 @@ class Fitness:
         self._end_process = end_process
         self._lock = threading.Lock()
         self._refused: dict[Stage, set[str]] = {}
+        """The jobs of which each stage was refused since the worker computed it last, or proved itself."""
+        self._refusing: set[Stage] = set()
         self._pause: DiffEditError | None = None
 
     @property
@@ -102,19 +105,22 @@ class Fitness:
         """Note that the worker can run this stage."""
         with self._lock:
             self._refused.pop(stage, None)
+            was_refusing = stage in self._refusing
+            self._refusing.discard(stage)
+        if was_refusing and not self._refusing and not self.paused:
+            self._forget_trouble()
 
     def stage_refused(self, stage: Stage, job_id: str, error: Exception) -> None:
         """Note that the worker could not run this stage of a job. It may be paused, or the process may end."""
-        # A worker imports torch with its runner, and `diffedit_worker.app` must not.
-        from diffedit_worker.models.devices import is_device_error
-
-        if is_device_error(error):
+        if isinstance(error, DeviceFailed):
             # Every later call of this process to the device would fail as well.
             self.leave(error)
         elif isinstance(error, StoreUnavailable):
             self._start_pause(error)
-        elif self._has_to_prove_itself(stage, job_id):
-            self._prove_or_leave()
+        else:
+            self._report(TroubleKind.REFUSING, error, stage)
+            if self._has_to_prove_itself(stage, job_id):
+                self._prove_or_leave()
 
     def end_pause_if_possible(self) -> None:
         """If the worker is paused, look whether the object store works again."""
@@ -123,7 +129,7 @@ class Fitness:
         try:
             probe(self._object_store)
         except (StoreUnavailable, ArtifactError) as error:
-            self._report(self._pause)
+            self._report(TroubleKind.PAUSED, self._pause)
             log.info("still paused: %s", error)
             return
         log.warning("the object store works again; this worker takes jobs")
@@ -139,17 +145,18 @@ class Fitness:
     def report_unfit(self, error: Exception) -> None:
         """Log why the worker is not fit, and tell `diffedit health`."""
         log.critical("this worker is not fit to run stages and ends: %s", error, exc_info=_unexpected(error))
-        self._report(error)
+        self._report(TroubleKind.UNFIT, error)
 
     def stop(self) -> None:
-        """Forget the trouble of a worker that is stopped while it is paused."""
-        if self._pause:
+        """Forget the trouble of a worker that is stopped."""
+        if self._pause or self._refusing:
             self._forget_trouble()
 
     def _has_to_prove_itself(self, stage: Stage, job_id: str) -> bool:
         with self._lock:
             jobs = self._refused.setdefault(stage, set())
             jobs.add(job_id)
+            self._refusing.add(stage)
             enough = len(jobs) >= REFUSALS_IN_A_ROW
             if enough:
                 jobs.clear()
@@ -177,12 +184,20 @@ class Fitness:
         log.error("this worker takes no jobs until the object store works: %s", error)
         self._pause = error
         self._set_paused(True)
-        self._report(error)
+        self._report(TroubleKind.PAUSED, error)
 
-    def _report(self, error: Exception) -> None:
+    def _report(self, kind: TroubleKind, error: Exception, stage: Stage | None = None) -> None:
         with suppress(ServiceError):
-            info, since = error_info(error, None), datetime.fromtimestamp(self._backend.job_store.now(), UTC)
-            trouble = Trouble(name=self._name, code=info.code, message=info.message, queues=self._queues, since=since)
+            info, since = error_info(error, stage), datetime.fromtimestamp(self._backend.job_store.now(), UTC)
+            trouble = Trouble(
+                name=self._name,
+                kind=kind,
+                stage=stage,
+                code=info.code,
+                message=info.message,
+                queues=self._queues,
+                since=since,
+            )
             self._backend.worker_registry.report_trouble(trouble)
 
     def _forget_trouble(self) -> None:

@@ -21,6 +21,7 @@ from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import (
     ArtifactError,
     BadRecord,
+    DeviceFailed,
     JobElsewhere,
     JobNotFound,
     OutOfMemory,
@@ -29,6 +30,7 @@ from diffedit.errors import (
 from diffedit.jobs.store import JobStore, MaxAttemptsExceeded
 from diffedit.jobs.workers import ArtifactLocks, LockResult
 from diffedit.objects.store import ObjectStore
+from diffedit_worker.models.devices import is_device_error
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import PIPELINE, cache_key, param
 from diffedit_worker.runtime.artifacts import ArtifactDamaged, JobArtifacts
@@ -119,7 +121,8 @@ class Runner:
     def _run_started(self, current: RunningStage, status: JobStatus) -> Job | None:
         try:
             return self._make_artifacts(current, status)
-        except Exception as error:
+        except Exception as caught:
+            error = _device_failure(caught) or caught
             self._carry_out(log_disposition(error, current.job_id, current.stage), error, current, status.job)
             return None
 
@@ -289,3 +292,11 @@ def can_skip_lookup(stage: Stage, artifact: Artifact, status: JobStatus) -> bool
 def _raise_if_ended(outcome: State | None) -> None:
     if outcome is not None:
         raise JobEnded(outcome)
+
+
+def _device_failure(error: Exception) -> DeviceFailed | None:
+    """Return what to report instead of an error of the device, whose text is long and speaks of torch's own options."""
+    if not is_device_error(error):
+        return None
+    log.error("the device failed", exc_info=error)
+    return DeviceFailed(f"the device of the worker failed ({str(error).splitlines()[0]}); the worker ends")
