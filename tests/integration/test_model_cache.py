@@ -11,6 +11,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
+from huggingface_hub import snapshot_download
 from safetensors.torch import load_file
 
 from diffedit.contract.stages import ModelGroup
@@ -144,6 +145,14 @@ def test_a_file_that_is_missing_in_the_cache_is_downloaded(home, serve) -> None:
     load_all()
     assert "tokenizer.json" in hub.downloaded
     assert not any("captioner" in path or "diffusion" in path for path in hub.requests)
+
+
+def test_a_cache_that_lacks_an_optional_file_is_used_if_the_hub_does_not_answer(home, serve) -> None:
+    serve(REPOS)
+    snapshot_download("someone/prompter", revision=COMMIT, ignore_patterns=["generation_config.json"])
+    hub = serve({}, status=404)
+    _ = hub_models().prompter
+    assert any(path.endswith("generation_config.json") for path in hub.requests)
 
 
 def test_a_language_model_without_safetensors_is_downloaded_as_it_is(home, serve, tmp_path: Path) -> None:

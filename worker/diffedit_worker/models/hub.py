@@ -52,7 +52,7 @@ def load_from_files(source: ModelSource, part: Part, load: Callable[[Path], T]) 
     """Return what `load` makes of the directory that holds the part's files. They are downloaded if they are missing.
 
     The files of a pinned commit cannot change, so the Hub is asked only if they are not all there. Without a commit, it
-    is asked for the newest one; if it cannot be reached, the newest one in the cache is loaded.
+    is asked for the newest one. If it cannot be reached, what is in the cache is loaded.
 
     Raises:
         ModelUnavailable: there are no such files, they cannot be downloaded, or `load` raised it.
@@ -61,8 +61,8 @@ def load_from_files(source: ModelSource, part: Part, load: Callable[[Path], T]) 
         must_exist(source)
         return load(source.directory)
     problem: ModelUnavailable | None = None
-    cached = _cached_snapshot(source, part) if source.is_pinned else None
-    if cached:
+    cached, complete = _cached_snapshot(source, part)
+    if cached and complete and source.is_pinned:
         try:
             return load(cached)
         except ModelUnavailable as error:
@@ -72,7 +72,10 @@ def load_from_files(source: ModelSource, part: Part, load: Callable[[Path], T]) 
     # The Hub's client raises errors of its own, of httpx and of the operating system.
     except Exception as error:
         log.debug("downloading %s", source, exc_info=True)
-        raise problem or unavailable(source, part, f"the Hub: {first_line(error)}") from error
+        if problem or not cached:
+            raise problem or unavailable(source, part, f"the Hub: {first_line(error)}") from error
+        log.warning("loading %s from what is in the cache, because the Hub: %s", source, first_line(error))
+        directory = cached
     return load(directory)
 
 
@@ -110,12 +113,14 @@ def first_line(error: BaseException) -> str:
     return re.sub(r"hf_\w+|(?<=\S)\?\S+=\S*", "[...]", line)[:300]
 
 
-def _cached_snapshot(source: ModelSource, part: Part) -> Path | None:
-    """Return the directory of a commit in the cache. It may lack files if the cache does not know the whole list."""
+def _cached_snapshot(source: ModelSource, part: Part) -> tuple[Path | None, bool]:
+    """Return the directory of the commit in the cache, if there is one, and whether no file is known to be missing."""
     try:
-        return Path(_snapshot(source, FILES[part], local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
+        return Path(_snapshot(source, FILES[part], local_files_only=True)), True
+    except LocalEntryNotFoundError as error:
+        # Newer versions of the Hub's client keep the list of a commit's files.
+        partial = getattr(error, "snapshot_path", None)
+        return Path(partial) if partial else None, False
 
 
 def _download(source: ModelSource, part: Part) -> Path:
