@@ -122,15 +122,16 @@ def test_progress_bars_are_turned_off_only_on_request():
     code = """
 import sys
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.utils import are_progress_bars_disabled
 from transformers.utils import logging as transformers_logging
 from diffedit_worker.models import loading
 enabled = transformers_logging.is_progress_bar_enabled, diffusers_logging.is_progress_bar_enabled
-print(*[each() for each in enabled])
+print(*[each() for each in enabled], not are_progress_bars_disabled())
 loading.disable_progress_bars()
-print(*[each() for each in enabled])
+print(*[each() for each in enabled], not are_progress_bars_disabled())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "True", "False", "False"]
+    assert done.stdout.split() == ["True", "True", "True", "False", "False", "False"]
 
 
 def test_loading_models_leaves_the_thread_count_alone(tiny):

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from diffusers import AutoencoderKL, DDIMInverseScheduler, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.utils.tqdm import disable_progress_bars as disable_hub_progress_bars
 from transformers import (
     AutoTokenizer,
     BlipForConditionalGeneration,
@@ -60,8 +61,9 @@ _DDIM = {"clip_sample": False, "thresholding": False, "timestep_spacing": "leadi
 
 
 def disable_progress_bars() -> None:
-    """Turn off the progress bars of diffusers and transformers, unless a person reads them in a terminal."""
+    """Turn off the progress bars of downloads and loads, unless a person reads them in a terminal."""
     if not sys.stderr.isatty():
+        disable_hub_progress_bars()
         transformers_logging.disable_progress_bar()
         diffusers_logging.disable_progress_bar()
 
