@@ -3,6 +3,7 @@
     DiffEditError
     |-- InvalidRequest          the request is not valid; raised before anything is queued
     |   |-- BadPicture          the picture or the mask cannot be used
+    |   |-- IdempotencyConflict the key names the job of another request; has job_id
     |   `-- UnknownProfile      there is no such model profile
     |-- ServiceError            a service does not answer
     |   |-- BrokerUnavailable   Redis or Valkey
@@ -78,6 +79,16 @@ class BadPicture(InvalidRequest):
     code = "bad_picture"
 
 
+class IdempotencyConflict(InvalidRequest):
+    """Raised when the job `job_id` of another request has this idempotency key. Nothing was queued; use another key."""
+
+    code = "idempotency_conflict"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"idempotency_key: job {job_id} of another request has this key; use another key for this one")
+        self.job_id = job_id
+
+
 class UnknownProfile(InvalidRequest):
     """Raised by a worker when no model profile has the name that it should serve. The message lists the known ones."""
 
@@ -100,7 +111,7 @@ class BrokerUnavailable(ServiceError):
 
 
 class BrokerFull(BrokerUnavailable):
-    """Raised when the memory of Redis or Valkey is full (`maxmemory`). Nothing was recorded and nothing queued.
+    """Raised when the memory of Redis or Valkey is full (`maxmemory`), so the job was not queued.
 
     Raise the limit, or try again after jobs have expired.
     """
@@ -109,7 +120,7 @@ class BrokerFull(BrokerUnavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "the memory of Redis is full (maxmemory), so nothing was queued; raise the limit, or try again later"
+            "the memory of Redis is full (maxmemory), so the job was not queued; raise the limit, or try again later"
         )
 
 

@@ -194,17 +194,20 @@ class Runner:
         updated_job = job.with_artifacts(keys)
 
         new = [artifact for artifact in keys if can_skip_lookup(stage, artifact, status)]
-        missing = new + artifacts.find_missing({artifact: keys[artifact] for artifact in keys if artifact not in new})
+        contents = artifacts.find({artifact: keys[artifact] for artifact in keys if artifact not in new})
+        missing = [artifact for artifact in keys if artifact not in contents]
         if missing:
             with self._locked([keys[artifact] for artifact in missing], job) as lock:
                 if lock is LockResult.RECENTLY_RELEASED:
-                    missing = artifacts.find_missing(keys)
+                    contents = artifacts.find(keys)
+                    missing = [artifact for artifact in keys if artifact not in contents]
                 if missing:
                     values = self._compute(current, job, artifacts, models)
                     if not updated_job.stages_left:
                         self._context.release_slot()
-                    artifacts.save({artifact: values[artifact] for artifact in missing}, updated_job, models)
+                    contents |= artifacts.save({each: values[each] for each in missing}, updated_job, models)
 
+        updated_job = job.with_artifacts(keys, contents)
         seconds = time.perf_counter() - started_at
         completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, self._context.id)
         self._send_waiters(completion.waiters)
@@ -217,7 +220,7 @@ class Runner:
     def _artifacts_of(self, job: Job) -> JobArtifacts:
         """Return the job's artifacts in an object store that waits for S3."""
         object_store = RetryingStore(self._object_store, self._s3_retry_timeout, partial(self._on_retry, job.id))
-        return JobArtifacts(object_store, self._byte_cache, job)
+        return JobArtifacts(object_store, self._byte_cache, job, self._job_store.contents_of)
 
     @contextmanager
     def _locked(self, keys: Sequence[str], job: Job) -> Iterator[LockResult]:
