@@ -24,6 +24,7 @@ from diffedit.forks import PerProcess
 from diffedit.garbage import Collected, age, collect
 from diffedit.handle import JobHandle
 from diffedit.health import Health, check_health
+from diffedit.idempotency import scoped_key
 from diffedit.jobs import dispatch
 from diffedit.jobs.backend import JobBackend, redis_backend
 from diffedit.jobs.unsent import add_remark, taken_back
@@ -31,7 +32,7 @@ from diffedit.objects.s3 import S3ObjectStore
 from diffedit.objects.store import ObjectStore
 from diffedit.options import EditOptions
 from diffedit.settings import Settings
-from diffedit.submission import Submission, no_worker_warnings, prepare
+from diffedit.submission import Submission, check_keys, no_worker_warnings, prepare
 from diffedit.uploads import PictureLike, image_upload, store
 
 Send = Callable[[Job], None]
@@ -113,6 +114,7 @@ class Client:
         Raises:
             InvalidRequest: an option is unknown, out of its range, or contradicts another one.
             BadPicture: the picture or the mask cannot be used.
+            IdempotencyConflict: the `idempotency_key` names the job of another request.
             QueueFull: too many jobs wait in this lane of the profile.
             BrokerUnavailable, StoreUnavailable: a service does not answer. The job does not run, unless the message
                 says so. That is so if it was recorded under an `idempotency_key`, with which another call returns it,
@@ -137,9 +139,10 @@ class Client:
             common: the options of all edits, without `idempotency_key`. All edits get the same random seed by default.
 
         Raises:
-            InvalidRequest: one of the edits is not valid; none is queued.
-            BadPicture, QueueFull, BrokerUnavailable, StoreUnavailable: as `edit`. If a service fails in the middle,
-                the edits before that are queued, and the message has their ids.
+            InvalidRequest: one of the edits is not valid, or two have the same key; none is queued.
+            BadPicture: as `edit`; none is queued.
+            IdempotencyConflict, QueueFull, BrokerUnavailable, StoreUnavailable: as `edit`. The edits before the one
+                that raised are queued, and the message has their ids.
 
         Warns:
             NoWorkerWarning: as `edit`.
@@ -151,8 +154,6 @@ class Client:
         targets = list(targets)
         if not all(isinstance(target, str | Mapping) for target in targets):
             raise InvalidRequest("targets: each one must be a target prompt, or a dict of options")
-        # With one seed, artifacts that depend on it are shared as well.
-        common.setdefault("seed", random_seed())
         edits = [EditOptions(target_prompt=target) if isinstance(target, str) else target for target in targets]
         jobs, waiting = self._queue(image, Artifact.RESULT, [{**common, **each} for each in edits])
         _warn(waiting)
@@ -215,7 +216,10 @@ class Client:
         """Check all edits, then queue them. Return their jobs, and warnings if no live worker can run them."""
         upload = image_upload(image)
         fleet = Fleet(self._backend.worker_registry, self._settings.profile)
-        submissions = [prepare(upload, goal, options, fleet) for options in edits]
+        # With one seed, artifacts that depend on it are shared as well.
+        seed = random_seed()
+        submissions = [prepare(upload, goal, options, fleet, seed) for options in edits]
+        check_keys(submissions)
         jobs: list[JobHandle] = []
         try:
             for submission in submissions:
@@ -229,12 +233,17 @@ class Client:
 
     def _store_and_submit(self, submission: Submission) -> JobHandle:
         store(submission.uploads, self._object_store)
-        return self._submit(submission.request, submission.options, submission.idempotency_key)
+        return self._submit(
+            submission.request, submission.options, submission.idempotency_key, submission.request_digest
+        )
 
-    def _submit(self, request: EditRequest, options: JobOptions, idempotency_key: str | None = None) -> JobHandle:
+    def _submit(
+        self, request: EditRequest, options: JobOptions, idempotency_key: str | None, request_digest: str
+    ) -> JobHandle:
         job = Job(id=uuid.uuid4().hex, request=request, options=options)
-        with taken_back(self._job_store, job.id, has_key=idempotency_key is not None):
-            first = self._job_store.create_job(job, idempotency_key)
+        key = scoped_key(self._settings.namespace, idempotency_key)
+        with taken_back(self._job_store, job.id, has_key=key is not None):
+            first = self._job_store.create_job(job, key, request_digest)
             if first == job.id:
                 self._send(job)
         return self.job(first)

@@ -6,6 +6,7 @@ import pytest
 
 from diffedit import Settings
 from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
+from tests.support.idempotency_behaviour import IdempotencyBehaviour
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
@@ -17,6 +18,7 @@ from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistr
 class TestMemoryBackend(
     StageBehaviour,
     JobStoreBehaviour,
+    IdempotencyBehaviour,
     RefusalBehaviour,
     SubmissionBehaviour,
     WorkerRegistryBehaviour,
