@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from diffedit import BrokerFull, BrokerUnavailable, Client, DiffEditError, InvalidRequest, QueueFull, Settings
+from diffedit import (
+    BrokerFull,
+    BrokerUnavailable,
+    Client,
+    DiffEditError,
+    IdempotencyConflict,
+    InvalidRequest,
+    QueueFull,
+    Settings,
+)
 from diffedit.contract.job import Job
 from diffedit.testing import JobBackend, MemoryObjectStore
 from tests.support.backend_behaviour import BackendBehaviour
@@ -103,6 +112,14 @@ class SubmissionBehaviour(BackendBehaviour):
         with pytest.raises(QueueFull) as caught:
             client.edit(png(), **TEXTS, idempotency_key="k")
         assert "recorded" not in str(caught.value)
+
+    def test_a_conflict_of_keys_says_nothing_of_another_job(self, backend: JobBackend) -> None:
+        client = self.client(backend, lambda job: None)
+        first = client.edit(png(), **TEXTS, idempotency_key="k")
+        with pytest.raises(IdempotencyConflict) as caught:
+            client.edit(png(), **TEXTS, strength=0.5, idempotency_key="k")
+        assert "recorded" not in str(caught.value)
+        assert [status.id for status in backend.job_store.list_jobs()] == [first.id]
 
     def test_a_discarded_job_gives_its_place_in_the_lane_free(self, make_backend: Callable[..., JobBackend]) -> None:
         backend = make_backend(max_queued=1)
