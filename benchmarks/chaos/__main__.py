@@ -29,6 +29,7 @@ import logging
 import statistics
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,10 @@ def _number_of(kind: str, run: Outcome) -> int:
     return run.injected[kind]
 
 
+def _by_code(failed: Counter[str]) -> str:
+    return f"{failed.total()}: " + ", ".join(f"{code} {number}" for code, number in failed.items()) if failed else "0"
+
+
 def _times(seconds: list[float]) -> str:
     return f"{statistics.median(seconds):.1f} / {max(seconds):.1f} s (n = {len(seconds)})" if seconds else "-"
 
@@ -56,12 +61,18 @@ ROWS: dict[str, Callable[[Outcome], object]] = {
     "succeeded": lambda run: run.states[State.SUCCEEDED],
     "cancelled": lambda run: run.states[State.CANCELLED],
     "expired": lambda run: run.states[State.EXPIRED],
-    "failed": lambda run: ", ".join(f"{code} {number}" for code, number in run.failed.items()) or 0,
+    "failed": lambda run: _by_code(run.failed),
+    "  for a worker's reason": lambda run: _by_code(run.failed_for_a_workers_reason),
     "lost": lambda run: len(run.lost),
     "double outcomes": lambda run: len(run.double_outcomes),
     "unreadable": lambda run: len(run.unreadable),
+    "wrong pictures": lambda run: len(run.wrong),
     "workers crashed": lambda run: len(run.crashes),
     "processes left": lambda run: len(run.processes_left),
+    "workers exited as unfit": lambda run: len(run.unfit),
+    "stages passed on": lambda run: run.passed_on,
+    "workers renewed": lambda run: run.renewed,
+    "results read by forked clients": lambda run: run.forked_reads,
     "faults": lambda run: run.injected.total(),
     **{f"  {kind}": partial(_number_of, kind) for kind in KINDS},
     "damaged results restored by retry()": lambda run: run.restored_by_retry,
@@ -103,7 +114,7 @@ def main() -> None:
     for seed in args.seeds:
         with console.status(f"seed {seed}"):
             outcomes[seed] = run(
-                args.out / str(seed), seed=seed, jobs=args.jobs, faults=args.jobs // 5, seconds=args.jobs * 0.75
+                args.out / str(seed), seed=seed, jobs=args.jobs, faults=args.jobs * 2 // 5, seconds=args.jobs * 1.5
             )
     console.print(f"{args.jobs} jobs each, {WORKERS} workers whose heartbeats expire after {WORKER_TTL:g} s")
     console.print(report(outcomes))
