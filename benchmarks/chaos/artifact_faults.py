@@ -83,7 +83,7 @@ def _changed_png(data: bytes) -> bytes:
     for name, text in getattr(image, "text", {}).items():
         texts.add_itxt(name, text)
     pixels = bytearray(image.tobytes())
-    pixels[len(pixels) // 2] ^= 0xFF
+    pixels[len(pixels) // 2] ^= 0x80
     buffer = io.BytesIO()
     Image.frombytes(image.mode, image.size, bytes(pixels)).save(
         buffer, "PNG", icc_profile=image.info.get("icc_profile"), pnginfo=texts

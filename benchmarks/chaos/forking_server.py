@@ -3,13 +3,14 @@
     python -m benchmarks.chaos.forking_server < errands.json
 
 Each child submits an edit, if there is one for it, and reads the result of a job again and again. The children do so
-at the same time, because only then an answer can reach the wrong one. A line of JSON for each child goes to stdout.
+at the same time, because only then an answer can reach the wrong one. A list of `Report` goes to stdout as JSON.
 """
 
 import json
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,7 +42,6 @@ class Report:
         error: the last error that was not the absence of a service.
     """
 
-    errand: int
     submitted: str | None = None
     read: tuple[Contents, ...] = ()
     error: str | None = None
@@ -51,17 +51,29 @@ def main() -> None:
     errands = [_errand(fields) for fields in json.load(sys.stdin)]
     client = Client.from_env()
     _use(client, errands)
-    children = []
-    for number, errand in enumerate(errands):
-        child = os.fork()
-        if not child:
-            report = _run(client, number, errand)
-            os.write(1, (json.dumps(asdict(report)) + "\n").encode())  # one write, so that lines do not mix
-            os._exit(0)
-        children.append(child)
+    children = [_fork(client, errand) for errand in errands]
     _use(client, errands)
-    for child in children:
-        os.waitpid(child, 0)
+    print(json.dumps([_report_of(child, reader) for child, reader in children]))
+
+
+def _fork(client: Client, errand: Errand) -> tuple[int, int]:
+    """Start a child. Return its process id, and where its report can be read."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        with os.fdopen(writer, "w") as pipe:
+            json.dump(asdict(_run(client, errand)), pipe)
+        os._exit(0)
+    os.close(writer)
+    return child, reader
+
+
+def _report_of(child: int, reader: int) -> dict[str, Any]:
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    report: dict[str, Any] = json.loads(text or json.dumps(asdict(Report(error="the child ended without a report"))))
+    return report
 
 
 def _errand(fields: dict[str, Any]) -> Errand:
@@ -73,16 +85,17 @@ def _use(client: Client, errands: list[Errand]) -> None:
     """Open the client's connections to Redis and S3."""
     client.health()
     for errand in errands:
-        _read(client, errand.job_id)
+        with suppress(DiffEditError):  # what cannot be read is the children's matter
+            _read(client, errand.job_id)
 
 
-def _run(client: Client, number: int, errand: Errand) -> Report:
+def _run(client: Client, errand: Errand) -> Report:
     try:
         submitted = _submit(client, errand.submission) if errand.submission else None
         read = [contents for _ in range(READS) if (contents := _read(client, errand.job_id))]
-        return Report(number, submitted, tuple(read))
+        return Report(submitted, tuple(read))
     except DiffEditError as error:
-        return Report(number, error=f"{type(error).__name__}: {error}")
+        return Report(error=f"{type(error).__name__}: {error}")
 
 
 def _submit(client: Client, submission: Submission) -> str | None:

@@ -59,9 +59,8 @@ def fork(system: System, environment: Mapping[str, str], event: Fork, reads: For
         check=True,
     )
     submitted = set()
-    for line in done.stdout.splitlines():
-        report = Report(**json.loads(line))
-        errand = errands[report.errand]
+    for errand, fields in zip(errands, json.loads(done.stdout), strict=True):
+        report = Report(**fields)
         if errand.submission and report.submitted:
             system.observer.add_job(errand.submission.idempotency_key, report.submitted)
             submitted.add(errand.submission.idempotency_key)

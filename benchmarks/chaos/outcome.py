@@ -9,7 +9,7 @@ from benchmarks.chaos.faults import FaultInjector
 from benchmarks.chaos.forks import ForkedReads
 from benchmarks.chaos.stored_artifacts import stem
 from benchmarks.chaos.system import System
-from benchmarks.chaos.truth import Contents, contents_of
+from benchmarks.chaos.truth import Contents, contents_of, differences
 from diffedit import JobHandle, JobStatus, State
 from diffedit.errors import BadPicture, DiffEditError, EmptyMask, InvalidRequest
 from diffedit.jobs.keys import job_key
@@ -158,11 +158,7 @@ class _Results:
 
     def compare(self, job_id: str, contents: Contents, who: str) -> None:
         """Note what differs from the truth in what somebody read."""
-        self.wrong += [
-            f"{who} a wrong {part} of job {job_id}"
-            for part, content in contents.items()
-            if content != self._truth[job_id][part]
-        ]
+        self.wrong += [f"{who} a wrong {part} of job {job_id}" for part in differences(contents, self._truth[job_id])]
 
     def _read(self, job: JobHandle, submitted_as: str) -> str | None:
         """Read and compare a result. Return why it cannot be read, or None."""

@@ -6,6 +6,7 @@ It passes requests on as they were signed, with their Host header: rclone accept
 import http.client
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Container, Iterator
@@ -98,6 +99,10 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, Exchange)
         self.upstream, self.fault_of = upstream, fault_of
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # a client may break its connection at any time
+            super().handle_error(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         self.close_request(request)  # the default shuts the connection down first, and a FIN would go before the RST
