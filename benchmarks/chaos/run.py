@@ -36,7 +36,7 @@ ENVIRONMENT = {
     "DIFFEDIT_S3_RETRY_TIMEOUT": "20",
 }
 ENDPOINT = "DIFFEDIT_S3_ENDPOINT_URL"
-MIXED = 0.3
+MIXED = 0.25
 """The part of the run in which workers of the last release work, too."""
 
 

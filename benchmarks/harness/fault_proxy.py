@@ -31,6 +31,9 @@ class Exchange(BaseHTTPRequestHandler):
         except (OSError, http.client.HTTPException):  # client or server has closed its connection
             self.is_reset()
 
+    def log_message(self, *_: object) -> None:
+        """Log nothing. Forked clients that share a connection send what is no HTTP."""
+
     do_GET = do_HEAD = do_PUT = do_DELETE = act
 
     def passes(self, upto: int | None = None) -> None:
