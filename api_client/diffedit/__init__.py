@@ -32,7 +32,7 @@ from diffedit.errors import (
 from diffedit.garbage import Collected
 from diffedit.handle import JobHandle
 from diffedit.health import Health
-from diffedit.jobs.store import WorkerInfo
+from diffedit.jobs.workers import WorkerInfo
 from diffedit.options import EditOptions
 from diffedit.pictures import MAX_ASPECT, MAX_PICTURE_BYTES, MAX_PIXELS, MIN_SIDE
 from diffedit.result import EditResult

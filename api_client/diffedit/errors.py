@@ -11,12 +11,15 @@
     |       `-- StoreRefused    it answers and refuses; another attempt does not help
     |-- QueueFull               too many jobs wait; try again later
     |-- ArtifactError           a stored artifact is missing or damaged
+    |   `-- ArtifactMissing
     |-- LocalError              the services of `diffedit up` and `diffedit demo`
     |-- StageError              a stage cannot process its input; the job fails with this code
     |   |-- EmptyMask
     |   |-- NotFinite
     |   |-- OutOfMemory
-    |   `-- ModelUnavailable
+    |   |-- ModelUnavailable
+    |   |-- DeviceFailed
+    |   `-- WorkerUnfit
     `-- JobError                about one job; has job_id
         |-- JobNotFound
         |-- BadRecord           written by another version, or damaged
@@ -143,6 +146,15 @@ class ArtifactError(DiffEditError):
     code = "bad_artifact"
 
 
+class ArtifactMissing(ArtifactError):
+    """Raised when nothing is stored under a key: the object was deleted, or another bucket holds it."""
+
+    code = "artifact_missing"
+
+    def __init__(self, message: str = "nothing is stored under this key; it was deleted or never made") -> None:
+        super().__init__(message)
+
+
 class LocalError(DiffEditError):
     """Raised by `diffedit up` and `diffedit demo` when a local service cannot start or ends. The message names it."""
 
@@ -194,6 +206,24 @@ class ModelUnavailable(StageError):
     """Raised when a worker cannot load a model of its profile. Read the worker's log."""
 
     code = "model_unavailable"
+
+
+class DeviceFailed(StageError):
+    """Raised when the device of a worker fails, such as with a CUDA error. The worker's process ends.
+
+    Its jobs go to other workers. Read its log; if it happens again, check the driver and the device.
+    """
+
+    code = "device_failed"
+
+
+class WorkerUnfit(StageError):
+    """Raised by a worker that finds that it cannot run stages: its clock is wrong, or a library is missing.
+
+    The worker ends, and its jobs go to other workers. The message says what to repair on its machine.
+    """
+
+    code = "worker_unfit"
 
 
 class JobError(DiffEditError):

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from diffedit.contract.validation import ProfileName
-from diffedit.jobs.store import WorkerRegistry
+from diffedit.jobs.workers import WorkerRegistry
 
 FALLBACK_PROFILE = "tiny"
 """The profile of a request if nothing else says which: the bundled one."""
@@ -18,14 +18,14 @@ class Fleet:
 
     Attributes:
         workers: the live workers, by name.
-        queues: the queues that they read.
+        queues: the queues from which they take jobs. Those of a paused worker are not among them.
         default_profile: the profile of a request that names none: the configured one, else the one that is served.
     """
 
     def __init__(self, registry: WorkerRegistry, configured_profile: str | None) -> None:
         self._registry = registry
         self.workers = registry.workers()
-        self.queues = {queue for worker in self.workers for queue in worker.queues}
+        self.queues = {queue for worker in self.workers for queue in worker.queues if not worker.paused}
         served = {worker.profile for worker in self.workers}
         self.default_profile = configured_profile or (served.pop() if len(served) == 1 else FALLBACK_PROFILE)
 

@@ -1,4 +1,4 @@
-"""Whether the services answer, which workers are live, and how many messages wait."""
+"""Whether the services answer, which workers can work, and how many messages wait."""
 
 from pydantic import Field
 
@@ -7,8 +7,12 @@ from diffedit.contract.validation import Frozen
 from diffedit.errors import ServiceError
 from diffedit.fleet import Fleet
 from diffedit.jobs.backend import JobBackend
-from diffedit.jobs.store import WorkerInfo
+from diffedit.jobs.store import RecentStages
+from diffedit.jobs.workers import Trouble, WorkerInfo
 from diffedit.objects.store import ObjectStore
+
+REFUSED_SHARE = 0.25
+"""Of the recent stages; from this share on the system is not healthy."""
 
 
 class Health(Frozen):
@@ -18,20 +22,35 @@ class Health(Frozen):
         broker: "ok", or why Redis or Valkey cannot be used.
         object_store: "ok", or why S3 cannot be used.
         workers: the live workers, by name.
-        queues: the number of messages in each queue of the client's profile and of the live workers.
-        unserved: the queues of the client's profile that no live worker reads.
+        troubles: the workers that are paused, that could not run a stage, or that left in the last hour as unfit.
+        recent_stages: how many stages were done in the last ten minutes, and how often a worker could not run one for a
+            reason of its own.
+        queues: the number of messages in each queue of the client's profile, of the live workers, and of waiting jobs.
+        unserved: the queues of the client's profile and of waiting jobs from which no live worker takes jobs.
     """
 
     broker: str
     object_store: str
     workers: tuple[WorkerInfo, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
+    recent_stages: RecentStages = RecentStages(0, 0)
     queues: dict[str, int] = Field(default_factory=dict)
     unserved: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether a job that is submitted now can run: the services answer, and each queue has a live worker."""
-        return self.broker == self.object_store == "ok" and not self.unserved
+        """Whether a job that is submitted now can run.
+
+        The services answer, each queue has a live worker that takes jobs, and the workers could run more than three
+        quarters of the recent stages.
+        """
+        return self.broker == self.object_store == "ok" and not self.unserved and not self.many_refused
+
+    @property
+    def many_refused(self) -> bool:
+        """Whether workers could not run a quarter of the stages of the last ten minutes, or more."""
+        done, refused = self.recent_stages
+        return refused > 0 and refused >= REFUSED_SHARE * (done + refused)
 
 
 def check_health(backend: JobBackend, object_store: ObjectStore, configured_profile: str | None) -> Health:
@@ -40,10 +59,12 @@ def check_health(backend: JobBackend, object_store: ObjectStore, configured_prof
     try:
         backend.job_store.ping()
         fleet = Fleet(backend.worker_registry, configured_profile)
-        own = set(queue_names(fleet.default_profile))
+        needed = {*queue_names(fleet.default_profile), *backend.job_store.waiting_jobs()}
         found["workers"] = tuple(fleet.workers)
-        found["unserved"] = tuple(sorted(own - fleet.queues))
-        found["queues"] = backend.job_store.queue_lengths(sorted(fleet.queues | own))
+        found["troubles"] = tuple(backend.worker_registry.troubles())
+        found["recent_stages"] = backend.job_store.recent_stages()
+        found["unserved"] = tuple(sorted(needed - fleet.queues))
+        found["queues"] = backend.job_store.queue_lengths(sorted(fleet.queues | needed))
     except ServiceError as error:
         found["broker"] = str(error)
     try:

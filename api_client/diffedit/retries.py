@@ -10,6 +10,7 @@
 | client and worker, each request | S3 | 3 more attempts, by boto3's standard mode |
 | the same, a download that breaks off | S3 | 2 more attempts, at once |
 | worker, while a stage needs an object | S3 | again after up to 5 s, for DIFFEDIT_S3_RETRY_TIMEOUT |
+| the same, if S3 refuses | S3 | again after up to 5 s, for 15 s |
 """
 
 from collections.abc import Callable
@@ -18,9 +19,9 @@ from typing import Any
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 from tenacity import (
+    RetryCallState,
     Retrying,
     retry_if_exception_type,
-    retry_if_not_exception_type,
     stop_after_attempt,
     stop_after_delay,
     wait_fixed,
@@ -45,6 +46,8 @@ DOWNLOAD_ATTEMPTS = 3
 """In all, for a download that breaks off; boto3 only retries until an answer begins."""
 STAGE_S3_MAX_WAIT = 5.0
 """Seconds between two attempts at most. A cancelled job may occupy its worker for that long."""
+STAGE_S3_REFUSED = 15.0
+"""Seconds for which a stage repeats a request that S3 refuses: it may be a key that is being replaced."""
 
 
 def redis_retry(retries: int) -> Retry:
@@ -71,10 +74,15 @@ def repeated(attempts: int, *errors: type[Exception]) -> Retrying:
 
 def s3_outage_tolerant(timeout: float, before_retry: Callable[[], Any]) -> Retrying:
     """Return the policy of a stage that waits for S3 for `timeout` seconds. An exception of `before_retry` ends it."""
+
+    def is_over(state: RetryCallState) -> bool:
+        refused = state.outcome and isinstance(state.outcome.exception(), StoreRefused)
+        return (state.seconds_since_start or 0) >= (min(timeout, STAGE_S3_REFUSED) if refused else timeout)
+
     return Retrying(
-        retry=retry_if_exception_type(StoreUnavailable) & retry_if_not_exception_type(StoreRefused),
+        retry=retry_if_exception_type(StoreUnavailable),
         wait=wait_random_exponential(multiplier=0.2, max=STAGE_S3_MAX_WAIT),
-        stop=stop_after_delay(timeout),
+        stop=is_over,
         before_sleep=lambda _: before_retry(),
         reraise=True,
     )

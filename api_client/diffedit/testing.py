@@ -29,7 +29,7 @@ from diffedit.errors import BadPicture, InvalidRequest
 from diffedit.handle import JobHandle
 from diffedit.jobs.backend import JobBackend, memory_backend
 from diffedit.jobs.memory_store import MemoryJobStore
-from diffedit.jobs.store import WorkerInfo, WorkerLimits
+from diffedit.jobs.workers import WorkerInfo, WorkerLimits
 from diffedit.objects.memory import MemoryObjectStore
 from diffedit.pictures import encode_png, read_mask, read_picture, read_result
 from diffedit.settings import Settings

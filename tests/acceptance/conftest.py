@@ -14,6 +14,8 @@ from tests.support.waiting import until
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
     """Services and one worker, for tests that leave them as they found them."""
     with LocalServices(tmp_path_factory.mktemp("stack")) as stack:
+        # Long enough for another worker, and short enough to wait for the failure of a job that none can run.
+        stack.environment["DIFFEDIT_REFUSAL_PATIENCE"] = "3"
         stack.start_worker()
         client = client_of(stack)
         until(lambda: client.health().ok, "a ready worker")

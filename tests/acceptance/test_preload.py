@@ -11,6 +11,7 @@ import pytest
 from diffedit import Client, State
 from diffedit_worker.local.process_group import Process
 from diffedit_worker.local.stack import LocalServices
+from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE
 from tests.support.factories import PEAR, PICTURE, QUICK, SAMPLES
 from tests.support.services import client_of, log_of
 from tests.support.waiting import until
@@ -74,10 +75,10 @@ def test_a_worker_that_cannot_load_a_model_does_not_start_and_takes_no_job(
     job = client.edit(PICTURE, **PEAR, **QUICK)
     failing = start()
     until(lambda: failing.poll() is not None, "the end of the worker")
-    assert failing.poll() == 1
+    assert failing.poll() == UNFIT_EXIT_CODE
     missing = f"{models / 'prompter'} cannot be loaded (no such directory)"
     log = log_of(stack, request.node.name)
-    assert f"this worker does not start: {missing}" in log
+    assert f"this worker is not fit to run stages and ends: {missing}" in log
     assert "Traceback" not in log
     assert (job.status().state, job.status().attempts) == (State.QUEUED, {})
     job.cancel()

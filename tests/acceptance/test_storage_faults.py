@@ -15,10 +15,11 @@ from diffedit.contract.stages import STAGE_OF, Artifact
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import LocalServices
 from diffedit_worker.pipeline import CODECS
+from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE
 from tests.support.factories import PEAR, PICTURE, QUICK
 from tests.support.proxies import Exchange, FaultProxy
 from tests.support.services import ProxiedServices
-from tests.support.waiting import until_status
+from tests.support.waiting import until, until_status
 
 ONCE = {Stage.EMBED: 1, Stage.MASK: 1, Stage.INVERT: 1, Stage.EDIT: 1}
 BURST = 5
@@ -114,31 +115,71 @@ def test_broken_transfers_leave_no_broken_artifact(services: ProxiedServices, me
         CODECS[artifact].decode(services.object_store.get(key))
 
 
-def test_an_s3_outage_that_lasts_too_long_fails_the_job_and_not_the_worker(without_workers: ProxiedServices) -> None:
-    with without_workers.worker(DIFFEDIT_S3_RETRY_TIMEOUT="1", DIFFEDIT_MAX_ATTEMPTS="2"):
+SHORT = {"DIFFEDIT_S3_RETRY_TIMEOUT": "1", "DIFFEDIT_REFUSAL_PATIENCE": "2"}
+
+
+def test_an_s3_outage_that_lasts_too_long_fails_the_job_and_only_pauses_the_worker(
+    without_workers: ProxiedServices,
+) -> None:
+    with without_workers.worker(**SHORT):
         without_workers.proxy.down()
         job = without_workers.edit()
-        with pytest.raises(JobFailed, match="did not answer") as caught:
+        with pytest.raises(JobFailed, match="does not answer") as caught:
             job.wait(timeout=60)
-        without_workers.proxy.up()
         assert (caught.value.error_code, caught.value.stage) == ("store_unavailable", "embed")
-        assert job.status().attempts == {Stage.EMBED: 2}
-        assert without_workers.edit().wait(timeout=60).state is State.SUCCEEDED
+        assert len(job.status().refused_by[Stage.EMBED]) == 1
+        health = without_workers.client.health()
+        assert [worker.paused for worker in health.workers] == [True]
+        assert [trouble.code for trouble in health.troubles] == ["store_unavailable"]
+        waiting = without_workers.edit()
+        without_workers.proxy.up()
+        assert waiting.wait(timeout=60).attempts == ONCE
+        until(lambda: not without_workers.client.health().troubles, "the end of the trouble")
+
+
+def test_a_refusal_of_s3_for_seconds_is_survived(without_workers: ProxiedServices) -> None:
+    with without_workers.worker(), without_workers.worker():
+        without_workers.proxy.meets("PUT", Exchange.fails, status=403, code="AccessDenied", times=10**6)
+        jobs = [without_workers.edit() for _ in range(6)]
+        until(lambda: any(job.status().retries > 3 for job in jobs), "some refusals")
+        without_workers.proxy.up()
+        for job in jobs:
+            assert job.wait(timeout=60).attempts == ONCE
+
+
+def test_a_refusal_of_s3_for_longer_fails_the_job_with_its_cause_and_only_pauses_the_worker(
+    without_workers: ProxiedServices,
+) -> None:
+    with without_workers.worker(**SHORT):
+        without_workers.proxy.meets("PUT", Exchange.fails, status=403, code="AccessDenied", times=10**6)
+        job = without_workers.edit()
+        with pytest.raises(JobFailed, match="AccessDenied") as caught:
+            job.wait(timeout=60)
+        assert caught.value.error_code == "store_refused"
+        waiting = without_workers.edit()
+        assert [worker.paused for worker in without_workers.client.health().workers] == [True]
+        without_workers.proxy.up()
+        assert waiting.wait(timeout=60).attempts == ONCE
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [({"AWS_SECRET_ACCESS_KEY": "wrong"}, "AWS keys"), ({"DIFFEDIT_S3_BUCKET": "elsewhere"}, "NoSuchBucket")],
 )
-def test_an_s3_server_that_refuses_the_worker_fails_the_job_at_once(
+def test_a_worker_that_s3_refuses_does_not_start_and_takes_no_job(
     without_workers: ProxiedServices, change: dict[str, str], reason: str
 ) -> None:
-    with without_workers.worker(**change):
-        job = without_workers.edit()
-        with pytest.raises(JobFailed, match=reason) as caught:
-            job.wait(timeout=60)
-        assert caught.value.error_code == "store_refused"
-        assert (job.status().attempts, job.status().retries) == ({Stage.EMBED: 1}, 0)
+    job = without_workers.edit()
+    sick = without_workers.stack.start_worker("sick", environment=change)
+    until(lambda: sick.poll() is not None, "the end of the worker")
+    assert sick.poll() == UNFIT_EXIT_CODE
+    (trouble,) = without_workers.client.health().troubles
+    assert (trouble.name.partition("@")[0], trouble.code) == ("sick", "store_refused")
+    assert reason in trouble.message
+    assert (job.status().state, job.status().attempts) == (State.QUEUED, {})
+    without_workers.stack.stop(sick)
+    with without_workers.worker():
+        assert job.wait(timeout=60).attempts == ONCE
 
 
 DAMAGES = [

@@ -49,7 +49,7 @@ CUT = saved(plain(256, 256), "JPEG")[:700]
 # fmt: off
 RECORDS: dict[str, tuple[str, str, dict[str, Any], Callable[[ForeignProducer, Job], None] | None]] = {
     # what                    code            words of the error  what is uploaded, and what happens to it then
-    "a lost picture":        ("bad_artifact", "nothing is stored", {"picture": BYTES + b"lost"}, lose),
+    "a lost picture":        ("artifact_missing", "nothing is stored", {"picture": BYTES + b"lost"}, lose),
     "an exchanged picture":  ("bad_artifact", "not the one that", {"picture": BYTES + b"other"}, exchange),
     "33 MiB":                ("bad_artifact", "over the limit of", {"picture": bytes(33 * 2**20)}, None),
     "a text":                ("bad_picture",  NO_FORMAT,          {"picture": b"a bowl of pears"}, None),

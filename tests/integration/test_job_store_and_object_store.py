@@ -33,6 +33,7 @@ from diffedit.objects.s3 import S3ObjectStore
 from tests.support.factories import a_job, a_worker
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
+from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
@@ -58,7 +59,9 @@ def object_store(settings: Settings) -> S3ObjectStore:
     return S3ObjectStore(settings)
 
 
-class TestRedisBackend(StageBehaviour, JobStoreBehaviour, WorkerRegistryBehaviour, ArtifactLocksBehaviour):
+class TestRedisBackend(
+    StageBehaviour, JobStoreBehaviour, RefusalBehaviour, WorkerRegistryBehaviour, ArtifactLocksBehaviour
+):
     pass
 
 

@@ -2,7 +2,11 @@
 
 from typing import Any
 
+from diffedit.jobs.backend import JobBackend
+from diffedit.objects.store import ObjectStore
+from diffedit.testing import MemoryObjectStore
 from diffedit_worker.runtime.context import WorkerContext
+from diffedit_worker.runtime.fitness import Fitness
 
 
 def a_context(**fields: Any) -> WorkerContext:
@@ -14,3 +18,9 @@ def a_context(**fields: Any) -> WorkerContext:
         "release_slot": lambda: None,
     }
     return WorkerContext(**{**given, **fields})
+
+
+def a_fitness(backend: JobBackend, object_store: ObjectStore | None = None, **functions: Any) -> Fitness:
+    """Return the fitness of a worker whose models work, which is never really paused and does not end its process."""
+    given = {"prove_models": lambda: None, "set_paused": lambda paused: None, "end_process": lambda: None}
+    return Fitness("rig@here", ("q",), backend, object_store or MemoryObjectStore(), **{**given, **functions})

@@ -7,7 +7,7 @@ from diffedit.contract.job import Job, JobOptions
 from diffedit.contract.object_keys import artifact_key
 from diffedit.contract.request import EditParams, EditRequest
 from diffedit.contract.stages import Artifact, Stage, queue_names
-from diffedit.jobs.store import WorkerInfo
+from diffedit.jobs.workers import WorkerInfo
 from diffedit_worker.models.profiles import SAMPLES
 
 PICTURE = SAMPLES / "06.png"

@@ -6,7 +6,7 @@ import pytest
 
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.jobs.backend import JobBackend
-from diffedit.jobs.store import LockResult
+from diffedit.jobs.workers import LockResult
 from tests.support.backend_behaviour import ME, OTHER, BackendBehaviour, at_mask, new_job
 from tests.support.factories import a_worker
 

@@ -47,7 +47,7 @@ from diffedit.contract.job import Job, State
 from diffedit.contract.object_keys import input_key
 from diffedit.contract.request import EditParams, EditRequest
 from diffedit.contract.stages import Artifact, Stage
-from diffedit.jobs.store import WorkerInfo
+from diffedit.jobs.workers import WorkerInfo
 from diffedit.testing import MemoryObjectStore, memory_backend
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import SAMPLES, load_profiles

@@ -16,13 +16,14 @@ from diffedit.contract.stages import ModelGroup, queue_names
 from diffedit.errors import ModelUnavailable, UnknownProfile
 from diffedit.jobs.backend import JobBackend
 from diffedit.jobs.dispatch import task_name
-from diffedit.testing import memory_backend
+from diffedit.testing import MemoryObjectStore, memory_backend
 from diffedit_worker import worker_process
 from diffedit_worker.app import CONFIGURATION, create_app
 from diffedit_worker.celery_ext.pool import release_slot
 from diffedit_worker.models import devices
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import load_profiles
+from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE
 from diffedit_worker.runtime.logs import PlainFormatter
 from diffedit_worker.runtime.maintenance import Maintenance
 from diffedit_worker.runtime.runner import Runner
@@ -34,9 +35,14 @@ NODE = "worker@here"
 
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> JobBackend:
-    """The memory backend, in the place of Redis. A worker's maintenance sends its heartbeats, but starts no thread."""
+    """Memory backend and object store in the place of Redis and S3.
+
+    A worker's maintenance sends its heartbeats, but starts no thread. No signal handler is changed.
+    """
     backend = memory_backend()
     monkeypatch.setattr(worker_process, "redis_backend", lambda *args: backend)
+    monkeypatch.setattr(worker_process, "S3ObjectStore", lambda settings: MemoryObjectStore())
+    monkeypatch.setattr(worker_process.signal, "signal", lambda *args: None)
     monkeypatch.setattr(Maintenance, "start", Maintenance.send_heartbeat)
     return backend
 
@@ -56,6 +62,16 @@ class Sender:
         vars(self).update(attributes)
 
 
+class FakePool:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.pauses: list[bool] = []
+
+    def set_paused(self, paused: bool) -> None:
+        self.pauses.append(paused)
+
+
 def a_app(**settings: Any) -> Celery:
     return create_app(WorkerSettings(**{"profile": "tiny", "device": "cpu", **settings}))
 
@@ -67,9 +83,10 @@ def set_up(app: Celery, queues: tuple[str, ...] = queue_names("tiny"), node: str
 
 
 def get_ready(app: Celery, queues: tuple[str, ...] = queue_names("tiny"), node: str = NODE) -> None:
-    """Send the signal that Celery sends when a worker is ready."""
+    """Send the signals that Celery sends before a worker connects, and when it is ready."""
+    set_up(app, queues, node)
     consumer = SimpleNamespace(queues=[SimpleNamespace(name=name) for name in queues])
-    signals.worker_ready.send(sender=Sender(app=app, hostname=node, task_consumer=consumer))
+    signals.worker_ready.send(sender=Sender(app=app, hostname=node, task_consumer=consumer, pool=FakePool()))
 
 
 def shut_down(node: str = NODE) -> None:
@@ -126,26 +143,37 @@ def test_without_a_setting_the_best_device_is_announced(backend: JobBackend) -> 
     assert backend.worker_registry.workers()[0].device == str(devices.resolve_device(None))
 
 
-def test_the_device_is_unknown_if_this_machine_does_not_have_it(backend: JobBackend) -> None:
-    app = a_app(device="cuda:77")
-    get_ready(app)
-    assert backend.worker_registry.workers()[0].device == "unknown"
+def test_a_worker_without_the_wanted_device_ends_and_reports_its_trouble(backend: JobBackend) -> None:
+    with pytest.raises(SystemExit) as caught:
+        get_ready(a_app(device="cuda:77"))
+    assert caught.value.code == UNFIT_EXIT_CODE
+    assert backend.worker_registry.workers() == []
+    (trouble,) = backend.worker_registry.troubles()
+    assert (trouble.name, trouble.code, trouble.queues) == (NODE, "model_unavailable", queue_names("tiny"))
+    assert "cuda:77" in trouble.message
 
 
-def test_a_worker_that_cannot_run_stages_announces_itself_all_the_same(backend: JobBackend, monkeypatch) -> None:
+def test_a_worker_that_cannot_run_stages_ends_and_reports_its_trouble(backend: JobBackend, monkeypatch) -> None:
     def fail(self: object, *args: object, **kwargs: object) -> None:
         raise ImportError("no torch")
 
     monkeypatch.setattr(Runner, "__init__", fail)
-    app = a_app()
-    get_ready(app)
-    assert backend.worker_registry.workers()[0].device == "unknown"
+    with pytest.raises(SystemExit) as caught:
+        get_ready(a_app())
+    assert caught.value.code == UNFIT_EXIT_CODE
+    assert [trouble.code for trouble in backend.worker_registry.troubles()] == ["internal"]
+
+
+def test_a_worker_that_works_again_has_no_trouble(backend: JobBackend) -> None:
+    with pytest.raises(SystemExit):
+        get_ready(a_app(device="cuda:77"))
+    get_ready(a_app())
+    assert backend.worker_registry.troubles() == []
 
 
 def test_after_the_shutdown_signal_a_worker_returns_its_messages(backend: JobBackend, sent) -> None:
     app, job = a_app(), a_job()
     backend.job_store.create_job(job)
-    set_up(app)
     get_ready(app)
     shut_down()
     with pytest.raises(Exception, match="^$"):  # Celery's Ignore
@@ -159,7 +187,6 @@ def test_two_applications_in_one_process_are_independent(backend: JobBackend, se
     first, second, job = a_app(), a_app(), a_job()
     backend.job_store.create_job(job)
     for app, node in ((first, "first@here"), (second, "second@here")):
-        set_up(app, node=node)
         get_ready(app, node=node)
     assert [info.name for info in backend.worker_registry.workers()] == ["first@here", "second@here"]
     assert len({info.id for info in backend.worker_registry.workers()}) == 2
@@ -184,7 +211,6 @@ def test_an_application_that_is_no_longer_used_is_collected_and_receives_no_sign
 def test_an_application_keeps_its_worker_alive(backend: JobBackend) -> None:
     app = a_app()
     gc.collect()
-    set_up(app)
     get_ready(app)
     assert backend.worker_registry.workers()
 
@@ -204,10 +230,9 @@ def test_a_worker_serves_the_model_groups_of_its_queues(queues: tuple[str, ...],
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[ModelGroup]:
-    """The groups whose models are loaded. No signal handler is changed."""
+    """The groups whose models are loaded."""
     loaded: list[ModelGroup] = []
     monkeypatch.setattr(Models, "load", lambda self, group: loaded.append(group))
-    monkeypatch.setattr(worker_process.signal, "signal", lambda *args: None)
     return loaded
 
 
@@ -234,8 +259,8 @@ def test_a_worker_that_cannot_load_a_model_ends(
     app = a_app(preload=True)
     with pytest.raises(SystemExit) as caught, caplog.at_level(logging.CRITICAL):
         set_up(app)
-    assert caught.value.code == 1
-    assert f"this worker does not start: {error}" in caplog.text
+    assert caught.value.code == UNFIT_EXIT_CODE
+    assert f"this worker is not fit to run stages and ends: {error}" in caplog.text
     assert ("Traceback" in caplog.text) is isinstance(error, RuntimeError)
 
 

@@ -98,9 +98,14 @@ def test_an_artifact_that_is_damaged_in_every_attempt_fails_the_job(worker: Inli
     assert job.retry().status().state is State.SUCCEEDED
 
 
-@pytest.mark.parametrize("damage", [b"<svg/>", None])
-def test_a_damaged_picture_fails_the_job_and_not_the_worker(worker: InlineWorker, damage: bytes | None) -> None:
-    worker.before_stage = damage_before(worker, Stage.MASK, Artifact.IMAGE, damage)
+def test_a_picture_that_is_not_in_this_workers_bucket_may_be_in_another_ones(worker: InlineWorker) -> None:
+    worker.before_stage = damage_before(worker, Stage.MASK, Artifact.IMAGE, None)
+    status = worker.edit().status()
+    assert (status.state, status.refusal.stage, status.refusal.code) == (State.RUNNING, Stage.MASK, "artifact_missing")
+
+
+def test_a_damaged_picture_fails_the_job_and_not_the_worker(worker: InlineWorker) -> None:
+    worker.before_stage = damage_before(worker, Stage.MASK, Artifact.IMAGE, b"<svg/>")
     job = worker.edit()
     with pytest.raises(JobFailed) as caught:
         job.wait(timeout=1)

@@ -9,18 +9,26 @@ from diffedit.contract.job import Job
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import (
     ArtifactError,
+    ArtifactMissing,
+    BadPicture,
     BadRecord,
     BrokerFull,
     BrokerUnavailable,
+    DeviceFailed,
     DiffEditError,
     EmptyMask,
+    InvalidRequest,
     JobElsewhere,
     JobNotFound,
+    ModelUnavailable,
     NotFinite,
+    OutOfMemory,
     StoreRefused,
     StoreUnavailable,
+    UnknownProfile,
+    WorkerUnfit,
 )
-from diffedit.jobs.store import MaxAttemptsExceeded
+from diffedit.jobs.store import MaxAttemptsExceeded, RefusedBefore
 from diffedit_worker.models.loading import Models
 from diffedit_worker.runtime.artifacts import ArtifactDamaged
 from diffedit_worker.runtime.dispositions import (
@@ -32,7 +40,7 @@ from diffedit_worker.runtime.dispositions import (
     disposition_of,
 )
 from diffedit_worker.runtime.failures import MAX_ATTEMPTS_MESSAGES, error_info
-from tests.support.factories import a_job
+from tests.support.factories import a_job, a_worker
 from tests.support.inline_worker import InlineWorker, tiny
 
 DAMAGED = ArtifactDamaged(Artifact.EMBEDDINGS, ArtifactError("cut short"))
@@ -46,14 +54,23 @@ CASES = [
     (WorkerStopping(), Disposition.REQUEUE),
     (BeingMade("artifacts/mask"), Disposition.WAIT_FOR_LOCK),
     (DAMAGED, Disposition.MAKE_AGAIN),
-    (StoreUnavailable("no answer"), Disposition.RETRY),
-    (StoreRefused("AccessDenied"), Disposition.FAIL),
+    (RefusedBefore(), Disposition.DROP),
     (MaxAttemptsExceeded("timeout"), Disposition.FAIL),
     (BadRecord("ab" * 16, "damaged"), Disposition.FAIL),
+    (InvalidRequest("not valid"), Disposition.FAIL),
+    (BadPicture("not a picture"), Disposition.FAIL),
     (EmptyMask("nothing to edit"), Disposition.FAIL),
-    (NotFinite(), Disposition.FAIL),
-    (ArtifactError("no picture"), Disposition.FAIL),
-    (RuntimeError("a bug"), Disposition.FAIL),
+    (ArtifactError("not the picture that was uploaded"), Disposition.FAIL),
+    (ArtifactMissing(), Disposition.REFUSE),
+    (UnknownProfile("no such profile"), Disposition.REFUSE),
+    (StoreUnavailable("no answer"), Disposition.REFUSE),
+    (StoreRefused("AccessDenied"), Disposition.REFUSE),
+    (NotFinite(), Disposition.REFUSE),
+    (OutOfMemory(), Disposition.REFUSE),
+    (ModelUnavailable("no such directory"), Disposition.REFUSE),
+    (DeviceFailed("CUDA error"), Disposition.REFUSE),
+    (WorkerUnfit("the clock is wrong"), Disposition.REFUSE),
+    (RuntimeError("a bug"), Disposition.REFUSE),
 ]
 
 
@@ -107,7 +124,7 @@ def fail_in(worker: InlineWorker, stage: Stage, error: Exception, times: int = 1
 def test_an_unexpected_error_is_recorded_without_its_text(worker: InlineWorker, caplog) -> None:
     fail_in(worker, Stage.EMBED, RuntimeError("s3cret"))
     with caplog.at_level(logging.ERROR):
-        error = worker.edit().status().error
+        error = worker.edit().status().refusal
     assert (error.stage, error.code) == (Stage.EMBED, "internal")
     assert "RuntimeError" in error.message
     assert "s3cret" not in error.message
@@ -121,10 +138,46 @@ def test_a_failed_stage_fails_the_job_at_once(worker: InlineWorker) -> None:
     assert status.attempts == {Stage.EMBED: 1, Stage.MASK: 1}
 
 
-def test_a_retry_counts_the_attempt(worker: InlineWorker) -> None:
+def test_a_stage_that_a_worker_cannot_run_is_passed_on_at_once(worker: InlineWorker) -> None:
+    sent: list[Job] = []
+    worker.worker_registry.send_heartbeat(a_worker(id="healthy", name="healthy@here"))
+    refusals: list[tuple[Stage, str, Exception]] = []
+    error = RuntimeError("a bug")
+    fail_in(worker, Stage.MASK, error)
+    worker.restart(context={"enqueue": sent.append, "stage_refused": lambda *refusal: refusals.append(refusal)})
+    job = worker.edit()
+    assert [each.id for each in sent] == [job.id]
+    assert refusals == [(Stage.MASK, job.id, error)]
+    status = job.status()
+    assert (status.state, status.refused_by) == (State.RUNNING, {Stage.MASK: ("rig@here",)})
+    assert (status.refusal.code, status.attempts[Stage.MASK]) == ("internal", 0)
+    assert worker.job_store.jobs_held_by("rig") == []
+    worker.send(status.job)  # the message comes back to the same worker
+    assert job.status().attempts[Stage.MASK] == 0
+
+
+def test_an_error_of_the_device_is_reported_as_one(worker: InlineWorker, caplog) -> None:
+    refusals: list[Exception] = []
+    fail_in(worker, Stage.MASK, RuntimeError("CUDA error: an illegal memory access was encountered\nlong advice"))
+    worker.restart(context={"stage_refused": lambda stage, job_id, error: refusals.append(error)})
+    with caplog.at_level(logging.ERROR):
+        info = worker.edit().status().refusal
+    assert isinstance(refusals[0], DeviceFailed)
+    assert info.code == "device_failed"
+    assert "an illegal memory access" in info.message
+    assert "long advice" not in info.message
+    assert "long advice" in caplog.text
+
+
+def test_a_stage_that_nobody_else_can_try_waits_without_a_message(worker: InlineWorker) -> None:
+    sent: list[Job] = []
     fail_in(worker, Stage.MASK, StoreUnavailable("no answer"))
-    status = worker.edit().status()
-    assert (status.state, status.attempts[Stage.MASK]) == (State.SUCCEEDED, 2)
+    worker.restart(context={"enqueue": sent.append})
+    job = worker.edit()
+    assert sent == []
+    assert worker.job_store.orphaned_jobs(grace=0) == [job.id]
+    worker.send(job.status().job)  # as the leader does after a while
+    assert (job.status().state, job.status().attempts[Stage.MASK]) == (State.SUCCEEDED, 1)
 
 
 def test_a_requeued_job_does_not_count_the_attempt(worker: InlineWorker) -> None:
@@ -164,24 +217,39 @@ def test_a_failure_that_cannot_be_recorded_does_not_end_the_worker(
         raise error
 
     monkeypatch.setattr(worker.job_store, "end_job", fail)
-    fail_in(worker, Stage.MASK, NotFinite())
+    fail_in(worker, Stage.MASK, EmptyMask("nothing to edit"))
     assert worker.edit().status().state is State.RUNNING
 
 
-def test_a_job_that_cannot_be_requeued_stays_as_it_is_for_maintenance(worker: InlineWorker, monkeypatch) -> None:
+@pytest.mark.parametrize("error", [WorkerStopping(), StoreUnavailable("no answer")])
+def test_a_job_that_cannot_be_requeued_stays_as_it_is_for_maintenance(
+    worker: InlineWorker, monkeypatch, error: Exception
+) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise BrokerUnavailable("no answer")
 
     monkeypatch.setattr(worker.job_store, "requeue", fail)
-    fail_in(worker, Stage.MASK, StoreUnavailable("no answer"))
+    monkeypatch.setattr(worker.job_store, "refuse_stage", fail)
+    fail_in(worker, Stage.MASK, error)
     job = worker.edit()
     assert worker.job_store.jobs_held_by("rig") == [job.id]
 
 
-def test_an_unexpected_error_at_the_start_fails_the_job(worker: InlineWorker, monkeypatch) -> None:
+def test_after_an_unexpected_error_at_the_start_the_job_stays_as_it_is_for_maintenance(
+    worker: InlineWorker, monkeypatch
+) -> None:
     def fail(*args: object) -> None:
         raise RuntimeError("a bug")
 
     start = worker.job_store.start_stage
     monkeypatch.setattr(worker.job_store, "start_stage", lambda *args: (start(*args), fail())[1])
-    assert worker.edit().status().error.code == "internal"
+    job = worker.edit()
+    assert worker.job_store.jobs_held_by("rig") == [job.id]
+
+
+def test_a_paused_worker_returns_its_messages(worker: InlineWorker) -> None:
+    sent: list[Job] = []
+    worker.restart(context={"enqueue": sent.append, "paused": lambda: True})
+    job = worker.edit()
+    assert [each.id for each in sent] == [job.id]
+    assert job.status().attempts == {}

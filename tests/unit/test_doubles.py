@@ -8,11 +8,14 @@ from diffedit import Settings
 from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
+from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
-class TestMemoryBackend(StageBehaviour, JobStoreBehaviour, WorkerRegistryBehaviour, ArtifactLocksBehaviour):
+class TestMemoryBackend(
+    StageBehaviour, JobStoreBehaviour, RefusalBehaviour, WorkerRegistryBehaviour, ArtifactLocksBehaviour
+):
     @pytest.fixture
     def make_backend(self) -> Callable[..., JobBackend]:
         return lambda **settings: memory_backend(Settings(**settings))

@@ -5,14 +5,14 @@ import threading
 import pytest
 
 from diffedit import Artifact, Stage, State
-from diffedit.contract.job import Job
-from diffedit.errors import BrokerUnavailable
+from diffedit.contract.job import ErrorInfo, Job
+from diffedit.errors import BrokerUnavailable, StoreRefused
 from diffedit.jobs.store import MaxAttemptsExceeded
 from diffedit.testing import memory_backend
 from diffedit_worker.runtime.maintenance import Maintenance
 from diffedit_worker.runtime.runner import RunningStage
 from diffedit_worker.settings import StageTimeouts, WorkerSettings
-from tests.support.contexts import a_context
+from tests.support.contexts import a_context, a_fitness
 from tests.support.factories import a_job, a_worker, done
 
 
@@ -32,6 +32,7 @@ class MaintainedWorker:
         self.sent: list[Job] = []
         self.exits = 0
         self.running_stages: list[RunningStage] = []
+        self.fitness = a_fitness(self.backend)
         self.maintenance = self.maintenance_of("me")
 
     def maintenance_of(self, worker: str) -> Maintenance:
@@ -42,6 +43,7 @@ class MaintainedWorker:
             self.settings,
             a_worker(id=worker),
             a_context(id=worker, enqueue=self.sent.append),
+            self.fitness,
             running_stages=lambda: self.running_stages,
             exit_process=self.exit_process,
         )
@@ -82,12 +84,12 @@ def test_the_job_of_a_dead_worker_continues_with_its_stage(worker: MaintainedWor
     job = done(job, Stage.EMBED)
     worker.job_store.complete_stage(job, Stage.EMBED, 1.0, [Artifact.EMBEDDINGS], "other")
     worker.job_store.start_stage(job.id, Stage.MASK, "other")
-    worker.maintenance.rescue_orphans()
+    worker.maintenance.look_after_all_jobs()
     assert worker.sent == []
     worker.worker_registry.unregister("other")
-    worker.maintenance.rescue_orphans()
+    worker.maintenance.look_after_all_jobs()
     assert worker.sent == [job]
-    worker.maintenance.rescue_orphans()
+    worker.maintenance.look_after_all_jobs()
     assert worker.sent == [job]  # it waits now, and its message is on the way
 
 
@@ -95,10 +97,10 @@ def test_a_waiting_job_without_a_message_is_sent_after_a_while() -> None:
     worker = MaintainedWorker(worker_ttl=1)
     job = a_job()
     worker.job_store.create_job(job)
-    worker.maintenance.rescue_orphans()
+    worker.maintenance.look_after_all_jobs()
     assert worker.sent == []
     worker.job_store._state.waiting[job.id] -= 60
-    worker.maintenance.rescue_orphans()
+    worker.maintenance.look_after_all_jobs()
     assert worker.sent == [job]
 
 
@@ -106,17 +108,47 @@ def test_an_overdue_job_is_ended(worker: MaintainedWorker) -> None:
     job = a_job(start_timeout=0.001)
     worker.job_store.create_job(job)
     threading.Event().wait(0.01)
-    worker.maintenance.rescue_orphans()
+    worker.maintenance.look_after_all_jobs()
     assert worker.job_store.status(job.id).state is State.EXPIRED
+
+
+def test_a_job_that_nobody_can_run_fails_after_the_patience() -> None:
+    worker = MaintainedWorker(refusal_patience=0)
+    job = worker.started_job("me")
+    error = ErrorInfo(stage=Stage.EMBED, code="model_unavailable", message="no such directory")
+    worker.job_store.refuse_stage(job, Stage.EMBED, "me", error)
+    worker.maintenance_of("untried")
+    worker.worker_registry.send_heartbeat(a_worker(id="untried", name="untried@here"))
+    worker.maintenance.look_after_all_jobs()
+    assert not worker.job_store.status(job.id).is_terminal
+    worker.worker_registry.unregister("untried")
+    worker.maintenance.look_after_all_jobs()
+    assert worker.job_store.status(job.id).error == error
+
+
+def test_a_paused_worker_says_so_until_the_object_store_works(worker: MaintainedWorker, monkeypatch) -> None:
+    with monkeypatch.context() as outage:
+        outage.setattr(worker.fitness._object_store, "put", refuse)
+        worker.fitness.stage_refused(Stage.MASK, "ab" * 16, StoreRefused("AccessDenied"))
+        worker.maintenance.run_once()
+        (info,) = worker.worker_registry.workers()
+        assert info.paused
+    worker.maintenance.run_once()
+    (info,) = worker.worker_registry.workers()
+    assert not info.paused
+
+
+def refuse(*args: object) -> None:
+    raise StoreRefused("AccessDenied")
 
 
 def test_only_the_leader_rescues_jobs(worker: MaintainedWorker) -> None:
     other = worker.maintenance_of("other")
-    worker.maintenance.rescue_orphans()
+    worker.maintenance.look_after_all_jobs()
     worker.started_job("third")
-    other.rescue_orphans()
+    other.look_after_all_jobs()
     assert worker.sent == []
-    worker.maintenance.rescue_orphans()
+    worker.maintenance.look_after_all_jobs()
     assert len(worker.sent) == 1
 
 
@@ -151,7 +183,7 @@ def test_a_stuck_stage_ends_the_worker_and_records_the_cause() -> None:
     worker.running_stages = [RunningStage(job.id, Stage.EMBED, started_at=started_at)]
     worker.maintenance.exit_if_stuck()
     assert worker.exits == 1
-    worker.maintenance_of("other").rescue_orphans()
+    worker.maintenance_of("other").look_after_all_jobs()
     assert worker.sent == [job]
     with pytest.raises(MaxAttemptsExceeded, match="timeout"):
         worker.job_store.start_stage(job.id, Stage.EMBED, "other")
@@ -201,7 +233,7 @@ def test_an_unreadable_record_fails_its_job_and_the_other_jobs_continue(worker: 
     unreadable, job = worker.started_job("dead"), worker.started_job("dead")
     record = worker.job_store._state.records[unreadable.id]
     request, record["request"] = record["request"], record["request"].replace("target_prompt", "new_field")
-    worker.maintenance.rescue_orphans()
+    worker.maintenance.look_after_all_jobs()
     assert worker.sent == [job]
     record["request"] = request
     status = worker.job_store.status(unreadable.id)

@@ -5,6 +5,7 @@ import pytest
 from diffedit import State
 from diffedit.contract.stages import Stage
 from diffedit.errors import StoreRefused, StoreUnavailable
+from diffedit.retries import STAGE_S3_MAX_WAIT, STAGE_S3_REFUSED
 from diffedit.testing import MemoryObjectStore
 from diffedit_worker.runtime.retrying_store import RetryingStore
 from tests.support.inline_worker import InlineWorker
@@ -57,29 +58,51 @@ def test_a_short_outage_is_waited_out_and_counted(worker: InlineWorker) -> None:
     assert set(status.attempts.values()) == {1}
 
 
-def test_a_longer_outage_costs_attempts(worker: InlineWorker) -> None:
-    worker.object_store = FaultyStore(faults=3)
+@pytest.mark.parametrize("error", [StoreUnavailable("S3 does not answer"), StoreRefused("S3 refuses (AccessDenied)")])
+def test_a_longer_outage_is_a_reason_to_pass_the_job_on(
+    worker: InlineWorker, monkeypatch: pytest.MonkeyPatch, error: StoreUnavailable
+) -> None:
+    def fail(key: str) -> bytes:
+        raise error
+
+    monkeypatch.setattr(worker.object_store, "get", fail)
     worker.restart(s3_retry_timeout=0)
-    assert worker.edit().status().attempts[Stage.MASK] == 3  # the stage before it reads nothing from the store
-
-
-def test_an_outage_in_every_attempt_fails_the_job(worker: InlineWorker) -> None:
-    worker.object_store = FaultyStore(faults=99)
-    worker.restart(s3_retry_timeout=0)
-    error = worker.edit(seed=8).status().error
-    assert (error.stage, error.code) == (Stage.MASK, "store_unavailable")
-    assert "DIFFEDIT_S3_RETRY_TIMEOUT" in error.message
-
-
-def test_a_store_that_refuses_is_asked_once(worker: InlineWorker, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(key: str) -> bytes:
-        raise StoreRefused("S3 refuses (AccessDenied)")
-
-    monkeypatch.setattr(worker.object_store, "get", refuse)
-    worker.restart(s3_retry_timeout=ENDLESS)
     status = worker.edit().status()
-    assert (status.error.code, status.retries, status.attempts[Stage.MASK]) == ("store_refused", 0, 1)
-    assert "AccessDenied" in status.error.message
+    assert (status.state, status.refusal.stage, status.refusal.code) == (State.RUNNING, Stage.MASK, error.code)
+    assert (status.attempts[Stage.MASK], status.refusal.message) == (0, str(error))
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("error", "patience"),
+    [(StoreUnavailable("S3 does not answer"), 60), (StoreRefused("S3 refuses (AccessDenied)"), STAGE_S3_REFUSED)],
+)
+def test_a_refusal_is_repeated_for_seconds_and_an_outage_for_the_whole_timeout(
+    monkeypatch: pytest.MonkeyPatch, error: StoreUnavailable, patience: float
+) -> None:
+    clock, calls = Clock(), []
+    monkeypatch.setattr("tenacity.nap.time.sleep", clock.sleep)
+    monkeypatch.setattr("time.monotonic", lambda: clock.now)
+
+    def fail(key: str) -> bytes:
+        calls.append(clock.now)
+        raise error
+
+    store = MemoryObjectStore()
+    store.get = fail
+    with pytest.raises(type(error)):
+        RetryingStore(store, timeout=60, on_retry=lambda: None).get("artifacts/a")
+    assert patience <= calls[-1] <= patience + STAGE_S3_MAX_WAIT
+    assert len(calls) > 3
 
 
 def test_a_cancelled_job_does_not_wait_for_the_store(worker: InlineWorker) -> None:

@@ -4,9 +4,8 @@ import pytest
 from celery import Celery
 from celery.exceptions import Ignore
 
-from diffedit import Stage, State
+from diffedit import Stage
 from diffedit.jobs.dispatch import message_of, task_name
-from diffedit.testing import memory_backend
 from diffedit_worker.tasks import add_tasks
 from tests.support.factories import a_job
 
@@ -23,9 +22,9 @@ class FakeRunner:
         return self.answer
 
 
-def app_with(get_runner, job_store=None) -> Celery:
+def app_with(get_runner) -> Celery:
     app = Celery(set_as_current=False)
-    add_tasks(app, job_store or memory_backend().job_store, get_runner)
+    add_tasks(app, get_runner)
     return app
 
 
@@ -55,20 +54,6 @@ def test_a_message_that_names_no_job_is_dropped(message) -> None:
     with pytest.raises(Ignore):
         app_with(lambda: runner).tasks[task_name(Stage.EMBED)](message)
     assert runner.calls == []
-
-
-@pytest.mark.parametrize("error", [ImportError("No module named 's3cret'"), ValueError("s3cret")])
-def test_a_worker_that_cannot_run_stages_fails_its_jobs(error: Exception) -> None:
-    def get_runner() -> None:
-        raise error
-
-    job_store, job = memory_backend().job_store, a_job()
-    job_store.create_job(job)
-    with pytest.raises(Ignore):
-        app_with(get_runner, job_store).tasks[task_name(Stage.EMBED)](job.model_dump(mode="json"))
-    status = job_store.status(job.id)
-    assert (status.state, status.error.code, status.error.stage) == (State.FAILED, "worker_unfit", Stage.EMBED)
-    assert "s3cret" not in status.error.message
 
 
 def test_a_message_cannot_choose_the_stage() -> None:

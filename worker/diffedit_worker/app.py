@@ -60,7 +60,7 @@ def create_app(settings: WorkerSettings, pipeline: "Mapping[Stage, StageDefiniti
     app.conf.update(CONFIGURATION, task_queues=[Queue(queue) for queue in queue_names(name)])
     process = WorkerProcess(app, settings, profile, pipeline)
     process.connect_signals()
-    add_tasks(app, process.job_store, process.get_runner)
+    add_tasks(app, process.get_runner)
     _configure_logging()
     return app
 

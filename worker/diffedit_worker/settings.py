@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from diffedit.contract.stages import Stage
-from diffedit.jobs.store import WorkerLimits
+from diffedit.jobs.workers import WorkerLimits
 from diffedit.settings import Settings
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -46,6 +46,11 @@ class WorkerSettings(Settings):
     """Seconds without a heartbeat after which a worker counts as dead and its jobs go to other workers."""
     max_attempts: int = Field(default=3, validation_alias="DIFFEDIT_MAX_ATTEMPTS", ge=1)
     """How often a stage of a job is started before the job fails. A regular shutdown of a worker does not count."""
+    refusal_patience: float = Field(default=300, validation_alias="DIFFEDIT_REFUSAL_PATIENCE", ge=0)
+    """Seconds after which a job fails that no live worker can run, such as with a model that none can load.
+
+    It fails sooner if three different workers could not run it. While a worker is left that has not tried, it waits.
+    """
     cache_bytes: int = Field(default=128 * 2**20, validation_alias="DIFFEDIT_CACHE_BYTES", ge=0)
     """How many bytes of artifacts a worker keeps in memory, so that the next stage need not download them."""
     s3_retry_timeout: float = Field(default=60, validation_alias="DIFFEDIT_S3_RETRY_TIMEOUT", ge=0)

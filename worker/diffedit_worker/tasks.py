@@ -8,12 +8,9 @@ from celery import Celery
 from celery.exceptions import Ignore
 from pydantic import TypeAdapter, ValidationError
 
-from diffedit.contract.job import ErrorInfo
 from diffedit.contract.stages import Stage
 from diffedit.contract.validation import JobId
 from diffedit.jobs.dispatch import message_of, task_name
-from diffedit.jobs.store import JobStore
-from diffedit_worker.runtime.failures import record_failure
 
 if TYPE_CHECKING:
     from diffedit_worker.runtime.runner import Runner
@@ -23,23 +20,11 @@ log = logging.getLogger(__name__)
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
 
-def add_tasks(app: Celery, job_store: JobStore, get_runner: Callable[[], "Runner"]) -> None:
-    """Give the application a task for each stage.
-
-    `get_runner` returns the runner of the worker. If it raises, the worker cannot run stages, and each job that it
-    receives fails in `job_store` with code "worker_unfit".
-    """
+def add_tasks(app: Celery, get_runner: Callable[[], "Runner"]) -> None:
+    """Give the application a task for each stage. `get_runner` returns the runner of the worker."""
 
     def run(stage: Stage, message: Any) -> dict[str, Any]:
-        job_id = _job_id_of(message, stage)
-        try:
-            runner = get_runner()
-        except Exception as error:
-            log.exception("this worker cannot run stages")
-            reason = f"the worker cannot run stages ({type(error).__name__}); see its log"
-            record_failure(job_store, job_id, ErrorInfo(stage=stage, code="worker_unfit", message=reason))
-            raise Ignore from None
-        job = runner.run(stage, job_id)
+        job = get_runner().run(stage, _job_id_of(message, stage))
         if job is None:
             # Celery must not run the next task of the chain.
             raise Ignore

@@ -1,28 +1,29 @@
 """What a worker process does when Celery starts it, when it is ready, and when it stops."""
 
 import functools
-import logging
+import os
 import signal
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Container, Mapping
-from contextlib import suppress
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.signals import celeryd_after_setup, worker_ready, worker_shutdown, worker_shutting_down
 
 from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
-from diffedit.errors import DiffEditError, ModelUnavailable
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import send
-from diffedit.jobs.store import JobStore, WorkerInfo
+from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.retries import WORKER_REDIS_RETRIES
 from diffedit_worker.celery_ext.pool import release_slot
 from diffedit_worker.models.profiles import Profile, load_profiles, profile_named
 from diffedit_worker.runtime.context import WorkerContext
+from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE, Fitness
 from diffedit_worker.runtime.maintenance import Maintenance
 from diffedit_worker.settings import WorkerSettings
 
@@ -31,16 +32,14 @@ if TYPE_CHECKING:
     from diffedit_worker.runtime.runner import Runner
     from diffedit_worker.stages.definition import StageDefinition
 
-log = logging.getLogger(__name__)
-
-UNKNOWN_DEVICE = "unknown"
+LEAVE_TIMEOUT = 10.0
+"""Seconds for which an unfit worker waits for a stage that uploads its result."""
 
 
 class WorkerProcess:
-    """One worker: its id, its models, its runner and its maintenance. Each of them is made when it is needed.
+    """One worker: its id, its models, its runner, its fitness and its maintenance.
 
     Attributes:
-        job_store: for what must be recorded even when this worker cannot run stages.
         get_runner: returns the runner. The first call imports torch, and raises if that is impossible.
     """
 
@@ -60,13 +59,18 @@ class WorkerProcess:
             id=uuid.uuid4().hex,
             enqueue=functools.partial(send, app),
             shutting_down=self._stopping.is_set,
+            paused=lambda: self._fitness.paused,
             release_slot=release_slot,
+            stage_refused=lambda *refusal: self._fitness.stage_refused(*refusal),
+            stage_computed=lambda stage: self._fitness.stage_computed(stage),
         )
         # With few retries, so that an outage of Redis does not hold up the watchdog.
         self._backend = redis_backend(settings, settings.limits)
+        self._object_store = S3ObjectStore(settings)
         self._maintenance: Maintenance | None = None
         self._node_name: str | None = None
-        self.job_store: JobStore = self._backend.job_store
+        self._pool: Any = None
+        self._fitness: Fitness
         self.get_runner = functools.cache(self._make_runner)
         self._models_of = functools.cache(self._make_models)
 
@@ -86,48 +90,58 @@ class WorkerProcess:
         if instance.app is not self._app:
             return
         self._node_name = instance.hostname
-        if self._settings.preload:
-            self._load_models(instance.app.amqp.queues.consume_from)
-
-    def _load_models(self, queues: Container[str]) -> None:
-        """Load the models for these queues. If one cannot be loaded, end the process: it could only fail jobs."""
+        queues = instance.app.amqp.queues.consume_from
+        self._fitness = Fitness(
+            instance.hostname,
+            queues,
+            self._backend,
+            self._object_store,
+            prove_models=self._prove_models,
+            set_paused=self._set_paused,
+            end_process=self._end_process,
+        )
         # Celery installs its handler later, and the first process of a container ignores signals without a handler.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        try:
-            for group in groups_of(queues, self._profile.name):
+        with self._ending_if_unfit():
+            self.get_runner()
+            for group in groups_of(queues, self._profile.name) if self._settings.preload else ():
                 self._models_of(self._profile.name).load(group)
-        except Exception as error:
-            log.critical("this worker does not start: %s", error, exc_info=not isinstance(error, DiffEditError))
-            # Celery only logs the exceptions of a receiver, but lets SystemExit pass.
-            sys.exit(1)
 
     def _on_ready(self, sender: Any, **_: Any) -> None:
         """Called before the worker receives its first message. `sender` is Celery's consumer."""
         if sender.app is not self._app:
             return
-        runner = None
-        try:
-            runner = self.get_runner()
-        except Exception:
-            # The worker then fails each job that it receives, and records why.
-            log.exception("this worker cannot run stages")
-        info = WorkerInfo(
-            id=self._context.id,
-            name=sender.hostname,
-            profile=self._profile.name,
-            device=self._device() if runner else UNKNOWN_DEVICE,
-            queues=tuple(sorted(queue.name for queue in sender.task_consumer.queues)),
-            profile_params=self._profile.params,
-        )
+        self._pool = sender.pool
+        with self._ending_if_unfit():
+            self._fitness.prove_at_start()
+            info = WorkerInfo(
+                id=self._context.id,
+                name=sender.hostname,
+                profile=self._profile.name,
+                device=str(self._models_of(self._profile.name).device),
+                queues=tuple(sorted(queue.name for queue in sender.task_consumer.queues)),
+                profile_params=self._profile.params,
+            )
         self._maintenance = Maintenance(
             self._backend.job_store,
             self._backend.worker_registry,
             self._settings,
             info,
             self._context,
-            running_stages=lambda: runner.running_stages if runner else [],
+            self._fitness,
+            running_stages=lambda: self.get_runner().running_stages,
         )
         self._maintenance.start()
+
+    @contextmanager
+    def _ending_if_unfit(self) -> Iterator[None]:
+        """End the process if an error shows that this worker cannot run stages: it would take jobs and hand them on."""
+        try:
+            yield
+        except Exception as error:
+            self._fitness.report_unfit(error)
+            # Celery only logs the exceptions of a receiver, but lets SystemExit pass.
+            sys.exit(UNFIT_EXIT_CODE)
 
     def _on_shutting_down(self, sender: str, **_: Any) -> None:
         """Called on SIGTERM. The running stage stops at its next step, and its job returns to the queue."""
@@ -136,7 +150,29 @@ class WorkerProcess:
 
     def _on_shutdown(self, sender: Any, **_: Any) -> None:
         if sender.app is self._app and self._maintenance:
+            self._fitness.stop()
             self._maintenance.stop()
+
+    def _set_paused(self, paused: bool) -> None:
+        if self._pool:
+            self._pool.set_paused(paused)
+
+    def _prove_models(self) -> None:
+        """Raise if one of the models that are loaded does not work."""
+        self._models_of(self._profile.name).prove()
+
+    def _end_process(self) -> None:
+        """End this process from the thread of a stage, whose job is handed on already."""
+        self._stopping.set()
+        self._set_paused(True)
+        # Another stage may be uploading its result, or return its job to the queue.
+        deadline = time.monotonic() + LEAVE_TIMEOUT
+        while self.get_runner().running_stages and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if self._maintenance:
+            self._maintenance.stop()
+        # A regular end would run the destructors of a device that may be broken.
+        os._exit(UNFIT_EXIT_CODE)
 
     def _make_models(self, profile: str) -> "Models":
         """Return the models of a profile, none of them loaded. Imports torch."""
@@ -158,21 +194,13 @@ class WorkerProcess:
         return Runner(
             backend.job_store,
             backend.artifact_locks,
-            S3ObjectStore(self._settings),
+            self._object_store,
             self._models_of,
             self._context,
             s3_retry_timeout=self._settings.s3_retry_timeout,
             cache_bytes=self._settings.cache_bytes,
             pipeline=self._pipeline or PIPELINE,
         )
-
-    def _device(self) -> str:
-        """Return the device on which the models run, such as "cuda:0". Imports torch."""
-        from diffedit_worker.models.devices import resolve_device
-
-        with suppress(ModelUnavailable):
-            return str(resolve_device(self._settings.device))
-        return UNKNOWN_DEVICE
 
 
 def groups_of(queues: Container[str], profile: str) -> list[ModelGroup]:

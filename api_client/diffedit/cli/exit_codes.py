@@ -32,6 +32,7 @@ EXIT_CODES = (
     ExitCode(6, "The job was cancelled, or it expired.", (JobCancelled, JobExpired)),
     ExitCode(7, "The system is not healthy: a job submitted now would not run.", ()),
     ExitCode(8, "The queue is full. Nothing was queued.", (QueueFull,)),
+    ExitCode(9, "The worker is not fit to run stages. Its log says why."),
     ExitCode(130, "The command was interrupted with Ctrl-C."),
 )
 NOT_HEALTHY = 7

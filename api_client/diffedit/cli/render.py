@@ -6,7 +6,7 @@ from rich.table import Table
 
 from diffedit.contract.job import JobStatus
 from diffedit.health import Health
-from diffedit.jobs.store import WorkerInfo
+from diffedit.jobs.workers import Trouble, TroubleKind, WorkerInfo
 from diffedit.progress import describe
 from diffedit.text import printable
 
@@ -20,6 +20,9 @@ def status_table(status: JobStatus) -> Table:
     table.add_row("progress", f"{status.progress:.0%}")
     for stage, seconds in status.timings.items():
         table.add_row(stage.value, f"{seconds:.2f} s{' (cached)' if stage in status.cache_hits else ''}")
+    if status.refusal:
+        names = ", ".join(status.refused_by.get(status.refusal.stage, ())) if status.refusal.stage else ""
+        table.add_row("not run by", printable(f"{names}: {status.refusal.message}"))
     if status.error:
         table.add_row("error", printable(f"{status.error.code}: {status.error.message}"))
     return table
@@ -47,15 +50,29 @@ def health_table(health: Health) -> Table:
         table.add_row("worker", printable(_worker(worker)))
     if not health.workers:
         table.add_row("worker", "none; start one with `diffedit worker` or `diffedit up`")
+    for trouble in health.troubles:
+        table.add_row("trouble", printable(_trouble(trouble)))
+    done, refused = health.recent_stages
+    if refused:
+        note = "; read the workers' logs" if health.many_refused else ""
+        table.add_row("stages", f"{done} done, {refused} times a worker could not run one, in 10 minutes{note}")
     for queue, length in health.queues.items():
-        unserved = "; no worker reads this queue" if queue in health.unserved else ""
+        unserved = "; no worker takes jobs from this queue" if queue in health.unserved else ""
         table.add_row("queue", printable(f"{queue}  {length} waiting{unserved}"))
     return table
 
 
 def _worker(worker: WorkerInfo) -> str:
-    state = f"busy with job {worker.job}" if worker.job else "idle"
+    state = "paused" if worker.paused else f"busy with job {worker.job}" if worker.job else "idle"
     return f"{worker.name}  profile {worker.profile} on {worker.device}, {state}, {worker.memory / 2**20:.0f} MiB"
+
+
+def _trouble(trouble: Trouble) -> str:
+    if trouble.kind is TroubleKind.REFUSING:
+        what = f"could not run stage {trouble.stage or '-'}"
+    else:
+        what = f"{trouble.kind.value}, takes no jobs from {', '.join(trouble.queues)}"
+    return f"{trouble.name}  since {trouble.since:%Y-%m-%d %H:%M} UTC {what}: {trouble.message}"
 
 
 def _stage(status: JobStatus) -> str:

@@ -129,6 +129,10 @@ class JobStatus(Frozen):
     """How often each stage was started."""
     retries: int = 0
     """How often a stage waited because S3 did not answer."""
+    refused_by: dict[Stage, tuple[str, ...]] = Field(default_factory=dict)
+    """The names of the workers that could not run a stage for a reason of their own, by stage."""
+    refusal: ErrorInfo | None = None
+    """Why the last of them could not run the stage that the job waits for or that runs now. None if none did."""
     error: ErrorInfo | None = None
     """Why the job failed; None if it did not fail."""
     artifact_keys: ArtifactKeys = Field(default_factory=dict)

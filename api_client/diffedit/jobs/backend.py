@@ -9,7 +9,8 @@ from diffedit.jobs.memory_workers import MemoryArtifactLocks, MemoryWorkerRegist
 from diffedit.jobs.redis_server import RedisServer
 from diffedit.jobs.redis_store import RedisJobStore
 from diffedit.jobs.redis_workers import RedisArtifactLocks, RedisWorkerRegistry
-from diffedit.jobs.store import ArtifactLocks, JobStore, WorkerLimits, WorkerRegistry
+from diffedit.jobs.store import JobStore
+from diffedit.jobs.workers import ArtifactLocks, WorkerLimits, WorkerRegistry
 from diffedit.retries import CLIENT_REDIS_RETRIES
 from diffedit.settings import Settings
 

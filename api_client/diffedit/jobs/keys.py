@@ -11,6 +11,10 @@
 | `diffedit:idempotency:<key>` | string | id of the job that was submitted with this key |
 | `diffedit:workers` | set | ids of workers; some may be gone |
 | `diffedit:worker:<id>` | string with TTL | the heartbeat of a worker: its `WorkerInfo` as JSON |
+| `diffedit:refused` | sorted set | jobs of which a worker refused a stage, by the time of the first refusal |
+| `diffedit:stages:<minute>` | hash with TTL | how many stages were done and refused in this minute |
+| `diffedit:troubles` | set | names of workers that reported a trouble; some troubles may be over |
+| `diffedit:trouble:<name>` | string with TTL | the `Trouble` of a worker as JSON |
 | `diffedit:profiles` | hash | profile -> its parameter defaults as JSON, from the last worker that served it |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
 | `diffedit:lock:<artifact key>` | string with TTL | `<worker> <job>`; then `released`, for an hour |
@@ -27,6 +31,8 @@ PREFIX = "diffedit:"
 INDEX = f"{PREFIX}jobs"
 RUNNING = f"{PREFIX}running"
 EXPIRING = f"{PREFIX}expiring"
+REFUSED = f"{PREFIX}refused"
+TROUBLES = f"{PREFIX}troubles"
 WORKERS = f"{PREFIX}workers"
 PROFILES = f"{PREFIX}profiles"
 LEADER = f"{PREFIX}leader"
@@ -36,6 +42,8 @@ WAITING = f"{PREFIX}waiting:"
 WAITING_QUEUES = f"{WAITING}queues"
 IDEMPOTENCY = f"{PREFIX}idempotency:"
 HEARTBEAT = f"{PREFIX}worker:"
+STAGES = f"{PREFIX}stages:"
+TROUBLE = f"{PREFIX}trouble:"
 LOCK = f"{PREFIX}lock:"
 WAITERS = f"{PREFIX}waiters:"
 

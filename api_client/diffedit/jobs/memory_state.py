@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from diffedit.jobs.store import WorkerInfo, WorkerLimits
+from diffedit.jobs.workers import Trouble, WorkerInfo, WorkerLimits
 from diffedit.settings import Settings
 
 
@@ -21,6 +21,9 @@ class MemoryState:
         self.running: dict[str, str] = {}
         self.waiting: dict[str, float] = {}
         self.heartbeats: dict[str, tuple[float, WorkerInfo]] = {}
+        self.stages: list[tuple[float, str]] = []
+        """When a stage was done or refused."""
+        self.troubles: dict[str, Trouble] = {}
         self.profiles: dict[str, dict[str, Any]] = {}
         self.leader = ("", 0.0)
         self.locks: dict[str, tuple[str, str]] = {}
@@ -29,6 +32,14 @@ class MemoryState:
 
     def is_alive(self, worker: str) -> bool:
         return worker in self.heartbeats and self.heartbeats[worker][0] > time.monotonic()
+
+    def name_of(self, worker: str) -> str:
+        return self.heartbeats[worker][1].name if self.is_alive(worker) else worker
+
+    def has_untried_worker(self, queue: str, refused: Sequence[str]) -> bool:
+        """Return whether a live worker takes jobs from the queue and is not among those that refused."""
+        live = [info for worker, (_, info) in self.heartbeats.items() if self.is_alive(worker)]
+        return any(queue in info.queues and not info.paused and info.name not in refused for info in live)
 
     def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
         held = [key for key in keys if self.locks.get(key) == (worker, job_id)]

@@ -3,7 +3,9 @@
 There are no queues: every waiting job counts as a job without a message.
 """
 
+import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -11,8 +13,8 @@ from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord, JobElsewhere, JobNotFound, QueueFull
 from diffedit.jobs.memory_state import MemoryState
-from diffedit.jobs.records import done_fields, new_fields, readable, status_of, undone_fields
-from diffedit.jobs.store import WORKER_LOST, MaxAttemptsExceeded, StageCompletion
+from diffedit.jobs.records import done_fields, new_fields, readable, refused_by, status_of, undone_fields
+from diffedit.jobs.store import WORKER_LOST, MaxAttemptsExceeded, RecentStages, Refusal, RefusedBefore, StageCompletion
 
 
 class MemoryJobStore:
@@ -69,6 +71,9 @@ class MemoryJobStore:
                 return status_of(job_id, record)
             if record["next"] != stage.value or self._runs_elsewhere(job_id, worker):
                 raise JobElsewhere(job_id)
+            refused = refused_by(record, stage)
+            if self._state.name_of(worker) in refused and self._state.has_untried_worker(self._queue(job_id), refused):
+                raise RefusedBefore(job_id)
             attempts = int(record.get(f"attempts:{stage.value}", 0))
             if attempts >= self._state.limits.max_attempts:
                 raise MaxAttemptsExceeded(record.get(f"cause:{stage.value}", WORKER_LOST))
@@ -93,6 +98,7 @@ class MemoryJobStore:
             outcome = self._outcome(job.id, worker)
             if outcome is not None:
                 return StageCompletion(outcome)
+            self._state.stages.append((time.time(), "done"))
             self._record(job.id).update(done_fields(job, stage, seconds, created))
             self._clear_open(job.id)
             if job.stages_left:
@@ -116,6 +122,54 @@ class MemoryJobStore:
                 self._clear_open(job.id)
                 self._set_waiting(job)
             return outcome
+
+    def refuse_stage(self, job: Job, stage: Stage, worker: str, error: ErrorInfo) -> Refusal:
+        state = self._state
+        with state.lock:
+            outcome = self._outcome(job.id, worker)
+            if outcome is not None:
+                return Refusal(outcome)
+            record, text = self._record(job.id), error.model_dump_json()
+            refused = list(dict.fromkeys([*refused_by(record, stage), state.name_of(worker)]))
+            record |= {f"refused:{stage.value}": json.dumps(refused), f"refused_error:{stage.value}": text}
+            record.setdefault(f"refused_since:{stage.value}", _now())
+            state.stages.append((time.time(), "refused"))
+            if len(refused) >= state.limits.max_refusals:
+                record["error"] = text
+                self._end(job.id, State.FAILED)
+                return Refusal(State.FAILED)
+            record[f"attempts:{stage.value}"] = str(int(record[f"attempts:{stage.value}"]) - 1)
+            self._clear_open(job.id)
+            self._set_waiting(job)
+            return Refusal(None, state.has_untried_worker(job.queue_of(stage), refused))
+
+    def refused_jobs(self, patience: float) -> list[str]:
+        before = time.time() - patience
+        with self._state.lock:
+            waiting = {job_id: self._state.records[job_id] for job_id in self._state.waiting}
+            return [
+                job_id
+                for job_id, record in waiting.items()
+                if float(record.get(f"refused_since:{record['next']}", "inf")) <= before
+            ]
+
+    def end_refused(self, job_id: str) -> State | None:
+        with self._state.lock:
+            outcome, record = self._outcome(job_id, None), self._record(job_id)
+            stage = Stage(record["next"])  # type: ignore[call-arg] # a look-up by value
+            error, refused = record.get(f"refused_error:{stage.value}"), refused_by(record, stage)
+            if outcome is not None or job_id in self._state.running or not error:
+                return outcome
+            if self._state.has_untried_worker(self._queue(job_id), refused):
+                return None
+            record["error"] = error
+            self._end(job_id, State.FAILED)
+            return State.FAILED
+
+    def recent_stages(self) -> RecentStages:
+        since = time.time() - 600
+        recent = [result for at, result in self._state.stages if at >= since]
+        return RecentStages(recent.count("done"), recent.count("refused"))
 
     def end_job(self, job_id: str, outcome: State, error: ErrorInfo | None = None, worker: str | None = None) -> State:
         assert outcome in TERMINAL
@@ -155,6 +209,13 @@ class MemoryJobStore:
     def queue_lengths(self, queues: Sequence[str]) -> dict[str, int]:
         return dict.fromkeys(queues, 0)
 
+    def waiting_jobs(self) -> dict[str, int]:
+        with self._state.lock:
+            return dict(Counter(map(self._queue, self._state.waiting)))
+
+    def now(self) -> float:
+        return time.time()
+
     def ping(self) -> None:
         pass
 
@@ -162,6 +223,9 @@ class MemoryJobStore:
         if job_id not in self._state.records:
             raise JobNotFound(job_id)
         return self._state.records[job_id]
+
+    def _queue(self, job_id: str) -> str:
+        return status_of(job_id, self._record(job_id)).job.queue
 
     def _outcome(self, job_id: str, worker: str | None) -> State | None:
         """Return the outcome if the job has ended. Raises JobElsewhere if `worker` does not run it."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffedit.jobs.memory_state import MemoryState
-from diffedit.jobs.store import LockResult, WorkerInfo
+from diffedit.jobs.workers import LockResult, Trouble, WorkerInfo
 
 _RECENTLY = 3600.0
 """Seconds for which `LockResult.RECENTLY_RELEASED` is answered."""
@@ -31,6 +31,21 @@ class MemoryWorkerRegistry:
         with self._state.lock:
             live = [worker for _, worker in self._state.heartbeats.values() if self._state.is_alive(worker.id)]
         return sorted(live, key=lambda worker: worker.name)
+
+    def report_trouble(self, trouble: Trouble) -> None:
+        with self._state.lock:
+            before = self._state.troubles.get(trouble.name)
+            if before and before.code == trouble.code:
+                trouble = trouble.model_copy(update={"since": before.since})
+            self._state.troubles[trouble.name] = trouble
+
+    def clear_trouble(self, name: str) -> None:
+        with self._state.lock:
+            self._state.troubles.pop(name, None)
+
+    def troubles(self) -> list[Trouble]:
+        with self._state.lock:
+            return sorted(self._state.troubles.values(), key=lambda trouble: trouble.name)
 
     def acquire_leadership(self, worker: str, seconds: float) -> bool:
         with self._state.lock:

@@ -11,6 +11,8 @@
 | `stage`, `step`, `steps`, `worker` | `start_stage`, `report_step` | the last stage, its progress, its worker |
 | `attempts:<stage>` | `start_stage` | how often the stage was started |
 | `cause:<stage>` | `record_cause` | why the last attempt failed |
+| `refused:<stage>` | `refuse_stage` | names of the workers that could not run the stage, as a JSON list |
+| `refused_since:<stage>`, `refused_error:<stage>` | `refuse_stage` | time of the first refusal, error of the last |
 | `retries` | `count_retry` | how often a stage waited for a service |
 | `seconds:<stage>` | `complete_stage` | duration of a finished stage |
 | `created:<stage>` | `complete_stage` | the artifacts that the stage had to make, separated by spaces |
@@ -18,6 +20,7 @@
 | `outcome`, `error` | `end_job` | how the job ended; an `ErrorInfo` as JSON if it failed |
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -70,6 +73,8 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         steps=steps,
         progress=1.0 if state is State.SUCCEEDED else _progress(stages, stage, done, step, steps),
         worker=fields.get("worker"),
+        refused_by={stage: names for stage in stages if (names := refused_by(fields, stage))},
+        refusal=_refusal(fields),
         retries=int(fields.get("retries", 0)),
         timings={stage: float(fields[f"seconds:{stage.value}"]) for stage in done},
         cache_hits=tuple(stage for stage in done if not created[stage]),
@@ -85,6 +90,12 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         started_at=_moment(fields["started"]) if "started" in fields else None,
         finished_at=_moment(fields["finished"]) if "finished" in fields else None,
     )
+
+
+def _refusal(fields: Mapping[str, str]) -> ErrorInfo | None:
+    """Return why the last worker could not run the stage that the job waits for."""
+    text = fields.get(f"refused_error:{fields.get('next')}")
+    return ErrorInfo.model_validate_json(text) if text and "outcome" not in fields else None
 
 
 def _progress(stages: Sequence[Stage], stage: Stage | None, done: Sequence[Stage], step: int, steps: int) -> float:
@@ -120,6 +131,11 @@ def undone_fields(job: Job) -> list[str]:
             *(f"artifact:{artifact.value}" for artifact in artifacts),
         ]
     return fields
+
+
+def refused_by(fields: Mapping[str, str], stage: Stage) -> tuple[str, ...]:
+    """Return the names of the workers that could not run the stage."""
+    return tuple(json.loads(fields.get(f"refused:{stage.value}", "[]")))
 
 
 def _moment(seconds: str) -> datetime:

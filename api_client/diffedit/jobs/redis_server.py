@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LUA = files("diffedit.jobs") / "lua"
-SHARED = frozenset({"prelude", "only_open", "only_holder", "release"})
+SHARED = frozenset({"prelude", "only_open", "only_holder", "release", "workers"})
 """Parts of scripts."""
 
 

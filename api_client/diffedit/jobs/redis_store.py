@@ -10,10 +10,12 @@ from diffedit.errors import JobNotFound, QueueFull
 from diffedit.jobs import keys
 from diffedit.jobs.records import done_fields, new_fields, readable, status_of, undone_fields
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
-from diffedit.jobs.store import WORKER_LOST, MaxAttemptsExceeded, StageCompletion, WorkerLimits, WorkerRegistry
+from diffedit.jobs.store import WORKER_LOST, MaxAttemptsExceeded, RecentStages, Refusal, RefusedBefore, StageCompletion
+from diffedit.jobs.workers import WorkerLimits, WorkerRegistry
 from diffedit.settings import Settings
 
 _PAGE = 500
+RECENT_MINUTES = 10
 
 
 class RedisJobStore:
@@ -104,6 +106,8 @@ class RedisJobStore:
         if answer == "max_attempts":
             cause = cast(str | None, self._redis.hget(keys.job_key(job_id), f"cause:{stage.value}"))
             raise MaxAttemptsExceeded(cause or WORKER_LOST)
+        if answer == "refused":
+            raise RefusedBefore(job_id)
         if isinstance(answer, list):
             return status_of(job_id, dict(zip(answer[::2], answer[1::2], strict=True)))
         outcome_of(job_id, answer)
@@ -145,6 +149,37 @@ class RedisJobStore:
         return outcome_of(job.id, answer)
 
     @translate_errors
+    def refuse_stage(self, job: Job, stage: Stage, worker: str, error: ErrorInfo) -> Refusal:
+        answer = self._server.run(
+            "refuse_stage",
+            job_id=job.id,
+            worker=worker,
+            stage=stage.value,
+            queue=job.queue_of(stage),
+            error=error.model_dump_json(),
+            max_refusals=self._limits.max_refusals,
+        )
+        outcome, others = answer if isinstance(answer, list) else (answer, 0)
+        return Refusal(outcome_of(job.id, outcome), bool(others))
+
+    @translate_errors
+    def refused_jobs(self, patience: float) -> list[str]:
+        return cast(list[str], self._redis.zrangebyscore(keys.REFUSED, "-inf", self._server.now() - patience))
+
+    @translate_errors
+    def end_refused(self, job_id: str) -> State | None:
+        return outcome_of(job_id, self._server.run("end_refused", job_id=job_id))
+
+    @translate_errors
+    def recent_stages(self) -> RecentStages:
+        minute = int(self._server.now() // 60)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for past in range(RECENT_MINUTES):
+                pipe.hgetall(f"{keys.STAGES}{minute - past}")
+            counts = pipe.execute()
+        return RecentStages(*(sum(int(each.get(result, 0)) for each in counts) for result in RecentStages._fields))
+
+    @translate_errors
     def end_job(self, job_id: str, outcome: State, error: ErrorInfo | None = None, worker: str | None = None) -> State:
         assert outcome in TERMINAL
         text = error.model_dump_json() if error else None
@@ -180,6 +215,18 @@ class RedisJobStore:
             for queue in queues:
                 pipe.llen(queue)
             return dict(zip(queues, pipe.execute(), strict=True))
+
+    @translate_errors
+    def waiting_jobs(self) -> dict[str, int]:
+        queues = sorted(self._waiting_queues())
+        with self._redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.zcard(keys.WAITING + queue)
+            return {queue: waiting for queue, waiting in zip(queues, pipe.execute(), strict=True) if waiting}
+
+    @translate_errors
+    def now(self) -> float:
+        return self._server.now()
 
     @translate_errors
     def ping(self) -> None:

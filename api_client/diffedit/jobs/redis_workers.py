@@ -5,9 +5,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from diffedit.jobs import keys
 from diffedit.jobs.redis_server import RedisServer, translate_errors
-from diffedit.jobs.store import LockResult, WorkerInfo, WorkerLimits
+from diffedit.jobs.workers import LockResult, Trouble, WorkerInfo, WorkerLimits
+
+TROUBLE_TTL = 3600
+"""Seconds. A worker that is started again and again reports its trouble each time."""
 
 
 class RedisWorkerRegistry:
@@ -45,6 +50,36 @@ class RedisWorkerRegistry:
             self._redis.srem(keys.WORKERS, *dead)
         live = [WorkerInfo.model_validate_json(heartbeat) for heartbeat in heartbeats.values() if heartbeat]
         return sorted(live, key=lambda worker: worker.name)
+
+    @translate_errors
+    def report_trouble(self, trouble: Trouble) -> None:
+        before = self._trouble_of(trouble.name)
+        if before and before.code == trouble.code:
+            trouble = trouble.model_copy(update={"since": before.since})
+        with self._redis.pipeline() as pipe:
+            pipe.sadd(keys.TROUBLES, trouble.name)
+            pipe.set(keys.TROUBLE + trouble.name, trouble.model_dump_json(), ex=TROUBLE_TTL)
+            pipe.execute()
+
+    @translate_errors
+    def clear_trouble(self, name: str) -> None:
+        self._redis.delete(keys.TROUBLE + name)
+
+    @translate_errors
+    def troubles(self) -> list[Trouble]:
+        names = sorted(cast(set[str], self._redis.smembers(keys.TROUBLES)))
+        found = {name: self._trouble_of(name) for name in names}
+        over = [name for name, trouble in found.items() if not trouble]
+        if over:
+            self._redis.srem(keys.TROUBLES, *over)
+        return [trouble for trouble in found.values() if trouble]
+
+    def _trouble_of(self, name: str) -> Trouble | None:
+        text = cast(str | None, self._redis.get(keys.TROUBLE + name))
+        try:
+            return Trouble.model_validate_json(text) if text else None
+        except ValidationError:  # of another version
+            return None
 
     @translate_errors
     def acquire_leadership(self, worker: str, seconds: float) -> bool:

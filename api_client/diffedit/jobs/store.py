@@ -1,4 +1,4 @@
-"""What client and worker know of jobs, as three interfaces: job store, worker registry and artifact locks.
+"""What client and worker know of jobs: the interface of the job store. `workers.py` has the two other interfaces.
 
 The record of a job holds facts ("stage mask was started twice", "the outcome is failed"). The state that a user sees is
 derived from them (`records.status_of`). `outcome` is written once: the first ending holds, whoever writes it, and
@@ -11,58 +11,24 @@ something to do; the record decides. So a message may be lost or doubled.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
-
-from pydantic import ConfigDict, Field
+from typing import NamedTuple, Protocol
 
 from diffedit.contract.job import ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
-from diffedit.contract.validation import Frozen, ProfileName
 
 WORKER_LOST = "worker_lost"
 
 
-class WorkerInfo(Frozen):
-    """A live worker.
+class RecentStages(NamedTuple):
+    """What came of the stages that workers started in the last ten minutes.
 
     Attributes:
-        id: unique to this process.
-        name: Celery's node name. A worker that is started again has the same name.
-        device: where its models run, such as "cuda:0"; "unknown" until they are imported.
-        queues: the queues that it reads.
-        job: the job that it works on, if any.
-        memory: the largest resident size of its process so far, in bytes.
-        profile_params: the parameter defaults of its profile.
+        done: how many are done.
+        refused: how often a worker could not run a stage for a reason of its own.
     """
 
-    # A newer worker may announce more than this client knows.
-    model_config = ConfigDict(extra="ignore")
-
-    id: str
-    name: str
-    profile: ProfileName
-    device: str
-    queues: tuple[str, ...]
-    job: str | None = None
-    memory: int = 0
-    profile_params: dict[str, Any] = Field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class WorkerLimits:
-    """What the workers of a fleet agree on.
-
-    Attributes:
-        max_attempts: how often a stage of a job is started before the job fails.
-        worker_ttl: seconds without a heartbeat after which a worker counts as dead.
-        lock_timeout: seconds after which the lock of an artifact expires. No stage runs longer.
-    """
-
-    max_attempts: int = 3
-    worker_ttl: float = 20
-    lock_timeout: float = 1800
+    done: int
+    refused: int
 
 
 class StageCompletion(NamedTuple):
@@ -77,14 +43,16 @@ class StageCompletion(NamedTuple):
     waiters: Sequence[str] = ()
 
 
-class LockResult(StrEnum):
-    """The answer to a worker that wants to make some artifacts."""
+class Refusal(NamedTuple):
+    """What `refuse_stage` found.
 
-    ACQUIRED = "acquired"
-    RECENTLY_RELEASED = "recently_released"
-    """Acquired, but another job held one of the locks in the last hour: check again whether the artifact exists."""
-    LOCKED = "locked"
-    """Another job is making one of the artifacts. This job is noted as a waiter."""
+    Attributes:
+        outcome: the outcome if the job has ended, now or before, else None.
+        others: whether a live worker reads the queue that has not refused the stage yet.
+    """
+
+    outcome: State | None
+    others: bool = False
 
 
 class MaxAttemptsExceeded(Exception):
@@ -97,6 +65,10 @@ class MaxAttemptsExceeded(Exception):
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
         self.cause = cause
+
+
+class RefusedBefore(Exception):
+    """This worker refused the stage before, and another live worker has not tried it yet. The job waits for it."""
 
 
 class JobStore(Protocol):
@@ -144,6 +116,7 @@ class JobStore(Protocol):
 
         Raises:
             MaxAttemptsExceeded: the stage was started as often as allowed.
+            RefusedBefore: another worker should try the stage first.
             BadRecord: the record cannot be read. The stage counts as started.
         """
 
@@ -164,6 +137,21 @@ class JobStore(Protocol):
         Without `count_attempt` the last start of that stage is not counted. Without a worker, only a job that no live
         worker runs is requeued.
         """
+
+    def refuse_stage(self, job: Job, stage: Stage, worker: str, error: ErrorInfo) -> Refusal:
+        """Record that this worker cannot run the stage for a reason of its own, and let the job wait again.
+
+        The start of the stage is not counted. The job fails with this error if enough different workers have refused.
+        """
+
+    def refused_jobs(self, patience: float) -> list[str]:
+        """Return the jobs of which a worker refused a stage `patience` seconds ago or earlier, and that still wait."""
+
+    def end_refused(self, job_id: str) -> State | None:
+        """Fail the job with the last refusal's error, unless a live worker can still try the stage or runs it."""
+
+    def recent_stages(self) -> RecentStages:
+        """Return what came of the stages that workers started in the last ten minutes."""
 
     def end_job(self, job_id: str, outcome: State, error: ErrorInfo | None = None, worker: str | None = None) -> State:
         """End the job. A client names no worker and may end any job.
@@ -187,34 +175,11 @@ class JobStore(Protocol):
     def queue_lengths(self, queues: Sequence[str]) -> dict[str, int]:
         """Return the number of messages in each queue."""
 
+    def waiting_jobs(self) -> dict[str, int]:
+        """Return how many jobs wait in each queue in which one waits, whether a worker reads the queue or not."""
+
+    def now(self) -> float:
+        """Return the server's time, in seconds since 1970."""
+
     def ping(self) -> None:
         """Raise BrokerUnavailable if the server does not answer."""
-
-
-class WorkerRegistry(Protocol):
-    """The live workers, and which of them is the leader."""
-
-    def send_heartbeat(self, worker: WorkerInfo) -> None:
-        """Announce a live worker. It counts as dead when no heartbeat comes for its TTL."""
-
-    def unregister(self, worker: str) -> None:
-        """Remove a worker at once."""
-
-    def workers(self) -> list[WorkerInfo]:
-        """Return the live workers, by name."""
-
-    def acquire_leadership(self, worker: str, seconds: float) -> bool:
-        """Return whether this worker is the leader for the next `seconds`. There is one leader at a time."""
-
-    def profile_params(self, profile: str) -> dict[str, Any]:
-        """Return the parameter defaults that a worker last announced for this profile; {} if none ever did."""
-
-
-class ArtifactLocks(Protocol):
-    """Locks, so that only one job at a time makes an artifact. A lock is void when its worker is dead."""
-
-    def acquire(self, keys: Sequence[str], job_id: str, worker: str) -> LockResult:
-        """Lock these artifacts for the job, all or none."""
-
-    def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
-        """Release these locks. Returns the jobs that wait for one of the artifacts; they are forgotten."""

@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 
 from diffedit.contract.object_keys import FOLDERS
-from diffedit.errors import ArtifactError
+from diffedit.errors import ArtifactMissing
 from diffedit.objects.store import Stored, check_content, check_size
 
 
@@ -19,7 +19,7 @@ class MemoryObjectStore:
 
     def get(self, key: str) -> bytes:
         if key not in self._objects:
-            raise ArtifactError("nothing is stored under this key; it was deleted or never made")
+            raise ArtifactMissing
         data = self._objects[key][1]
         check_size(key, len(data))
         check_content(key, data)
@@ -41,6 +41,9 @@ class MemoryObjectStore:
 
     def url(self, key: str, expires: int) -> str:
         return f"memory://{key}?expires={expires}"
+
+    def now(self) -> float:
+        return time.time()
 
     def ping(self) -> None:
         pass

@@ -5,10 +5,11 @@ import math
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, ParamSpec, TypeVar
 
 from diffedit.contract.object_keys import FOLDERS
-from diffedit.errors import ArtifactError, StoreRefused, StoreUnavailable
+from diffedit.errors import ArtifactMissing, StoreRefused, StoreUnavailable
 from diffedit.objects.store import Stored, check_content, check_size
 from diffedit.retries import DOWNLOAD_ATTEMPTS, S3_ATTEMPTS, repeated
 from diffedit.settings import Settings
@@ -41,7 +42,7 @@ def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
             code = error.response.get("Error", {}).get("Code", "unknown")
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if code in ("NoSuchKey", "404", "NotFound"):
-                raise ArtifactError("nothing is stored under this key; it was deleted or never made") from error
+                raise ArtifactMissing from error
             # S3 also answers 400 to a request that arrives too slowly.
             if status in (400, 401, 403, 404) and code != "RequestTimeout":
                 raise StoreRefused(
@@ -162,11 +163,18 @@ class S3ObjectStore:
         return link
 
     @translate_errors
+    def now(self) -> float:
+        return parsedate_to_datetime(self._head_bucket()["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+
+    @translate_errors
     def ping(self) -> None:
+        self._head_bucket()
+
+    def _head_bucket(self) -> Any:
         from botocore.exceptions import ClientError
 
         try:
-            self._s3.head_bucket(Bucket=self._bucket)
+            return self._s3.head_bucket(Bucket=self._bucket)
         except ClientError as error:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
                 raise StoreRefused(f"no bucket {self._bucket!r}; create it, or check DIFFEDIT_S3_BUCKET") from error

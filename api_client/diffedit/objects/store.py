@@ -48,7 +48,7 @@ class ObjectStore(Protocol):
         """Store `data` under `key`."""
 
     def get(self, key: str) -> bytes:
-        """Return the object. Raises ArtifactError if there is none, or if it is too large."""
+        """Return the object. Raises ArtifactMissing, or ArtifactError if it is too large."""
 
     def exists(self, key: str) -> bool:
         """Return whether there is an object."""
@@ -61,6 +61,9 @@ class ObjectStore(Protocol):
 
     def url(self, key: str, expires: int) -> str:
         """Return a URL from which anyone may read the object for the next `expires` seconds."""
+
+    def now(self) -> float:
+        """Return the server's time, in seconds since 1970."""
 
     def ping(self) -> None:
         """Raise StoreUnavailable if the bucket does not answer."""

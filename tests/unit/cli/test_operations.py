@@ -1,6 +1,12 @@
 """`diffedit health` and `diffedit gc`."""
 
+import time
+from datetime import UTC, datetime
+
+import pytest
+
 from diffedit.errors import BrokerUnavailable, StoreUnavailable
+from diffedit.jobs.workers import Trouble, TroubleKind
 from tests.support.cli import WORKER, Cli
 from tests.support.factories import a_worker
 
@@ -27,7 +33,7 @@ def test_health_without_workers(cli: Cli) -> None:
     cli.worker_registry.unregister(WORKER)
     shown = cli("health", code=7).stdout
     assert "none; start one with `diffedit worker` or `diffedit up`" in shown
-    assert "diffedit.tiny.language  0 waiting; no worker reads this queue" in shown
+    assert "diffedit.tiny.language  0 waiting; no worker takes jobs from this queue" in shown
 
 
 def test_health_names_a_service_that_does_not_answer(cli: Cli, monkeypatch) -> None:
@@ -82,3 +88,52 @@ def test_gc_refuses_what_is_not_an_age(cli: Cli) -> None:
     error = cli.error("gc", "--older-than", "now", code=2)
     assert error["error"] == "invalid_request"
     assert "older_than" in error["message"]
+
+
+def test_health_names_workers_in_trouble_and_since_when(cli: Cli) -> None:
+    trouble = Trouble(
+        name="gpu7@there",
+        kind=TroubleKind.PAUSED,
+        code="store_refused",
+        message="S3 refused the request (AccessDenied)",
+        queues=("diffedit.tiny.diffusion",),
+        since=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+    )
+    cli.worker_registry.report_trouble(trouble)
+    cli.worker_registry.send_heartbeat(a_worker(id="2", name="gpu7@there", paused=True))
+    shown = cli("health").stdout
+    assert "gpu7@there  profile tiny on cpu, paused" in shown
+    assert (
+        "gpu7@there  since 2026-01-02 03:04 UTC paused, takes no jobs from diffedit.tiny.diffusion: S3 refused" in shown
+    )
+    assert cli.json("health")["troubles"][0]["code"] == "store_refused"
+
+
+def test_health_names_a_worker_that_could_not_run_a_stage(cli: Cli) -> None:
+    since = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    trouble = Trouble(
+        name="rig@here", kind="refusing", stage="mask", code="out_of_memory", message="the device is small", since=since
+    )
+    cli.worker_registry.report_trouble(trouble)
+    shown = cli("health").stdout
+    assert "rig@here  since 2026-01-02 03:04 UTC could not run stage mask: the device is small" in shown
+
+
+def test_health_is_not_ok_if_all_workers_are_paused(cli: Cli) -> None:
+    cli.worker_registry.send_heartbeat(a_worker(id=WORKER, name="rig@here", paused=True))
+    assert "no worker takes jobs from this queue" in cli("health", code=7).stdout
+
+
+@pytest.mark.parametrize(("done", "refused", "code"), [(0, 0, 0), (10, 3, 0), (9, 3, 7), (0, 1, 7)])
+def test_health_is_not_ok_if_workers_could_not_run_a_quarter_of_the_recent_stages(
+    cli: Cli, done: int, refused: int, code: int
+) -> None:
+    cli.job_store._state.stages += [(time.time(), "done")] * done + [(time.time(), "refused")] * refused
+    cli.job_store._state.stages.append((time.time() - 3600, "refused"))
+    shown = cli("health", code=code).stdout
+    assert (f"{done} done, {refused} times a worker could not run one" in shown) is (refused > 0)
+
+
+def test_health_shows_the_queue_of_a_profile_that_nobody_serves(cli: Cli) -> None:
+    cli.submit(profile="sd21")
+    assert "diffedit.sd21.language  0 waiting; no worker takes jobs from this queue" in cli("health", code=7).stdout

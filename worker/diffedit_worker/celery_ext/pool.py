@@ -1,4 +1,4 @@
-"""Celery's thread pool with three changes.
+"""Celery's thread pool with four changes.
 
 1. It wakes Celery's event loop when a task ends. With `worker_disable_prefetch`, a worker asks for its next message
    only while it has fewer tasks than the pool has slots, and it checks that at each turn of its loop. Without the
@@ -6,7 +6,8 @@
 2. The last task of a job can release its slot when it only has to upload the result. The next task then computes
    during the upload. Only a job's last stage does so. Otherwise a batch job could run between two stages of an
    interactive one.
-3. It drops a malformed message. Celery unpacks the parts of a message besides its arguments (chain, callbacks) in the
+3. It can be paused, so that the worker takes no messages.
+4. It drops a malformed message. Celery unpacks the parts of a message besides its arguments (chain, callbacks) in the
    thread. An error there goes unnoticed: the task would count as running for ever, and the worker would never ask for
    another message.
 """
@@ -43,6 +44,7 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.executor = ThreadPoolExecutor(self.limit + MAX_UPLOADING)
+        self._paused = False
         self._uploading: set[int] = set()
         """The threads whose tasks have released their slots."""
         self._wakeup_reader, self._wakeup_writer = socket.socketpair()
@@ -52,11 +54,16 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
     @property
     def num_processes(self) -> int:
         """The number of slots. The name is Celery's."""
-        return int(self.limit) + min(len(self._uploading), MAX_UPLOADING)
+        return 0 if self._paused else int(self.limit) + min(len(self._uploading), MAX_UPLOADING)
 
     def release_slot(self) -> None:
         """Add a slot while the task of this thread uploads its result."""
         self._uploading.add(threading.get_ident())
+        self._wake()
+
+    def set_paused(self, paused: bool) -> None:
+        """Take no more messages, or take them again. Tasks that run go on."""
+        self._paused = paused
         self._wake()
 
     def on_stop(self) -> None:

@@ -49,3 +49,7 @@ def limit_cpu_threads(profile: Profile, device: torch.device) -> None:
     """Set torch's thread count for the whole process to the profile's `cpu_threads`, if the models run on a CPU."""
     if device.type == "cpu" and profile.cpu_threads:
         torch.set_num_threads(profile.cpu_threads)
+
+
+def is_device_error(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)

@@ -113,6 +113,8 @@ class Models:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def prove(self) -> None: ...
+
     def load(self, group: ModelGroup) -> None:
         """Load all models of a group now.
 

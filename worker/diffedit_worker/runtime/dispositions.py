@@ -6,15 +6,19 @@ from enum import Enum
 from diffedit.contract.job import State
 from diffedit.contract.stages import Stage
 from diffedit.errors import (
+    ArtifactError,
+    ArtifactMissing,
+    BadRecord,
     BrokerUnavailable,
     DiffEditError,
+    EmptyMask,
+    InvalidRequest,
     JobElsewhere,
     JobNotFound,
     ServiceError,
-    StoreRefused,
-    StoreUnavailable,
+    UnknownProfile,
 )
-from diffedit.jobs.store import MaxAttemptsExceeded
+from diffedit.jobs.store import MaxAttemptsExceeded, RefusedBefore
 from diffedit_worker.runtime.artifacts import ArtifactDamaged
 
 log = logging.getLogger(__name__)
@@ -43,8 +47,9 @@ class Disposition(Enum):
 
     FAIL = "failed"
     """The job fails with the error."""
-    RETRY = "is tried again"
-    """The job returns to its queue. The attempt counts, and its cause is recorded."""
+    REFUSE = "goes to another worker"
+    """The job returns to its queue, with the note that this worker could not run the stage. The attempt does not count.
+    The job fails only if several workers could not run the stage, or if nobody is left to try it."""
     REQUEUE = "returns to its queue"
     """The job returns to its queue. The attempt does not count."""
     WAIT_FOR_LOCK = "waits"
@@ -59,16 +64,24 @@ DISPOSITIONS: dict[type[Exception], Disposition] = {
     JobEnded: Disposition.DROP,
     JobNotFound: Disposition.DROP,
     JobElsewhere: Disposition.DROP,
+    # The job waits. The leader sends it again.
+    RefusedBefore: Disposition.DROP,
     # Nothing can be recorded now. Maintenance requeues the job when Redis answers again.
     BrokerUnavailable: Disposition.DROP,
     WorkerStopping: Disposition.REQUEUE,
     BeingMade: Disposition.WAIT_FOR_LOCK,
     ArtifactDamaged: Disposition.MAKE_AGAIN,
-    StoreUnavailable: Disposition.RETRY,
-    # S3 answered. Another attempt would get the same answer.
-    StoreRefused: Disposition.FAIL,
-    # Every other error, of this project or not, is a failure of the job.
-    Exception: Disposition.FAIL,
+    # The fault of the job itself: every worker would come to the same end.
+    MaxAttemptsExceeded: Disposition.FAIL,
+    BadRecord: Disposition.FAIL,
+    InvalidRequest: Disposition.FAIL,
+    EmptyMask: Disposition.FAIL,
+    ArtifactError: Disposition.FAIL,
+    # Another worker may have another bucket and other profiles.
+    ArtifactMissing: Disposition.REFUSE,
+    UnknownProfile: Disposition.REFUSE,
+    # Everything else may be the fault of this worker, its device, its keys or its network.
+    Exception: Disposition.REFUSE,
 }
 """The row of the most specific class applies."""
 
@@ -81,9 +94,11 @@ def disposition_of(error: Exception) -> Disposition:
 def log_disposition(error: Exception, job_id: str, stage: Stage) -> Disposition:
     """Log what becomes of the job, and return it. A failure is logged where it is recorded."""
     disposition = disposition_of(error)
+    unexpected = disposition is Disposition.REFUSE and not isinstance(error, DiffEditError)
     if disposition is not Disposition.FAIL:
-        level = logging.WARNING if isinstance(error, ServiceError | ArtifactDamaged) else logging.INFO
-        log.log(level, "job %s: stage %s %s: %s", job_id, stage.value, disposition.value, error)
-    elif not isinstance(error, DiffEditError | MaxAttemptsExceeded):
-        log.error("job %s: stage %s raised an unexpected error", job_id, stage.value, exc_info=error)
+        trouble = disposition is Disposition.REFUSE or isinstance(error, ServiceError | ArtifactDamaged)
+        level = logging.ERROR if unexpected else logging.WARNING if trouble else logging.INFO
+        reason = f"unexpected {type(error).__name__}" if unexpected else error
+        trace = error if unexpected else None
+        log.log(level, "job %s: stage %s %s: %s", job_id, stage.value, disposition.value, reason, exc_info=trace)
     return disposition

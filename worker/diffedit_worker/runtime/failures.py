@@ -4,7 +4,7 @@ import logging
 
 from diffedit.contract.job import ErrorInfo, State
 from diffedit.contract.stages import Stage
-from diffedit.errors import ArtifactError, DiffEditError, JobElsewhere, JobNotFound, ServiceError, StoreUnavailable
+from diffedit.errors import ArtifactError, DiffEditError, JobElsewhere, JobNotFound, ServiceError
 from diffedit.jobs.store import WORKER_LOST, JobStore, MaxAttemptsExceeded
 
 log = logging.getLogger(__name__)
@@ -15,12 +15,11 @@ TIMEOUT = "timeout"
 MAX_ATTEMPTS_MESSAGES = {
     WORKER_LOST: "every worker that ran this stage died; check the workers' logs, then call retry()",
     ArtifactError.code: "an artifact of an earlier stage was damaged at each attempt; check the bucket, then retry()",
-    StoreUnavailable.code: "at each attempt S3 did not answer for DIFFEDIT_S3_RETRY_TIMEOUT; call retry() later",
     TIMEOUT: "each attempt took longer than DIFFEDIT_STAGE_TIMEOUT; edit with fewer steps, or raise the timeout",
 }
 
 
-def error_info(error: Exception, stage: Stage) -> ErrorInfo:
+def error_info(error: Exception, stage: Stage | None) -> ErrorInfo:
     """Return what a job's record says about the error that failed it.
 
     The text of an unexpected exception may hold anything, so it stays in the worker's log.

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 
 from diffedit.contract.job import ErrorInfo, State
 from diffedit.errors import BadRecord, JobElsewhere, JobNotFound, ServiceError
-from diffedit.jobs.store import JobStore, WorkerInfo, WorkerRegistry
+from diffedit.jobs.store import JobStore
+from diffedit.jobs.workers import WorkerInfo, WorkerRegistry
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.failures import TIMEOUT
+from diffedit_worker.runtime.fitness import Fitness
 from diffedit_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Maintenance:
         settings: WorkerSettings,
         worker: WorkerInfo,
         context: WorkerContext,
+        fitness: Fitness,
         running_stages: Callable[[], "Sequence[RunningStage]"],
         exit_process: Callable[[], object] = lambda: os._exit(1),
     ) -> None:
@@ -55,6 +58,7 @@ class Maintenance:
         self._settings = settings
         self._worker = worker
         self._context = context
+        self._fitness = fitness
         self._running_stages = running_stages
         self._exit_process = exit_process
         self._interval = settings.worker_ttl / RUNS_PER_TTL
@@ -74,7 +78,14 @@ class Maintenance:
 
     def run_once(self) -> None:
         """Do each duty once. An error in one duty does not prevent the others."""
-        for duty in (self.send_heartbeat, self.exit_if_stuck, self.release_idle, self.rescue_orphans):
+        duties = (
+            self.exit_if_stuck,
+            self._fitness.end_pause_if_possible,
+            self.send_heartbeat,
+            self.release_idle,
+            self.look_after_all_jobs,
+        )
+        for duty in duties:
             self._guarded(duty)
 
     def send_heartbeat(self) -> None:
@@ -82,7 +93,8 @@ class Maintenance:
         running = self._running_stages()
         # `ru_maxrss` is in kilobytes, on macOS in bytes.
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        changes = {"job": running[-1].job_id if running else None, "memory": memory}
+        job = running[-1].job_id if running else None
+        changes = {"job": job, "memory": memory, "paused": self._fitness.paused}
         self._worker_registry.send_heartbeat(self._worker.model_copy(update=changes))
 
     def exit_if_stuck(self) -> None:
@@ -111,8 +123,8 @@ class Maintenance:
             if job_id not in running:
                 self._send_again(job_id, self._worker.id)
 
-    def rescue_orphans(self) -> None:
-        """If this worker is the leader, end overdue jobs and requeue orphaned ones."""
+    def look_after_all_jobs(self) -> None:
+        """If this worker is the leader, end overdue jobs, those that no worker can run, and requeue orphaned ones."""
         # After an outage no worker has sent a heartbeat yet, so all of them would count as dead.
         if time.monotonic() - self._last_outage < self._settings.worker_ttl:
             return
@@ -121,6 +133,10 @@ class Maintenance:
         for job_id in self._job_store.overdue_jobs():
             with suppress(JobNotFound):
                 self._job_store.expire_job(job_id)
+        for job_id in self._job_store.refused_jobs(self._settings.refusal_patience):
+            with suppress(JobNotFound):
+                if self._job_store.end_refused(job_id) is State.FAILED:
+                    log.error("job %s: failed, because no live worker can run it; its record holds the reason", job_id)
         for job_id in self._job_store.orphaned_jobs(grace=self._settings.worker_ttl / 2):
             self._send_again(job_id)
 

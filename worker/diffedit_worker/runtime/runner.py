@@ -22,14 +22,16 @@ from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import (
     ArtifactError,
     BadRecord,
+    DeviceFailed,
     JobElsewhere,
     JobNotFound,
     OutOfMemory,
     ServiceError,
-    StoreUnavailable,
 )
-from diffedit.jobs.store import ArtifactLocks, JobStore, LockResult, MaxAttemptsExceeded
+from diffedit.jobs.store import JobStore, MaxAttemptsExceeded
+from diffedit.jobs.workers import ArtifactLocks, LockResult
 from diffedit.objects.store import ObjectStore
+from diffedit_worker.models.devices import is_device_error
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import PIPELINE, cache_key, param
 from diffedit_worker.runtime.artifacts import ArtifactDamaged, JobArtifacts
@@ -115,21 +117,22 @@ class Runner:
     def _start(self, current: RunningStage) -> JobStatus | None:
         """Start the stage in the job's record. Returns None if it must not run here."""
         try:
-            if self._context.shutting_down():
+            if self._context.shutting_down() or self._context.paused():
                 # The message returns to the queue, for the other workers.
                 self._context.enqueue(self._job_store.status(current.job_id).job)
                 return None
             return self._job_store.start_stage(current.job_id, current.stage, self._context.id)
         except Exception as error:
-            # Without the status there is no job that could be requeued.
-            if log_disposition(error, current.job_id, current.stage) is not Disposition.DROP:
+            # Without the status no job can be passed on. If the stage was started, maintenance requeues the job.
+            if log_disposition(error, current.job_id, current.stage) is Disposition.FAIL:
                 self._fail(error, current)
             return None
 
     def _run_started(self, current: RunningStage, status: JobStatus) -> Job | None:
         try:
             return self._make_artifacts(current, status)
-        except Exception as error:
+        except Exception as caught:
+            error = _device_failure(caught) or caught
             self._carry_out(log_disposition(error, current.job_id, current.stage), error, current, status.job)
             return None
 
@@ -138,10 +141,8 @@ class Runner:
         match disposition:
             case Disposition.FAIL:
                 self._fail(error, current)
-            case Disposition.RETRY:
-                with suppress(ServiceError, JobNotFound):
-                    self._job_store.record_cause(job.id, current.stage, StoreUnavailable.code)
-                self._requeue(job)
+            case Disposition.REFUSE:
+                self._refuse(error, current, job)
             case Disposition.REQUEUE:
                 self._requeue(job, count_attempt=False)
             case Disposition.WAIT_FOR_LOCK:
@@ -157,6 +158,22 @@ class Runner:
         not_started = isinstance(error, BadRecord | MaxAttemptsExceeded)
         worker = None if not_started else self._context.id
         record_failure(self._job_store, current.job_id, error_info(error, current.stage), worker)
+
+    def _refuse(self, error: Exception, current: RunningStage, job: Job) -> None:
+        """Hand the job to another worker, and note that this one could not run the stage.
+
+        If no other live worker can try, the job waits without a message, until the leader sends it again. So a worker
+        that is alone does not fail at the same job without a pause.
+        """
+        try:
+            info = error_info(error, current.stage)
+            refusal = self._job_store.refuse_stage(job, current.stage, self._context.id, info)
+            self._running.pop(job.id, None)
+            if refusal.outcome is None and refusal.others:
+                self._context.enqueue(job)
+        except (ServiceError, JobNotFound, JobElsewhere) as problem:
+            log.warning("job %s: could not be passed on: %s", job.id, problem)
+        self._context.stage_refused(current.stage, job.id, error)
 
     def _requeue(self, job: Job, *, count_attempt: bool = True, send: bool = True) -> None:
         """Let the job wait for the first stage that it lacks, with a message in its queue unless `send` is False."""
@@ -200,6 +217,8 @@ class Runner:
         seconds = time.perf_counter() - started_at
         completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, self._context.id)
         self._send_waiters(completion.waiters)
+        if missing:
+            self._context.stage_computed(stage)
         _raise_if_ended(completion.outcome)
         log.info("job %s: %s %s in %.2f s", job.id, stage.value, "made" if missing else "found", seconds)
         return updated_job
@@ -281,3 +300,11 @@ def can_skip_lookup(stage: Stage, artifact: Artifact, status: JobStatus) -> bool
 def _raise_if_ended(outcome: State | None) -> None:
     if outcome is not None:
         raise JobEnded(outcome)
+
+
+def _device_failure(error: Exception) -> DeviceFailed | None:
+    """Return what to report instead of an error of the device, whose text is long and speaks of torch's own options."""
+    if not is_device_error(error):
+        return None
+    log.error("the device failed", exc_info=error)
+    return DeviceFailed(f"the device of the worker failed ({str(error).splitlines()[0]}); the worker ends")

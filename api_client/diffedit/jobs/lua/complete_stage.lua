@@ -7,6 +7,8 @@
 -- include only_open
 -- include only_holder
 write(args.fields)
+count_stage('done')
+redis.call('ZREM', keys.refused, args.job_id)
 if args.stage then
   redis.call('HDEL', keys.running, args.job_id)
   set_waiting(args.stage, args.queue)

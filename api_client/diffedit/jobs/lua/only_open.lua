@@ -1,10 +1,14 @@
 -- The script goes on only if the job has not ended. Returns 'missing' if there is no record, else the outcome.
 if redis.call('EXISTS', job) == 0 then
   redis.call('ZREM', keys.expiring, args.job_id)
+  redis.call('ZREM', keys.refused, args.job_id)
   return 'missing'
 end
 local outcome = redis.call('HGET', job, 'outcome')
-if outcome then return outcome end
+if outcome then
+  redis.call('ZREM', keys.refused, args.job_id)  -- a client of 0.2.0 that ended the job did not know of this set
+  return outcome
+end
 local expires_at = redis.call('ZSCORE', keys.expiring, args.job_id)
 if expires_at and tonumber(expires_at) <= tonumber(now) then
   end_job('expired')

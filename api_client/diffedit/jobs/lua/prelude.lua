@@ -18,6 +18,13 @@ local function is_alive(worker)
   return redis.call('EXISTS', keys.heartbeat .. worker) == 1
 end
 
+-- Count a stage that was done or refused, for each minute (`JobStore.recent_stages`).
+local function count_stage(result)
+  local minute = keys.stages .. math.floor(now / 60)
+  redis.call('HINCRBY', minute, result, 1)
+  redis.call('EXPIRE', minute, 1200)
+end
+
 -- The job waits for a worker to start `stage`.
 local function set_waiting(stage, queue)
   redis.call('HSET', job, 'next', stage, 'queue', queue)
@@ -40,5 +47,6 @@ local function end_job(outcome)
   local idempotency = redis.call('HGET', job, 'idempotency')
   if idempotency then redis.call('EXPIRE', keys.idempotency .. idempotency, retention) end
   redis.call('ZREM', keys.expiring, args.job_id)
+  redis.call('ZREM', keys.refused, args.job_id)
   clear_open()
 end

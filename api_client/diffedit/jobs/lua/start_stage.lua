@@ -1,10 +1,18 @@
 #!lua flags=allow-oom
 -- Let a worker start the stage that the job waits for. The job of a dead worker counts as waiting.
--- Arguments: job_id, worker, stage, max_attempts. Returns the record, or 'max_attempts' if no attempt is left.
+-- Arguments: job_id, worker, stage, max_attempts.
+-- Returns the record, 'max_attempts' if no attempt is left, or 'refused' if this worker refused the stage before and
+-- another live worker has not tried it yet.
 -- include prelude
 -- include only_open
+-- include workers
 if redis.call('HGET', job, 'next') ~= args.stage then return 'elsewhere' end
 if holder and holder ~= args.worker and is_alive(holder) then return 'elsewhere' end
+local refused = refusers(args.stage)
+if #refused > 0 and contains(refused, name_of(args.worker))
+    and has_untried_worker(args.stage, redis.call('HGET', job, 'queue')) then
+  return 'refused'
+end
 local attempts = 'attempts:' .. args.stage
 if tonumber(redis.call('HGET', job, attempts) or 0) >= args.max_attempts then return 'max_attempts' end
 redis.call('ZREM', keys.waiting .. redis.call('HGET', job, 'queue'), args.job_id)

@@ -1,0 +1,137 @@
+"""What workers know of each other, as two interfaces: the registry of workers and the locks of artifacts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from pydantic import ConfigDict, Field
+
+from diffedit.contract.stages import Stage
+from diffedit.contract.validation import Frozen, ProfileName
+
+
+class WorkerInfo(Frozen):
+    """A live worker.
+
+    Attributes:
+        id: unique to this process.
+        name: Celery's node name. A worker that is started again has the same name.
+        device: where its models run, such as "cuda:0"; "unknown" until they are imported.
+        queues: the queues that it reads.
+        job: the job that it works on, if any.
+        memory: the largest resident size of its process so far, in bytes.
+        paused: whether it takes no jobs for the time being; its `Trouble` says why.
+        profile_params: the parameter defaults of its profile.
+    """
+
+    # A newer worker may announce more than this client knows.
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    name: str
+    profile: ProfileName
+    device: str
+    queues: tuple[str, ...]
+    job: str | None = None
+    memory: int = 0
+    paused: bool = False
+    profile_params: dict[str, Any] = Field(default_factory=dict)
+
+
+class TroubleKind(StrEnum):
+    """What a worker in trouble does."""
+
+    PAUSED = "paused"
+    """It takes no jobs until the object store works again."""
+    UNFIT = "unfit"
+    """It has left, because it is not fit to run stages."""
+    REFUSING = "refusing"
+    """It takes jobs, but could not run a stage when it last tried."""
+
+
+class Trouble(Frozen):
+    """What is wrong with a worker."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    """Celery's node name of the worker."""
+    kind: TroubleKind
+    """What the worker does: "paused", "unfit" or "refusing"."""
+    stage: Stage | None = None
+    """The stage that it could not run; None if it could run none."""
+    code: str
+    """The code of the error, such as "store_refused"."""
+    message: str
+    """What is wrong, for a person."""
+    queues: tuple[str, ...] = ()
+    """The queues that the worker reads when it is well."""
+    since: datetime
+    """When this trouble began, by the clock of the Redis server, in UTC."""
+
+
+@dataclass(frozen=True)
+class WorkerLimits:
+    """What the workers of a fleet agree on.
+
+    Attributes:
+        max_attempts: how often a stage of a job is started before the job fails.
+        worker_ttl: seconds without a heartbeat after which a worker counts as dead.
+        lock_timeout: seconds after which the lock of an artifact expires. No stage runs longer.
+        max_refusals: after how many different workers have refused a stage its job fails.
+    """
+
+    max_attempts: int = 3
+    worker_ttl: float = 20
+    lock_timeout: float = 1800
+    max_refusals: int = 3
+
+
+class LockResult(StrEnum):
+    """The answer to a worker that wants to make some artifacts."""
+
+    ACQUIRED = "acquired"
+    RECENTLY_RELEASED = "recently_released"
+    """Acquired, but another job held one of the locks in the last hour: check again whether the artifact exists."""
+    LOCKED = "locked"
+    """Another job is making one of the artifacts. This job is noted as a waiter."""
+
+
+class WorkerRegistry(Protocol):
+    """The live workers, and which of them is the leader."""
+
+    def send_heartbeat(self, worker: WorkerInfo) -> None:
+        """Announce a live worker. It counts as dead when no heartbeat comes for its TTL."""
+
+    def unregister(self, worker: str) -> None:
+        """Remove a worker at once."""
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the live workers, by name."""
+
+    def report_trouble(self, trouble: Trouble) -> None:
+        """Note the trouble of a worker for an hour. If it has the code of the one before, that one's `since` holds."""
+
+    def clear_trouble(self, name: str) -> None:
+        """Forget the trouble of the worker with this name."""
+
+    def troubles(self) -> list[Trouble]:
+        """Return the troubles of all workers, by name."""
+
+    def acquire_leadership(self, worker: str, seconds: float) -> bool:
+        """Return whether this worker is the leader for the next `seconds`. There is one leader at a time."""
+
+    def profile_params(self, profile: str) -> dict[str, Any]:
+        """Return the parameter defaults that a worker last announced for this profile; {} if none ever did."""
+
+
+class ArtifactLocks(Protocol):
+    """Locks, so that only one job at a time makes an artifact. A lock is void when its worker is dead."""
+
+    def acquire(self, keys: Sequence[str], job_id: str, worker: str) -> LockResult:
+        """Lock these artifacts for the job, all or none."""
+
+    def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
+        """Release these locks. Returns the jobs that wait for one of the artifacts; they are forgotten."""
