@@ -1,8 +1,7 @@
 """What came of a chaos run."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.chaos.faults import FaultInjector
@@ -12,13 +11,9 @@ from benchmarks.chaos.system import System
 from benchmarks.chaos.truth import Contents, contents_of, differences
 from diffedit import JobHandle, JobStatus, State
 from diffedit.errors import BadPicture, DiffEditError, EmptyMask, InvalidRequest
-from diffedit.jobs.keys import job_key
 
 OWN_REASONS = {error.code for error in (BadPicture, EmptyMask, InvalidRequest)}
 """The codes with which a job fails for reasons of its own. All others are a worker's or a service's."""
-
-REFUSED = "refused:"
-"""The fields of a record that list the workers which refused a stage, as JSON."""
 
 
 @dataclass
@@ -113,7 +108,7 @@ def collect_outcome(
         wrong=results.wrong,
         crashes=system.workers.crashes,
         unfit=system.workers.unfit,
-        passed_on=_count_refusals(system, observer.statuses),
+        passed_on=sum(len(names) for status in ended for names in status.refused_by.values()),
         injected=injector.injected,
         renewed=renewed,
         forked_reads=len(forked.read),
@@ -168,9 +163,3 @@ class _Results:
             return None if result.manifest else "no manifest"
         except DiffEditError as error:
             return f"{type(error).__name__}: {error}"
-
-
-def _count_refusals(system: System, job_ids: Iterable[str]) -> int:
-    records: list[dict[str, str]] = [system.redis.hgetall(job_key(job_id)) for job_id in job_ids]  # type: ignore[misc]
-    lists = (value for record in records for name, value in record.items() if name.startswith(REFUSED))
-    return sum(len(json.loads(names)) for names in lists)

@@ -5,7 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
-from benchmarks.chaos.sickness import OTHER_BUCKET, SICKNESS, WELL_STAGES, Sickness
+from benchmarks.chaos.sickness import OF_THE_STORE, OTHER_BUCKET, SICKNESS, WELL_STAGES, Sickness
 from benchmarks.chaos.system import Fault, System
 from benchmarks.harness.waiting import wait_until
 from benchmarks.harness.worker_pool import READY_TIMEOUT, stop_gracefully
@@ -21,14 +21,16 @@ RESTART_AFTER = 2.0
 """Seconds after which a supervisor starts a worker again that has ended by itself."""
 MOST_WELL_STAGES = 4
 LONGEST = 6.0
-"""Seconds for which a sick worker works, at most. One at a time: three of them may fail a job, by design."""
+"""Seconds for which a sick worker works, at most."""
+STORE_SECONDS = 16.0
+"""Seconds more for one whose trouble is S3: it takes about as long until it gives up."""
 
 
 def bring(system: System, fault: Fault, sickness: Sickness) -> bool:
     """Let a sick worker take jobs for some seconds, and start it again if it ends by itself.
 
     Half of them are sick from the start. The others run up to four stages well before, so that no check at the start
-    can find anything.
+    can find anything. There is one at a time: a job may fail after three workers could not run a stage of it.
     """
     with system.locks["sick worker"]:
         if not system.observer.unfinished_jobs:
@@ -46,7 +48,7 @@ def bring(system: System, fault: Fault, sickness: Sickness) -> bool:
             wait_until(lambda: process.poll() is not None or _is_announced(system, name), READY_TIMEOUT)
             return process
 
-        process, until = start(), time.monotonic() + min(LONGEST, fault.duration)
+        process, until = start(), time.monotonic() + _seconds(fault, sickness, well_stages)
         while time.monotonic() < until:
             if process.poll() is not None:
                 system.workers.note_end(name, process)
@@ -60,6 +62,11 @@ def bring(system: System, fault: Fault, sickness: Sickness) -> bool:
         system.workers.note_end(name, process)
         system.stack.stop(process)
         return True
+
+
+def _seconds(fault: Fault, sickness: Sickness, well_stages: int) -> float:
+    """Return how long the worker stays."""
+    return min(LONGEST, fault.duration) + STORE_SECONDS * (well_stages > 0 and sickness in OF_THE_STORE)
 
 
 def _is_announced(system: System, name: str) -> bool:

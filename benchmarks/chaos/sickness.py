@@ -20,6 +20,9 @@ class Sickness(StrEnum):
     """The weights of the UNet cannot be loaded. A worker has it from the start or not at all."""
 
 
+OF_THE_STORE = frozenset({Sickness.WRONG_KEYS, Sickness.NO_BUCKET, Sickness.CLOCK})
+"""Those with which S3 refuses the worker's requests."""
+
 SICKNESS, WELL_STAGES = "CHAOS_SICKNESS", "CHAOS_WELL_STAGES"
 """The variables that tell a sick worker what is wrong with it, and how many stages it runs well before."""
 OTHER_BUCKET = "elsewhere"

@@ -9,12 +9,11 @@ from benchmarks.harness.waiting import wait_until
 from diffedit import Client
 from diffedit_worker.local.process_group import Process
 from diffedit_worker.local.stack import LocalServices
+from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE
 
 READY_TIMEOUT = 120.0
 STOP_GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL, as in container runtimes."""
-UNFIT = 9
-"""The exit code of a worker that has found itself unfit."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class WorkerPool:
     def note_end(self, name: str, process: Process) -> None:
         """Note a worker that has ended, unless the benchmark itself ended it."""
         if process not in self.stopped_on_purpose:
-            (self.unfit if process.returncode == UNFIT else self.crashes).append(name)
+            (self.unfit if process.returncode == UNFIT_EXIT_CODE else self.crashes).append(name)
 
     def _start_one(self, environment: Mapping[str, str]) -> _Place:
         self._started += 1
