@@ -30,7 +30,7 @@ def bring(system: System, fault: Fault, sickness: Sickness) -> bool:
     """Let a sick worker take jobs for some seconds, and start it again if it ends by itself.
 
     Half of them are sick from the start. The others run up to four stages well before, so that no check at the start
-    can find anything. There is one at a time: a job may fail after three workers could not run a stage of it.
+    can find anything. Half of them load their models before they take a job. There is one at a time: a job may fail after three workers could not run a stage of it.
     """
     with system.locks["sick worker"]:
         if not system.observer.unfinished_jobs:
@@ -40,7 +40,12 @@ def bring(system: System, fault: Fault, sickness: Sickness) -> bool:
         well_stages = 0
         if sickness is not Sickness.CHECKPOINT and fault.pick >= 0.5:
             well_stages = 1 + int((fault.pick - 0.5) * 2 * MOST_WELL_STAGES)
-        environment = {SICKNESS: sickness, WELL_STAGES: str(well_stages), **_surroundings(system, sickness)}
+        environment = {
+            SICKNESS: sickness,
+            WELL_STAGES: str(well_stages),
+            "DIFFEDIT_PRELOAD": str(int(fault.pick * 100) % 2),
+            **_surroundings(system, sickness),
+        }
         log.info("%s is sick after %d stages", name, well_stages)
 
         def start() -> Process:
