@@ -80,8 +80,6 @@ class FaultInjector:
 
     def inject(self, fault: Fault) -> None:
         """Inject the fault and wait until it is over."""
-        if fault.kind not in OLD_KINDS:
-            self._system.present.wait()
         log.info("%s (%.1f s)", fault.kind, fault.duration)
         # A fault that needs a server cannot be injected while another fault has stopped that server.
         with suppress(ServiceError, redis.RedisError):

@@ -96,7 +96,9 @@ def collect_outcome(
     for job_id, contents in forked.read:
         results.compare(job_id, contents, "a forked process read")
     results.unreadable += [
-        f"{job_id}: {error}" for job_id, error in forked.errors if not results.is_damaged(observer.statuses[job_id])
+        f"{job_id}, in a forked process: {error}"
+        for job_id, error in forked.errors
+        if not results.is_damaged(observer.statuses[job_id])
     ]
     seen = (observer.outcomes, observer.jobs)
     return Outcome(

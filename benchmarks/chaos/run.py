@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,10 @@ MIXED = 0.25
 class RollingRestart:
     """All workers go from the last release to the present code, one after the other; then one goes back, and again.
 
-    It begins `at` seconds from the start, and pauses for `pause` seconds after each step.
+    It begins `at` seconds from the start.
     """
 
     at: float
-    pause: float
 
 
 Event = Submission | Fork | Fault | RollingRestart
@@ -71,11 +70,11 @@ def run(directory: Path, *, seed: int, jobs: int, faults: int, seconds: float, t
         *(submission for submission in submissions if not submission.forked),
         *schedule_forks(submissions),
         *schedule_faults(seed, faults, seconds, mixed),
-        RollingRestart(at=mixed / 4, pause=mixed / 2 / len(STEPS)),
+        RollingRestart(mixed / 4),
     ]
     with LocalServices(directory) as stack, FaultProxy(stack.environment[ENDPOINT]) as proxy:
         stack.environment |= {**ENVIRONMENT, ENDPOINT: proxy.url}
-        outcome = _Run(stack, proxy).play(events, submissions, timeout)
+        outcome = _Run(stack, proxy).play(events, submissions, mixed, timeout)
     children = psutil.Process().children(recursive=True)
     outcome.processes_left = [str(child) for child in children if child not in before]
     return outcome
@@ -95,7 +94,7 @@ class _Run:
         self._forked = ForkedReads()
         self._renewed = 0
 
-    def play(self, events: Sequence[Event], submissions: Sequence[Submission], timeout: float) -> Outcome:
+    def play(self, events: Sequence[Event], submissions: Sequence[Submission], mixed: float, timeout: float) -> Outcome:
         """Start the workers, let the events happen, wait until all jobs have ended, and return the outcome."""
         self._workers.start(WORKERS, self._client)
         actions: dict[type, Callable[[Any], None]] = {
@@ -109,7 +108,9 @@ class _Run:
             background = [pool.submit(self._workers.supervise, finished), pool.submit(observer.observe, finished)]
             try:
                 began = time.monotonic()
-                _happen(pool, events, actions)
+                _happen(pool, [event for event in events if event.at < mixed], actions)
+                # The second phase begins when no worker of the last release is left, however long that takes.
+                _happen(pool, [replace(event, at=event.at - mixed) for event in events if event.at >= mixed], actions)
                 wait_until(lambda: not observer.unfinished_jobs, timeout)
                 seconds = time.monotonic() - began
             finally:
@@ -145,11 +146,9 @@ class _Run:
         for place, present in STEPS:
             self._workers.renew(place, {} if present else self._last_release)
             self._renewed += 1
-            time.sleep(event.pause)
             wait_until(lambda: len(self._client.health().workers) >= WORKERS, READY_TIMEOUT)
         # Only what later workers make is known by its content.
         self._system.unchecked_keys |= set(self._system.artifact_keys())
-        self._system.present.set()
 
 
 def _happen(pool: Executor, events: Sequence[Event], actions: Mapping[type, Callable[[Any], None]]) -> None:

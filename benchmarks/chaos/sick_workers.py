@@ -5,7 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
-from benchmarks.chaos.sickness import OF_THE_STORE, OTHER_BUCKET, SICKNESS, WELL_STAGES, Sickness
+from benchmarks.chaos.sickness import LIFELONG, OF_THE_STORE, OTHER_BUCKET, SICKNESS, WELL_STAGES, Sickness
 from benchmarks.chaos.system import Fault, System
 from benchmarks.harness.waiting import wait_until
 from benchmarks.harness.worker_pool import READY_TIMEOUT, stop_gracefully
@@ -30,15 +30,17 @@ def bring(system: System, fault: Fault, sickness: Sickness) -> bool:
     """Let a sick worker take jobs for some seconds, and start it again if it ends by itself.
 
     Half of them are sick from the start. The others run up to four stages well before, so that no check at the start
-    can find anything. Half of them load their models before they take a job. There is one at a time: a job may fail after three workers could not run a stage of it.
+    can find anything. Half of them load their models before they take a job. There is one sick worker at a time: a job
+    may fail after three workers could not run a stage of it.
     """
     with system.locks["sick worker"]:
-        if not system.observer.unfinished_jobs:
+        # Late in a run all jobs may be done before it is this one's turn.
+        if not wait_until(lambda: system.observer.unfinished_jobs, LONGEST):
             return False
         name = f"{sickness.name.lower().replace('_', '-')}{len(system.sick_workers) + 1}"
         system.sick_workers.append(name)
         well_stages = 0
-        if sickness is not Sickness.CHECKPOINT and fault.pick >= 0.5:
+        if sickness not in LIFELONG and fault.pick >= 0.5:
             well_stages = 1 + int((fault.pick - 0.5) * 2 * MOST_WELL_STAGES)
         environment = {
             SICKNESS: sickness,

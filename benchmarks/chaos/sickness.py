@@ -17,9 +17,11 @@ class Sickness(StrEnum):
     NAN = "NaN"
     EXCEPTION = "unexpected exception"
     CHECKPOINT = "broken checkpoint"
-    """The weights of the UNet cannot be loaded. A worker has it from the start or not at all."""
+    """The weights of the UNet cannot be loaded."""
 
 
+LIFELONG = frozenset({Sickness.OTHER_BUCKET, Sickness.CHECKPOINT})
+"""Those that a worker has from the start or not at all."""
 OF_THE_STORE = frozenset({Sickness.WRONG_KEYS, Sickness.NO_BUCKET, Sickness.CLOCK})
 """Those with which S3 refuses the worker's requests."""
 

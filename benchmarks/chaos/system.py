@@ -40,7 +40,6 @@ class System:
         proxy: between S3 and all clients and workers. The faults themselves go around it.
         damaged_keys: the keys of the artifacts that faults damaged, once for each time.
         unchecked_keys: the artifacts that the last release made or may have read. Nothing knows their content.
-        present: set when no worker of the last release works any more.
         sick_workers: the names of the sick workers that were started.
         locks: held by the fault that has stopped this server, or has brought the sick worker.
     """
@@ -51,7 +50,6 @@ class System:
     proxy: FaultProxy
     damaged_keys: list[str] = field(default_factory=list)
     unchecked_keys: set[str] = field(default_factory=set)
-    present: threading.Event = field(default_factory=threading.Event)
     sick_workers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
