@@ -18,7 +18,7 @@ import botocore.credentials
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from benchmarks.chaos.sickness import OTHER_BUCKET, SICKNESS, WELL_STAGES, Sickness
+from benchmarks.chaos.sickness import FALLS_SICK, OTHER_BUCKET, SICKNESS, WELL_STAGES, Sickness
 from benchmarks.harness.instrumentation import StageFunction, pipeline_with
 from diffedit.contract.stages import Artifact, Stage
 from diffedit_worker.app import create_app
@@ -47,7 +47,7 @@ def falling_sick(stage: Stage, function: StageFunction) -> StageFunction:
         finally:
             _stages_left_well -= 1
             if _stages_left_well == 0:
-                log.warning("this worker falls sick: %s", sickness.value)
+                log.warning("%s: %s", FALLS_SICK, sickness.value)
 
     return run
 

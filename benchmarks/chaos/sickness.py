@@ -27,4 +27,6 @@ OF_THE_STORE = frozenset({Sickness.WRONG_KEYS, Sickness.NO_BUCKET, Sickness.CLOC
 
 SICKNESS, WELL_STAGES = "CHAOS_SICKNESS", "CHAOS_WELL_STAGES"
 """The variables that tell a sick worker what is wrong with it, and how many stages it runs well before."""
+FALLS_SICK = "this worker falls sick"
+"""What it logs then."""
 OTHER_BUCKET = "elsewhere"

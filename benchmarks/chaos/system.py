@@ -40,7 +40,7 @@ class System:
         proxy: between S3 and all clients and workers. The faults themselves go around it.
         damaged_keys: the keys of the artifacts that faults damaged, once for each time.
         unchecked_keys: the artifacts that the last release made or may have read. Nothing knows their content.
-        sick_workers: the names of the sick workers that were started.
+        sick_workers: how many sick workers were started.
         locks: held by the fault that has stopped this server, or has brought the sick worker.
     """
 
@@ -50,7 +50,7 @@ class System:
     proxy: FaultProxy
     damaged_keys: list[str] = field(default_factory=list)
     unchecked_keys: set[str] = field(default_factory=set)
-    sick_workers: list[str] = field(default_factory=list)
+    sick_workers: int = 0
 
     def __post_init__(self) -> None:
         through_proxy = Settings.from_env(self.stack.environment)
