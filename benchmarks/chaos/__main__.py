@@ -2,26 +2,35 @@
 
     make chaos          (or: python -m benchmarks.chaos --jobs 200 --seeds 1 2 3)
 
-Valkey, an S3 server and three workers run. Clients submit edits over time. If a service does not answer, they submit
-again with the same idempotency key, as a user would. Meanwhile faults (faults.py) are injected. Edits and faults are
-drawn from the seed: the same seed gives the same schedule, but which worker holds which job at that moment depends on
-the machine. When the faults are over, every job has to end. Rows:
+Valkey, an S3 server and three workers run. Clients submit edits over time, some of them in forked processes. If a
+service does not answer, they submit again with the same idempotency key, as a user would. Meanwhile faults (faults.py)
+are injected. Edits and faults are drawn from the seed: the same seed gives the same schedule, but which worker holds
+which job at that moment depends on the machine.
+
+There are two phases. In the first one all workers are of the last release at first, and a rolling restart replaces them.
+In the second one all workers are of the present code, and there are more kinds of faults. When the faults are over,
+every job has to end. Rows:
 
     lost               jobs that have not ended, or have no record
     double outcomes    jobs that were seen to end in two ways, and idempotency keys that gave two jobs. A record is read
                        about ten times a second until the job ends, and every few seconds afterwards. A `cancel()` that
                        returned true counts as seen
-    failed             by error code; no fault of the schedule is a reason for a job to fail
+    failed             by error code; no fault of the schedule is a reason for a job to fail. "For a worker's reason" are
+                       those that are not the fault of the picture or the request
     unreadable         jobs that succeeded, but whose picture, mask, caption, prompts or manifest cannot be read. If a
                        fault damaged one of them after the job had ended, `retry()` is tried first, as a user would
-    workers crashed    workers that ended by themselves
+    wrong pictures     parts of results (picture, mask, caption, prompts) that differ from the same edit, computed
+                       without services and other jobs (truth.py)
+    workers crashed    workers that ended by themselves and did not say that they were not fit
     processes left     child processes that still run at the end
+    exited as unfit    workers that ended because they were not fit. Their supervisor starts them again
+    passed on          how often a worker could not run a stage, and the job went to another one
     stored again       uploads of artifacts that were stored already and that no fault had damaged
     detected           seconds from a fault at a worker with a job until the record no longer gave the job to it
     recovered          ... until another worker started the job, or the frozen worker continued. It includes the time in
                        the queue and the time that other faults cost
 
-The exit code is 1 unless the first six rows are 0.
+The exit code is 1 unless the first seven rows are 0.
 """
 
 import argparse
