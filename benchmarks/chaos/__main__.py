@@ -7,16 +7,16 @@ service does not answer, they submit again with the same idempotency key, as a u
 are injected. Edits and faults are drawn from the seed: the same seed gives the same schedule, but which worker holds
 which job at that moment depends on the machine.
 
-There are two phases. In the first one all workers are of the last release at first, and a rolling restart replaces them.
-In the second one all workers are of the present code, and there are more kinds of faults. When the faults are over,
-every job has to end. Rows:
+There are two phases. At first all workers are of the last release, and a rolling restart replaces them. Then all
+workers are of the present code, and there are more kinds of faults. When the faults are over, every job has to end.
+Rows:
 
     lost               jobs that have not ended, or have no record
     double outcomes    jobs that were seen to end in two ways, and idempotency keys that gave two jobs. A record is read
                        about ten times a second until the job ends, and every few seconds afterwards. A `cancel()` that
                        returned true counts as seen
-    failed             by error code; no fault of the schedule is a reason for a job to fail. "For a worker's reason" are
-                       those that are not the fault of the picture or the request
+    failed             by error code; no fault of the schedule is a reason for a job to fail. "For a worker's reason":
+                       all but those that are the fault of the picture or the request
     unreadable         jobs that succeeded, but whose picture, mask, caption, prompts or manifest cannot be read. If a
                        fault damaged one of them after the job had ended, `retry()` is tried first, as a user would
     wrong pictures     parts of results (picture, mask, caption, prompts) that differ from the same edit, computed
@@ -30,7 +30,7 @@ every job has to end. Rows:
     recovered          ... until another worker started the job, or the frozen worker continued. It includes the time in
                        the queue and the time that other faults cost
 
-The exit code is 1 unless the first seven rows are 0.
+The exit code is 1 unless the rows from "failed" to "processes left" are 0.
 """
 
 import argparse
