@@ -16,6 +16,7 @@ from benchmarks.chaos.faults import WORKER_TTL, FaultInjector, schedule_faults
 from benchmarks.chaos.forks import Fork, ForkedReads, fork, schedule_forks
 from benchmarks.chaos.observer import Observer
 from benchmarks.chaos.outcome import Outcome, collect_outcome
+from benchmarks.chaos.sickness import OTHER_BUCKET
 from benchmarks.chaos.stored_artifacts import count_stored_artifacts
 from benchmarks.chaos.system import Fault, System
 from benchmarks.chaos.truth import true_contents
@@ -27,7 +28,7 @@ from benchmarks.harness.worker_pool import READY_TIMEOUT, WorkerPool
 from diffedit import Client, Settings
 from diffedit.errors import ServiceError
 from diffedit.jobs.backend import redis_backend
-from diffedit_worker.local.stack import LocalServices, no_proxy
+from diffedit_worker.local.stack import S3, LocalServices, no_proxy
 
 WORKERS = 3
 ENVIRONMENT = {
@@ -64,6 +65,8 @@ def run(directory: Path, *, seed: int, jobs: int, faults: int, seconds: float, t
     """
     before = psutil.Process().children(recursive=True)
     shutil.rmtree(directory, ignore_errors=True)
+    # Before the server starts, because it does not notice changes of its directories.
+    (directory / S3 / OTHER_BUCKET).mkdir(parents=True)
     mixed = seconds * MIXED
     submissions = schedule_submissions(seed, jobs, seconds)
     events: list[Event] = [

@@ -6,13 +6,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.chaos.sickness import FALLS_SICK, LIFELONG, OF_THE_STORE, OTHER_BUCKET, SICKNESS, WELL_STAGES, Sickness
+from benchmarks.chaos.sickness import FALLS_SICK, LIFELONG, OF_THE_STORE, SICKNESS, WELL_STAGES, Sickness
 from benchmarks.chaos.system import Fault, System
 from benchmarks.harness.waiting import wait_until
 from benchmarks.harness.worker_pool import READY_TIMEOUT, stop_gracefully
 from diffedit.errors import ServiceError
 from diffedit_worker.local.process_group import Process
-from diffedit_worker.local.stack import S3
 from diffedit_worker.models.profiles import BUILT_IN
 
 log = logging.getLogger(__name__)
@@ -102,8 +101,6 @@ class _SickWorker:
 
 def _surroundings(system: System, sickness: Sickness) -> dict[str, str]:
     """Prepare what the sick worker finds, and return the variables that lead it there."""
-    if sickness is Sickness.OTHER_BUCKET:
-        (system.stack.directory / S3 / OTHER_BUCKET).mkdir(exist_ok=True)
     if sickness is Sickness.CHECKPOINT:
         return {"DIFFEDIT_PROFILES": str(_broken_profile(system.stack.directory / "broken"))}
     return {}
