@@ -14,6 +14,9 @@ from benchmarks.chaos.workload import Submission
 from diffedit import State
 
 CHILDREN = 4
+NO_JOB = "-"
+TIMEOUT = 180.0
+"""Seconds that a fork may take. Each call of a child gives up much earlier."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Fork:
 
 @dataclass
 class ForkedReads:
-    """What forked processes have read: pairs of a job's id and what was read, or of its id and an error."""
+    """What forked processes have read: pairs of a job's id and what was read, or of its id (or "-") and an error."""
 
     read: list[tuple[str, Contents]] = field(default_factory=list)
     errors: list[tuple[str, str]] = field(default_factory=list)
@@ -50,6 +53,24 @@ def fork(system: System, environment: Mapping[str, str], event: Fork, reads: For
     jobs = [*chosen, *([None] * (CHILDREN - len(chosen)))]
     left = [*event.submissions, *([None] * (CHILDREN - len(event.submissions)))]
     errands = [Errand(submission, job_id) for submission, job_id in zip(left, jobs, strict=True)]
+    try:
+        reports = _reports_of(errands, environment)
+    except (subprocess.SubprocessError, ValueError) as error:
+        reads.errors += [(job_id, type(error).__name__) for job_id in chosen]
+        return list(event.submissions)
+    submitted = set()
+    for errand, report in zip(errands, reports, strict=True):
+        if errand.submission and report.submitted:
+            system.observer.add_job(errand.submission.idempotency_key, report.submitted)
+            submitted.add(errand.submission.idempotency_key)
+        job_id = errand.job_id or NO_JOB
+        reads.read += [(job_id, contents) for contents in report.read]
+        reads.errors += [(job_id, report.error)] if report.error else []
+    return [each for each in event.submissions if each.idempotency_key not in submitted]
+
+
+def _reports_of(errands: Sequence[Errand], environment: Mapping[str, str]) -> list[Report]:
+    """Let forked children run the errands. Raises SubprocessError or ValueError if their parent does not report."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.chaos.forking_server"],
         input=json.dumps([asdict(errand) for errand in errands]),
@@ -57,14 +78,6 @@ def fork(system: System, environment: Mapping[str, str], event: Fork, reads: For
         text=True,
         env=dict(environment),
         check=True,
+        timeout=TIMEOUT,
     )
-    submitted = set()
-    for errand, fields in zip(errands, json.loads(done.stdout), strict=True):
-        report = Report(**fields)
-        if errand.submission and report.submitted:
-            system.observer.add_job(errand.submission.idempotency_key, report.submitted)
-            submitted.add(errand.submission.idempotency_key)
-        if errand.job_id:
-            reads.read += [(errand.job_id, contents) for contents in report.read]
-            reads.errors += [(errand.job_id, report.error)] if report.error else []
-    return [each for each in event.submissions if each.idempotency_key not in submitted]
+    return [Report(**fields) for fields in json.loads(done.stdout)]

@@ -98,7 +98,7 @@ def collect_outcome(
     results.unreadable += [
         f"{job_id}, in a forked process: {error}"
         for job_id, error in forked.errors
-        if not results.is_damaged(observer.statuses[job_id])
+        if not results.is_damaged(observer.statuses.get(job_id))
     ]
     seen = (observer.outcomes, observer.jobs)
     return Outcome(
