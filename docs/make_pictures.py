@@ -160,7 +160,7 @@ def difference(prediction: torch.Tensor) -> torch.Tensor:
 
 
 def decoded(models: Models, latents: torch.Tensor) -> Image.Image:
-    pixels = diffedit.decode(models.vae, latents)[0]
+    pixels = diffedit.decode(models.vae, latents)[0].clamp(-1, 1)
     return Image.fromarray(((pixels + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 

@@ -8,33 +8,32 @@ Invalid requests are refused here, before anything is queued.
 """
 
 import functools
-import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import Self, Unpack
 
 from diffedit.contract.job import Job, JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest, random_seed
 from diffedit.contract.stages import Artifact
 from diffedit.contract.validation import JOB_ID
-from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning, ServiceError
+from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning
 from diffedit.fleet import Fleet
+from diffedit.forks import PerProcess
 from diffedit.garbage import Collected, age, collect
 from diffedit.handle import JobHandle
 from diffedit.health import Health, check_health
+from diffedit.idempotency import scoped_key
 from diffedit.jobs import dispatch
 from diffedit.jobs.backend import JobBackend, redis_backend
+from diffedit.jobs.unsent import add_remark, taken_back
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.objects.store import ObjectStore
 from diffedit.options import EditOptions
 from diffedit.settings import Settings
-from diffedit.submission import Submission, no_worker_warnings, prepare
+from diffedit.submission import Submission, check_keys, no_worker_warnings, prepare
 from diffedit.uploads import PictureLike, image_upload, store
-
-if TYPE_CHECKING:
-    from celery import Celery
 
 Send = Callable[[Job], None]
 Queued = tuple[list[JobHandle], list[str]]
@@ -44,7 +43,7 @@ class Client:
     """Submits jobs through Redis and S3. One client for each process is enough; threads can share it.
 
     A client is a context manager. It opens connections when it needs them, at most `Settings.max_connections` to Redis,
-    and keeps them until `close`.
+    and keeps them until `close`. A process that is forked from one with a client opens connections of its own.
 
         with Client.from_env() as client:
             client.edit("bowl.png", target_prompt="a bowl of pears").result().image.save("edited.png")
@@ -64,14 +63,15 @@ class Client:
             settings: where the services are; `from_env` reads them from the environment.
             backend: where jobs are recorded. Default: the Redis of the settings.
             object_store: where pictures are stored. Default: the bucket of the settings.
-            send: puts a job into its queue. Default: Celery, over the Redis of the settings.
+            send: puts a job into its queue. If it raises, the call that submits the job raises the same error. Default:
+                Celery, over the Redis of the settings.
         """
         self._settings = settings
         self._backend = backend or redis_backend(settings)
         self._job_store = self._backend.job_store
         self._object_store = object_store or S3ObjectStore(settings)
         self._send = send or self._send_by_celery
-        self._lock = threading.Lock()
+        self._celery = PerProcess(functools.partial(dispatch.celery_app, settings))
 
     @classmethod
     def from_env(cls) -> Self:
@@ -95,8 +95,8 @@ class Client:
         """
         self._backend.close()
         self._object_store.close()
-        if "_celery" in vars(self):
-            dispatch.close(self._celery)
+        if app := self._celery.made:
+            dispatch.close(app)
 
     def edit(self, image: PictureLike, **options: Unpack[EditOptions]) -> JobHandle:
         """Queue an edit of a picture, and return at once.
@@ -114,10 +114,12 @@ class Client:
         Raises:
             InvalidRequest: an option is unknown, out of its range, or contradicts another one.
             BadPicture: the picture or the mask cannot be used.
+            IdempotencyConflict: the `idempotency_key` names the job of another request.
             QueueFull: too many jobs wait in this lane of the profile.
-            BrokerUnavailable, StoreUnavailable: a service does not answer. If the connection breaks while the job is
-                queued, the job may exist nevertheless: call again with the same `idempotency_key` to get that job. A
-                call without a key makes a second job.
+            BrokerUnavailable, StoreUnavailable: a service does not answer. The job does not run, unless the message
+                says so. That is so if it was recorded under an `idempotency_key`, with which another call returns it,
+                or if the connection broke and the record could not be deleted. A further call without a key makes a
+                second job.
 
         Warns:
             NoWorkerWarning: no live worker can run the job, so it waits.
@@ -137,9 +139,10 @@ class Client:
             common: the options of all edits, without `idempotency_key`. All edits get the same random seed by default.
 
         Raises:
-            InvalidRequest: one of the edits is not valid; none is queued.
-            BadPicture, QueueFull, BrokerUnavailable, StoreUnavailable: as `edit`. If a service fails in the middle,
-                the edits before that are queued.
+            InvalidRequest: one of the edits is not valid, or two have the same key; none is queued.
+            BadPicture: as `edit`; none is queued.
+            IdempotencyConflict, QueueFull, BrokerUnavailable, StoreUnavailable: as `edit`. The edits before the one
+                that raised are queued, and the message has their ids.
 
         Warns:
             NoWorkerWarning: as `edit`.
@@ -151,8 +154,6 @@ class Client:
         targets = list(targets)
         if not all(isinstance(target, str | Mapping) for target in targets):
             raise InvalidRequest("targets: each one must be a target prompt, or a dict of options")
-        # With one seed, artifacts that depend on it are shared as well.
-        common.setdefault("seed", random_seed())
         edits = [EditOptions(target_prompt=target) if isinstance(target, str) else target for target in targets]
         jobs, waiting = self._queue(image, Artifact.RESULT, [{**common, **each} for each in edits])
         _warn(waiting)
@@ -215,35 +216,40 @@ class Client:
         """Check all edits, then queue them. Return their jobs, and warnings if no live worker can run them."""
         upload = image_upload(image)
         fleet = Fleet(self._backend.worker_registry, self._settings.profile)
-        submissions = [prepare(upload, goal, options, fleet) for options in edits]
-        jobs = [self._store_and_submit(submission) for submission in submissions]
+        # With one seed, artifacts that depend on it are shared as well.
+        seed = random_seed()
+        submissions = [prepare(upload, goal, options, fleet, seed) for options in edits]
+        check_keys(submissions)
+        jobs: list[JobHandle] = []
+        try:
+            for submission in submissions:
+                jobs.append(self._store_and_submit(submission))
+        except BaseException as error:
+            if jobs:
+                ids = ", ".join(job.id for job in jobs)
+                add_remark(error, f"{len(jobs)} of {len(submissions)} edits were queued before and run: {ids}")
+            raise
         return jobs, no_worker_warnings(submissions, fleet)
 
     def _store_and_submit(self, submission: Submission) -> JobHandle:
         store(submission.uploads, self._object_store)
-        return self._submit(submission.request, submission.options, submission.idempotency_key)
+        return self._submit(
+            submission.request, submission.options, submission.idempotency_key, submission.request_digest
+        )
 
-    def _submit(self, request: EditRequest, options: JobOptions, idempotency_key: str | None = None) -> JobHandle:
+    def _submit(
+        self, request: EditRequest, options: JobOptions, idempotency_key: str | None, request_digest: str
+    ) -> JobHandle:
         job = Job(id=uuid.uuid4().hex, request=request, options=options)
-        first = self._job_store.create_job(job, idempotency_key)
-        if first == job.id:
-            try:
+        key = scoped_key(self._settings.namespace, idempotency_key)
+        with taken_back(self._job_store, job.id, has_key=key is not None):
+            first = self._job_store.create_job(job, key, request_digest)
+            if first == job.id:
                 self._send(job)
-            except ServiceError:
-                # With a key, another call may have returned this job already. A worker puts it into its queue later.
-                if not idempotency_key:
-                    self._job_store.discard_job(job.id)
-                raise
         return self.job(first)
 
     def _send_by_celery(self, job: Job) -> None:
-        with self._lock:  # two applications would open twice as many connections
-            app = self._celery
-        dispatch.send(app, job)
-
-    @functools.cached_property
-    def _celery(self) -> "Celery":
-        return dispatch.celery_app(self._settings)
+        dispatch.send(self._celery(), job)
 
 
 def _warn(texts: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
     DiffEditError
     |-- InvalidRequest          the request is not valid; raised before anything is queued
     |   |-- BadPicture          the picture or the mask cannot be used
+    |   |-- IdempotencyConflict the key names the job of another request; has job_id
     |   `-- UnknownProfile      there is no such model profile
     |-- ServiceError            a service does not answer
     |   |-- BrokerUnavailable   Redis or Valkey
@@ -78,6 +79,16 @@ class BadPicture(InvalidRequest):
     code = "bad_picture"
 
 
+class IdempotencyConflict(InvalidRequest):
+    """Raised when the job `job_id` of another request has this idempotency key. Nothing was queued; use another key."""
+
+    code = "idempotency_conflict"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"idempotency_key: job {job_id} of another request has this key; use another key for this one")
+        self.job_id = job_id
+
+
 class UnknownProfile(InvalidRequest):
     """Raised by a worker when no model profile has the name that it should serve. The message lists the known ones."""
 
@@ -100,7 +111,7 @@ class BrokerUnavailable(ServiceError):
 
 
 class BrokerFull(BrokerUnavailable):
-    """Raised when the memory of Redis or Valkey is full (`maxmemory`). Nothing was recorded and nothing queued.
+    """Raised when the memory of Redis or Valkey is full (`maxmemory`), so the job was not queued.
 
     Raise the limit, or try again after jobs have expired.
     """
@@ -109,7 +120,7 @@ class BrokerFull(BrokerUnavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "the memory of Redis is full (maxmemory), so nothing was queued; raise the limit, or try again later"
+            "the memory of Redis is full (maxmemory), so the job was not queued; raise the limit, or try again later"
         )
 
 
@@ -179,13 +190,25 @@ class EmptyMask(StageError):
 class NotFinite(StageError):
     """Raised when a model returns infinite values or NaN. Nothing of it is stored.
 
-    Ask for less guidance, or use another device.
+    Run the worker with DIFFEDIT_DTYPE=float32 (for the VAE: DIFFEDIT_VAE_DTYPE=float32), or use another device.
+
+    Attributes:
+        model: which model it was, such as "UNet".
+        device: the device on which it ran, such as "cuda:0".
+        dtype: its number type, such as "float16".
     """
 
     code = "not_finite"
 
-    def __init__(self) -> None:
-        super().__init__("the model returned values that are not finite; ask for less guidance, or use another device")
+    def __init__(self, model: str, device: str, dtype: str) -> None:
+        super().__init__(
+            f"the {model} returned values that are not finite, on {device} in {dtype}; run the worker with "
+            "DIFFEDIT_DTYPE=float32 (for the VAE: DIFFEDIT_VAE_DTYPE=float32), or use another device; if it happens to "
+            "one job only, ask for less guidance"
+        )
+        self.model = model
+        self.device = device
+        self.dtype = dtype
 
 
 class OutOfMemory(StageError):

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator
 from diffedit.contract.job import JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest
 from diffedit.errors import InvalidRequest, JobCancelled, JobExpired, JobFailed
+from diffedit.idempotency import checked_key, retry_digest
 from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
 from diffedit.result import EditResult
 from diffedit.retries import outage_tolerant
 from diffedit.waiting import changes
 
-Submit = Callable[[EditRequest, JobOptions], "JobHandle"]
+Submit = Callable[[EditRequest, JobOptions, str | None, str], "JobHandle"]
+"""Queues a request. Arguments: the request, its options, the idempotency key, and the digest of what the user gave."""
 
 
 class JobHandle:
@@ -83,7 +85,7 @@ class JobHandle:
 
     def result(self, timeout: float = 600) -> EditResult:
         """Wait until the job has succeeded, and return its result. Arguments and errors as for `wait`."""
-        return EditResult(self.wait(timeout), self._object_store)
+        return EditResult(self.wait(timeout), self._object_store, self._job_store.contents_of)
 
     def cancel(self) -> bool:
         """Cancel the job. A queued job never starts, and a running job stops within one step.
@@ -95,17 +97,23 @@ class JobHandle:
         """
         return self._job_store.end_job(self.id, State.CANCELLED) is State.CANCELLED
 
-    def retry(self) -> "JobHandle":
+    def retry(self, *, idempotency_key: str | None = None) -> "JobHandle":
         """Submit the same request again as a new job. It reuses the artifacts that this job made.
+
+        Args:
+            idempotency_key: 1 to 200 printable characters. A second retry of this job with the same key queues nothing
+                and returns the job of the first one. It is not the key of this job: that key names this job.
 
         Raises:
             InvalidRequest: the job has not ended.
+            IdempotencyConflict: the key names a job of another call.
             QueueFull, BrokerUnavailable: as `Client.edit`.
         """
+        key = checked_key(idempotency_key)
         status = self.status()
         if not status.is_terminal:
             raise InvalidRequest(f"job {self.id} is {status.state.value}; only a job that has ended can be retried")
-        return self._submit(status.request, status.options)
+        return self._submit(status.request, status.options, key, retry_digest(self.id))
 
 
 def _raise_unless_succeeded(status: JobStatus) -> None:

@@ -64,4 +64,7 @@ class EditOptions(TypedDict, total=False):
     deadline: float | None
     """Seconds after the submission. The job expires if it has not succeeded by then. Default: no limit."""
     idempotency_key: str | None
-    """1 to 200 printable characters. A second call with the same key queues nothing and returns the first job."""
+    """1 to 200 printable characters. The same call with the same key queues nothing and returns the first job.
+
+    Another request with this key raises IdempotencyConflict.
+    """

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 
 from PIL import ExifTags, Image, ImageFile
@@ -22,6 +22,9 @@ MIN_SIDE = 8
 """Pixels of the shorter side of a picture, at least."""
 MAX_ASPECT = 8
 """The longer side of a picture is at most this many times the shorter side."""
+
+PROVENANCE = "diffedit"
+"""The text chunk of a result that holds its manifest."""
 
 Size = tuple[int, int]
 """Width and height in pixels, as in PIL."""
@@ -45,7 +48,7 @@ class Picture:
     Attributes:
         icc_profile: the colour space of the RGB values; None means sRGB. Pass it on to `encode_png`.
         extension: the format of the file: "png", "jpg" or "webp".
-        text: the text chunks of the PNG file that is written.
+        text: the text chunks of the PNG file, of a result that was read or that is written.
     """
 
     image: Image.Image
@@ -65,13 +68,19 @@ def read_picture(data: bytes, *, what: str = "picture", max_bytes: int = MAX_PIC
             side under MIN_SIDE pixels; one side over MAX_ASPECT times the other. The message calls the picture `what`.
     """
     source, extension = _decode(data, what, max_bytes)
-    flat, profile = _colour_managed(source, _flatten(source, "white"))
-    return Picture(_upright(flat, source), profile, extension)
+    return _picture(source, extension)
 
 
 def read_result(data: bytes) -> Picture:
-    """Return a result, which may take more bytes than a picture that a user sends. Raises BadPicture."""
-    return read_picture(data, what="result", max_bytes=MAX_RESULT_BYTES)
+    """Return a result, with its text chunks. It may take more bytes than a user's picture. Raises BadPicture."""
+    source, extension = _decode(data, "result", MAX_RESULT_BYTES)
+    text = {key: str(value) for key, value in getattr(source, "text", {}).items()}
+    return replace(_picture(source, extension), text=text)
+
+
+def _picture(source: ImageFile.ImageFile, extension: str) -> Picture:
+    flat, profile = _colour_managed(source, _flatten(source, "white"))
+    return Picture(_upright(flat, source), profile, extension)
 
 
 def read_mask(data: bytes, size: Size | None = None) -> Image.Image:

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from diffedit.contract.content import ContentsOf, check_stored
 from diffedit.contract.job import JobStatus
-from diffedit.contract.object_keys import manifest_key
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
 from diffedit.errors import ArtifactError, BadPicture
 from diffedit.objects.store import ObjectStore
-from diffedit.pictures import read_mask, read_picture, read_result, side_by_side
+from diffedit.pictures import PROVENANCE, read_mask, read_picture, read_result, side_by_side
 
 T = TypeVar("T")
 
@@ -23,15 +23,17 @@ class EditResult:
     """The artifacts of a job that succeeded. Each is downloaded at its first use and then kept.
 
     Every attribute and method raises ArtifactError if an artifact is missing or damaged (the job's `retry()` makes it
-    again), and StoreUnavailable if the object store does not answer.
+    again), and StoreUnavailable if the object store does not answer. Damaged means that the bytes are not those that a
+    worker has stored, even if they can be decoded.
 
     Attributes:
         status: the last status of the job.
     """
 
-    def __init__(self, status: JobStatus, object_store: ObjectStore) -> None:
-        """Use `JobHandle.result` to get a result."""
+    def __init__(self, status: JobStatus, object_store: ObjectStore, contents_of: ContentsOf) -> None:
+        """Use `JobHandle.result` to get a result. `contents_of` returns what was last stored at some keys."""
         self.status = status
+        self._contents_of = contents_of
         self._request = status.request
         self._object_store = object_store
 
@@ -48,27 +50,29 @@ class EditResult:
     @functools.cached_property
     def mask(self) -> Image.Image:
         """The mask as an "L" image in the size of the original: 255 where the picture may change, 0 elsewhere."""
-        return _decoded("mask", self._object_store.get(self._request.mask or self._key(Artifact.MASK)), read_mask)
+        given = self._request.mask
+        return _decoded("mask", self._object_store.get(given) if given else self._bytes(Artifact.MASK), read_mask)
 
     @functools.cached_property
     def caption(self) -> str:
         """The text that describes the original: the user's, or the captioner's."""
         given = self._request.given_caption
-        return given or str(_decoded("caption", self._object_store.get(self._key(Artifact.CAPTION)), json.loads))
+        return given or str(_decoded("caption", self._bytes(Artifact.CAPTION), json.loads))
 
     @functools.cached_property
     def prompts(self) -> Prompts:
         """The sentences that describe the picture before and after the edit: the user's, or the language model's."""
         given = self._request.given_prompts
-        return given or _decoded(
-            "prompts", self._object_store.get(self._key(Artifact.PROMPTS)), Prompts.model_validate_json
-        )
+        return given or _decoded("prompts", self._bytes(Artifact.PROMPTS), Prompts.model_validate_json)
 
     @functools.cached_property
     def manifest(self) -> dict[str, Any]:
-        """Everything that is needed to make this result again. The PNG of the result contains the same text."""
-        key = manifest_key(self._key(Artifact.RESULT))
-        manifest: dict[str, Any] = _decoded("manifest", self._object_store.get(key), json.loads)
+        """Everything that is needed to make this result again. It is read from the file of the result.
+
+        The same text is stored as JSON beside the result.
+        """
+        result = _decoded("result", self._png, read_result)
+        manifest: dict[str, Any] = _decoded("manifest", result.text.get(PROVENANCE, "").encode(), json.loads)
         return manifest
 
     def grid(self) -> Image.Image:
@@ -76,7 +80,10 @@ class EditResult:
         return side_by_side([self.original, self.mask, self.image])
 
     def url(self, expires: int = 3600) -> str:
-        """Return a URL of the result, or of the mask after `preview_mask`. Anyone can open it for `expires` seconds."""
+        """Return a URL of the result, or of the mask after `preview_mask`. Anyone can open it for `expires` seconds.
+
+        Who opens it gets the stored bytes as they are; only this class checks them.
+        """
         return self._object_store.url(self._key(self._request.goal), expires)
 
     def save(self, directory: str | Path) -> dict[str, Path]:
@@ -101,7 +108,17 @@ class EditResult:
 
     @functools.cached_property
     def _png(self) -> bytes:
-        return self._object_store.get(self._key(Artifact.RESULT))
+        return self._bytes(Artifact.RESULT)
+
+    def _bytes(self, artifact: Artifact) -> bytes:
+        """Return an artifact that a worker has made. Raises ArtifactError if it is not what was stored."""
+        key, expected = self._key(artifact), self.status.contents.get(artifact)
+        data = self._object_store.get(key)
+        try:
+            check_stored(key, data, expected, self._contents_of)
+        except ArtifactError as error:
+            raise ArtifactError(f"the stored {artifact.value} is damaged ({error}); retry() makes it again") from None
+        return data
 
     def _key(self, artifact: Artifact) -> str:
         if artifact not in self.status.artifact_keys:

@@ -50,6 +50,9 @@ class Settings(BaseModel):
     retention: int = Field(default=7 * 24 * 3600, validation_alias="DIFFEDIT_RETENTION", ge=60)
     """Seconds for which the record of a job is kept after it has ended."""
 
+    namespace: str = Field(default="", validation_alias="DIFFEDIT_NAMESPACE", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    """Client: the scope of its idempotency keys. Give each application that shares the Redis its own."""
+
     @property
     def publisher_connections(self) -> int:
         """How many connections kombu may use to send messages. It opens two to Redis for each of them."""

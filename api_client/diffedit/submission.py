@@ -12,6 +12,7 @@ from diffedit.contract.stages import Artifact, queue_name
 from diffedit.contract.validation import explain
 from diffedit.errors import InvalidRequest
 from diffedit.fleet import Fleet
+from diffedit.idempotency import checked_key, request_digest
 from diffedit.options import EditOptions
 from diffedit.uploads import Upload, mask_upload
 
@@ -19,40 +20,50 @@ TEXTS = ("source_prompt", "target_prompt", "source_concept", "target_concept", "
 """The options that are fields of the request itself."""
 SERVICE = ("lane", "start_timeout", "deadline")
 """The options that are fields of `JobOptions`. All others but the mask and the key are fields of `EditParams`."""
-MAX_IDEMPOTENCY_KEY = 200
-"""Characters of an idempotency key, at most."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A checked request with all defaults resolved, and the pictures that it needs. Nothing is stored or queued yet."""
+    """A checked request with all defaults resolved, and the pictures that it needs. Nothing is stored or queued yet.
+
+    `request_digest` covers only what the user gave.
+    """
 
     request: EditRequest
     options: JobOptions
     uploads: Sequence[Upload]
     idempotency_key: str | None
+    request_digest: str
 
 
-def prepare(image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet) -> Submission:
+def prepare(image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet, default_seed: int) -> Submission:
     """Check the options and resolve all defaults.
 
     Raises:
         InvalidRequest: an option is unknown, out of its range, or contradicts another one. BadPicture: the mask.
     """
     given: dict[str, Any] = dict(options)
-    key = _checked_key(given.pop("idempotency_key", None))
+    key = checked_key(given.pop("idempotency_key", None))
     mask = None if (picture := given.pop("mask", None)) is None else mask_upload(picture, image.size)
     texts = {name: given.pop(name) for name in TEXTS if name in given}
     service = {name: given.pop(name) for name in SERVICE if name in given}
     try:
-        profile = given.pop("profile", fleet.default_profile)
-        params = EditParams.resolve(profile, fleet.params_of(profile), given)
+        profile = given.get("profile", fleet.default_profile)
+        params = EditParams.resolve(profile, {"seed": default_seed, **fleet.params_of(profile)}, given)
         pictures = {"image": image.key, "mask": mask and mask.key}
         request = EditRequest.model_validate({**texts, **pictures, "goal": goal, "params": params})
         job_options = JobOptions.model_validate(service)
     except ValidationError as error:
         raise InvalidRequest(explain(error, known=EditOptions.__annotations__)) from None
-    return Submission(request, job_options, [upload for upload in (image, mask) if upload], key)
+    uploads = [upload for upload in (image, mask) if upload]
+    return Submission(request, job_options, uploads, key, request_digest(request, job_options, given))
+
+
+def check_keys(submissions: Sequence[Submission]) -> None:
+    """Raise InvalidRequest if two of these submissions have the same idempotency key."""
+    keys = [each.idempotency_key for each in submissions if each.idempotency_key]
+    if len(set(keys)) < len(keys):
+        raise InvalidRequest("idempotency_key: two edits have the same key; give each edit its own")
 
 
 def no_worker_warnings(submissions: Iterable[Submission], fleet: Fleet) -> list[str]:
@@ -65,9 +76,3 @@ def no_worker_warnings(submissions: Iterable[Submission], fleet: Fleet) -> list[
 def _queues(submission: Submission) -> set[str]:
     request = submission.request
     return {queue_name(request.params.profile, group, submission.options.lane) for group in request.groups}
-
-
-def _checked_key(key: Any) -> str | None:
-    if key is None or (isinstance(key, str) and 1 <= len(key) <= MAX_IDEMPOTENCY_KEY and key.isprintable()):
-        return key
-    raise InvalidRequest(f"idempotency_key: give a text of 1 to {MAX_IDEMPOTENCY_KEY} printable characters")

@@ -20,6 +20,7 @@ from typing import Any
 from PIL import Image
 
 from diffedit.client import Client
+from diffedit.contract.content import content_of
 from diffedit.contract.job import ErrorInfo, Job, State
 from diffedit.contract.object_keys import artifact_key, manifest_key
 from diffedit.contract.request import Prompts
@@ -31,7 +32,7 @@ from diffedit.jobs.backend import JobBackend, memory_backend
 from diffedit.jobs.memory_store import MemoryJobStore
 from diffedit.jobs.workers import WorkerInfo, WorkerLimits
 from diffedit.objects.memory import MemoryObjectStore
-from diffedit.pictures import encode_png, read_mask, read_picture, read_result
+from diffedit.pictures import PROVENANCE, encode_png, read_mask, read_picture, read_result
 from diffedit.settings import Settings
 
 __all__ = ["JobBackend", "MemoryObjectStore", "fail", "memory_backend", "memory_client", "succeed"]
@@ -96,7 +97,7 @@ def succeed(
     read_mask(contents[Artifact.MASK])
     used = request.given_prompts or Prompts.model_validate_json(contents[Artifact.PROMPTS])
     manifest = json.dumps(_manifest(finished, request.given_caption or caption, used))
-    contents[Artifact.RESULT] = encode_png((image or original).convert("RGB"), text={"diffedit": manifest})
+    contents[Artifact.RESULT] = encode_png((image or original).convert("RGB"), text={PROVENANCE: manifest})
     read_result(contents[Artifact.RESULT])
     if Artifact.RESULT in finished.artifact_keys:
         job._object_store.put(manifest_key(finished.artifact_keys[Artifact.RESULT]), manifest.encode())
@@ -159,9 +160,10 @@ def _start(job: JobHandle, stage: Stage) -> None:
     job._job_store.start_stage(job.id, stage, _WORKER)
 
 
-def _complete(job: JobHandle, stage: Stage, contents: dict[Artifact, bytes]) -> None:
+def _complete(job: JobHandle, stage: Stage, files: dict[Artifact, bytes]) -> None:
     before = job.status().job
-    done = before.with_artifacts({artifact: _key(before, artifact) for artifact in stage.gives})
-    for artifact in stage.gives:
-        job._object_store.put(done.artifact_keys[artifact], contents.get(artifact, b""))
-    job._job_store.complete_stage(done, stage, 0.0, stage.gives, _WORKER)
+    keys = {artifact: _key(before, artifact) for artifact in stage.gives}
+    contents = {artifact: content_of(files.get(artifact, b"")) for artifact in stage.gives}
+    for artifact, key in keys.items():
+        job._object_store.put(key, files.get(artifact, b""))
+    job._job_store.complete_stage(before.with_artifacts(keys, contents), stage, 0.0, stage.gives, _WORKER)

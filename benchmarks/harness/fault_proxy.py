@@ -26,6 +26,7 @@ class Exchange(BaseHTTPRequestHandler):
     server: "_Server"
 
     def act(self) -> None:
+        self.server.peers.add(self.client_address)
         try:
             self.server.fault_of(self.command, self.path)(self)
         except (OSError, http.client.HTTPException):  # client or server has closed its connection
@@ -100,7 +101,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], upstream: str, fault_of: Callable[[str, str], Fault]) -> None:
         super().__init__(address, Exchange)
-        self.upstream, self.fault_of = upstream, fault_of
+        self.upstream, self.fault_of, self.peers = upstream, fault_of, set[tuple[str, int]]()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -143,6 +144,13 @@ class FaultProxy:
     ) -> None:
         """Inject `fault`, a method of `Exchange`, into the next `times` requests of this method to such a path."""
         self.pending += [(method, where, partial(fault, **how))] * times
+
+    def peers_of(self, call: Callable[[], object]) -> set[tuple[str, int]]:
+        """Make a call, and return the clients' ends of the connections over which requests came meanwhile."""
+        assert self._server
+        self._server.peers.clear()
+        call()
+        return set(self._server.peers)
 
     @contextmanager
     def always(

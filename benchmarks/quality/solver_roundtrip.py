@@ -48,7 +48,8 @@ def round_trip_psnr(
         trajectory = diffedit.invert(models.unet, inverse, z0, caption, **options)
         everywhere = torch.ones(1, *z0.shape[-2:], dtype=torch.bool)
         restored = diffedit.edit(models.unet, scheduler, trajectory, everywhere, caption, **options)
-        error = (diffedit.decode(models.vae, restored) - diffedit.decode(models.vae, z0)) / 2
+        after, before = (diffedit.decode(models.vae, latents).clamp(-1, 1) for latents in (restored, z0))
+        error = (after - before) / 2
         errors.append(float(error.square().mean()))
     return -10 * math.log10(sum(errors) / len(errors))
 

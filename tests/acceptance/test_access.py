@@ -9,7 +9,7 @@ import pytest
 import redis
 import trustme
 
-from diffedit import BrokerUnavailable, Client, Settings, State
+from diffedit import BrokerUnavailable, Client, IdempotencyConflict, Settings, State
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, send
 from diffedit_worker.local.stack import LocalServices
@@ -77,8 +77,10 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServices]:
 def test_client_and_worker_can_do_all_their_work(services: TlsServices) -> None:
     services.server.execute_command("ACL", "LOG", "RESET")
     client = Client(services.settings("client"))
-    first = client.edit(PICTURE, **PEAR, **QUICK, seed=1, idempotency_key="once")
-    assert client.edit(PICTURE, **PEAR, **QUICK, seed=2, idempotency_key="once").id == first.id
+    first, second = (client.edit(PICTURE, **PEAR, **QUICK, seed=1, idempotency_key="once") for _ in range(2))
+    assert second.id == first.id
+    with pytest.raises(IdempotencyConflict):
+        client.edit(PICTURE, **PEAR, **QUICK, seed=2, idempotency_key="once")
     assert first.result(timeout=60).image.size == (64, 64)
     assert first.id in [status.id for status in client.jobs()]
     running = client.edit(PICTURE, **PEAR, num_inference_steps=500, caption="a pear that no other job describes")

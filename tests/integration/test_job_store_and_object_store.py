@@ -30,11 +30,14 @@ from diffedit.contract.object_keys import artifact_key, input_key
 from diffedit.jobs.backend import JobBackend, redis_backend
 from diffedit.jobs.dispatch import celery_app, send
 from diffedit.objects.s3 import S3ObjectStore
-from tests.support.factories import a_job, a_worker
+from tests.support.factories import TEXTS, a_job, a_worker
+from tests.support.fake_service import png
+from tests.support.idempotency_behaviour import IdempotencyBehaviour, a_client
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.stage_behaviour import StageBehaviour
+from tests.support.submission_behaviour import SubmissionBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
@@ -60,7 +63,13 @@ def object_store(settings: Settings) -> S3ObjectStore:
 
 
 class TestRedisBackend(
-    StageBehaviour, JobStoreBehaviour, RefusalBehaviour, WorkerRegistryBehaviour, ArtifactLocksBehaviour
+    StageBehaviour,
+    JobStoreBehaviour,
+    IdempotencyBehaviour,
+    RefusalBehaviour,
+    SubmissionBehaviour,
+    WorkerRegistryBehaviour,
+    ArtifactLocksBehaviour,
 ):
     pass
 
@@ -93,6 +102,20 @@ def test_records_expire_from_their_end_and_never_before(settings: Settings, serv
     assert [server.ttl(name) for name in names] == [-1, -1]
     backend.job_store.end_job(job, State.CANCELLED)
     assert all(90 < server.ttl(name) <= 100 for name in names)
+
+
+def test_a_key_lies_where_version_0_2_0_looks_for_it(backend: JobBackend, server: redis.Redis) -> None:
+    job = a_client(backend).edit(png(), **TEXTS, idempotency_key="order:42")
+    assert server.get("diffedit:idempotency:order:42") == job.id
+
+
+def test_a_key_with_a_namespace_expires_with_its_job(backend: JobBackend, server: redis.Redis) -> None:
+    job = a_client(backend, namespace="shop").edit(png(), **TEXTS, idempotency_key="order:42")
+    # The scripts of every version find the key by what the record says.
+    name = f"diffedit:idempotency:{server.hget(f'diffedit:job:{job.id}', 'idempotency')}"
+    assert (server.get(name), server.ttl(name)) == (job.id, -1)
+    job.cancel()
+    assert server.ttl(name) == server.ttl(f"diffedit:job:{job.id}") > 0
 
 
 def test_expired_records_leave_the_list(backend: JobBackend, server: redis.Redis) -> None:

@@ -13,11 +13,13 @@ from diffedit.cli import app, main
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import artifact_key
 from diffedit.contract.stages import Artifact
+from diffedit.pictures import PROVENANCE, encode_png
 from diffedit.testing import MemoryObjectStore, memory_backend
 from tests.support.factories import TEXTS, a_worker
 
 SIZE = (32, 24)
 MANIFEST = {"format": 1}
+RESULT = encode_png(Image.new("RGB", SIZE, "red"), text={PROVENANCE: json.dumps(MANIFEST)})
 WORKER = "worker-id"
 
 
@@ -57,7 +59,10 @@ class Cli:
     def succeed(self, job: Job | JobHandle) -> None:
         """Run the stages of a job as a worker does, each in half a second."""
         job = self.job_store.status(job.id).job
-        contents = {Artifact.MASK: png("L", 255), Artifact.RESULT: png("RGB", "red")}
+        contents = {
+            Artifact.MASK: png("L", 255),
+            Artifact.RESULT: RESULT,
+        }
         while job.stages_left:
             stage = job.stages_left[0]
             keys = {each: artifact_key(each.value, "ab" * 32, _extension(each)) for each in stage.gives}

@@ -1,10 +1,14 @@
 """A diffusion model with random weights, small enough to build and run in milliseconds; nothing is downloaded."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMInverseScheduler, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
+
+from diffedit_worker.diffusion.diffedit import difference_map
+from diffedit_worker.diffusion.thresholding import threshold
 
 # When the machine has other work, two threads of a small model wait for each other much longer than they compute.
 torch.set_num_threads(1)
@@ -67,3 +71,10 @@ def pictures(count: int, seed: int = 0) -> Tensor:
 def embeddings(count: int, seed: int) -> Tensor:
     """(count, TOKENS, WIDTH), standing for prompts; large, since random attention hardly answers to small ones."""
     return 10 * torch.randn(count, TOKENS, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def compute_mask(
+    *inputs: Any, mask_thresholding_ratio: Any = 3.0, mask_cleanup: bool = False, **options: Any
+) -> Tensor:
+    """Step 1 of DiffEdit as a whole: the mask (B, h, w) of the difference map, at the defaults of the guide."""
+    return threshold(difference_map(*inputs, **options), mask_thresholding_ratio, cleanup=mask_cleanup)

@@ -81,7 +81,7 @@ def fail_and_retry(job: JobHandle) -> str:
     try:
         job.result(timeout=1)
     except diffedit.JobFailed as error:
-        again: JobHandle = job.retry()
+        again: JobHandle = job.retry(idempotency_key="again")
         cancelled: bool = again.cancel()
         return f"{error.error_code} {error.stage} {error.message} {cancelled}"
     raise AssertionError("the job has not failed")

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import ImageChops
 
+from diffedit.contract.content import content_of
 from diffedit.contract.job import Job, State
 from diffedit.contract.object_keys import manifest_key
+from diffedit.contract.request import Prompts
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import ArtifactError, JobFailed
+from diffedit.pictures import encode_png, read_mask, read_result
 from diffedit.testing import MemoryObjectStore
 from diffedit_worker.pipeline import CODECS
 from tests.support.inline_worker import QUICK, SAMPLE, TEXTS, InlineWorker, tiny
@@ -133,15 +137,108 @@ def test_a_retry_makes_an_artifact_again_that_was_damaged_after_the_job(
     assert CODECS[artifact].decode(worker.object_store.get(key))
 
 
-@pytest.mark.parametrize("damage", [None, b"{"])
+@pytest.mark.parametrize("damage", [None, b"{", b'{"request": {}}'])
 def test_a_retry_makes_a_lost_manifest_again(worker: InlineWorker, damage: bytes | None) -> None:
     job = worker.edit()
-    intact = job.result(timeout=1).manifest
     key = manifest_key(job.status().artifact_keys[Artifact.RESULT])
+    intact = worker.object_store.get(key)
     worker.object_store.delete(key) if damage is None else worker.object_store.put(key, damage)
+    assert job.result(timeout=1).manifest == json.loads(intact)  # from the file of the result
+    assert job.retry().status().state is State.SUCCEEDED
+    assert worker.object_store.get(key) == intact
+
+
+def flipped(artifact: Artifact, data: bytes) -> bytes:
+    """Return the file with another value in it. It is as valid as before."""
+    match artifact:
+        case Artifact.MASK:
+            return encode_png(ImageChops.invert(read_mask(data)))
+        case Artifact.RESULT:
+            picture = read_result(data)
+            return encode_png(ImageChops.invert(picture.image), text=picture.text)
+        case Artifact.CAPTION:
+            return b'"a photograph of something else"'
+        case Artifact.PROMPTS:
+            return Prompts(source=("one",), target=("another",)).model_dump_json().encode()
+    return data[:-4] + bytes([data[-4] ^ 1]) + data[-3:]  # the lowest bit of a float
+
+
+@pytest.mark.parametrize("artifact", [artifact for artifact in Artifact if artifact is not Artifact.IMAGE])
+@pytest.mark.parametrize("cache_bytes", [0, 10**7])
+def test_a_valid_file_with_another_value_is_made_again_for_the_next_job(
+    worker: InlineWorker, artifact: Artifact, cache_bytes: int
+) -> None:
+    job = worker.edit(source_prompt=None)
+    key = job.status().artifact_keys[artifact]
+    intact = worker.object_store.get(key)
+    worker.object_store.put(key, flipped(artifact, intact))
+    assert CODECS[artifact].decode(worker.object_store.get(key))
+    if artifact is Artifact.CAPTION_EMBEDDING:  # only the inversion reads it
+        worker.object_store.delete(job.status().artifact_keys[Artifact.TRAJECTORY])
+    worker.restart(cache_bytes=cache_bytes)
+    # With another guidance the next job needs the artifact; the result is found only with the same one.
+    other = worker.edit(source_prompt=None, guidance_scale=7.5 if artifact is Artifact.RESULT else 3.0)
+    assert other.status().state is State.SUCCEEDED
+    assert worker.object_store.get(key) == intact
+
+
+@pytest.mark.parametrize("artifact", [Artifact.CAPTION, Artifact.PROMPTS, Artifact.MASK, Artifact.RESULT])
+def test_a_valid_file_with_another_value_is_never_shown_and_retry_repairs_it(
+    worker: InlineWorker, artifact: Artifact, tmp_path: Path
+) -> None:
+    job = worker.edit(source_prompt=None)
+    key = job.status().artifact_keys[artifact]
+    intact = worker.object_store.get(key)
+    worker.object_store.put(key, flipped(artifact, intact))
+    name = {Artifact.RESULT: "image"}.get(artifact, artifact.value)
+    with pytest.raises(ArtifactError, match="not those that were stored"):
+        getattr(job.result(timeout=1), name)
+    if artifact in (Artifact.MASK, Artifact.RESULT):
+        with pytest.raises(ArtifactError):
+            job.result(timeout=1).save(tmp_path)
+    assert getattr(job.retry().result(timeout=1), name)
+    assert worker.object_store.get(key) == intact
+
+
+def test_a_result_that_another_job_made_again_with_other_bytes_is_accepted(worker: InlineWorker) -> None:
+    job = worker.edit()
+    key = job.status().artifact_keys[Artifact.RESULT]
+    made_again = worker.object_store.get(key) + b"as another device makes it"
+    worker.object_store.put(key, made_again)
     with pytest.raises(ArtifactError):
-        _ = job.result(timeout=1).manifest
-    assert job.retry().result(timeout=1).manifest == intact
+        _ = job.result(timeout=1).image
+    worker.job_store._state.contents[key] = content_of(made_again)
+    assert job.result(timeout=1).image.size == (64, 64)
+
+
+@pytest.mark.parametrize("artifact", [Artifact.MASK, Artifact.TRAJECTORY, Artifact.EMBEDDINGS])
+def test_an_old_content_in_the_record_costs_an_attempt_and_not_the_job(
+    worker: InlineWorker, artifact: Artifact
+) -> None:
+    """A worker of 0.2.0 that makes an artifact again does not know of the field."""
+    times = iter([1])
+
+    def before_stage(stage: Stage, job: Job) -> None:
+        if stage is Stage.EDIT and next(times, None):
+            worker.job_store._state.records[job.id][f"content:{artifact.value}"] = content_of(b"before")
+            worker.job_store._state.contents.clear()
+
+    worker.before_stage = before_stage
+    status = worker.edit().status()
+    assert (status.state, status.attempts[STAGE_OF[artifact]]) == (State.SUCCEEDED, 2)
+
+
+def test_an_artifact_of_unknown_content_is_accepted_and_known_afterwards(worker: InlineWorker) -> None:
+    first = worker.edit().status()
+    state = worker.job_store._state
+    state.contents.clear()
+    state.records[first.id] = {
+        name: value for name, value in state.records[first.id].items() if not name.startswith("content:")
+    }
+    assert worker.client.job(first.id).result(timeout=1).image.size == (64, 64)
+    second = worker.edit().status()
+    assert set(second.cache_hits) == set(second.stages)
+    assert second.contents == first.contents
 
 
 def test_the_result_carries_its_manifest_in_the_file(worker: InlineWorker, tmp_path: Path) -> None:

@@ -6,18 +6,14 @@ import pytest
 
 from diffedit import (
     BadPicture,
-    BrokerUnavailable,
-    Client,
     Collected,
     InvalidRequest,
     JobOptions,
     Lane,
     NoWorkerWarning,
     QueueFull,
-    Settings,
     WorkerInfo,
 )
-from diffedit.contract.job import Job
 from diffedit.contract.stages import queue_names
 from tests.support.fake_service import TEXTS, FakeService, png
 
@@ -61,27 +57,6 @@ def test_a_bad_request_is_refused_and_leaves_nothing(service: FakeService, pictu
     assert service.sent == []
     assert service.client.jobs() == []
     assert service.object_store._objects == {}
-
-
-def test_without_a_key_a_job_that_cannot_be_sent_leaves_no_record() -> None:
-    service = FakeService()
-    failing = Client(Settings(), backend=service.backend, object_store=service.object_store, send=gone)
-    with pytest.raises(BrokerUnavailable):
-        failing.edit(png(), **TEXTS)
-    assert service.client.jobs() == []
-
-
-def test_with_a_key_a_job_that_cannot_be_sent_keeps_its_record_and_is_sent_later() -> None:
-    service = FakeService()
-    failing = Client(Settings(), backend=service.backend, object_store=service.object_store, send=gone)
-    with pytest.raises(BrokerUnavailable):
-        failing.edit(png(), **TEXTS, idempotency_key="k")
-    again = service.client.edit(png(), **TEXTS, idempotency_key="k")
-    assert [status.id for status in service.client.jobs()] == [again.id] == service.job_store.orphaned_jobs(grace=0)
-
-
-def gone(job: Job) -> None:
-    raise BrokerUnavailable("gone")
 
 
 def test_two_calls_with_the_same_key_queue_one_job(service: FakeService) -> None:

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from diffedit.errors import ModelUnavailable
-from diffedit_worker.models.devices import limit_cpu_threads, resolve_device, resolve_dtype, resolve_memory_format
+from diffedit_worker.models.devices import (
+    is_device_error,
+    limit_cpu_threads,
+    resolve_device,
+    resolve_dtype,
+    resolve_memory_format,
+)
 from diffedit_worker.models.profiles import load_profiles
 
 
@@ -51,6 +57,12 @@ def test_the_dtype(device, dtype):
     assert resolve_dtype(torch.device(device)) is dtype
 
 
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])
+def test_a_wanted_dtype_wins_on_every_device(device, name):
+    assert resolve_dtype(torch.device(device), name) is getattr(torch, name)
+
+
 @pytest.mark.parametrize(
     ("device", "memory_format"),
     [("cuda:1", torch.channels_last), ("mps", torch.preserve_format), ("cpu", torch.preserve_format)],
@@ -70,3 +82,44 @@ def test_the_profile_limits_the_threads_of_a_cpu(device, threads):
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def caused_by(error: BaseException) -> Exception:
+    """Return the error of a model that does not work, as `models.proof` raises it."""
+    try:
+        raise ModelUnavailable("the unet was loaded and does not work") from error
+    except ModelUnavailable as raised:
+        return raised
+
+
+DEVICE_ERRORS = [
+    torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+    RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported"),
+    RuntimeError("CUDA driver error: unspecified launch failure"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx(...)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_MAPPING_ERROR"),
+    RuntimeError("cusolver error: CUSOLVER_STATUS_INTERNAL_ERROR, when calling `cusolverDnCreate(handle)`"),
+    RuntimeError("HIP error: the operation cannot be performed in the present state"),
+    RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+    RuntimeError("cudaErrorECCUncorrectable: uncorrectable ECC error encountered"),
+]
+OTHER_ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB"),
+    RuntimeError("Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"),
+    RuntimeError("mat1 and mat2 shapes cannot be multiplied (77x768 and 1024x320)"),
+    RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'"),
+    ValueError("CUDA error: said by somebody else"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", DEVICE_ERRORS, ids=str)
+def test_an_error_of_the_device_is_recognized_also_as_a_cause(error):
+    assert is_device_error(error)
+    assert is_device_error(caused_by(error))
+
+
+@pytest.mark.parametrize("error", OTHER_ERRORS, ids=str)
+def test_other_errors_are_not_of_the_device(error):
+    assert not is_device_error(error)
+    assert not is_device_error(caused_by(error))

@@ -65,7 +65,7 @@ CASES = [
     (UnknownProfile("no such profile"), Disposition.REFUSE),
     (StoreUnavailable("no answer"), Disposition.REFUSE),
     (StoreRefused("AccessDenied"), Disposition.REFUSE),
-    (NotFinite(), Disposition.REFUSE),
+    (NotFinite("UNet", "cuda:0", "float16"), Disposition.REFUSE),
     (OutOfMemory(), Disposition.REFUSE),
     (ModelUnavailable("no such directory"), Disposition.REFUSE),
     (DeviceFailed("CUDA error"), Disposition.REFUSE),

@@ -6,15 +6,23 @@ import pytest
 
 from diffedit import Settings
 from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
+from tests.support.idempotency_behaviour import IdempotencyBehaviour
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.stage_behaviour import StageBehaviour
+from tests.support.submission_behaviour import SubmissionBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
 class TestMemoryBackend(
-    StageBehaviour, JobStoreBehaviour, RefusalBehaviour, WorkerRegistryBehaviour, ArtifactLocksBehaviour
+    StageBehaviour,
+    JobStoreBehaviour,
+    IdempotencyBehaviour,
+    RefusalBehaviour,
+    SubmissionBehaviour,
+    WorkerRegistryBehaviour,
+    ArtifactLocksBehaviour,
 ):
     @pytest.fixture
     def make_backend(self) -> Callable[..., JobBackend]:

@@ -1,6 +1,8 @@
 """What the maintenance of a worker does at each turn, over the memory doubles."""
 
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,8 +11,9 @@ from diffedit.contract.job import ErrorInfo, Job
 from diffedit.errors import BrokerUnavailable, StoreRefused
 from diffedit.jobs.store import MaxAttemptsExceeded
 from diffedit.testing import memory_backend
+from diffedit_worker.models.loading_clock import LoadingClock
 from diffedit_worker.runtime.maintenance import Maintenance
-from diffedit_worker.runtime.runner import RunningStage
+from diffedit_worker.runtime.running_stage import RunningStage
 from diffedit_worker.settings import StageTimeouts, WorkerSettings
 from tests.support.contexts import a_context, a_fitness
 from tests.support.factories import a_job, a_worker, done
@@ -179,8 +182,8 @@ def test_a_stuck_stage_ends_the_worker_and_records_the_cause() -> None:
     worker.running_stages = [RunningStage(job.id, Stage.EMBED)]
     worker.maintenance.exit_if_stuck()
     assert worker.exits == 0
-    started_at = worker.running_stages[0].started_at - 11
-    worker.running_stages = [RunningStage(job.id, Stage.EMBED, started_at=started_at)]
+    last_step_at = worker.running_stages[0].last_step_at - 11
+    worker.running_stages = [RunningStage(job.id, Stage.EMBED, last_step_at=last_step_at)]
     worker.maintenance.exit_if_stuck()
     assert worker.exits == 1
     worker.maintenance_of("other").look_after_all_jobs()
@@ -189,9 +192,32 @@ def test_a_stuck_stage_ends_the_worker_and_records_the_cause() -> None:
         worker.job_store.start_stage(job.id, Stage.EMBED, "other")
 
 
+def hour_without_a_step(worker: MaintainedWorker, clock: LoadingClock) -> RunningStage:
+    """Return a stage whose last step ended an hour ago, on models that `clock` knows of."""
+    models, job = SimpleNamespace(loading_clock=clock), worker.started_job("me")
+    return RunningStage(job.id, Stage.EMBED, last_step_at=time.monotonic() - 3600, models=models)
+
+
+def test_a_stage_is_not_stuck_while_its_model_is_downloaded_and_loaded() -> None:
+    worker, clock = MaintainedWorker(stage_timeouts=StageTimeouts(default=60)), LoadingClock()
+    worker.running_stages = [hour_without_a_step(worker, clock)]
+    with clock.running():
+        worker.maintenance.exit_if_stuck()
+    assert worker.exits == 0
+    worker.maintenance.exit_if_stuck()
+    assert worker.exits == 0, "its time begins with the end of the load"
+
+
+def test_a_stage_without_a_step_is_stuck_also_if_its_model_was_loaded_before() -> None:
+    worker, clock = MaintainedWorker(stage_timeouts=StageTimeouts(default=60)), LoadingClock()
+    worker.running_stages = [hour_without_a_step(worker, clock)]
+    worker.maintenance.exit_if_stuck()
+    assert worker.exits == 1
+
+
 def test_a_stuck_worker_ends_even_if_it_cannot_record_the_cause(worker: MaintainedWorker, monkeypatch) -> None:
     monkeypatch.setattr(worker.job_store, "record_cause", unavailable)
-    worker.running_stages = [RunningStage("ab" * 16, Stage.MASK, started_at=-(10**6))]
+    worker.running_stages = [RunningStage("ab" * 16, Stage.MASK, last_step_at=-(10**6))]
     with pytest.raises(BrokerUnavailable):
         worker.maintenance.exit_if_stuck()
     assert worker.exits == 1

@@ -20,9 +20,9 @@ import torch
 from diffusers import StableDiffusionDiffEditPipeline
 from diffusers.utils import logging
 
-from diffedit_worker.diffusion.diffedit import compute_mask, decode, difference_map, edit, encode, invert
+from diffedit_worker.diffusion.diffedit import decode, difference_map, edit, encode, invert
 from tests.support.deviations import noise_with_encodings, one_level_behind, sampled_encoding, threshold_by_batch_mean
-from tests.support.models import embeddings, pictures, small_models
+from tests.support.models import compute_mask, embeddings, pictures, small_models
 
 STEPS, STRENGTH, MASK_STRENGTH, MAPS = 5, 0.6, 0.5, 2
 TOLERANCE = 1e-4
@@ -149,7 +149,7 @@ def ours(models, images, source, target, negative, case, behind) -> Result:
     trajectory = invert(models.unet, models.inverse_scheduler, z0, source, uncond=negative, **shared)
     followed = one_level_behind(trajectory) if behind else trajectory
     latents = edit(models.unet, models.scheduler, followed, mask, target, negative=negative, **shared)
-    return Result(mask, trajectory, latents, decode(models.vae, latents) / 2 + 0.5)
+    return Result(mask, trajectory, latents, decode(models.vae, latents).clamp(-1, 1) / 2 + 0.5)
 
 
 def mask_timestep(scheduler) -> int:

@@ -180,15 +180,15 @@ def test_a_worker_that_was_wrongly_considered_dead_does_no_harm(worker: InlineWo
 def test_a_stage_that_runs_out_of_memory_is_tried_once_in_half_the_batch(
     worker: InlineWorker, monkeypatch, error, failures, outcome
 ) -> None:
-    batches, compute_mask = [], diffedit.compute_mask
+    batches, difference_map = [], diffedit.difference_map
 
-    def compute_mask_without_memory(*args, max_batch: int, **kwargs):
+    def difference_map_without_memory(*args, max_batch: int, **kwargs):
         batches.append(max_batch)
         if len(batches) <= failures:
             raise error
-        return compute_mask(*args, max_batch=max_batch, **kwargs)
+        return difference_map(*args, max_batch=max_batch, **kwargs)
 
-    monkeypatch.setattr(diffedit, "compute_mask", compute_mask_without_memory)
+    monkeypatch.setattr(diffedit, "difference_map", difference_map_without_memory)
     own = Models(load_profiles(None)["tiny"], device="cpu")
     worker.models_of = lambda name: own
     worker.restart()
@@ -263,6 +263,22 @@ def test_a_record_without_its_artifacts_fails_the_job_with_the_reason(worker: In
     error = worker.job_store.status(job.id).error
     assert (error.stage, error.code) == (Stage.MASK, "bad_artifact")
     assert "embeddings" in error.message
+
+
+def test_each_step_of_a_stage_is_progress(worker: InlineWorker) -> None:
+    """What the watchdog goes by: a stage may take any time, but not a step."""
+    seen: dict[Stage, list[float]] = {}
+
+    def note(job_id: str, step: int) -> None:
+        (running,) = worker.runner.running_stages
+        assert running.models is worker.models_of("tiny")
+        seen.setdefault(running.stage, []).append(running.last_progress_at)
+
+    worker.before_report(note)
+    worker.edit()
+    for stage in (Stage.INVERT, Stage.EDIT):
+        assert len(seen[stage]) > 1
+        assert seen[stage] == sorted(set(seen[stage]))
 
 
 @pytest.mark.parametrize("stage", [Stage.INVERT, Stage.EDIT])

@@ -10,6 +10,7 @@ ENVIRONMENT = {
     "DIFFEDIT_S3_BUCKET": "pictures",
     "DIFFEDIT_S3_ENDPOINT_URL": "https://s3.example",
     "DIFFEDIT_PROFILE": "sd21",
+    "DIFFEDIT_NAMESPACE": "shop.eu-1",
     "AWS_ACCESS_KEY_ID": "id",
     "AWS_SECRET_ACCESS_KEY": "t0psecret",
     "AWS_SESSION_TOKEN": "t0ken",
@@ -23,6 +24,7 @@ def test_each_field_is_read_from_its_variable() -> None:
     assert settings.redis_url.get_secret_value() == ENVIRONMENT["DIFFEDIT_REDIS_URL"]
     assert (settings.s3_bucket, settings.s3_endpoint_url) == ("pictures", "https://s3.example")
     assert (settings.profile, settings.aws_region) == ("sd21", "eu-central-1")
+    assert settings.namespace == "shop.eu-1"
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
@@ -42,6 +44,9 @@ def test_settings_do_not_show_secrets() -> None:
         ("DIFFEDIT_PROFILE", "../x"),
         ("DIFFEDIT_S3_BUCKET", "x"),
         ("DIFFEDIT_RETENTION", "soon"),
+        ("DIFFEDIT_NAMESPACE", "shop:eu"),
+        ("DIFFEDIT_NAMESPACE", "shop\n"),
+        ("DIFFEDIT_NAMESPACE", "s" * 65),
     ],
 )
 def test_an_error_names_the_variable_and_not_its_value(name: str, value: str) -> None:

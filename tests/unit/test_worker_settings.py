@@ -10,6 +10,8 @@ ENVIRONMENT = {
     "DIFFEDIT_PROFILE": "sd21",
     "DIFFEDIT_PROFILES": "/etc/profiles.toml",
     "DIFFEDIT_DEVICE": "cuda:1",
+    "DIFFEDIT_DTYPE": "bfloat16",
+    "DIFFEDIT_VAE_DTYPE": "float16",
     "DIFFEDIT_PRELOAD": "1",
     "DIFFEDIT_WORKER_TTL": "5",
     "DIFFEDIT_MAX_ATTEMPTS": "2",
@@ -23,6 +25,7 @@ def test_each_field_is_read_from_its_variable() -> None:
     settings = WorkerSettings.from_env(ENVIRONMENT)
     assert (settings.profile, str(settings.profiles_file)) == ("sd21", "/etc/profiles.toml")
     assert (settings.device, settings.preload) == ("cuda:1", True)
+    assert (settings.dtype, settings.vae_dtype) == ("bfloat16", "float16")
     assert (settings.worker_ttl, settings.max_attempts) == (5, 2)
     assert (settings.cache_bytes, settings.s3_retry_timeout) == (1000, 7.5)
     assert settings.redis_url == Settings.from_env(ENVIRONMENT).redis_url
@@ -51,10 +54,13 @@ def test_timeouts_may_be_given_as_a_number_or_an_object() -> None:
     assert WorkerSettings(stage_timeouts=timeouts).stage_timeouts == timeouts
 
 
-def test_no_stage_outlives_its_lock() -> None:
-    settings = WorkerSettings.from_env({**ENVIRONMENT, "DIFFEDIT_STAGE_TIMEOUT": "100,edit=3600"})
-    limits = settings.limits
-    assert (limits.max_attempts, limits.worker_ttl, limits.lock_timeout) == (2, 5, 3600)
+def test_the_fleet_has_the_limits_of_the_settings() -> None:
+    limits = WorkerSettings.from_env(ENVIRONMENT).limits
+    assert (limits.max_attempts, limits.worker_ttl) == (2, 5)
+
+
+def test_a_stage_whose_steps_are_in_time_keeps_its_lock_for_a_day() -> None:
+    assert WorkerSettings.from_env({**ENVIRONMENT, "DIFFEDIT_STAGE_TIMEOUT": "1"}).limits.lock_timeout == 86_400
 
 
 @pytest.mark.parametrize(
@@ -72,6 +78,8 @@ def test_no_stage_outlives_its_lock() -> None:
         ("DIFFEDIT_WORKER_TTL", "0"),
         ("DIFFEDIT_MAX_ATTEMPTS", "many"),
         ("DIFFEDIT_CACHE_BYTES", "-1"),
+        ("DIFFEDIT_DTYPE", "int8"),
+        ("DIFFEDIT_VAE_DTYPE", "half"),
         ("DIFFEDIT_PRELOAD", "perhaps"),
     ],
 )

@@ -1,7 +1,8 @@
 """The Celery application of a worker.
 
-`diffedit worker` starts a worker with the right options. `celery -A diffedit_worker.app worker` works as well. The
-import of this module reads no environment, makes no application and imports no torch.
+`diffedit worker` starts a worker with the right options. `celery -A diffedit_worker.app worker` works as well, but all
+settings come from the variables of `WorkerSettings`: no variable of Celery's and no `--broker` changes them. The import
+of this module reads no environment, makes no application and imports no torch.
 """
 
 import functools
@@ -9,12 +10,14 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import click
 from celery import Celery
 from celery.signals import after_setup_logger, after_setup_task_logger
 from kombu import Queue
 
 from diffedit.contract.stages import Stage, queue_names
 from diffedit.jobs.dispatch import celery_app
+from diffedit_worker.celery_ext.queues import ServedQueues
 from diffedit_worker.models.profiles import default_profile, load_profiles, profile_named
 from diffedit_worker.runtime.logs import format_plainly
 from diffedit_worker.settings import WorkerSettings
@@ -58,6 +61,7 @@ def create_app(settings: WorkerSettings, pipeline: "Mapping[Stage, StageDefiniti
     app = celery_app(settings)
     # The queues that a worker reads without -Q, in order of priority.
     app.conf.update(CONFIGURATION, task_queues=[Queue(queue) for queue in queue_names(name)])
+    app.amqp.queues_cls = ServedQueues
     process = WorkerProcess(app, settings, profile, pipeline)
     process.connect_signals()
     add_tasks(app, process.get_runner)
@@ -79,7 +83,18 @@ def _format_log_lines(logger: logging.Logger, **_: Any) -> None:
 
 @functools.cache
 def _app_of_environment() -> Celery:
+    _ignore_variables_of_command()
     return create_app(WorkerSettings.from_env())
+
+
+def _ignore_variables_of_command() -> None:
+    """Let the `celery` command take no option from a variable such as CELERY_WORKER_CONCURRENCY.
+
+    It looks for those of `worker` only after it has asked for the application.
+    """
+    context = click.get_current_context(silent=True)
+    while context:
+        context.auto_envvar_prefix, context = None, context.parent
 
 
 def __getattr__(name: str) -> Celery:

@@ -31,9 +31,11 @@ def _encode_picture(picture: Picture) -> bytes:
 
 
 def _encode_tensors(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    # Every later job with the same cache key would use a stored artifact.
-    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-        raise NotFinite
+    # The stages check what their models return. Should one forget it: every later job with the same cache key would use
+    # the stored artifact.
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise NotFinite(f"model that made the {name}", str(tensor.device), str(tensor.dtype).removeprefix("torch."))
     return save_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 

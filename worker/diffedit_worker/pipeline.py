@@ -50,7 +50,7 @@ def cache_key(stage: Stage, artifact: Artifact, job: Job, models: Models) -> str
         "stage": stage.value,
         "version": definition.version,
         "artifact": artifact.value,
-        "model": models.identity(definition.component),
+        "model": models.identity(definition.component, stage.group),
         "params": {name: param(job.request, name) for name in definition.params_of(artifact)},
         "parents": {parent.value: job.cache_identity(parent) for parent in stage.outputs[artifact]},
     }

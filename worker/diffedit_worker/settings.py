@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -11,10 +11,11 @@ from diffedit.jobs.workers import WorkerLimits
 from diffedit.settings import Settings
 
 Seconds = Annotated[float, Field(gt=0)]
+Dtype = Literal["float32", "float16", "bfloat16"]
 
 
 class StageTimeouts(BaseModel):
-    """Seconds after which a running stage counts as stuck: `default`, or the stage's own number in `stages`."""
+    """Seconds without a step after which a stage counts as stuck: `default`, or the stage's own number in `stages`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -35,6 +36,16 @@ class WorkerSettings(Settings):
     """A TOML file with more profiles."""
     device: str | None = Field(default=None, validation_alias="DIFFEDIT_DEVICE")
     """"cuda", "cuda:1", "mps" or "cpu". If it is unset, the worker chooses the best device of the machine."""
+    dtype: Dtype | None = Field(default=None, validation_alias="DIFFEDIT_DTYPE")
+    """The number type of the models: "float32", "float16" or "bfloat16". Unset: float16 on CUDA, else float32.
+
+    It is part of the cache keys, because the results depend on it. The VAE has a number type of its own.
+    """
+    vae_dtype: Dtype = Field(default="float32", validation_alias="DIFFEDIT_VAE_DTYPE")
+    """The number type of the VAE. In float16, the VAE of Stable Diffusion 2.1 returns NaN for some pictures.
+
+    It is part of the cache keys of mask, inversion and edit if it is not that of the other models.
+    """
     preload: bool = Field(default=False, validation_alias="DIFFEDIT_PRELOAD")
     """Load the models of the worker's queues before it takes a job, and do not start if one cannot be loaded.
 
@@ -56,9 +67,10 @@ class WorkerSettings(Settings):
     s3_retry_timeout: float = Field(default=60, validation_alias="DIFFEDIT_S3_RETRY_TIMEOUT", ge=0)
     """Seconds for which a stage waits for an S3 server that does not answer. Then the attempt has failed."""
     stage_timeouts: StageTimeouts = Field(default=StageTimeouts(), validation_alias="DIFFEDIT_STAGE_TIMEOUT")
-    """Seconds after which a stage counts as stuck: "1800", or "1800,caption=60,edit=3600" for single stages.
+    """Seconds without a step after which a stage counts as stuck: "1800", or "1800,caption=60" for single stages.
 
-    The process of a worker with a stuck stage ends, and another worker tries the stage again.
+    The process of a worker with a stuck stage ends, and another worker tries the stage again. While models are
+    downloaded or loaded, no stage counts as stuck.
     """
 
     @field_validator("stage_timeouts", mode="wrap")
@@ -73,9 +85,8 @@ class WorkerSettings(Settings):
 
     @property
     def limits(self) -> WorkerLimits:
-        """What the job backend of a worker must know. No stage may outlive its lock."""
-        longest = max(map(self.stage_timeouts.of, Stage))
-        return WorkerLimits(self.max_attempts, self.worker_ttl, lock_timeout=longest)
+        """What the job backend of a worker must know."""
+        return WorkerLimits(self.max_attempts, self.worker_ttl)
 
 
 def _table_of(text: str | float) -> dict[str, Any]:

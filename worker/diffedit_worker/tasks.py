@@ -38,8 +38,9 @@ def add_tasks(app: Celery, get_runner: Callable[[], "Runner"]) -> None:
         return task
 
     for stage in Stage:
-        # By default Celery adds the task to all applications of this process.
-        app.task(task_of(stage), name=task_name(stage), shared=False)
+        # By default Celery adds the task to all applications of this process. Under FORKED_BY_MULTIPROCESSING, which
+        # the children of another Celery worker inherit, it does so with each task that it makes later (lazy).
+        app.task(task_of(stage), name=task_name(stage), shared=False, lazy=False)
 
 
 def _job_id_of(message: Any, stage: Stage) -> str:

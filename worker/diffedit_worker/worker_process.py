@@ -180,7 +180,8 @@ class WorkerProcess:
         from diffedit_worker.models.loading import Models, disable_progress_bars
 
         named = profile_named(load_profiles(self._settings.profiles_file), profile)
-        models = Models(named, device=self._settings.device)
+        settings = self._settings
+        models = Models(named, device=settings.device, dtype=settings.dtype, vae_dtype=settings.vae_dtype)
         limit_cpu_threads(named, models.device)
         disable_progress_bars()
         return models

@@ -72,7 +72,8 @@ def edit(
     ] = None,
     deadline: Annotated[float | None, JobOption(metavar="SECONDS", help=_help(JobOptions, "deadline"))] = None,
     idempotency_key: Annotated[
-        str | None, JobOption("--idempotency-key", "--key", help="The same key returns the same job.")
+        str | None,
+        JobOption("--idempotency-key", "--key", help="The same call with the same key returns the same job."),
     ] = None,
     out_dir: OutDir = Path("out"),
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and return.")] = False,

@@ -53,9 +53,15 @@ def cancel(job_id: JobId, as_json: AsJson = False) -> None:
 
 
 @main.command("Jobs")
-def retry(job_id: JobId, as_json: AsJson = False) -> None:
+def retry(
+    job_id: JobId,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key returns the same new job, however often the job is retried.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Submit a job that has ended again, and print the id of the new job."""
-    job = _job(job_id).retry()
+    job = _job(job_id).retry(idempotency_key=idempotency_key)
     if as_json:
         main.print_json({"id": job.id, "retry_of": job_id})
     else:

@@ -1,10 +1,12 @@
 """A job: its identity, its options, its state, and its status at one moment."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from pydantic import Field
 
+from diffedit.contract.content import Content
 from diffedit.contract.request import EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Lane, Stage, plan, queue_name
 from diffedit.contract.validation import ArtifactKeys, Frozen, JobId, StrictNumbers
@@ -31,6 +33,8 @@ class Job(Frozen):
     request: EditRequest
     options: JobOptions = JobOptions()
     artifact_keys: ArtifactKeys = Field(default_factory=dict)
+    contents: dict[Artifact, Content] = Field(default_factory=dict)
+    """What is stored at these keys. It is not known of an artifact that a worker of 0.2.0 has made."""
 
     @property
     def stages_left(self) -> tuple[Stage, ...]:
@@ -45,15 +49,19 @@ class Job(Frozen):
     def queue_of(self, stage: Stage) -> str:
         return queue_name(self.request.params.profile, stage.group, self.options.lane)
 
-    def with_artifacts(self, keys: dict[Artifact, str]) -> "Job":
-        return self.model_copy(update={"artifact_keys": {**self.artifact_keys, **keys}})
+    def with_artifacts(self, keys: Mapping[Artifact, str], contents: Mapping[Artifact, str] | None = None) -> "Job":
+        """Return the job with artifacts at these keys, and with what is stored there, as far as it is known."""
+        known = {artifact: content for artifact, content in self.contents.items() if artifact not in keys}
+        update = {"artifact_keys": {**self.artifact_keys, **keys}, "contents": {**known, **(contents or {})}}
+        return self.model_copy(update=update)
 
     def without_artifact(self, artifact: Artifact) -> "Job":
         """Return the job as it was before the stage that makes this artifact ran; later stages are undone as well."""
         first = tuple(Stage).index(STAGE_OF[artifact])
         undone = {each for stage in tuple(Stage)[first:] for each in stage.gives}
-        kept = {each: key for each, key in self.artifact_keys.items() if each not in undone}
-        return self.model_copy(update={"artifact_keys": kept})
+        fields = {"artifact_keys": self.artifact_keys, "contents": self.contents}
+        kept = {name: {each: value[each] for each in value if each not in undone} for name, value in fields.items()}
+        return self.model_copy(update=kept)
 
     def cache_identity(self, artifact: Artifact) -> str:
         """Return what identifies the content of an artifact: its key, or the hash of a provided text.
@@ -137,6 +145,8 @@ class JobStatus(Frozen):
     """Why the job failed; None if it did not fail."""
     artifact_keys: ArtifactKeys = Field(default_factory=dict)
     """The keys of the artifacts that exist so far."""
+    contents: dict[Artifact, Content] = Field(default_factory=dict)
+    """The SHA-256 and the length in bytes of what was stored at these keys: "<64 hex digits> <bytes>"."""
     request: EditRequest
     """The request, with all defaults resolved."""
     options: JobOptions = JobOptions()
@@ -168,4 +178,10 @@ class JobStatus(Frozen):
     @property
     def job(self) -> Job:
         """The job as its stages see it."""
-        return Job(id=self.id, request=self.request, options=self.options, artifact_keys=self.artifact_keys)
+        return Job(
+            id=self.id,
+            request=self.request,
+            options=self.options,
+            artifact_keys=self.artifact_keys,
+            contents=self.contents,
+        )

@@ -25,10 +25,10 @@ def message_of(job: Job) -> dict[str, Any]:
 def celery_app(settings: Settings) -> "Celery":
     """Return a Celery application with the configuration that client and worker must share."""
     # Importing Celery takes 0.16 s; a client that only polls never needs it.
-    from diffedit.jobs.celery_pools import IndependentCelery
+    from diffedit.jobs.independent_celery import IndependentCelery
 
     url = settings.redis_url.get_secret_value()
-    app = IndependentCelery("diffedit", broker=url, set_as_current=False)
+    app = IndependentCelery("diffedit", broker=url)
     app.conf.update(
         # By default kombu accepts any certificate. Options in the URL (?ssl_...) still apply.
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss:") else None,
@@ -61,11 +61,10 @@ def send(app: "Celery", job: Job) -> None:
     """Put the first of the job's stages left into its queue. Each stage passes the job on to the next.
 
     Raises:
-        BrokerUnavailable, BrokerFull: the broker did not accept the message; nothing was queued.
+        BrokerUnavailable, BrokerFull: the message could not be sent. If a connection broke, it may be in the queue.
     """
     from celery import chain
-    from kombu.exceptions import OperationalError
-    from redis import OutOfMemoryError, RedisError
+    from redis import OutOfMemoryError
 
     # The header tells which jobs have a message in a queue (`RedisJobStore.orphaned_jobs`).
     tasks = [
@@ -77,7 +76,8 @@ def send(app: "Celery", job: Job) -> None:
         # kombu retries by itself. But if a connection breaks while a queue is declared, kombu opens a new one
         # and continues with the broken one, which raises AttributeError.
         repeated(DECLARE_ATTEMPTS, AttributeError)(chain(*tasks, app=app).apply_async)
-    except (OperationalError, RedisError) as error:
+    except Exception as error:  # kombu and Celery raise errors of many kinds, raw ones of Python among them
         if isinstance(error.__cause__ or error, OutOfMemoryError):
             raise BrokerFull from error
-        raise BrokerUnavailable(f"the job could not be queued: {error}; check DIFFEDIT_REDIS_URL") from error
+        reason = str(error) or type(error).__name__
+        raise BrokerUnavailable(f"the job could not be queued: {reason}; check DIFFEDIT_REDIS_URL") from error

@@ -8,7 +8,7 @@
 | `diffedit:waiting:<queue>` | sorted set | jobs that wait in this queue, by the time since which they wait |
 | `diffedit:waiting:queues` | set | the queues that such a set was ever made for |
 | `diffedit:expiring` | sorted set | jobs with a time limit, by the time at which they expire |
-| `diffedit:idempotency:<key>` | string | id of the job that was submitted with this key |
+| `diffedit:idempotency:<key>` | string | id of the job that was submitted with this key, as `scoped_key` returns it |
 | `diffedit:workers` | set | ids of workers; some may be gone |
 | `diffedit:worker:<id>` | string with TTL | the heartbeat of a worker: its `WorkerInfo` as JSON |
 | `diffedit:refused` | sorted set | jobs of which a worker refused a stage, by the time of the first refusal |
@@ -18,6 +18,7 @@
 | `diffedit:profiles` | hash | profile -> its parameter defaults as JSON, from the last worker that served it |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
 | `diffedit:lock:<artifact key>` | string with TTL | `<worker> <job>`; then `released`, for an hour |
+| `diffedit:content:<artifact key>` | string with TTL | what was last stored at this key: SHA-256 and length |
 | `diffedit:waiters:<artifact key>` | set with TTL | jobs that wait until another job has made the artifact |
 
 Celery has keys of its own beside these: a list for each queue, `_kombu.*` and `unacked*`.
@@ -44,6 +45,7 @@ IDEMPOTENCY = f"{PREFIX}idempotency:"
 HEARTBEAT = f"{PREFIX}worker:"
 STAGES = f"{PREFIX}stages:"
 TROUBLE = f"{PREFIX}trouble:"
+CONTENT = f"{PREFIX}content:"
 LOCK = f"{PREFIX}lock:"
 WAITERS = f"{PREFIX}waiters:"
 

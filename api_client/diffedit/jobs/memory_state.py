@@ -23,6 +23,7 @@ class MemoryState:
         self.heartbeats: dict[str, tuple[float, WorkerInfo]] = {}
         self.stages: list[tuple[float, str]] = []
         """When a stage was done or refused."""
+        self.contents: dict[str, str] = {}
         self.troubles: dict[str, Trouble] = {}
         self.profiles: dict[str, dict[str, Any]] = {}
         self.leader = ("", 0.0)

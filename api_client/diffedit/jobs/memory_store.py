@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
-from diffedit.errors import BadRecord, JobElsewhere, JobNotFound, QueueFull
+from diffedit.errors import BadRecord, IdempotencyConflict, JobElsewhere, JobNotFound, QueueFull
 from diffedit.jobs.memory_state import MemoryState
 from diffedit.jobs.records import done_fields, new_fields, readable, refused_by, status_of, undone_fields
 from diffedit.jobs.store import WORKER_LOST, MaxAttemptsExceeded, RecentStages, Refusal, RefusedBefore, StageCompletion
@@ -23,18 +23,25 @@ class MemoryJobStore:
     def __init__(self, state: MemoryState) -> None:
         self._state = state
 
-    def create_job(self, job: Job, idempotency_key: str | None = None) -> str:
+    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
         state = self._state
         with state.lock:
-            first = state.idempotency.get(idempotency_key) if idempotency_key else None
-            if first in state.records:
-                return first
             if job.id in state.records:
                 return job.id
+            first = state.idempotency.get(idempotency_key) if idempotency_key else None
+            if first in state.records:
+                recorded = state.records[first].get("request_digest")
+                if recorded and request_digest and recorded != request_digest:
+                    raise IdempotencyConflict(first)
+                return first
             self._check_queue(job)
+            record = {**new_fields(job, state.settings.retention), "created": _now()}
             if idempotency_key:
                 state.idempotency[idempotency_key] = job.id
-            state.records[job.id] = {**new_fields(job, state.settings.retention), "created": _now()}
+                record["idempotency"] = idempotency_key
+                if request_digest:
+                    record["request_digest"] = request_digest
+            state.records[job.id] = record
             self._set_waiting(job)
             return job.id
 
@@ -100,6 +107,8 @@ class MemoryJobStore:
                 return StageCompletion(outcome)
             self._state.stages.append((time.time(), "done"))
             self._record(job.id).update(done_fields(job, stage, seconds, created))
+            known = {job.artifact_keys[each]: job.contents[each] for each in stage.gives if each in job.contents}
+            self._state.contents.update(known)
             self._clear_open(job.id)
             if job.stages_left:
                 self._set_waiting(job)
@@ -107,6 +116,10 @@ class MemoryJobStore:
                 self._end(job.id, State.SUCCEEDED)
             artifacts = [job.artifact_keys[artifact] for artifact in stage.gives]
             return StageCompletion(None, self._state.release(artifacts, job.id, worker))
+
+    def contents_of(self, keys: Sequence[str]) -> dict[str, str]:
+        with self._state.lock:
+            return {key: self._state.contents[key] for key in keys if key in self._state.contents}
 
     def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:
         with self._state.lock:

@@ -6,7 +6,8 @@
 | `retention` | `create_job` | seconds that the record is kept after the job has ended |
 | `created`, `started`, `finished` | scripts | times of the Redis server, in seconds |
 | `deadline_at` | `create_job` | when the job expires, if it has a deadline |
-| `idempotency` | `create_job` | the idempotency key, if there is one |
+| `idempotency` | `create_job` | the idempotency key with its namespace, if there is one |
+| `request_digest` | `create_job` | beside a key: the digest of what the user gave, which a second call must repeat |
 | `next`, `queue` | scripts | the stage that the job waits for, and its queue |
 | `stage`, `step`, `steps`, `worker` | `start_stage`, `report_step` | the last stage, its progress, its worker |
 | `attempts:<stage>` | `start_stage` | how often the stage was started |
@@ -17,6 +18,7 @@
 | `seconds:<stage>` | `complete_stage` | duration of a finished stage |
 | `created:<stage>` | `complete_stage` | the artifacts that the stage had to make, separated by spaces |
 | `artifact:<artifact>` | `complete_stage` | the key of an artifact in the bucket |
+| `content:<artifact>` | `complete_stage` | SHA-256 and length of what is stored there; `contract/content.py` |
 | `outcome`, `error` | `end_job` | how the job ended; an `ErrorInfo` as JSON if it failed |
 """
 
@@ -84,6 +86,7 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         artifact_keys={
             artifact: fields[name] for artifact in Artifact if (name := f"artifact:{artifact.value}") in fields
         },
+        contents={artifact: fields[name] for artifact in Artifact if (name := f"content:{artifact.value}") in fields},
         request=request,
         options=JobOptions.model_validate_json(fields["options"]),
         created_at=_moment(fields["created"]),
@@ -117,6 +120,7 @@ def done_fields(job: Job, stage: Stage, seconds: float, created: Sequence[Artifa
         f"seconds:{stage.value}": f"{seconds:.4f}",
         f"created:{stage.value}": " ".join(artifact.value for artifact in created),
         **{f"artifact:{artifact.value}": job.artifact_keys[artifact] for artifact in stage.gives},
+        **{f"content:{artifact.value}": job.contents[artifact] for artifact in stage.gives if artifact in job.contents},
     }
 
 
@@ -128,7 +132,7 @@ def undone_fields(job: Job) -> list[str]:
         fields += [
             f"seconds:{stage.value}",
             f"created:{stage.value}",
-            *(f"artifact:{artifact.value}" for artifact in artifacts),
+            *(f"{field}:{artifact.value}" for artifact in artifacts for field in ("artifact", "content")),
         ]
     return fields
 

@@ -11,6 +11,7 @@ import redis
 
 from diffedit.contract.job import State
 from diffedit.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotFound
+from diffedit.forks import PerProcess
 from diffedit.jobs import keys
 from diffedit.retries import redis_retry
 from diffedit.settings import Settings
@@ -39,14 +40,39 @@ def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class RedisServer:
-    """One server, for any thread.
-
-    Attributes:
-        connection: redis-py's client. Its pool is bounded: a thread that finds all connections in use waits for one.
-    """
+    """One server, for any thread. Nothing is connected before the first command."""
 
     def __init__(self, settings: Settings, retries: int) -> None:
         """`retries` is how often a command is sent again when the server does not answer."""
+        self._scripted = PerProcess(functools.partial(_Scripted, settings, retries))
+
+    @property
+    def connection(self) -> redis.Redis:
+        """redis-py's client in this process. Do not keep it: a forked child has another one."""
+        return self._scripted().connection
+
+    def run(self, script: str, **args: Any) -> object:
+        """Run the Lua script of this name as one atomic step. Arguments that are None are left out."""
+        given = {name: value for name, value in args.items() if value is not None}
+        return self._scripted().scripts[script](args=[json.dumps(given)])
+
+    def now(self) -> float:
+        """Return the server's time, in seconds."""
+        seconds, microseconds = self.connection.time()
+        return seconds + microseconds / 1e6
+
+    def close(self) -> None:
+        if scripted := self._scripted.made:
+            scripted.connection.close()
+
+
+class _Scripted:
+    """redis-py's client and the scripts that are bound to it.
+
+    Its pool is bounded: a thread that finds all connections in use waits for one.
+    """
+
+    def __init__(self, settings: Settings, retries: int) -> None:
         pool = redis.BlockingConnectionPool.from_url(
             settings.redis_url.get_secret_value(),
             max_connections=settings.max_connections - 2 * settings.publisher_connections,
@@ -59,20 +85,7 @@ class RedisServer:
             retry=redis_retry(retries),
         )
         self.connection = redis.Redis.from_pool(pool)
-        self._scripts = {name: self.connection.register_script(text) for name, text in _scripts().items()}
-
-    def run(self, script: str, **args: Any) -> object:
-        """Run the Lua script of this name as one atomic step. Arguments that are None are left out."""
-        given = {name: value for name, value in args.items() if value is not None}
-        return self._scripts[script](args=[json.dumps(given)])
-
-    def now(self) -> float:
-        """Return the server's time, in seconds."""
-        seconds, microseconds = self.connection.time()
-        return seconds + microseconds / 1e6
-
-    def close(self) -> None:
-        self.connection.close()
+        self.scripts = {name: self.connection.register_script(text) for name, text in _scripts().items()}
 
 
 def outcome_of(job_id: str, answer: object) -> State | None:

@@ -4,10 +4,13 @@ import json
 from collections.abc import Sequence
 from typing import cast
 
+import redis
+
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
-from diffedit.errors import JobNotFound, QueueFull
+from diffedit.errors import IdempotencyConflict, JobNotFound, QueueFull
 from diffedit.jobs import keys
+from diffedit.jobs.keys import CONTENT
 from diffedit.jobs.records import done_fields, new_fields, readable, status_of, undone_fields
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
 from diffedit.jobs.store import WORKER_LOST, MaxAttemptsExceeded, RecentStages, Refusal, RefusedBefore, StageCompletion
@@ -25,11 +28,14 @@ class RedisJobStore:
         self._server = server
         self._settings = settings
         self._limits = limits
-        self._redis = server.connection
         self._registry = registry
 
+    @property
+    def _redis(self) -> redis.Redis:
+        return self._server.connection
+
     @translate_errors
-    def create_job(self, job: Job, idempotency_key: str | None = None) -> str:
+    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
         options, profile, settings = job.options, job.request.params.profile, self._settings
         answer = self._server.run(
             "create_job",
@@ -40,11 +46,14 @@ class RedisJobStore:
             max_queued=settings.max_queued,
             fields=new_fields(job, settings.retention),
             idempotency_key=idempotency_key,
+            request_digest=request_digest,
             start_timeout=options.start_timeout,
             deadline=options.deadline,
         )
         if answer == "full":
             raise QueueFull(options.lane.value, profile, settings.max_queued)
+        if isinstance(answer, list):
+            raise IdempotencyConflict(answer[1])
         return cast(str, answer)
 
     @translate_errors
@@ -128,12 +137,18 @@ class RedisJobStore:
             worker=worker,
             fields=done_fields(job, stage, seconds, created),
             artifacts=[job.artifact_keys[artifact] for artifact in stage.gives],
+            contents={job.artifact_keys[each]: job.contents[each] for each in stage.gives if each in job.contents},
             stage=job.stages_left[0].value if job.stages_left else None,
             queue=job.queue if job.stages_left else None,
         )
         if isinstance(answer, list):
             return StageCompletion(None, answer)
         return StageCompletion(outcome_of(job.id, answer))
+
+    @translate_errors
+    def contents_of(self, keys: Sequence[str]) -> dict[str, str]:
+        found = cast(list[str | None], self._redis.mget(CONTENT + key for key in keys)) if keys else []
+        return {key: content for key, content in zip(keys, found, strict=True) if content}
 
     @translate_errors
     def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:

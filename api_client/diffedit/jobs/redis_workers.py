@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+import redis
 from pydantic import ValidationError
 
 from diffedit.jobs import keys
@@ -20,8 +21,11 @@ class RedisWorkerRegistry:
 
     def __init__(self, server: RedisServer, limits: WorkerLimits) -> None:
         self._server = server
-        self._redis = server.connection
         self._limits = limits
+
+    @property
+    def _redis(self) -> redis.Redis:
+        return self._server.connection
 
     @translate_errors
     def send_heartbeat(self, worker: WorkerInfo) -> None:

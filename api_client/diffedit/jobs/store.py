@@ -78,13 +78,20 @@ class JobStore(Protocol):
     JobNotFound if there is no record. It returns the outcome if the job has ended meanwhile, else None.
     """
 
-    def create_job(self, job: Job, idempotency_key: str | None = None) -> str:
+    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
         """Record a new job, which waits for its first stage.
 
+        Args:
+            job: the job. If it is recorded already, nothing happens: the answer to the first call was lost.
+            idempotency_key: names the first job that is created with it, as long as the record of that job exists.
+            request_digest: what two calls with one key must have in common. A call without it, and a job that was
+                recorded without it, agree with every other.
+
         Returns:
-            Its id, or the id of the first job that was created with this idempotency key.
+            Its id, or the id of the job that the idempotency key names.
 
         Raises:
+            IdempotencyConflict: the key names a job with another digest.
             QueueFull: `max_queued` jobs already wait in this lane of the profile.
         """
 
@@ -129,6 +136,12 @@ class JobStore(Protocol):
         """Record that `stage` is done and that `job` holds its artifacts; `created` are those that had to be made.
 
         The job then waits for its next stage; after the last stage it has succeeded. Its locks are released.
+        """
+
+    def contents_of(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return what was last stored at these keys of artifacts, as far as it is known (`contract.content`).
+
+        It is known for as long as a record is kept, from the last time that a job made or found the artifact.
         """
 
     def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:

@@ -79,13 +79,14 @@ class WorkerLimits:
     Attributes:
         max_attempts: how often a stage of a job is started before the job fails.
         worker_ttl: seconds without a heartbeat after which a worker counts as dead.
-        lock_timeout: seconds after which the lock of an artifact expires. No stage runs longer.
+        lock_timeout: seconds after which Redis removes the lock of an artifact. Long, because a stage may run for as
+            long as it makes steps; a lock is void before, when its worker is dead or no longer runs the job.
         max_refusals: after how many different workers have refused a stage its job fails.
     """
 
     max_attempts: int = 3
     worker_ttl: float = 20
-    lock_timeout: float = 1800
+    lock_timeout: float = 86400
     max_refusals: int = 3
 
 

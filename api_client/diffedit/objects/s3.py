@@ -6,10 +6,12 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
 from diffedit.contract.object_keys import FOLDERS
 from diffedit.errors import ArtifactMissing, StoreRefused, StoreUnavailable
+from diffedit.forks import PerProcess
 from diffedit.objects.store import Stored, check_content, check_size
 from diffedit.retries import DOWNLOAD_ATTEMPTS, S3_ATTEMPTS, repeated
 from diffedit.settings import Settings
@@ -28,11 +30,16 @@ SMALL = 2**20
 """Bytes of a body that is sent without `Expect: 100-continue`."""
 
 
+_boto3 = PerProcess(lambda: import_module("boto3"))
+"""boto3, which takes 0.2 s to import: a client that only polls never needs it. A fork waits for the import."""
+
+
 def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
     """Raise our errors instead of boto3's. boto3 has retried before."""
 
     @functools.wraps(method)
     def translated(*args: P.args, **kwargs: P.kwargs) -> R:
+        _boto3()
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
         from urllib3.exceptions import HTTPError
 
@@ -65,46 +72,47 @@ def _send_small_bodies_at_once(request: Any, **_: Any) -> None:
         del request.headers["Expect"]
 
 
+def _boto3_client(settings: Settings) -> Any:
+    from botocore.config import Config
+
+    secret, token = settings.aws_secret_access_key, settings.aws_session_token
+    session = _boto3().session.Session()
+    s3 = session.client(
+        "s3",
+        endpoint_url=settings.s3_endpoint_url,
+        region_name=settings.aws_region or session.region_name or "us-east-1",
+        aws_access_key_id=settings.aws_access_key_id,
+        aws_secret_access_key=secret and secret.get_secret_value(),
+        aws_session_token=token and token.get_secret_value(),
+        config=Config(
+            # Without "s3v4" boto3 presigns in a form that rclone and newer AWS regions refuse.
+            signature_version="s3v4",
+            # Self-hosted servers rarely have wildcard DNS. For AWS boto3 decides.
+            s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
+            retries={"mode": "standard", "max_attempts": S3_ATTEMPTS},
+            connect_timeout=5,
+            read_timeout=30,
+            # The stages of a worker, or the threads of a program, share this one boto3 client.
+            max_pool_connections=16,
+            # Several S3 servers refuse the trailing checksums that boto3 sends otherwise.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+    s3.meta.events.register("before-sign.s3.PutObject", _send_small_bodies_at_once)
+    return s3
+
+
 class S3ObjectStore:
     """An `ObjectStore` in a bucket of any S3 server, for any thread."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._bucket = settings.s3_bucket
+        self._client = PerProcess(functools.partial(_boto3_client, settings))
 
-    @functools.cached_property
+    @property
     def _s3(self) -> Any:
-        # Importing boto3 takes 0.2 s; a client that only polls never needs it.
-        import boto3
-        from botocore.config import Config
-
-        settings = self._settings
-        secret, token = settings.aws_secret_access_key, settings.aws_session_token
-        session = boto3.session.Session()
-        s3 = session.client(
-            "s3",
-            endpoint_url=settings.s3_endpoint_url,
-            region_name=settings.aws_region or session.region_name or "us-east-1",
-            aws_access_key_id=settings.aws_access_key_id,
-            aws_secret_access_key=secret and secret.get_secret_value(),
-            aws_session_token=token and token.get_secret_value(),
-            config=Config(
-                # Without "s3v4" boto3 presigns in a form that rclone and newer AWS regions refuse.
-                signature_version="s3v4",
-                # Self-hosted servers rarely have wildcard DNS. For AWS boto3 decides.
-                s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
-                retries={"mode": "standard", "max_attempts": S3_ATTEMPTS},
-                connect_timeout=5,
-                read_timeout=30,
-                # The stages of a worker, or the threads of a program, share this one boto3 client.
-                max_pool_connections=16,
-                # Several S3 servers refuse the trailing checksums that boto3 sends otherwise.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
-        s3.meta.events.register("before-sign.s3.PutObject", _send_small_bodies_at_once)
-        return s3
+        return self._client()
 
     @translate_errors
     def put(self, key: str, data: bytes) -> None:
@@ -181,5 +189,5 @@ class S3ObjectStore:
             raise
 
     def close(self) -> None:
-        if "_s3" in vars(self):
-            self._s3.close()
+        if s3 := self._client.made:
+            s3.close()

@@ -10,7 +10,7 @@ from typer.main import get_command
 from diffedit import JobOptions, Lane
 from diffedit.cli import app
 from diffedit.contract.request import EditParams, EditRequest
-from tests.support.cli import WORKER, Cli, png
+from tests.support.cli import RESULT, WORKER, Cli, png
 
 TARGET = ("--target-prompt", "a pear")
 CONCEPTS = ("--source-concept", "bowl", "--target-concept", "basket")
@@ -104,6 +104,14 @@ def test_the_same_idempotency_key_returns_the_same_job(cli: Cli, image: Path, op
     assert len(cli.sent) == 1
 
 
+def test_another_request_with_the_same_key_ends_with_the_id_of_the_first_job(cli: Cli, image: Path) -> None:
+    cli("edit", image, *TARGET, "--key", "k", "--no-wait")
+    for words in (["--target-prompt", "a lemon"], [*TARGET, "--mask-only"], [*TARGET, "--seed", "1"]):
+        error = cli.error("edit", image, *words, "--key", "k", "--no-wait", code=2)
+        assert (error["error"], error["job_id"]) == ("idempotency_conflict", cli.sent[0].id)
+    assert len(cli.sent) == 1
+
+
 def test_each_argument_of_an_edit_has_an_option_of_its_name() -> None:
     options = {parameter.name for parameter in get_command(app).commands["edit"].params}
     arguments = EditRequest.model_fields.keys() - {"goal", "params"} | JobOptions.model_fields.keys()
@@ -162,7 +170,7 @@ def test_the_result_is_saved_and_its_files_are_printed(cli: Cli, image: Path, tm
     result = cli("edit", image, *TARGET, "--out", "edited")
     files = [Path(line) for line in result.stdout.splitlines()]
     assert sorted(files) == [Path("edited") / name for name in ("grid.png", "manifest.json", "mask.png", "result.png")]
-    assert (tmp_path / "edited/result.png").read_bytes() == png("RGB", "red")
+    assert (tmp_path / "edited/result.png").read_bytes() == RESULT
     assert f"job {cli.sent[0].id}" in result.stderr
 
 

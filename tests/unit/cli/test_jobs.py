@@ -9,7 +9,7 @@ import pytest
 from diffedit import State
 from diffedit.contract.job import ErrorInfo
 from diffedit.contract.stages import Stage
-from tests.support.cli import WORKER, Cli, png
+from tests.support.cli import RESULT, WORKER, Cli
 
 FAILURE = ErrorInfo(stage=Stage.MASK, code="empty_mask", message="no difference")
 
@@ -94,7 +94,7 @@ def test_result_saves_the_files(cli: Cli, tmp_path: Path) -> None:
     assert "out/result.png" in cli("result", job.id).stdout.splitlines()
     saved = cli.json("result", job.id, "--out", "again")
     assert saved["files"]["result"] == "again/result.png"
-    assert (tmp_path / "again/result.png").read_bytes() == png("RGB", "red")
+    assert (tmp_path / "again/result.png").read_bytes() == RESULT
 
 
 def test_a_result_that_was_deleted_can_be_retried(cli: Cli) -> None:
@@ -134,6 +134,16 @@ def test_retry_prints_the_new_id(cli: Cli) -> None:
     assert cli("retry", job.id).stdout.strip() == cli.sent[1].id
     assert cli.json("retry", job.id) == {"id": cli.sent[2].id, "retry_of": job.id}
     assert cli.sent[1].request == cli.sent[0].request
+
+
+def test_a_retry_with_a_key_makes_one_new_job(cli: Cli) -> None:
+    job = cli.submit()
+    job.cancel()
+    first, second = (cli("retry", job.id, "--idempotency-key", "k").stdout for _ in range(2))
+    assert first == second == f"{cli.sent[1].id}\n"
+    assert len(cli.sent) == 2
+    error = cli.error("retry", cli.submit().id, "--idempotency-key", "", code=2)
+    assert "idempotency_key" in error["message"]
 
 
 def test_jobs_lists_the_newest_first(cli: Cli) -> None:

@@ -1,6 +1,6 @@
 """The versions of Celery and kombu with which this package was tested.
 
-The modules beside this one, and `diffedit/jobs/celery_pools.py`, use parts of both that are not documented.
+The modules beside this one, and `diffedit/jobs/independent_celery.py`, use parts of both that are not documented.
 `tests/unit/test_celery_internals.py` fails when another version is installed, and when one of these parts has moved.
 """
 

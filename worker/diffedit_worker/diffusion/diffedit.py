@@ -2,12 +2,13 @@
 
 The three steps of the paper's section 3.2, on latents instead of pixels:
 
-    step 1   compute_mask   find where the model predicts different noise for two descriptions of the picture
-    step 2   invert         go from the picture to noise with DDIM and keep every latent on the way
-    step 3   edit           go back from the noise with the target text; outside of the mask, use the kept latents
+    step 1   difference_map   find where the model predicts different noise for two descriptions of the picture
+    step 2   invert           go from the picture to noise with DDIM and keep every latent on the way
+    step 3   edit             go back from the noise with the target text; outside of the mask, use the kept latents
 
-`encode` and `decode` (the VAE) and `draw_noise` complete them. Shapes: B pictures, n noises for each picture, latents
-(4, h, w), text embeddings (B or 1, tokens, D). N = `count_steps(...)` is the number of steps taken.
+`thresholding.threshold` makes the mask of step 1 from the difference map. `encode` and `decode` (the VAE) and
+`draw_noise` complete the steps. Shapes: B pictures, n noises for each picture, latents (4, h, w), text embeddings (B or
+1, tokens, D). N = `count_steps(...)` is the number of steps taken.
 
 The functions keep no state. The two schedulers share one sequence of noise levels, for epsilon or v-prediction: either
 diffusers' DDIM pair of one configuration, or `solvers.DPMSolverPlusPlus`. `on_step(done, total)` is called after each
@@ -21,12 +22,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
-
-from diffedit_worker.diffusion.thresholding import threshold
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -66,15 +65,15 @@ def encode(vae: AutoencoderKL, image: Tensor) -> Tensor:
 
 @torch.no_grad()
 def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Return the pictures (B, 3, H, W), clamped to [-1, 1], of latents (B, 4, h, w)."""
+    """Return the pictures (B, 3, H, W) of latents (B, 4, h, w): in [-1, 1], and in places a little outside of it."""
     image: Tensor = vae.decode(latents / vae.config["scaling_factor"], return_dict=False)[0]
-    return image.clamp(-1, 1)
+    return image
 
 
 def draw_noise(
     shape: Sequence[int], seed: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Return unit Gaussian noise for `compute_mask`, shape (B, n, 4, h, w).
+    """Return unit Gaussian noise for `difference_map`, shape (B, n, 4, h, w).
 
     It is drawn in float32 on the CPU and then moved to the device. Each kind of device has its own random stream, and
     a seed must give the same mask on all of them.
@@ -113,41 +112,6 @@ def predict_noise(
     return eps
 
 
-def compute_mask(
-    unet: UNet2DConditionModel,
-    scheduler: DDIMScheduler,
-    z0: Tensor,
-    source: Tensor,
-    target: Tensor,
-    noise: Tensor,
-    *,
-    num_inference_steps: int = 50,
-    mask_encode_strength: float = 0.5,
-    mask_thresholding_ratio: float | Literal["otsu"] = 3.0,
-    mask_cleanup: bool = False,
-    max_batch: int = 8,
-    on_step: OnStep = ignore_steps,
-) -> Tensor:
-    """Step 1: return the mask M (B, h, w), bool, true where the edit may change the picture.
-
-    z0 (B, 4, h, w), noise (B, n, 4, h, w). `thresholding.threshold` explains `mask_thresholding_ratio` and
-    `mask_cleanup`, `difference_map` the other arguments.
-    """
-    D = difference_map(
-        unet,
-        scheduler,
-        z0,
-        source,
-        target,
-        noise,
-        num_inference_steps=num_inference_steps,
-        mask_encode_strength=mask_encode_strength,
-        max_batch=max_batch,
-        on_step=on_step,
-    )
-    return threshold(D, mask_thresholding_ratio, cleanup=mask_cleanup)
-
-
 @torch.no_grad()
 def difference_map(
     unet: UNet2DConditionModel,
@@ -162,7 +126,7 @@ def difference_map(
     max_batch: int = 8,
     on_step: OnStep = ignore_steps,
 ) -> Tensor:
-    """Return D (B, h, w): |eps_Q - eps_R|, the mean over n noises and the channels.
+    """Step 1: return D (B, h, w): |eps_Q - eps_R|, the mean over n noises and the channels.
 
     R is `source` and Q is `target`. z0 (B, 4, h, w) is noised to the level of `mask_encode_strength`, once with each
     noise (B, n, 4, h, w). `on_step` counts forward passes of at most `max_batch` (at least 2) samples.

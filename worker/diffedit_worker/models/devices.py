@@ -1,9 +1,18 @@
 """Where models run: the device, the number type, the memory layout, and the threads of a CPU."""
 
+import re
+
 import torch
 
 from diffedit.errors import ModelUnavailable
 from diffedit_worker.models.profiles import Profile
+
+_DEVICE_ERROR = re.compile(
+    r"\b(CUDA|HIP|cuDNN|MIOpen|cuBLAS|cuFFT|cuSOLVER|cuSPARSE|NVRTC|Triton)\b[\w\[\] ]*\berror\b"
+    r"|\b(CUDNN|CUBLAS|CUFFT|CUSOLVER|CUSPARSE|HIPBLAS|MIOPEN)_STATUS_|\b(cuda|hip)Error\w*",
+    re.IGNORECASE,
+)
+"""How torch begins or marks the messages of errors that come from a device and its libraries."""
 
 
 def resolve_device(wanted: str | None = None) -> torch.device:
@@ -27,12 +36,15 @@ def resolve_device(wanted: str | None = None) -> torch.device:
     )
 
 
-def resolve_dtype(device: torch.device) -> torch.dtype:
-    """Return the number type of the models: float16 on CUDA, else float32.
+def resolve_dtype(device: torch.device, wanted: str | None = None) -> torch.dtype:
+    """Return the number type `wanted` ("float32", "float16", "bfloat16"). The default is float16 on CUDA, else float32.
 
     A CPU without half-precision units is slower in float16 by orders of magnitude. MPS supports float16, but rounding
     errors add up over the steps of an inversion, and the effect has not been measured on MPS.
     """
+    if wanted:
+        dtype: torch.dtype = getattr(torch, wanted)
+        return dtype
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
@@ -52,4 +64,14 @@ def limit_cpu_threads(profile: Profile, device: torch.device) -> None:
 
 
 def is_device_error(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
+    """Return whether the error, or one that caused it, is of the device itself: of CUDA, its libraries, or HIP.
+
+    After such an error every later call of the process to the device may fail. To run out of memory is not one.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    if isinstance(error, torch.AcceleratorError):
+        return True
+    if isinstance(error, RuntimeError) and _DEVICE_ERROR.search(str(error)):
+        return True
+    return error.__cause__ is not None and is_device_error(error.__cause__)

@@ -8,17 +8,23 @@ from torch import Tensor
 from diffedit.pictures import Picture
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.diffusion.letterbox import Letterbox
+from diffedit_worker.models.finite import require_finite
 from diffedit_worker.models.loading import Models
 
 
 def encode_picture(models: Models, picture: Picture) -> tuple[Letterbox, Tensor]:
-    """Return how the picture fits the model's square, and its latents z0 (1, 4, h, w) on the model's device."""
+    """Return how the picture fits the model's square, and its latents z0 (1, 4, h, w) on the model's device.
+
+    Raises:
+        NotFinite: the VAE returned values that are not finite. They are not kept.
+    """
     letterbox = Letterbox.fit(picture.image.size, models.size, models.vae_scale_factor)
     fitted = letterbox.apply(picture.image)
 
     def encode() -> Tensor:
         pixels = VaeImageProcessor(do_resize=False).preprocess(fitted)
-        return diffedit.encode(models.vae, pixels.to(models.device, models.dtype))
+        z0 = diffedit.encode(models.vae, pixels.to(models.device, models.vae_dtype)).to(models.dtype)
+        return require_finite(z0, "VAE", models.vae)
 
     key = hashlib.sha256(fitted.tobytes() + repr(fitted.size).encode()).hexdigest()
     return letterbox, models.latent_cache.get(key, encode)

@@ -7,16 +7,18 @@ deprecated.
 import gc
 import inspect
 import logging
-import re
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import cached_property, wraps
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, DDIMInverseScheduler, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.utils.tqdm import disable_progress_bars as disable_hub_progress_bars
 from transformers import (
     AutoTokenizer,
     BlipForConditionalGeneration,
@@ -30,22 +32,26 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from diffedit.contract.stages import ModelGroup
-from diffedit.errors import ModelUnavailable
 from diffedit_worker.diffusion.solvers import DPMSolverPlusPlus
+from diffedit_worker.models.checkpoints import Checkpoint
+from diffedit_worker.models.compatibility import check_diffusion_model, check_language_model, trained_size
 from diffedit_worker.models.devices import resolve_device, resolve_dtype, resolve_memory_format
+from diffedit_worker.models.hub import Component, Part, component_of, load_from_files, must_exist
 from diffedit_worker.models.latent_cache import LatentCache
+from diffedit_worker.models.loading_clock import LoadingClock
 from diffedit_worker.models.profiles import ModelSource, Profile, fingerprint
+from diffedit_worker.models.proof import prove
 
 log = logging.getLogger(__name__)
 
-Component = Literal["captioner", "prompter", "diffusion"]
 T = TypeVar("T")
 
-NEEDED: dict[ModelGroup, dict[str, Component]] = {
-    ModelGroup.LANGUAGE: {"captioner": "captioner", "prompter": "prompter", "text_encoder": "diffusion"},
-    ModelGroup.DIFFUSION: {"unet": "diffusion", "vae": "diffusion", "_scheduler_config": "diffusion"},
+NEEDED: dict[ModelGroup, tuple[Part, ...]] = {
+    ModelGroup.LANGUAGE: ("captioner", "prompter", "text_encoder"),
+    # The scheduler first: its files are the configurations, by which a model is refused before weights are downloaded.
+    ModelGroup.DIFFUSION: ("scheduler_config", "unet", "vae"),
 }
-"""For each model group, the attributes of `Models` that its stages use, and the component that each is part of."""
+"""The parts that the stages of each model group use. Each is an attribute of `Models`."""
 
 _LOADING = threading.RLock()
 """One load at a time: while it runs, `from_pretrained` changes torch's default dtype for the whole process."""
@@ -55,40 +61,55 @@ _DDIM = {"clip_sample": False, "thresholding": False, "timestep_spacing": "leadi
 
 
 def disable_progress_bars() -> None:
-    """Turn off the progress bars of diffusers and transformers, unless a person reads them in a terminal."""
+    """Turn off the progress bars of downloads and loads, unless a person reads them in a terminal."""
     if not sys.stderr.isatty():
+        disable_hub_progress_bars()
         transformers_logging.disable_progress_bar()
         diffusers_logging.disable_progress_bar()
 
 
-def loaded_once(load: Callable[[Any], T]) -> "cached_property[T]":
-    """Make a method a cached property that is computed once, also when several threads ask for it at the same time."""
+def loaded_once(load: Callable[[Any, Checkpoint], T]) -> "cached_property[T]":
+    """Make a method that loads a part a cached property. It is computed once, also if several threads ask for it."""
+    part: Any = load.__name__
 
     @wraps(load)
-    def guarded(self: Any) -> T:
-        with _LOADING:
-            if load.__name__ not in self.__dict__:
-                self.__dict__[load.__name__] = load(self)
-            value: T = self.__dict__[load.__name__]
+    def guarded(self: "Models") -> T:
+        with self.loading_clock.running(), _LOADING:
+            if part not in self.__dict__:
+                self._failed.add(part)
+                self.__dict__[part] = self._load(part, load)
+                self._failed.remove(part)
+            value: T = self.__dict__[part]
             return value
 
     return cached_property(guarded)
 
 
 class Models:
-    """The models of a profile on one device. Each is loaded on first use, or raises ModelUnavailable.
+    """The models of a profile on one device. Each part is loaded and proved on first use.
 
-    Threads may share it.
+    An attribute raises ModelUnavailable if its part cannot be loaded or does not work, and NotFinite if it returns
+    values that are not finite. Threads may share an instance.
+
+    Args:
+        device: as in `resolve_device`.
+        dtype: "float32", "float16" or "bfloat16"; None for the default of the device.
+        vae_dtype: the number type of the VAE.
     """
 
-    def __init__(self, profile: Profile, device: str | None = None) -> None:
+    def __init__(
+        self, profile: Profile, device: str | None = None, dtype: str | None = None, vae_dtype: str = "float32"
+    ) -> None:
         self.profile = profile
         self.device = resolve_device(device)
-        self.dtype = resolve_dtype(self.device)
+        self.dtype = resolve_dtype(self.device, dtype)
+        self.vae_dtype = resolve_dtype(self.device, vae_dtype)
         self.latent_cache = LatentCache()
+        self.loading_clock = LoadingClock()
         self._max_batch = 8
         self._max_batch_lock = threading.Lock()
         self._fingerprints: dict[Component, str] = {}
+        self._failed: set[Part] = set()
 
     @property
     def size(self) -> int:
@@ -113,80 +134,104 @@ class Models:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def prove(self) -> None: ...
-
     def load(self, group: ModelGroup) -> None:
-        """Load all models of a group now.
+        """Load all models of a group now. Each runs once, as in `prove`.
 
         Raises:
-            ModelUnavailable: one of the models cannot be loaded; the message names it and says what to do.
+            ModelUnavailable: one of the models cannot be loaded or does not work; the message says what to do.
+            NotFinite: one of the models returned values that are not finite.
         """
-        for attribute, component in NEEDED[group].items():
-            log.info("loading the %s (%s)", attribute.strip("_").replace("_", " "), self.name(component))
-            self.identity(component)
-            getattr(self, attribute)
+        for part in NEEDED[group]:
+            self.identity(component_of(part))
+            getattr(self, part)
+
+    def prove(self) -> None:
+        """Run each model that is loaded once, on a small input. Load those again that could not be loaded.
+
+        Raises:
+            ModelUnavailable: one of the models does not work; the message names it.
+            NotFinite: one of the models returned values that are not finite.
+        """
+        for parts in NEEDED.values():
+            for part in parts:
+                if part in self.__dict__:
+                    prove(part, self.__dict__[part])
+                elif part in self._failed:
+                    getattr(self, part)
 
     @loaded_once
-    def captioner(self) -> tuple[Any, Any]:
+    def captioner(self, checkpoint: Checkpoint) -> tuple[Any, Any]:
         """BLIP: (processor, model)."""
-        source = self.profile.captioner
-        model = self._weights(BlipForConditionalGeneration, source, dtype=self.dtype)
-        image_processor = self._pretrained(BlipImageProcessorPil, source)
-        processor = BlipProcessor(image_processor, self._tokenizer(AutoTokenizer, source, model))
+        check_language_model(checkpoint.source, checkpoint.directory, "blip")
+        model = checkpoint.weights(BlipForConditionalGeneration, dtype=self.dtype)
+        image_processor = checkpoint.pretrained(BlipImageProcessorPil)
+        processor = BlipProcessor(image_processor, checkpoint.tokenizer(AutoTokenizer, model))
         return processor, self._placed(model)
 
     @loaded_once
-    def prompter(self) -> tuple[Any, Any]:
+    def prompter(self, checkpoint: Checkpoint) -> tuple[Any, Any]:
         """Flan-T5: (tokenizer, model)."""
-        source = self.profile.prompter
-        model = self._weights(T5ForConditionalGeneration, source, dtype=self.dtype)
-        return self._tokenizer(AutoTokenizer, source, model), self._placed(model)
+        check_language_model(checkpoint.source, checkpoint.directory, "t5", "mt5")
+        model = checkpoint.weights(T5ForConditionalGeneration, dtype=self.dtype)
+        return checkpoint.tokenizer(AutoTokenizer, model), self._placed(model)
 
     @loaded_once
-    def text_encoder(self) -> tuple[Any, Any]:
+    def text_encoder(self, checkpoint: Checkpoint) -> tuple[Any, Any]:
         """The diffusion model's CLIP text encoder: (tokenizer, model)."""
-        source = self.profile.diffusion
-        model = self._weights(CLIPTextModel, source, subfolder="text_encoder", dtype=self.dtype, use_safetensors=True)
-        tokenizer = self._tokenizer(CLIPTokenizer, source, model, subfolder="tokenizer")
-        return tokenizer, self._placed(model)
+        self._check_diffusion_model(checkpoint)
+        options = {"subfolder": "text_encoder", "dtype": self.dtype, "use_safetensors": True}
+        model = checkpoint.weights(CLIPTextModel, **options)
+        return checkpoint.tokenizer(CLIPTokenizer, model, subfolder="tokenizer"), self._placed(model)
 
     @loaded_once
-    def unet(self) -> Any:
-        return self._placed(self._diffusers(UNet2DConditionModel, "unet"))
+    def unet(self, checkpoint: Checkpoint) -> Any:
+        self._check_diffusion_model(checkpoint)
+        trained = trained_size(checkpoint.directory)
+        if trained not in (None, self.size):
+            log.warning(
+                "%s was trained at %s pixels, and the profile's size is %s", checkpoint.source, trained, self.size
+            )
+        return self._placed(self._diffusers(checkpoint, UNet2DConditionModel, self.dtype))
 
     @loaded_once
-    def vae(self) -> Any:
-        vae = self._diffusers(AutoencoderKL, "vae")
+    def vae(self, checkpoint: Checkpoint) -> Any:
+        self._check_diffusion_model(checkpoint)
+        vae = self._diffusers(checkpoint, AutoencoderKL, self.vae_dtype)
         vae.enable_slicing()
         return self._placed(vae)
 
     def scheduler(self, name: str) -> Any:
         """Return a new scheduler that goes from noise to the picture. `name` is "ddim" or "dpmsolver++"."""
-        ddim = DDIMScheduler.from_config(self._scheduler_config, **_DDIM)
+        ddim = DDIMScheduler.from_config(self.scheduler_config, **_DDIM)
         return ddim if name == "ddim" else DPMSolverPlusPlus(ddim)
 
     def inverse_scheduler(self, name: str) -> Any:
         """Return a new scheduler that goes from the picture to noise, over the noise levels of `scheduler(name)`."""
         if name == "ddim":
-            return DDIMInverseScheduler.from_config(self._scheduler_config, **_DDIM)
+            return DDIMInverseScheduler.from_config(self.scheduler_config, **_DDIM)
         return DPMSolverPlusPlus(self.scheduler("ddim"), inverse=True)
 
-    def identity(self, component: Component) -> str:
+    def identity(self, component: Component, group: ModelGroup = ModelGroup.DIFFUSION) -> str:
         """Return what the results of a component depend on: "id@revision/dtype", for "diffusion" with "/size".
 
-        It is part of the cache keys. It is the same on every worker, and no weights are loaded for it. A directory is
-        identified by its content, not by its path.
+        If the VAE has another number type, "/vae-dtype" follows in the group whose stages use the VAE. The identity is
+        part of the cache keys. It is the same on every worker with the same settings, and no weights are loaded for it.
+        A directory is identified by its content, not by its path.
 
         Raises:
             ModelUnavailable: the directory does not exist.
         """
         source: ModelSource = getattr(self.profile, component)
         if source.directory and component not in self._fingerprints:
-            _must_exist(source)
+            must_exist(source)
             self._fingerprints[component] = fingerprint(source.directory)
         name = f"local@{self._fingerprints[component]}" if source.directory else str(source)
-        dtype = str(self.dtype).removeprefix("torch.")
-        return f"{name}/{dtype}/{self.size}" if component == "diffusion" else f"{name}/{dtype}"
+        identity = f"{name}/{_name(self.dtype)}"
+        if component == "diffusion":
+            identity += f"/{self.size}"
+            if self.vae_dtype is not self.dtype and "vae" in NEEDED[group]:
+                identity += f"/vae-{_name(self.vae_dtype)}"
+        return identity
 
     def name(self, component: Component) -> str:
         """Return the name of a component for people: its Hub id, or the last part of a directory's path."""
@@ -194,66 +239,38 @@ class Models:
         return source.directory.name if source.directory else str(source)
 
     @loaded_once
-    def _scheduler_config(self) -> Any:
-        config = self._pretrained(DDIMScheduler, self.profile.diffusion, subfolder="scheduler").config
+    def scheduler_config(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """The noise schedule, as the configuration of a DDIM scheduler."""
+        self._check_diffusion_model(checkpoint)
+        config = checkpoint.pretrained(DDIMScheduler, subfolder="scheduler").config
         # Stable Diffusion 1.5 has the configuration of a PNDM scheduler; diffusers warns of each entry unknown to DDIM.
         known = {"_class_name", *inspect.signature(DDIMScheduler.__init__).parameters}
         return {key: value for key, value in config.items() if key in known}
 
-    def _diffusers(self, kind: Any, subfolder: str) -> Any:
-        model = self._weights(
-            kind, self.profile.diffusion, subfolder=subfolder, torch_dtype=self.dtype, use_safetensors=True
-        )
+    def _load(self, part: Part, load: Callable[["Models", Checkpoint], T]) -> T:
+        component = component_of(part)
+        source: ModelSource = getattr(self.profile, component)
+        spoken, started_at = part.replace("_", " "), time.perf_counter()
+        log.info("loading the %s (%s)", spoken, self.name(component))
+
+        def load_from(directory: Path) -> T:
+            return load(self, Checkpoint(source, part, directory))
+
+        value = load_from_files(source, part, load_from)
+        prove(part, value)
+        log.info("loaded the %s in %.1f s", spoken, time.perf_counter() - started_at)
+        return value
+
+    def _check_diffusion_model(self, checkpoint: Checkpoint) -> None:
+        check_diffusion_model(checkpoint.source, checkpoint.directory, self.size)
+
+    def _diffusers(self, checkpoint: Checkpoint, kind: Any, dtype: torch.dtype) -> Any:
+        model = checkpoint.weights(kind, subfolder=checkpoint.part, torch_dtype=dtype, use_safetensors=True)
         return model.to(memory_format=resolve_memory_format(self.device))
-
-    def _weights(self, kind: Any, source: ModelSource, **options: Any) -> Any:
-        model, info = self._pretrained(kind, source, output_loading_info=True, **options)
-        # If weights are missing, both libraries only warn and use random numbers.
-        if info["missing_keys"]:
-            raise _unavailable(source, f"{len(info['missing_keys'])} weights of {kind.__name__} are not in it")
-        return model
-
-    def _tokenizer(self, kind: Any, source: ModelSource, model: Any, **options: Any) -> Any:
-        tokenizer = self._pretrained(kind, source, **options)
-        # A tokenizer without its vocabulary file loads without an error and knows only a few special tokens.
-        rows = model.get_input_embeddings().num_embeddings
-        if not rows // 2 < len(tokenizer) <= rows:
-            raise _unavailable(source, f"its tokenizer has {len(tokenizer)} tokens and its model {rows}")
-        return tokenizer
-
-    def _pretrained(self, kind: Any, source: ModelSource, **options: Any) -> Any:
-        _must_exist(source)
-        options |= {"local_files_only": True} if source.directory else {"revision": source.revision or "main"}
-        try:
-            return kind.from_pretrained(source.id, **options)
-        # With a foreign or damaged checkpoint these loaders may raise anything, AttributeError included.
-        except Exception as error:
-            log.debug("loading %s from %s", kind.__name__, source, exc_info=True)
-            raise _unavailable(source, f"{kind.__name__}: {_first_line(error)}") from error
 
     def _placed(self, model: Any) -> Any:
         return model.eval().requires_grad_(False).to(self.device)
 
 
-def _must_exist(source: ModelSource) -> None:
-    # The libraries would treat the path as a Hub id and complain about its slashes.
-    if source.directory and not source.directory.is_dir():
-        raise _unavailable(source, "no such directory")
-
-
-def _unavailable(source: ModelSource, reason: str) -> ModelUnavailable:
-    if source.directory:
-        advice = "check that this directory holds the whole model"
-    else:
-        revision = source.revision or "main"
-        advice = (
-            f"download it once with `hf download {source.id} --revision {revision}` (HF_TOKEN if it needs a login), "
-            "or write a profile with a local directory (DIFFEDIT_PROFILES)"
-        )
-    return ModelUnavailable(f"{source} cannot be loaded ({reason}); {advice}")
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's message, without possible secrets: tokens, and the query of a signed URL."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r"hf_\w+|(?<=\S)\?\S+=\S*", "[...]", line)[:300]
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

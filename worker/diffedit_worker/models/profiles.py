@@ -18,6 +18,7 @@ SAMPLES = Path(__file__).with_name("tiny") / "samples"
 """Pictures that the bundled model can edit."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _CHUNK = 1 << 20
 _CHUNKS = 64
 
@@ -49,6 +50,11 @@ class ModelSource(Frozen):
     def directory(self) -> Path | None:
         """The directory, or None for a Hub id."""
         return Path(self.id) if self.id.startswith("/") else None
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the revision is a whole commit hash, whose files never change."""
+        return bool(_COMMIT.fullmatch(self.revision or ""))
 
     def __str__(self) -> str:
         return self.id if self.directory else f"{self.id}@{self.revision or 'main'}"

@@ -12,10 +12,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+from diffedit.contract.content import Content, ContentsOf, check_stored, content_of
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import manifest_key
 from diffedit.contract.stages import STAGE_OF, Artifact
-from diffedit.errors import ArtifactError, BadPicture
+from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture
+from diffedit.forks import PerProcess
+from diffedit.pictures import PROVENANCE, Picture
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import CODECS, PIPELINE, manifest
 from diffedit_worker.runtime.byte_cache import ByteCache
@@ -25,10 +28,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PROVENANCE = "diffedit"
-"""The PNG text chunk that holds the manifest."""
-
-_REQUESTS = ThreadPoolExecutor(8, thread_name_prefix="object-store")
+_requests = PerProcess(partial(ThreadPoolExecutor, 8, thread_name_prefix="object-store"))
 
 
 class ArtifactDamaged(Exception):
@@ -40,17 +40,32 @@ class ArtifactDamaged(Exception):
 
 
 class JobArtifacts:
-    """The artifacts of `job` in an object store, with a cache in front of it."""
+    """The artifacts of `job` in an object store, with a cache in front of it.
 
-    def __init__(self, object_store: RetryingStore, byte_cache: ByteCache, job: Job) -> None:
+    `contents_of` returns what was last stored at some keys (`contract.content`). What this job has made or found is in
+    its record as well.
+    """
+
+    def __init__(
+        self,
+        object_store: RetryingStore,
+        byte_cache: ByteCache,
+        job: Job,
+        contents_of: ContentsOf,
+    ) -> None:
         self._object_store = object_store
         self._byte_cache = byte_cache
         self._job = job
+        self._contents_of = contents_of
 
-    def find_missing(self, keys: Mapping[Artifact, str]) -> list[Artifact]:
-        """Return the artifacts that are not stored at these keys. A damaged user-visible artifact counts as missing."""
-        stored = _all_at_once([partial(self._is_stored, artifact, key) for artifact, key in keys.items()])
-        return [artifact for artifact, found in zip(keys, stored, strict=True) if not found]
+    def find(self, keys: Mapping[Artifact, str]) -> dict[Artifact, Content]:
+        """Return the content of each artifact that is stored at these keys. Damaged ones are left out.
+
+        An artifact of known content that only later stages read is not read here; they check it.
+        """
+        known = self._contents_of(list(keys.values()))
+        found = _all_at_once([partial(self._find, artifact, key, known.get(key)) for artifact, key in keys.items()])
+        return {artifact: content for artifact, content in zip(keys, found, strict=True) if content}
 
     def load(self, artifacts: Sequence[Artifact]) -> dict[Artifact, Any]:
         """Return the values of these artifacts.
@@ -65,8 +80,8 @@ class JobArtifacts:
         values |= {artifact: self._decode(artifact, data) for artifact, data in zip(stored, objects, strict=True)}
         return values
 
-    def save(self, values: Mapping[Artifact, Any], updated_job: Job, models: Models) -> None:
-        """Store these artifacts at the keys that `updated_job` has for them.
+    def save(self, values: Mapping[Artifact, Any], updated_job: Job, models: Models) -> dict[Artifact, Content]:
+        """Store these artifacts at the keys that `updated_job` has for them. Returns what was stored.
 
         A result is stored with its manifest, which holds everything that is needed to make the result again.
         """
@@ -80,6 +95,7 @@ class JobArtifacts:
             objects[key] = CODECS[artifact].encode(value)
         _all_at_once([partial(self._write, key, data) for key, data in objects.items()])
         log.info("job %s: stored %s", updated_job.id, ", ".join(objects))
+        return {artifact: content_of(objects[updated_job.artifact_keys[artifact]]) for artifact in values}
 
     def remove(self, key: str) -> None:
         """Delete a damaged artifact. Otherwise the next search would find it and skip its stage."""
@@ -91,18 +107,30 @@ class JobArtifacts:
         prompts = texts[Artifact.PROMPTS].model_dump(mode="json")
         return manifest(updated_job, models, {"caption": texts[Artifact.CAPTION], "prompts": prompts})
 
-    def _is_stored(self, artifact: Artifact, key: str) -> bool:
+    def _find(self, artifact: Artifact, key: str, known: Content | None) -> Content | None:
+        """Return the content of the artifact, or None if it is missing or damaged."""
         if not PIPELINE[STAGE_OF[artifact]].outputs[artifact].user_visible:
-            return self._object_store.exists(key)
+            if not self._object_store.exists(key):
+                return None
+            if known:
+                return known
         try:
             data = self._object_store.get(key)
-            CODECS[artifact].decode(data)
+            content = content_of(data)
+            if known and content != known:
+                raise ArtifactError("its bytes are not those that were stored")
+            value = CODECS[artifact].decode(data)
             if artifact is Artifact.RESULT:
-                json.loads(self._object_store.get(manifest_key(key)))
-        except (ArtifactError, BadPicture, ValueError):
-            return False
+                _check_manifest(self._object_store.get(manifest_key(key)), value)
+        except ArtifactMissing:
+            return None
+        except (ArtifactError, BadPicture, ValueError) as error:
+            log.warning(
+                "job %s: the stored %s is damaged, so it is made again: %s", self._job.id, artifact.value, error
+            )
+            return None
         self._byte_cache.add(key, data)
-        return True
+        return content
 
     def _text_of_request(self, artifact: Artifact) -> Any:
         """Return the text that the request itself provides for this artifact, or None."""
@@ -111,10 +139,14 @@ class JobArtifacts:
 
     def _read(self, artifact: Artifact) -> bytes:
         with self._errors_of(artifact):
-            key = self._job.cache_identity(artifact)
+            key, expected = self._job.cache_identity(artifact), self._job.contents.get(artifact)
             data = self._byte_cache.get(key)
-            if data is None:
+            # The copy may be older than what this job found.
+            if data is None or (expected and content_of(data) != expected):
                 data = self._object_store.get(key)
+                # If a worker of 0.2.0 makes a damaged artifact again, the old content stays in the record. If the bytes
+                # differ, the artifact is made once more, and `requeue` removes the old content.
+                check_stored(key, data, expected, self._contents_of)
                 self._byte_cache.add(key, data)
             return data
 
@@ -137,9 +169,15 @@ class JobArtifacts:
         self._byte_cache.add(key, data)
 
 
+def _check_manifest(data: bytes, result: Picture) -> None:
+    """Raise ArtifactError if the manifest beside a result is not the one in its file, ValueError if it is no JSON."""
+    if json.loads(data) != json.loads(result.text.get(PROVENANCE, "null")):
+        raise ArtifactError("the manifest beside it is another one than that in the file")
+
+
 def _all_at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
     """Return the results of all calls. If calls fail, raise the first failure, but only after all have ended."""
-    others = [_REQUESTS.submit(call) for call in calls[1:]]
+    others = [_requests().submit(call) for call in calls[1:]]
     try:
         first = [call() for call in calls[:1]]
     finally:

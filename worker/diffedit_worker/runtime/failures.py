@@ -15,7 +15,7 @@ TIMEOUT = "timeout"
 MAX_ATTEMPTS_MESSAGES = {
     WORKER_LOST: "every worker that ran this stage died; check the workers' logs, then call retry()",
     ArtifactError.code: "an artifact of an earlier stage was damaged at each attempt; check the bucket, then retry()",
-    TIMEOUT: "each attempt took longer than DIFFEDIT_STAGE_TIMEOUT; edit with fewer steps, or raise the timeout",
+    TIMEOUT: "each attempt had a step of over DIFFEDIT_STAGE_TIMEOUT; read the workers' logs, or raise the timeout",
 }
 
 

@@ -27,7 +27,7 @@ from diffedit_worker.runtime.fitness import Fitness
 from diffedit_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from diffedit_worker.runtime.runner import RunningStage
+    from diffedit_worker.runtime.running_stage import RunningStage
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +98,9 @@ class Maintenance:
         self._worker_registry.send_heartbeat(self._worker.model_copy(update=changes))
 
     def exit_if_stuck(self) -> None:
-        """End this process if a stage runs longer than its timeout. Nothing else stops a model that hangs."""
+        """End this process if a step takes longer than the stage's timeout. Nothing else stops a model that hangs."""
         now, timeout_of = time.monotonic(), self._settings.stage_timeouts.of
-        stuck = [each for each in self._running_stages() if now - each.started_at >= timeout_of(each.stage)]
+        stuck = [each for each in self._running_stages() if now - each.last_progress_at >= timeout_of(each.stage)]
         if not stuck:
             return
         try:

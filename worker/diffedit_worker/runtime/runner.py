@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -40,6 +39,7 @@ from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.dispositions import BeingMade, Disposition, JobEnded, WorkerStopping, log_disposition
 from diffedit_worker.runtime.failures import error_info, record_failure
 from diffedit_worker.runtime.retrying_store import RetryingStore
+from diffedit_worker.runtime.running_stage import RunningStage
 from diffedit_worker.stages.definition import StageDefinition
 
 log = logging.getLogger(__name__)
@@ -49,16 +49,6 @@ REPORT_INTERVAL = 0.1
 more than everything else."""
 
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
-
-
-@dataclass
-class RunningStage:
-    """A stage that this worker runs. The times are those of `time.monotonic`."""
-
-    job_id: str
-    stage: Stage
-    started_at: float = field(default_factory=time.monotonic)
-    last_reported_at: float = field(default_factory=time.monotonic)
 
 
 class Runner:
@@ -199,21 +189,25 @@ class Runner:
         _raise_if_ended(status.state if status.is_terminal else None)
         job, stage, started_at = status.job, current.stage, time.perf_counter()
         models, artifacts = self._models_of(job.request.params.profile), self._artifacts_of(job)
+        current.models = models
         keys = {artifact: cache_key(stage, artifact, job, models) for artifact in stage.gives}
         updated_job = job.with_artifacts(keys)
 
         new = [artifact for artifact in keys if can_skip_lookup(stage, artifact, status)]
-        missing = new + artifacts.find_missing({artifact: keys[artifact] for artifact in keys if artifact not in new})
+        contents = artifacts.find({artifact: keys[artifact] for artifact in keys if artifact not in new})
+        missing = [artifact for artifact in keys if artifact not in contents]
         if missing:
             with self._locked([keys[artifact] for artifact in missing], job) as lock:
                 if lock is LockResult.RECENTLY_RELEASED:
-                    missing = artifacts.find_missing(keys)
+                    contents = artifacts.find(keys)
+                    missing = [artifact for artifact in keys if artifact not in contents]
                 if missing:
                     values = self._compute(current, job, artifacts, models)
                     if not updated_job.stages_left:
                         self._context.release_slot()
-                    artifacts.save({artifact: values[artifact] for artifact in missing}, updated_job, models)
+                    contents |= artifacts.save({each: values[each] for each in missing}, updated_job, models)
 
+        updated_job = job.with_artifacts(keys, contents)
         seconds = time.perf_counter() - started_at
         completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, self._context.id)
         self._send_waiters(completion.waiters)
@@ -226,7 +220,7 @@ class Runner:
     def _artifacts_of(self, job: Job) -> JobArtifacts:
         """Return the job's artifacts in an object store that waits for S3."""
         object_store = RetryingStore(self._object_store, self._s3_retry_timeout, partial(self._on_retry, job.id))
-        return JobArtifacts(object_store, self._byte_cache, job)
+        return JobArtifacts(object_store, self._byte_cache, job, self._job_store.contents_of)
 
     @contextmanager
     def _locked(self, keys: Sequence[str], job: Job) -> Iterator[LockResult]:
@@ -281,7 +275,8 @@ class Runner:
         """Called by the stage after each step. Raises if the stage must stop."""
         if self._context.shutting_down():
             raise WorkerStopping
-        if time.monotonic() - current.last_reported_at >= self._report_interval:
+        current.last_step_at = time.monotonic()
+        if current.last_step_at - current.last_reported_at >= self._report_interval:
             _raise_if_ended(self._job_store.report_step(current.job_id, step, steps, self._context.id))
             current.last_reported_at = time.monotonic()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from diffedit.contract.stages import Artifact
 from diffedit_worker.codecs import Codec
-from diffedit_worker.models.loading import Component
+from diffedit_worker.models.hub import Component
 
 
 @dataclass(frozen=True)

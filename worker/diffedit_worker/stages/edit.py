@@ -9,11 +9,12 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from diffedit.contract.stages import Artifact
-from diffedit.errors import BadPicture, NotFinite
+from diffedit.errors import BadPicture
 from diffedit.pictures import Picture
 from diffedit_worker.codecs import RESULT
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.diffusion.letterbox import Letterbox, compose, downsample_mask
+from diffedit_worker.models.finite import require_finite
 from diffedit_worker.models.loading import Models
 from diffedit_worker.stages.definition import Output, StageDefinition
 
@@ -35,7 +36,7 @@ def edit(
 
     Raises:
         BadPicture: the mask does not have the picture's size.
-        NotFinite: the model returned values that are not finite.
+        NotFinite: VAE or UNet returned values that are not finite.
     """
     if mask.size != image.image.size:
         raise BadPicture(
@@ -55,10 +56,9 @@ def edit(
         guidance_scale=guidance_scale,
         on_step=on_step,
     )
-    pixels = diffedit.decode(models.vae, latents).float()
-    if not torch.isfinite(pixels).all():
-        raise NotFinite
-    edited = letterbox.undo(VaeImageProcessor().postprocess(pixels, output_type="pil")[0])
+    require_finite(latents, "UNet", models.unet)
+    pixels = require_finite(diffedit.decode(models.vae, latents.to(models.vae_dtype)), "VAE", models.vae)
+    edited = letterbox.undo(VaeImageProcessor().postprocess(pixels.float(), output_type="pil")[0])
     cell = models.vae_scale_factor * letterbox.size[0] / letterbox.scaled[0]
     return {Artifact.RESULT: replace(image, image=compose(image.image, edited, mask, edge=cell))}
 

@@ -9,6 +9,7 @@ from diffedit.contract.stages import Artifact
 from diffedit_worker.codecs import tensors_codec
 from diffedit_worker.diffusion.diffedit import OnStep
 from diffedit_worker.models.loading import Models
+from diffedit_worker.models.text_encoding import encode_texts
 from diffedit_worker.stages.definition import Output, StageDefinition
 
 BATCH = 64
@@ -44,20 +45,10 @@ def embed(
 
 
 def _encode(models: Models, on_step: OnStep, texts: list[str]) -> dict[str, torch.Tensor]:
-    """Return the last hidden states (77, D) of each text, computed as in diffusers' `encode_prompt`."""
-    tokenizer, encoder = models.text_encoder
-    use_mask = getattr(encoder.config, "use_attention_mask", False)
+    """Return the embedding (77, D) of each text."""
     encoded: list[torch.Tensor] = []
     for start in range(0, len(texts), BATCH):
-        inputs = tokenizer(
-            texts[start : start + BATCH],
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).to(models.device)
-        attention_mask = inputs.attention_mask if use_mask else None
-        encoded += encoder(inputs.input_ids, attention_mask=attention_mask)[0].cpu()
+        encoded += encode_texts(*models.text_encoder, texts[start : start + BATCH])
         on_step(len(encoded), len(texts))
     return dict(zip(texts, encoded, strict=True))
 

@@ -8,6 +8,7 @@ from diffedit.contract.stages import Artifact
 from diffedit.pictures import Picture
 from diffedit_worker.codecs import tensors_codec
 from diffedit_worker.diffusion import diffedit
+from diffedit_worker.models.finite import require_finite
 from diffedit_worker.models.latents import encode_picture
 from diffedit_worker.models.loading import Models
 from diffedit_worker.stages.definition import Output, StageDefinition
@@ -24,7 +25,11 @@ def invert(
     strength: float,
     inversion_guidance_scale: float,
 ) -> dict[Artifact, Any]:
-    """Return the inverted latents (DiffEdit, step 2), (1, steps + 1, 4, h, w): noisiest first, the picture's last."""
+    """Return the inverted latents (DiffEdit, step 2), (1, steps + 1, 4, h, w): noisiest first, the picture's last.
+
+    Raises:
+        NotFinite: VAE or UNet returned values that are not finite.
+    """
     _, z0 = encode_picture(models, image)
     latents = diffedit.invert(
         models.unet,
@@ -37,7 +42,7 @@ def invert(
         guidance_scale=inversion_guidance_scale,
         on_step=on_step,
     )
-    return {Artifact.TRAJECTORY: {"latents": latents}}
+    return {Artifact.TRAJECTORY: {"latents": require_finite(latents, "UNet", models.unet)}}
 
 
 DEFINITION = StageDefinition(invert, "diffusion", {Artifact.TRAJECTORY: Output(tensors_codec("latents", ndim=5))})

@@ -11,6 +11,8 @@ from diffedit.pictures import Picture
 from diffedit_worker.codecs import MASK
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.diffusion.letterbox import upsample_mask
+from diffedit_worker.diffusion.thresholding import threshold
+from diffedit_worker.models.finite import require_finite
 from diffedit_worker.models.latents import encode_picture
 from diffedit_worker.models.loading import Models
 from diffedit_worker.stages.definition import Output, StageDefinition
@@ -34,10 +36,11 @@ def mask(
 
     Raises:
         EmptyMask: the model sees no difference between source and target.
+        NotFinite: VAE or UNet returned values that are not finite.
     """
     letterbox, z0 = encode_picture(models, image)
     noise = diffedit.draw_noise((1, num_maps_per_mask, *z0.shape[1:]), seed, device=models.device, dtype=models.dtype)
-    cells = diffedit.compute_mask(
+    D = diffedit.difference_map(
         models.unet,
         models.scheduler(scheduler),
         z0,
@@ -46,11 +49,10 @@ def mask(
         noise,
         num_inference_steps=num_inference_steps,
         mask_encode_strength=mask_encode_strength,
-        mask_thresholding_ratio=mask_thresholding_ratio,
-        mask_cleanup=mask_cleanup,
         max_batch=models.max_batch,
         on_step=on_step,
     )
+    cells = threshold(require_finite(D, "UNet", models.unet), mask_thresholding_ratio, cleanup=mask_cleanup)
     if not cells.any():
         raise EmptyMask(
             "the model sees no difference between source and target; ask for a clearer change, or give a mask"

@@ -9,6 +9,7 @@ from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
 from diffedit_worker.codecs import json_codec
 from diffedit_worker.diffusion.diffedit import OnStep
+from diffedit_worker.models.finite import FiniteScores
 from diffedit_worker.models.loading import Models
 from diffedit_worker.stages.definition import Output, StageDefinition
 from diffedit_worker.stages.text_generation import StepPerToken, tidy
@@ -51,7 +52,11 @@ def prompts(
     num_prompts: int,
     seed: int,
 ) -> dict[Artifact, Any]:
-    """Return `num_prompts` sentences for each of two concepts, or the caption and the target prompt."""
+    """Return `num_prompts` sentences for each of two concepts, or the caption and the target prompt.
+
+    Raises:
+        NotFinite: the prompter returned values that are not finite.
+    """
     if source_concept and target_concept:
         source, target = _sentences(models, on_step, (source_concept, target_concept), num_prompts, seed)
         return {Artifact.PROMPTS: Prompts(source=source, target=target)}
@@ -74,7 +79,7 @@ def _sentences(
         attention_mask=inputs.attention_mask,
         max_new_tokens=MAX_NEW_TOKENS,
         do_sample=False,
-        logits_processor=LogitsProcessorList([SeededTopK(seed)]),
+        logits_processor=LogitsProcessorList([FiniteScores("prompter", model), SeededTopK(seed)]),
         stopping_criteria=StoppingCriteriaList([StepPerToken(on_step, MAX_NEW_TOKENS)]),
     )
     texts = [tidy(text) for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Record a finished stage and release the locks of its artifacts. The job then waits for its next stage; after the last
 -- one it has succeeded.
--- Arguments: job_id, worker, fields, artifacts (keys), and stage and queue of the next stage, if there is one.
+-- Arguments: job_id, worker, fields, artifacts (keys), contents (by key), and stage and queue of the next stage, if there is one.
 -- Returns the jobs that wait for one of the artifacts.
 -- include prelude
 -- include only_open
@@ -9,6 +9,7 @@
 write(args.fields)
 count_stage('done')
 redis.call('ZREM', keys.refused, args.job_id)
+for key, content in pairs(args.contents) do redis.call('SET', keys.content .. key, content, 'EX', retention()) end
 if args.stage then
   redis.call('HDEL', keys.running, args.job_id)
   set_waiting(args.stage, args.queue)

@@ -1,14 +1,20 @@
 #!lua
 -- Record a new job, which waits for its first stage.
 -- Arguments: job_id, stage, queue, queues (all queues that share the limit), max_queued, fields, and optionally
--- idempotency_key, start_timeout, deadline (seconds).
--- Returns the id of the job that owns the idempotency key (this job's, if the key is new), or 'full'.
+-- idempotency_key, request_digest, start_timeout, deadline (seconds).
+-- Returns the id of the job that owns the idempotency key (this job's, if the key is new), {'conflict', its id} if that
+-- job has another digest, or 'full'.
 -- Without the flag allow-oom, a server whose memory is used up refuses this script: it takes no new jobs.
 -- include prelude
 if redis.call('EXISTS', job) == 1 then return args.job_id end  -- repeated, because the first answer was lost
 if args.idempotency_key then
   local first = redis.call('GET', keys.idempotency .. args.idempotency_key)
-  if first and redis.call('EXISTS', keys.job .. first) == 1 then return first end
+  if first and redis.call('EXISTS', keys.job .. first) == 1 then
+    local recorded = redis.call('HGET', keys.job .. first, 'request_digest')
+    -- Version 0.2.0 records no digest.
+    if recorded and args.request_digest and recorded ~= args.request_digest then return {'conflict', first} end
+    return first
+  end
 end
 local queued = 0
 for _, queue in ipairs(args.queues) do queued = queued + redis.call('ZCARD', keys.waiting .. queue) end
@@ -18,6 +24,7 @@ write(args.fields)
 redis.call('HSET', job, 'created', now)
 if args.idempotency_key then
   redis.call('HSET', job, 'idempotency', args.idempotency_key)
+  if args.request_digest then redis.call('HSET', job, 'request_digest', args.request_digest) end
   redis.call('SET', keys.idempotency .. args.idempotency_key, args.job_id)
 end
 redis.call('ZADD', keys.index, now, args.job_id)

@@ -39,13 +39,16 @@ local function clear_open()
   if queue then redis.call('ZREM', keys.waiting .. queue, args.job_id) end
 end
 
+-- A damaged record may have lost its retention; it is then kept for a week.
+local function retention()
+  return redis.call('HGET', job, 'retention') or 604800
+end
+
 local function end_job(outcome)
-  -- A damaged record may have lost its retention; it is then kept for a week.
-  local retention = redis.call('HGET', job, 'retention') or 604800
   redis.call('HSET', job, 'outcome', outcome, 'finished', now)
-  redis.call('EXPIRE', job, retention)
+  redis.call('EXPIRE', job, retention())
   local idempotency = redis.call('HGET', job, 'idempotency')
-  if idempotency then redis.call('EXPIRE', keys.idempotency .. idempotency, retention) end
+  if idempotency then redis.call('EXPIRE', keys.idempotency .. idempotency, retention()) end
   redis.call('ZREM', keys.expiring, args.job_id)
   redis.call('ZREM', keys.refused, args.job_id)
   clear_open()

@@ -1,0 +1,73 @@
+"""Values that belong to one process: a forked child makes its own.
+
+Without that a child would send its requests over the connections of its parent, each would read answers to the other's
+requests, and a lock that another thread of the parent held at the fork would stay locked in the child for ever.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerProcess(Generic[T]):
+    """A value that is made when it is used for the first time, once in each process. For any thread.
+
+    Whatever holds connections, locks or threads belongs into one of these:
+
+        self._server = PerProcess(partial(connect, settings))
+        self._server().ping()
+
+    A fork waits while a value is being made, so `make` should be quick.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: list[T] = []
+        self._pid = os.getpid()
+        _values.add(self)
+
+    def __call__(self) -> T:
+        """Return the value of this process."""
+        if self._pid != os.getpid():
+            _after_fork_in_child()  # a fork in C runs none of Python's hooks, and uWSGI's is one by default
+        made = self._made
+        if not made:
+            with _making:
+                if not made:
+                    made.append(self._make())
+        return made[0]
+
+    @property
+    def made(self) -> T | None:
+        """The value of this process, if it has been made."""
+        return self._made[0] if self._made and self._pid == os.getpid() else None
+
+    def forget_inherited(self) -> None:
+        _inherited.append(self._made)
+        # In this order: a thread that sees the new process must not see the old value.
+        self._made = []
+        self._pid = os.getpid()
+
+
+_values: "weakref.WeakSet[PerProcess[Any]]" = weakref.WeakSet()
+_making = threading.RLock()
+"""Held while a value is made. The imports in `make` have locks, too, which a fork in the middle would leave locked."""
+_inherited: list[list[Any]] = []
+"""What the ancestors of this process have made. It is kept, because a client's finalizer may wait for a lock that
+another thread held at the fork, and may tell the server that a connection ends which the parent still uses."""
+
+
+def _after_fork_in_child() -> None:
+    global _making
+    _making = threading.RLock()
+    for value in list(_values):
+        value.forget_inherited()
+
+
+os.register_at_fork(
+    before=lambda: _making.acquire(), after_in_parent=lambda: _making.release(), after_in_child=_after_fork_in_child
+)
