@@ -2,26 +2,35 @@
 
     make chaos          (or: python -m benchmarks.chaos --jobs 200 --seeds 1 2 3)
 
-Valkey, an S3 server and three workers run. Clients submit edits over time. If a service does not answer, they submit
-again with the same idempotency key, as a user would. Meanwhile faults (faults.py) are injected. Edits and faults are
-drawn from the seed: the same seed gives the same schedule, but which worker holds which job at that moment depends on
-the machine. When the faults are over, every job has to end. Rows:
+Valkey, an S3 server and three workers run. Clients submit edits over time, some of them in forked processes. If a
+service does not answer, they submit again with the same idempotency key, as a user would. Meanwhile faults (faults.py)
+are injected. Edits and faults are drawn from the seed: the same seed gives the same schedule, but which worker holds
+which job at that moment depends on the machine.
+
+There are two phases. At first all workers are of the last release, and a rolling restart replaces them. Then all
+workers are of the present code, and there are more kinds of faults. When the faults are over, every job has to end.
+Rows:
 
     lost               jobs that have not ended, or have no record
     double outcomes    jobs that were seen to end in two ways, and idempotency keys that gave two jobs. A record is read
                        about ten times a second until the job ends, and every few seconds afterwards. A `cancel()` that
                        returned true counts as seen
-    failed             by error code; no fault of the schedule is a reason for a job to fail
+    failed             by error code; no fault of the schedule is a reason for a job to fail. "For a worker's reason":
+                       all but those that are the fault of the picture or the request
     unreadable         jobs that succeeded, but whose picture, mask, caption, prompts or manifest cannot be read. If a
                        fault damaged one of them after the job had ended, `retry()` is tried first, as a user would
-    workers crashed    workers that ended by themselves
+    wrong pictures     parts of results (picture, mask, caption, prompts) that differ from the same edit, computed
+                       without services and other jobs (truth.py)
+    workers crashed    workers that ended by themselves and did not say that they were not fit
     processes left     child processes that still run at the end
+    exited as unfit    workers that ended because they were not fit. Their supervisor starts them again
+    passed on          how often a worker could not run a stage, and the job went to another one
     stored again       uploads of artifacts that were stored already and that no fault had damaged
     detected           seconds from a fault at a worker with a job until the record no longer gave the job to it
     recovered          ... until another worker started the job, or the frozen worker continued. It includes the time in
                        the queue and the time that other faults cost
 
-The exit code is 1 unless the first six rows are 0.
+The exit code is 1 unless the rows from "failed" to "processes left" are 0.
 """
 
 import argparse
@@ -29,6 +38,7 @@ import logging
 import statistics
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -47,6 +57,10 @@ def _number_of(kind: str, run: Outcome) -> int:
     return run.injected[kind]
 
 
+def _by_code(failed: Counter[str]) -> str:
+    return f"{failed.total()}: " + ", ".join(f"{code} {number}" for code, number in failed.items()) if failed else "0"
+
+
 def _times(seconds: list[float]) -> str:
     return f"{statistics.median(seconds):.1f} / {max(seconds):.1f} s (n = {len(seconds)})" if seconds else "-"
 
@@ -56,12 +70,18 @@ ROWS: dict[str, Callable[[Outcome], object]] = {
     "succeeded": lambda run: run.states[State.SUCCEEDED],
     "cancelled": lambda run: run.states[State.CANCELLED],
     "expired": lambda run: run.states[State.EXPIRED],
-    "failed": lambda run: ", ".join(f"{code} {number}" for code, number in run.failed.items()) or 0,
+    "failed": lambda run: _by_code(run.failed),
+    "  for a worker's reason": lambda run: _by_code(run.failed_for_a_workers_reason),
     "lost": lambda run: len(run.lost),
     "double outcomes": lambda run: len(run.double_outcomes),
     "unreadable": lambda run: len(run.unreadable),
+    "wrong pictures": lambda run: len(run.wrong),
     "workers crashed": lambda run: len(run.crashes),
     "processes left": lambda run: len(run.processes_left),
+    "workers exited as unfit": lambda run: len(run.unfit),
+    "stages passed on": lambda run: run.passed_on,
+    "workers renewed": lambda run: run.renewed,
+    "results read by forked clients": lambda run: run.forked_reads,
     "faults": lambda run: run.injected.total(),
     **{f"  {kind}": partial(_number_of, kind) for kind in KINDS},
     "damaged results restored by retry()": lambda run: run.restored_by_retry,
@@ -103,7 +123,7 @@ def main() -> None:
     for seed in args.seeds:
         with console.status(f"seed {seed}"):
             outcomes[seed] = run(
-                args.out / str(seed), seed=seed, jobs=args.jobs, faults=args.jobs // 5, seconds=args.jobs * 0.75
+                args.out / str(seed), seed=seed, jobs=args.jobs, faults=args.jobs // 4, seconds=args.jobs * 1.75
             )
     console.print(f"{args.jobs} jobs each, {WORKERS} workers whose heartbeats expire after {WORKER_TTL:g} s")
     console.print(report(outcomes))

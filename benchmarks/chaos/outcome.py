@@ -1,14 +1,19 @@
 """What came of a chaos run."""
 
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.chaos.faults import FaultInjector
-from benchmarks.chaos.observer import Observer
+from benchmarks.chaos.forks import ForkedReads
 from benchmarks.chaos.stored_artifacts import stem
-from diffedit import Client, JobHandle, JobStatus, State
-from diffedit.errors import DiffEditError
+from benchmarks.chaos.system import System
+from benchmarks.chaos.truth import Contents, contents_of, differences
+from diffedit import JobHandle, JobStatus, State
+from diffedit.errors import BadPicture, DiffEditError, EmptyMask, InvalidRequest
+
+OWN_REASONS = {error.code for error in (BadPicture, EmptyMask, InvalidRequest)}
+"""The codes with which a job fails for reasons of its own. All others are a worker's or a service's."""
 
 
 @dataclass
@@ -21,9 +26,14 @@ class Outcome:
         lost: jobs that have not ended, or have no record.
         double_outcomes: jobs that were seen to end in two ways, and idempotency keys that gave two jobs.
         unreadable: jobs that succeeded, but whose result cannot be read.
+        wrong: a sentence for each part of a result that is not what the job's submission gives.
         crashes: workers that ended by themselves.
+        unfit: workers that ended because they were not fit.
+        passed_on: how often a worker refused a stage of a job, and the job went to another one.
         processes_left: child processes that still ran after the end.
         injected: the faults that hit something, by kind.
+        renewed: the workers that the rolling restart replaced.
+        forked_reads: the results that forked processes read.
         restored_by_retry: jobs whose result a fault damaged and `retry()` made again.
         stored: artifacts that were stored.
         stored_without_need: uploads of artifacts that were stored already and that no fault had damaged.
@@ -36,8 +46,13 @@ class Outcome:
     lost: list[str]
     double_outcomes: list[str]
     unreadable: list[str]
+    wrong: list[str]
     crashes: list[str]
+    unfit: list[str]
+    passed_on: int
     injected: Counter[str]
+    renewed: int
+    forked_reads: int
     restored_by_retry: int
     stored: int
     stored_without_need: int
@@ -47,34 +62,59 @@ class Outcome:
     processes_left: list[str] = field(default_factory=list)
 
     @property
+    def failed_for_a_workers_reason(self) -> Counter[str]:
+        return Counter({code: number for code, number in self.failed.items() if code not in OWN_REASONS})
+
+    @property
     def ok(self) -> bool:
-        problems = (self.lost, self.double_outcomes, self.failed, self.unreadable, self.crashes, self.processes_left)
-        return not any(problems)
+        problems = (self.lost, self.double_outcomes, self.failed, self.unreadable, self.wrong, self.crashes)
+        return not any((*problems, self.processes_left))
 
 
 def collect_outcome(
-    client: Client,
-    observer: Observer,
+    system: System,
     injector: FaultInjector,
+    forked: ForkedReads,
     *,
-    crashes: list[str],
+    truth: Mapping[str, Contents],
     stored: Counter[str],
+    renewed: int,
     seconds: float,
 ) -> Outcome:
-    """Read the results of all jobs and return the outcome. `stored` counts the uploads by stem of the key."""
+    """Read the results of all jobs and return the outcome.
+
+    Args:
+        truth: what each submission must give, by idempotency key.
+        stored: the uploads by stem of the key.
+    """
+    observer = system.observer
     ended = [status for status in observer.statuses.values() if status and status.is_terminal]
-    damaged = Counter(stem(key) for key in injector.damaged_keys)
-    unreadable, restored = _read_results(client, ended, damaged.keys())
+    damaged = Counter(stem(key) for key in system.damaged_keys)
+    results = _Results(system, truth)
+    for status in ended:
+        results.read(status)
+    for job_id, contents in forked.read:
+        results.compare(job_id, contents, "a forked process read")
+    results.unreadable += [
+        f"{job_id}, in a forked process: {error}"
+        for job_id, error in forked.errors
+        if not results.is_damaged(observer.statuses.get(job_id))
+    ]
     seen = (observer.outcomes, observer.jobs)
     return Outcome(
         states=Counter(status.state for status in ended),
         failed=Counter(status.error.code for status in ended if status.error),
         lost=sorted(observer.statuses.keys() - {status.id for status in ended}),
         double_outcomes=[name for each in seen for name, values in each.items() if len(values) > 1],
-        unreadable=unreadable,
-        crashes=crashes,
-        injected=Counter(injector.injected),
-        restored_by_retry=restored,
+        unreadable=results.unreadable,
+        wrong=results.wrong,
+        crashes=system.workers.crashes,
+        unfit=system.workers.unfit,
+        passed_on=sum(len(names) for status in ended for names in status.refused_by.values()),
+        injected=injector.injected,
+        renewed=renewed,
+        forked_reads=len(forked.read),
+        restored_by_retry=results.restored,
         stored=len(stored),
         stored_without_need=sum(max(0, times - 1 - damaged[key]) for key, times in stored.items()),
         detection_times=observer.detection_times,
@@ -83,26 +123,45 @@ def collect_outcome(
     )
 
 
-def _read_results(client: Client, ended: Sequence[JobStatus], damaged: Set[str]) -> tuple[list[str], int]:
-    """Return the jobs whose results cannot be read, and how many results `retry()` made again.
+class _Results:
+    """What the jobs have made, compared with what they must have made."""
 
-    A result that a fault damaged after its end is no problem if the user can restore it with `retry()`.
-    """
-    unreadable, restored = [], 0
-    for status in ended:
-        job = client.job(status.id)
-        if status.state is not State.SUCCEEDED or _is_readable(job):
-            continue
-        if any(stem(key) in damaged for key in status.artifact_keys.values()) and _is_readable(job.retry()):
-            restored += 1
-        else:
-            unreadable.append(job.id)
-    return unreadable, restored
+    def __init__(self, system: System, truth: Mapping[str, Contents]) -> None:
+        self._client = system.client
+        self._damaged = {stem(key) for key in system.damaged_keys}
+        self._truth = {job: truth[key] for key, jobs in system.observer.jobs.items() for job in jobs}
+        self.unreadable: list[str] = []
+        self.wrong: list[str] = []
+        self.restored = 0
 
+    def read(self, status: JobStatus) -> None:
+        """Read the result of a job that has ended.
 
-def _is_readable(job: JobHandle) -> bool:
-    try:
-        result = job.result(timeout=60)
-        return all((result.image, result.mask, result.caption, result.prompts, result.manifest))
-    except DiffEditError:
-        return False
+        A result that a fault damaged after its end is no problem if the user can restore it with `retry()`.
+        """
+        if status.state is not State.SUCCEEDED:
+            return
+        job = self._client.job(status.id)
+        error = self._read(job, status.id)
+        if error and self.is_damaged(status):
+            error = self._read(job.retry(), status.id)
+            self.restored += not error
+        if error:
+            self.unreadable.append(f"{status.id}: {error}")
+
+    def is_damaged(self, status: JobStatus | None) -> bool:
+        """Return whether a fault has damaged an artifact of this job."""
+        return status is not None and any(stem(key) in self._damaged for key in status.artifact_keys.values())
+
+    def compare(self, job_id: str, contents: Contents, who: str) -> None:
+        """Note what differs from the truth in what somebody read."""
+        self.wrong += [f"{who} a wrong {part} of job {job_id}" for part in differences(contents, self._truth[job_id])]
+
+    def _read(self, job: JobHandle, submitted_as: str) -> str | None:
+        """Read and compare a result. Return why it cannot be read, or None."""
+        try:
+            result = job.result(timeout=60)
+            self.compare(submitted_as, contents_of(result), "the client reads")
+            return None if result.manifest else "no manifest"
+        except DiffEditError as error:
+            return f"{type(error).__name__}: {error}"

@@ -1,26 +1,34 @@
-"""One chaos run: services, workers, clients that submit jobs, and faults."""
+"""One chaos run: services, workers of two releases, clients that submit jobs, and faults."""
 
+import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from benchmarks.chaos.faults import WORKER_TTL, Fault, FaultInjector, schedule_faults
+from benchmarks.chaos.faults import WORKER_TTL, FaultInjector, schedule_faults
+from benchmarks.chaos.forks import Fork, ForkedReads, fork, schedule_forks
 from benchmarks.chaos.observer import Observer
 from benchmarks.chaos.outcome import Outcome, collect_outcome
+from benchmarks.chaos.sickness import OTHER_BUCKET
 from benchmarks.chaos.stored_artifacts import count_stored_artifacts
+from benchmarks.chaos.system import Fault, System
+from benchmarks.chaos.truth import true_contents
 from benchmarks.chaos.workload import Submission, schedule_submissions
+from benchmarks.harness.fault_proxy import FaultProxy
+from benchmarks.harness.previous_release import unpack_release
 from benchmarks.harness.waiting import wait_until
-from benchmarks.harness.worker_pool import WorkerPool
+from benchmarks.harness.worker_pool import READY_TIMEOUT, WorkerPool
 from diffedit import Client, Settings
 from diffedit.errors import ServiceError
 from diffedit.jobs.backend import redis_backend
-from diffedit_worker.local.stack import LocalServices
+from diffedit_worker.local.stack import S3, LocalServices, no_proxy
 
 WORKERS = 3
 ENVIRONMENT = {
@@ -28,6 +36,24 @@ ENVIRONMENT = {
     "DIFFEDIT_MAX_ATTEMPTS": "10",
     "DIFFEDIT_S3_RETRY_TIMEOUT": "20",
 }
+ENDPOINT = "DIFFEDIT_S3_ENDPOINT_URL"
+MIXED = 0.25
+"""The part of the run in which workers of the last release work, too."""
+
+
+@dataclass(frozen=True)
+class RollingRestart:
+    """All workers go from the last release to the present code, one after the other; then one goes back, and again.
+
+    It begins `at` seconds from the start.
+    """
+
+    at: float
+
+
+Event = Submission | Fork | Fault | RollingRestart
+STEPS = (*((place, True) for place in range(WORKERS)), (0, False), (0, True))
+"""The steps of the restart: which worker, and whether to the present code."""
 
 
 def run(directory: Path, *, seed: int, jobs: int, faults: int, seconds: float, timeout: float = 300) -> Outcome:
@@ -39,50 +65,96 @@ def run(directory: Path, *, seed: int, jobs: int, faults: int, seconds: float, t
     """
     before = psutil.Process().children(recursive=True)
     shutil.rmtree(directory, ignore_errors=True)
-    with LocalServices(directory) as stack:
-        stack.environment |= ENVIRONMENT
-        submissions = schedule_submissions(seed, jobs, seconds)
-        outcome = _run(stack, [*submissions, *schedule_faults(seed, faults, seconds)], timeout)
+    # Before the server starts, because it does not notice changes of its directories.
+    (directory / S3 / OTHER_BUCKET).mkdir(parents=True)
+    mixed = seconds * MIXED
+    submissions = schedule_submissions(seed, jobs, seconds)
+    events: list[Event] = [
+        *(submission for submission in submissions if not submission.forked),
+        *schedule_forks(submissions),
+        *schedule_faults(seed, faults, seconds, mixed),
+        RollingRestart(mixed / 4),
+    ]
+    with LocalServices(directory) as stack, FaultProxy(stack.environment[ENDPOINT]) as proxy:
+        stack.environment |= {**ENVIRONMENT, ENDPOINT: proxy.url}
+        outcome = _Run(stack, proxy).play(events, submissions, mixed, timeout)
     children = psutil.Process().children(recursive=True)
     outcome.processes_left = [str(child) for child in children if child not in before]
     return outcome
 
 
-def _run(stack: LocalServices, events: Sequence[Submission | Fault], timeout: float) -> Outcome:
-    settings = Settings.from_env(stack.environment)
-    client, finished = Client(settings), threading.Event()
-    workers, observer = WorkerPool(stack), Observer(redis_backend(settings).job_store)
-    injector = FaultInjector(stack, workers, observer)
+class _Run:
+    def __init__(self, stack: LocalServices, proxy: FaultProxy) -> None:
+        settings = Settings.from_env(stack.environment)
+        self._stack = stack
+        self._finished = threading.Event()
+        self._client = Client(settings)
+        self._observer = Observer(redis_backend(settings).job_store)
+        self._last_release = unpack_release(stack.directory / "last-release")
+        self._workers = WorkerPool(stack, self._last_release)
+        self._system = System(stack, self._workers, self._observer, proxy)
+        self._injector = FaultInjector(self._system)
+        self._forked = ForkedReads()
+        self._renewed = 0
 
-    def submit(submission: Submission) -> None:
-        """Submit an edit, and submit it again while a service does not answer, as a user would."""
-        while not finished.is_set():
+    def play(self, events: Sequence[Event], submissions: Sequence[Submission], mixed: float, timeout: float) -> Outcome:
+        """Start the workers, let the events happen, wait until all jobs have ended, and return the outcome."""
+        self._workers.start(WORKERS, self._client)
+        actions: dict[type, Callable[[Any], None]] = {
+            Submission: self._submit,
+            Fork: self._fork,
+            Fault: self._injector.inject,
+            RollingRestart: self._restart,
+        }
+        observer, finished = self._observer, self._finished
+        with ThreadPoolExecutor(64) as pool:
+            background = [pool.submit(self._workers.supervise, finished), pool.submit(observer.observe, finished)]
             try:
-                job = client.edit(
-                    submission.picture, **submission.arguments, idempotency_key=submission.idempotency_key
-                )
-                return observer.add_job(submission.idempotency_key, job.id)
+                began = time.monotonic()
+                _happen(pool, [event for event in events if event.at < mixed], actions)
+                # The second phase begins when no worker of the last release is left, however long that takes.
+                _happen(pool, [replace(event, at=event.at - mixed) for event in events if event.at >= mixed], actions)
+                wait_until(lambda: not observer.unfinished_jobs, timeout)
+                seconds = time.monotonic() - began
+            finally:
+                finished.set()
+        for future in background:
+            future.result()
+        observer.read(list(observer.statuses))
+        return collect_outcome(
+            self._system,
+            self._injector,
+            self._forked,
+            truth=true_contents(submissions),
+            stored=count_stored_artifacts(self._stack.directory / "logs"),
+            renewed=self._renewed,
+            seconds=seconds,
+        )
+
+    def _submit(self, submission: Submission) -> None:
+        """Submit an edit, and submit it again while a service does not answer, as a user would."""
+        while not self._finished.is_set():
+            try:
+                job = self._client.edit(submission.picture, **submission.options)
+                return self._observer.add_job(submission.idempotency_key, job.id)
             except ServiceError:
                 time.sleep(0.2)
 
-    workers.start(WORKERS, client)
-    with ThreadPoolExecutor(64) as pool:
-        background = [pool.submit(workers.supervise, finished), pool.submit(observer.observe, finished)]
-        try:
-            began = time.monotonic()
-            _play(pool, events, {Submission: submit, Fault: injector.inject})
-            wait_until(lambda: not observer.unfinished_jobs, timeout)
-            seconds = time.monotonic() - began
-        finally:
-            finished.set()
-    for future in background:
-        future.result()
-    observer.read(list(observer.statuses))
-    stored = count_stored_artifacts(stack.directory / "logs")
-    return collect_outcome(client, observer, injector, crashes=workers.crashes, stored=stored, seconds=seconds)
+    def _fork(self, event: Fork) -> None:
+        environment: Mapping[str, str] = {**os.environ, **self._stack.environment, **no_proxy()}
+        for submission in fork(self._system, environment, event, self._forked):
+            self._submit(submission)
+
+    def _restart(self, event: RollingRestart) -> None:
+        for place, present in STEPS:
+            self._workers.renew(place, {} if present else self._last_release)
+            self._renewed += 1
+            wait_until(lambda: len(self._client.health().workers) >= WORKERS, READY_TIMEOUT)
+        # Only what later workers make is known by its content.
+        self._system.unchecked_keys |= set(self._system.artifact_keys())
 
 
-def _play(pool: Executor, events: Sequence[Submission | Fault], actions: dict[type, Callable[[Any], None]]) -> None:
+def _happen(pool: Executor, events: Sequence[Event], actions: Mapping[type, Callable[[Any], None]]) -> None:
     """Start the action of each event at its time, and wait until all actions have returned."""
     began = time.monotonic()
     futures = []

@@ -1,0 +1,79 @@
+"""The parts of `make chaos` that could be wrong without anybody noticing: its schedules, its damage, its comparison."""
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image, ImageChops
+
+from benchmarks.chaos.artifact_faults import changed
+from benchmarks.chaos.faults import KINDS, OLD_KINDS, schedule_faults
+from benchmarks.chaos.forks import CHILDREN, schedule_forks
+from benchmarks.chaos.truth import TOLERANCE, differences
+from benchmarks.chaos.workload import schedule_submissions
+from diffedit.contract.request import Prompts
+from diffedit.contract.stages import Artifact
+from diffedit.pictures import Picture
+from diffedit_worker.pipeline import CODECS
+from tests.support.images import plain
+
+VALUES: dict[Artifact, Any] = {
+    Artifact.CAPTION: "a pear",
+    Artifact.PROMPTS: Prompts(source=("a pear",), target=("a ball",)),
+    Artifact.CAPTION_EMBEDDING: {name: torch.ones(1, 1, 1) for name in ("caption", "unconditional")},
+    Artifact.TRAJECTORY: {"latents": torch.ones(1, 1, 1, 1, 1)},
+    Artifact.MASK: Image.new("L", (32, 32), 255),
+    Artifact.RESULT: Picture(plain(), None, "png", {"diffedit": "{}"}),
+}
+
+
+@pytest.mark.parametrize("artifact", VALUES)
+def test_a_changed_artifact_is_valid_in_form_and_has_another_content(artifact: Artifact) -> None:
+    codec = CODECS[artifact]
+    data = codec.encode(VALUES[artifact])
+    other = codec.decode(changed(f"key.{codec.extension}", data))
+    assert codec.encode(other) != codec.encode(codec.decode(data))
+
+
+def test_a_changed_result_differs_from_the_true_one_by_more_than_float_noise() -> None:
+    codec = CODECS[Artifact.RESULT]
+    other = codec.decode(changed("key.png", codec.encode(VALUES[Artifact.RESULT]))).image
+    true, seen = ({"image": image.tobytes().hex()} for image in (plain(), other))
+    assert differences(seen, true) == ["image"]
+
+
+def test_float_noise_is_no_difference_and_another_size_is_one() -> None:
+    true = {"image": bytes([100, 100]).hex(), "caption": "a pear"}
+    assert differences({**true, "image": bytes([100, 100 + TOLERANCE]).hex()}, true) == []
+    assert differences({**true, "image": bytes([100, 101 + TOLERANCE]).hex()}, true) == ["image"]
+    assert differences({**true, "image": bytes([100]).hex()}, true) == ["image"]
+    assert differences({**true, "caption": "a ball"}, true) == ["caption"]
+
+
+def test_while_the_last_release_works_only_faults_are_injected_that_it_survives() -> None:
+    faults = schedule_faults(1, 100, seconds=400, mixed=100)
+    assert faults == schedule_faults(1, 100, seconds=400, mixed=100)
+    assert {fault.kind for fault in faults if fault.at < 100} == OLD_KINDS.keys()
+    assert {fault.kind for fault in faults if fault.at >= 100} == KINDS.keys()
+
+
+def test_every_forked_submission_is_made_by_one_fork_after_it_is_due() -> None:
+    submissions = schedule_submissions(1, 100, seconds=100)
+    forks = schedule_forks(submissions)
+    made = [submission for fork in forks for submission in fork.submissions]
+    assert sorted(each.idempotency_key for each in made) == sorted(
+        each.idempotency_key for each in submissions if each.forked
+    )
+    assert all(submission.at <= fork.at for fork in forks for submission in fork.submissions)
+    assert max(len(fork.submissions) for fork in forks) == CHILDREN
+
+
+def test_two_variants_of_a_scene_differ_in_every_part_of_the_picture() -> None:
+    """So that a result shows outside of its mask whose picture it was made from."""
+    submissions = [each for each in schedule_submissions(1, 30, seconds=30) if each.scene == "00.png"]
+    one, other = list({each.variant: each for each in submissions}.values())[:2]
+    pictures = [Image.open(BytesIO(each.picture)) for each in (one, other)]
+    difference = ImageChops.difference(*pictures)
+    boxes = [(left, top, left + 8, top + 8) for left in range(0, 64, 8) for top in range(0, 64, 8)]
+    assert all(difference.crop(box).getbbox() for box in boxes)
