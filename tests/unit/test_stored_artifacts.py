@@ -22,7 +22,8 @@ def test_the_uploads_are_found_in_the_log_of_a_worker(tmp_path: Path, caplog: py
     embeddings = {"caption": torch.zeros(1, 1, 1)}
     values = {Artifact.EMBEDDINGS: embeddings, Artifact.CAPTION_EMBEDDING: embeddings}
     with caplog.at_level(logging.INFO):
-        JobArtifacts(MemoryObjectStore(), ByteCache(0), job).save(values, job, cast(Models, None))
+        artifacts = JobArtifacts(MemoryObjectStore(), ByteCache(0), job, lambda keys: {})
+        artifacts.save(values, job, cast(Models, None))
     (tmp_path / "worker1.log").write_text(caplog.text)
     (tmp_path / "worker2.log").write_text(caplog.text)
     (tmp_path / "s3.log").write_text(caplog.text)
