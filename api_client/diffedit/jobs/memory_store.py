@@ -102,9 +102,8 @@ class MemoryJobStore:
             if is_newer(record):
                 raise NewerRecord(job_id)
             refused = refused_by(record, stage)
-            if self._state.name_of(worker) in refused and self._state.has_untried_worker(
-                job_id, self._queue(job_id), refused
-            ):
+            others = self._state.has_untried_worker(job_id, self._queue(job_id), refused)
+            if self._state.name_of(worker) in refused and others:
                 raise RefusedBefore(job_id)
             attempts = int(record.get(f"attempts:{stage.value}", 0))
             if attempts >= self._state.limits.max_attempts:
