@@ -29,6 +29,7 @@ from diffedit.errors import (
     ServiceError,
     StoreRefused,
     StoreUnavailable,
+    UnreadableJobsWarning,
 )
 from diffedit.garbage import Collected
 from diffedit.handle import JobHandle
@@ -85,6 +86,7 @@ __all__ = [
     "State",
     "StoreRefused",
     "StoreUnavailable",
+    "UnreadableJobsWarning",
     "WorkerInfo",
     "__version__",
 ]

@@ -18,7 +18,7 @@ from diffedit.contract.job import Job, JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest, random_seed
 from diffedit.contract.stages import Artifact
 from diffedit.contract.validation import JOB_ID
-from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning
+from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning, UnreadableJobsWarning
 from diffedit.fleet import Fleet
 from diffedit.forks import PerProcess
 from diffedit.garbage import Collected, age, collect
@@ -181,15 +181,22 @@ class Client:
     def jobs(self, state: State | str | None = None, limit: int = 50) -> list[JobStatus]:
         """Return the newest `limit` jobs, newest first; with `state` ("failed") only jobs in that state.
 
-        Records that cannot be read are left out.
+        Records that cannot be read are left out. Jobs of a newer version are shown as far as this version knows them.
 
         Raises:
             InvalidRequest: there is no such state.
             BrokerUnavailable: the server does not answer.
+
+        Warns:
+            UnreadableJobsWarning: there are records that cannot be read; the text has their ids.
         """
         if state is not None and state not in list(State):
             raise InvalidRequest(f"state: {state!r} is none of {', '.join(State)}")
-        return self._job_store.list_jobs(State(state) if state else None, limit)
+        page = self._job_store.list_jobs(State(state) if state else None, limit)
+        if page.unreadable:
+            text = f"the records of these jobs cannot be read: {', '.join(page.unreadable)}"
+            warnings.warn(text, UnreadableJobsWarning, stacklevel=2)
+        return page.statuses
 
     def collect_garbage(self, older_than: timedelta | str, *, dry_run: bool = False) -> Collected:
         """Delete old pictures, artifacts and results that no unfinished job needs.
@@ -200,7 +207,6 @@ class Client:
 
         Raises:
             InvalidRequest: `older_than` is not a duration, or under an hour.
-            BadRecord: the record of an unfinished job cannot be read, so what it needs is not known.
             BrokerUnavailable, StoreUnavailable: a service does not answer.
         """
         return collect(self._job_store, self._object_store, age(older_than), dry_run=dry_run)

@@ -23,7 +23,8 @@
     |   `-- WorkerUnfit
     `-- JobError                about one job; has job_id
         |-- JobNotFound
-        |-- BadRecord           written by another version, or damaged
+        |-- BadRecord           damaged
+        |   `-- NewerRecord     needs a newer version of this program
         |-- JobElsewhere        between workers only: another worker runs the job
         |-- JobTimeout          the wait has ended, the job has not; also a TimeoutError
         |-- JobFailed           has stage, error_code, message
@@ -31,6 +32,7 @@
         `-- JobExpired
 
     NoWorkerWarning             a UserWarning: no live worker can run the job that was queued
+    UnreadableJobsWarning       a UserWarning: records that were to be listed cannot be read
 
 `code` is stable: it stands in job records, in `--json` output and in log lines, and programs may branch on it. Messages
 say what to do next, and may change.
@@ -276,15 +278,26 @@ class JobNotFound(JobError):
 
 
 class BadRecord(JobError):
-    """Raised when the job's record cannot be read: another version wrote it, or it is damaged.
-
-    Use the same version for clients and workers.
-    """
+    """Raised when the job's record cannot be read, because it is damaged."""
 
     code = "bad_record"
 
     def __init__(self, job_id: str, reason: str) -> None:
-        super().__init__(job_id, f"its record cannot be read ({reason}); use the same version for clients and workers")
+        super().__init__(
+            job_id, f"its record cannot be read ({reason}); somebody has changed it; submit the edit again"
+        )
+
+
+class NewerRecord(BadRecord):
+    """Raised when a newer version has submitted the job, and it uses what this version does not know.
+
+    Upgrade this program. A worker of that version can run the job.
+    """
+
+    code = "newer_record"
+
+    def __init__(self, job_id: str) -> None:
+        JobError.__init__(self, job_id, "a newer version of diffedit-service has submitted it; upgrade this program")
 
 
 class JobElsewhere(JobError):
@@ -343,3 +356,7 @@ class JobExpired(JobError):
 
 class NoWorkerWarning(UserWarning):
     """Issued when a job was queued that no live worker can run: the job waits. Start a worker for its profile."""
+
+
+class UnreadableJobsWarning(UserWarning):
+    """Issued by `Client.jobs` for jobs whose records are damaged, or need a newer version. The text has their ids."""

@@ -4,6 +4,7 @@ Without that a child would send its requests over the connections of its parent,
 requests, and a lock that another thread of the parent held at the fork would stay locked in the child for ever.
 """
 
+import functools
 import os
 import threading
 import weakref
@@ -53,6 +54,15 @@ class PerProcess(Generic[T]):
         self._pid = os.getpid()
 
 
+def renew_property_locks(*owners: type) -> None:
+    """In each child, replace the locks of the cached properties of these classes.
+
+    Python 3.11's cached property, and kombu's, has one lock for all instances. It is held while a value is made.
+    """
+    _owners.extend(owners)
+
+
+_owners: list[type] = []
 _values: "weakref.WeakSet[PerProcess[Any]]" = weakref.WeakSet()
 _making = threading.RLock()
 """Held while a value is made. The imports in `make` have locks, too, which a fork in the middle would leave locked."""
@@ -64,6 +74,10 @@ another thread held at the fork, and may tell the server that a connection ends 
 def _after_fork_in_child() -> None:
     global _making
     _making = threading.RLock()
+    for owner in _owners:
+        for attribute in vars(owner).values():
+            if isinstance(attribute, functools.cached_property) and hasattr(attribute, "lock"):
+                attribute.lock = threading.RLock()
     for value in list(_values):
         value.forget_inherited()
 

@@ -51,9 +51,7 @@ def collect(
     """
     # Objects are listed before jobs, so that a job that starts to use an object in between is seen.
     old = list(object_store.older_than(older_than))
-    used: set[str | None] = set()
-    for status in job_store.unfinished_jobs():
-        used.update((status.request.image, status.request.mask, *status.artifact_keys.values()))
+    used = job_store.keys_in_use()
     unused = [each for each in old if each.key not in used]
     if not dry_run:
         for each in unused:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 
+from diffedit.contract import versions
 from diffedit.contract.job import JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest
-from diffedit.errors import InvalidRequest, JobCancelled, JobExpired, JobFailed
+from diffedit.errors import InvalidRequest, JobCancelled, JobExpired, JobFailed, NewerRecord
 from diffedit.idempotency import checked_key, retry_digest
 from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
@@ -107,12 +108,15 @@ class JobHandle:
         Raises:
             InvalidRequest: the job has not ended.
             IdempotencyConflict: the key names a job of another call.
+            NewerRecord: a newer version has submitted the job, and this one does not know all of its request.
             QueueFull, BrokerUnavailable: as `Client.edit`.
         """
         key = checked_key(idempotency_key)
         status = self.status()
         if not status.is_terminal:
             raise InvalidRequest(f"job {self.id} is {status.state.value}; only a job that has ended can be retried")
+        if status.contract > versions.CONTRACT:
+            raise NewerRecord(self.id)  # what this version does not know of the request would be lost
         return self._submit(status.request, status.options, key, retry_digest(self.id))
 
 

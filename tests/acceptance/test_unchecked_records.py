@@ -34,11 +34,6 @@ def rewrite(field: str, value: str) -> Callable[[ForeignProducer, Job], None]:
     return change
 
 
-def add_field(producer: ForeignProducer, job: Job) -> None:
-    asked = json.loads(job.request.model_dump_json())
-    rewrite("request", json.dumps({**asked, "negative_mask": 1}))(producer, job)
-
-
 OTHER_KIND = artifact_key("trajectory", "ab" * 32, "safetensors")
 BYTES = PICTURE.read_bytes()
 NO_FORMAT, DAMAGED = "not a PNG, JPEG or WebP", "cannot be decoded"
@@ -57,8 +52,7 @@ RECORDS: dict[str, tuple[str, str, dict[str, Any], Callable[[ForeignProducer, Jo
     "a JPEG, cut":           ("bad_picture",  DAMAGED,            {"picture": CUT, "extension": "jpg"}, None),
     "a mask of other size":  ("bad_picture",  "the mask is",     {"picture": BYTES, "mask": SMALL}, None),
     "a mask of nothing":     ("bad_picture",  "selects nothing",  {"picture": BYTES, "mask": BLACK}, None),
-    "a newer client's":      ("bad_record",   "negative_mask",    {"picture": BYTES}, add_field),
-    "no JSON":               ("bad_record",   "same version",      {"picture": BYTES}, rewrite("request", "{")),
+    "no JSON":               ("bad_record",   "cannot be read",    {"picture": BYTES}, rewrite("request", "{")),
     "a foreign key": ("bad_record",   "is not under", {"picture": BYTES}, rewrite("artifact:mask", "../passwd")),
     "a key of another kind": ("bad_record",   "is not under", {"picture": BYTES}, rewrite("artifact:mask", OTHER_KIND)),
     "no number":             ("bad_record",   "ValueError",       {"picture": BYTES}, rewrite("attempts:mask", "many")),

@@ -1,21 +1,27 @@
 """A client that was used before a fork: its child shares no connection and no lock with it."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis
+import trustme
 
 from diffedit import Client, Settings, State
 from diffedit.contract.object_keys import input_key
 from diffedit.jobs import dispatch
 from diffedit.objects.s3 import S3ObjectStore
+from diffedit_worker.local.stack import LocalServices
 from tests.support.fake_service import TEXTS, png
 from tests.support.forking import fork_in_c, in_child, in_children
-from tests.support.proxies import Exchange, FaultProxy
+from tests.support.proxies import Exchange, FaultProxy, TlsProxy
 
 pytestmark = pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")
 
@@ -133,3 +139,44 @@ def test_a_child_does_not_wait_for_what_a_thread_of_its_parent_was_making(settin
         begun.wait()
         assert in_child(lambda: use(client)) == State.CANCELLED
         thread.join()
+
+
+ENDING_CHILDREN = """
+import multiprocessing, os, sys, warnings
+from diffedit import Client
+from tests.support.fake_service import TEXTS, png
+
+warnings.simplefilter("ignore")
+client = Client.from_env()
+
+def use():
+    client.edit(png(), **TEXTS).cancel()
+
+def connection():
+    return client._job_store._server.connection.client_id()
+
+use()
+before = connection()
+process = multiprocessing.get_context("fork").Process(target=use)
+process.start()
+process.join()
+if not (pid := os.fork()):
+    use()
+    sys.exit()
+_, status = os.waitpid(pid, 0)
+use()
+print(process.exitcode, status, connection() == before)
+"""
+
+
+def test_children_that_end_as_any_program_leave_the_tls_connections_of_their_parent_open(
+    stack: LocalServices, tmp_path: Path
+) -> None:
+    authority, plain = trustme.CA(), urlsplit(stack.environment["DIFFEDIT_REDIS_URL"])
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    proxy = TlsProxy(authority.issue_cert("127.0.0.1"), ("127.0.0.1", plain.port or 0))
+    url = f"rediss://:{plain.password}@127.0.0.1:{proxy.port}/0?ssl_ca_certs={tmp_path / 'authority.pem'}"
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, **stack.environment, **paths, "DIFFEDIT_REDIS_URL": url}
+    ended = subprocess.run([sys.executable, "-c", ENDING_CHILDREN], env=environment, capture_output=True, text=True)
+    assert ended.stdout.split() == ["0", "0", "True"], ended.stderr

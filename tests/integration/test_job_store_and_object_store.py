@@ -26,6 +26,7 @@ from diffedit import (
     StoreRefused,
     StoreUnavailable,
 )
+from diffedit.contract.job import Job
 from diffedit.contract.object_keys import artifact_key, input_key
 from diffedit.jobs.backend import JobBackend, redis_backend
 from diffedit.jobs.dispatch import celery_app, send
@@ -38,6 +39,7 @@ from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.submission_behaviour import SubmissionBehaviour
+from tests.support.version_behaviour import VersionBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
@@ -58,6 +60,16 @@ def backend(make_backend: Callable[..., JobBackend]) -> JobBackend:
 
 
 @pytest.fixture
+def rewrite(server: redis.Redis) -> Callable[..., None]:
+    def rewrite(backend: JobBackend, job: Job, **fields: str | None) -> None:
+        for name, value in fields.items():
+            record = f"diffedit:job:{job.id}"
+            server.hdel(record, name) if value is None else server.hset(record, name, value)
+
+    return rewrite
+
+
+@pytest.fixture
 def object_store(settings: Settings) -> S3ObjectStore:
     return S3ObjectStore(settings)
 
@@ -68,6 +80,7 @@ class TestRedisBackend(
     IdempotencyBehaviour,
     RefusalBehaviour,
     SubmissionBehaviour,
+    VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
 ):
@@ -121,14 +134,14 @@ def test_a_key_with_a_namespace_expires_with_its_job(backend: JobBackend, server
 def test_expired_records_leave_the_list(backend: JobBackend, server: redis.Redis) -> None:
     jobs = [backend.job_store.create_job(a_job()) for _ in range(60)]
     server.delete(*(f"diffedit:job:{job}" for job in jobs[5:55]))
-    assert [status.id for status in backend.job_store.list_jobs(limit=10)] == (jobs[:5] + jobs[55:])[::-1]
+    assert [status.id for status in backend.job_store.list_jobs(limit=10).statuses] == (jobs[:5] + jobs[55:])[::-1]
     assert server.zcard("diffedit:jobs") == 10
 
 
 def test_a_record_that_cannot_be_read_is_left_out_of_the_list(backend: JobBackend, server: redis.Redis) -> None:
     jobs = [backend.job_store.create_job(a_job()) for _ in range(3)]
     server.hset(f"diffedit:job:{jobs[1]}", "request", "{}")
-    assert [status.id for status in backend.job_store.list_jobs()] == [jobs[2], jobs[0]]
+    assert [status.id for status in backend.job_store.list_jobs().statuses] == [jobs[2], jobs[0]]
 
 
 def test_the_list_does_not_grow_for_ever(backend: JobBackend, server: redis.Redis) -> None:

@@ -7,6 +7,7 @@ from diffedit.contract.job import Job, JobOptions
 from diffedit.contract.object_keys import artifact_key
 from diffedit.contract.request import EditParams, EditRequest
 from diffedit.contract.stages import Artifact, Stage, queue_names
+from diffedit.contract.versions import CONTRACT
 from diffedit.jobs.workers import WorkerInfo
 from diffedit_worker.models.profiles import SAMPLES
 
@@ -57,4 +58,4 @@ def done(job: Job, *stages: Stage) -> Job:
 def a_worker(**fields: Any) -> WorkerInfo:
     """Return the heartbeat of a worker of the bundled profile."""
     given = {"id": "rig", "name": "rig@here", "profile": "tiny", "device": "cpu", "queues": queue_names("tiny")}
-    return WorkerInfo(**{**given, **fields})
+    return WorkerInfo(**{"contract": CONTRACT, **given, **fields})

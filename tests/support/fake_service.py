@@ -30,7 +30,7 @@ class FakeService:
         self.worker_registry.send_heartbeat(WorkerInfo(**{**info, "device": "cpu", **fields}))
 
 
-def png(size: tuple[int, int] = (32, 24), colour: str = "green") -> bytes:
+def png(size: tuple[int, int] = (32, 24), colour: str | tuple[int, ...] = "green") -> bytes:
     """Return a PNG file of one colour."""
     buffer = BytesIO()
     Image.new("RGB", size, colour).save(buffer, "PNG")

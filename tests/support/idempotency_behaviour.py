@@ -46,8 +46,7 @@ class IdempotencyBehaviour(BackendBehaviour):
         with pytest.raises(IdempotencyConflict, match=first.id) as caught:
             backend.job_store.create_job(second, key, "another request")
         assert caught.value.job_id == first.id
-        assert [status.id for status in backend.job_store.list_jobs()] == [first.id]
-        assert [status.id for status in backend.job_store.unfinished_jobs()] == [first.id]
+        assert [status.id for status in backend.job_store.list_jobs().statuses] == [first.id]
 
     @pytest.mark.parametrize("outcome", OUTCOMES)
     def test_a_key_names_its_job_whatever_became_of_it(self, backend: JobBackend, outcome: State) -> None:
@@ -69,7 +68,7 @@ class IdempotencyBehaviour(BackendBehaviour):
         answers = created(backend, jobs, [f"request {number}" for number in range(16)])
         ((winner, _),) = [answer for answer in answers if not answer[1]]
         assert {job_id for job_id, _ in answers} == {winner}
-        assert [status.id for status in backend.job_store.list_jobs()] == [winner]
+        assert [status.id for status in backend.job_store.list_jobs().statuses] == [winner]
 
     def test_if_two_requests_race_for_a_key_the_calls_of_one_get_its_job(self, backend: JobBackend) -> None:
         answers = created(backend, [a_job() for _ in range(16)], ["one", "another"] * 8)
@@ -112,7 +111,7 @@ class IdempotencyBehaviour(BackendBehaviour):
             answers = list(pool.map(edit, range(16)))
         (job,) = [answer for answer in answers if isinstance(answer, JobHandle)]
         assert {answer.job_id for answer in answers if isinstance(answer, IdempotencyConflict)} == {job.id}
-        assert [status.id for status in backend.job_store.list_jobs()] == [job.id]
+        assert [status.id for status in backend.job_store.list_jobs().statuses] == [job.id]
 
     def test_a_retry_with_a_key_makes_one_new_job(self, backend: JobBackend) -> None:
         job = a_client(backend).edit(png(), **TEXTS)
@@ -120,4 +119,4 @@ class IdempotencyBehaviour(BackendBehaviour):
         with ThreadPoolExecutor(8) as pool:
             retried = {again.id for again in pool.map(lambda _: job.retry(idempotency_key="again"), range(16))}
         assert len(retried) == 1
-        assert {status.id for status in backend.job_store.list_jobs()} == retried | {job.id}
+        assert {status.id for status in backend.job_store.list_jobs().statuses} == retried | {job.id}

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from diffedit import BrokerFull, BrokerUnavailable, Client, DiffEditError, InvalidRequest, QueueFull, Settings
+from diffedit import (
+    BrokerFull,
+    BrokerUnavailable,
+    Client,
+    DiffEditError,
+    IdempotencyConflict,
+    InvalidRequest,
+    QueueFull,
+    Settings,
+)
 from diffedit.contract.job import Job
 from diffedit.testing import JobBackend, MemoryObjectStore
 from tests.support.backend_behaviour import BackendBehaviour
@@ -38,7 +47,7 @@ def said_by(error: BaseException) -> str:
 def is_empty(backend: JobBackend) -> bool:
     """Whether there is nothing that any worker would ever run."""
     store = backend.job_store
-    return store.list_jobs() == store.unfinished_jobs() == store.orphaned_jobs(grace=0) == []
+    return store.list_jobs().statuses == store.orphaned_jobs(grace=0) == [] and not store.keys_in_use()
 
 
 @pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")
@@ -66,7 +75,7 @@ class SubmissionBehaviour(BackendBehaviour):
         again = self.client(backend, lambda job: None).edit(png(), **TEXTS, idempotency_key="k")
         assert f"job {again.id} stays recorded and runs" in said_by(caught.value)
         assert "same idempotency_key" in said_by(caught.value)
-        assert [status.id for status in backend.job_store.list_jobs()] == [again.id]
+        assert [status.id for status in backend.job_store.list_jobs().statuses] == [again.id]
 
     def test_an_interrupt_just_after_the_record_leaves_no_job(self, backend: JobBackend, monkeypatch) -> None:
         sent: list[Job] = []
@@ -92,7 +101,7 @@ class SubmissionBehaviour(BackendBehaviour):
         monkeypatch.setattr(backend.job_store, "discard_job", fail)
         with pytest.raises((type(error), type(failure))) as caught:
             self.client(backend, raising(error)).edit(png(), **TEXTS)
-        (status,) = backend.job_store.list_jobs()
+        (status,) = backend.job_store.list_jobs().statuses
         said = "".join(traceback.format_exception(caught.value))
         assert f"job {status.id} may be recorded nevertheless, and then it runs; cancel it" in said
 
@@ -103,6 +112,14 @@ class SubmissionBehaviour(BackendBehaviour):
         with pytest.raises(QueueFull) as caught:
             client.edit(png(), **TEXTS, idempotency_key="k")
         assert "recorded" not in str(caught.value)
+
+    def test_a_conflict_of_keys_says_nothing_of_another_job(self, backend: JobBackend) -> None:
+        client = self.client(backend, lambda job: None)
+        first = client.edit(png(), **TEXTS, idempotency_key="k")
+        with pytest.raises(IdempotencyConflict) as caught:
+            client.edit(png(), **TEXTS, strength=0.5, idempotency_key="k")
+        assert "recorded" not in str(caught.value)
+        assert [status.id for status in backend.job_store.list_jobs()] == [first.id]
 
     def test_a_discarded_job_gives_its_place_in_the_lane_free(self, make_backend: Callable[..., JobBackend]) -> None:
         backend = make_backend(max_queued=1)
@@ -125,7 +142,7 @@ class SubmissionBehaviour(BackendBehaviour):
             self.client(backend, send).edit_many(png(), ["a pear", "a fig", "a plum", "a lime"], source_prompt="a bowl")
         ids = [job.id for job in sent]
         assert f"2 of 4 edits were queued before and run: {', '.join(ids)}" in said_by(caught.value)
-        assert {status.id for status in backend.job_store.list_jobs()} == set(ids)
+        assert {status.id for status in backend.job_store.list_jobs().statuses} == set(ids)
 
     @staticmethod
     def end_with(error: BaseException, method: str, backend: JobBackend, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,23 @@ def test_the_application_is_configured_for_one_task_at_a_time_and_no_prefetch() 
     assert conf.accept_content == ["json"]
 
 
+@pytest.mark.parametrize("names", [["diffedit.tiny.difusion"], [*queue_names("tiny"), *queue_names("sd21")]])
+def test_only_queues_of_the_profile_can_be_selected_or_excluded(names: list[str]) -> None:
+    queues = a_app().amqp.queues
+    for choose in (queues.select, queues.deselect):
+        with pytest.raises(InvalidRequest, match=r"no queue '.*'; its queues are diffedit\.tiny\.diffusion, "):
+            choose(names)
+
+
+def test_a_worker_reads_the_queues_that_it_selects_and_does_not_exclude() -> None:
+    queues = a_app().amqp.queues
+    queues.select(["diffedit.tiny.language", "diffedit.tiny.diffusion"])
+    queues.deselect(["diffedit.tiny.language"])
+    assert list(queues.consume_from) == ["diffedit.tiny.diffusion"]
+    with pytest.raises(InvalidRequest, match="no queue is left"):
+        queues.deselect(["diffedit.tiny.diffusion"])
+
+
 def test_there_is_a_task_for_each_stage() -> None:
     assert {task_name(stage) for stage in Stage} <= a_app().tasks.keys()
 

@@ -1,6 +1,7 @@
 """The undocumented parts of Celery and kombu that we use are still there.
 
-If one of these tests fails after an update, compare `diffedit_worker/celery_ext/` with the new sources.
+If one of these tests fails after an update, compare `diffedit_worker/celery_ext/` and
+`diffedit/jobs/independent_celery.py` with the new sources.
 """
 
 import inspect
@@ -8,18 +9,25 @@ from concurrent.futures import Future
 from importlib.metadata import version
 from types import SimpleNamespace
 
+import click
 import pytest
-from celery import Celery
-from celery.app.amqp import AMQP
+from celery import Celery, _state
+from celery.app.amqp import AMQP, Queues
+from celery.app.utils import Settings
 from celery.apps import worker as worker_program
+from celery.bin import celery as celery_command
 from celery.bin import worker as worker_module
 from celery.bin.base import CLIContext
 from celery.concurrency.base import BasePool, apply_target
 from celery.concurrency.thread import ApplyResult, TaskPool
+from celery.loaders.base import BaseLoader
 from celery.worker import WorkController, state
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
+from diffedit import Settings as ClientSettings
+from diffedit.jobs.dispatch import celery_app
+from diffedit.jobs.independent_celery import _Settings
 from diffedit_worker.celery_ext.versions import TESTED_VERSIONS
 
 
@@ -122,3 +130,44 @@ def test_an_application_makes_its_pools_in_properties_that_the_client_replaces()
     # A fork drops the pools by these names.
     assert "self._pool = None" in source(Celery._after_fork)
     assert "._producer_pool = None" in source(Celery._after_fork)
+
+
+def test_the_settings_that_celery_takes_from_the_environment_are_those_that_ours_replace() -> None:
+    reading = {
+        name for name, each in vars(Settings).items() if isinstance(each, property) and "environ" in source(each.fget)
+    }
+    assert reading == {"broker_url", "broker_read_url", "broker_write_url", "result_backend"}
+    assert reading <= vars(_Settings).keys()
+
+
+def test_the_view_of_the_settings_is_kept_when_the_configuration_is_read() -> None:
+    app = celery_app(ClientSettings())
+    view = app.conf
+    assert isinstance(view, _Settings) and app.conf is view and not app.configured
+    assert app.conf.task_serializer == "json" and app.configured
+    assert app.conf is view
+
+
+def test_the_loader_the_fixups_and_the_finalizers_are_where_ours_replaces_them() -> None:
+    assert "'CELERY_CONFIG_MODULE'" in source(BaseLoader.read_configuration)
+    assert parameters(Celery)[1] == "loader" and "fixups" in parameters(Celery)
+    assert "_announce_app_finalized(self)" in source(Celery.finalize)
+    ours = {each.__name__ for each in _state._on_app_finalizers if each.__module__ == "celery.app.builtins"}
+    assert "add_chain_task" in ours
+
+
+def test_the_worker_selects_its_queues_before_it_starts_anything() -> None:
+    text = source(WorkController.setup_queues)
+    assert "amqp.queues.select(include)" in text and "amqp.queues.deselect(exclude)" in text
+    setup = source(WorkController.setup_instance)
+    assert setup.index("self.setup_queues(") < setup.index("self.blueprint.apply(")
+    assert "self.queues_cls(" in source(AMQP.Queues)
+    assert AMQP.queues_cls is Queues
+
+
+def test_the_celery_command_takes_options_from_variables_after_it_has_the_application() -> None:
+    assert 'auto_envvar_prefix="CELERY"' in source(celery_command)
+    context = click.Context(celery_command.celery, info_name="celery", auto_envvar_prefix="CELERY")
+    assert click.Context(worker_module.worker, context, "worker").auto_envvar_prefix == "CELERY_WORKER"
+    context.auto_envvar_prefix = None
+    assert click.Context(worker_module.worker, context, "worker").auto_envvar_prefix is None

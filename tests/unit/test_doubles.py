@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from diffedit import Settings
+from diffedit.contract.job import Job
 from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
 from tests.support.idempotency_behaviour import IdempotencyBehaviour
 from tests.support.job_store_behaviour import JobStoreBehaviour
@@ -12,6 +13,7 @@ from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.submission_behaviour import SubmissionBehaviour
+from tests.support.version_behaviour import VersionBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
@@ -21,12 +23,23 @@ class TestMemoryBackend(
     IdempotencyBehaviour,
     RefusalBehaviour,
     SubmissionBehaviour,
+    VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
 ):
     @pytest.fixture
     def make_backend(self) -> Callable[..., JobBackend]:
         return lambda **settings: memory_backend(Settings(**settings))
+
+    @pytest.fixture
+    def rewrite(self) -> Callable[..., None]:
+        def rewrite(backend: JobBackend, job: Job, **fields: str | None) -> None:
+            record = backend.job_store._state.records[job.id]
+            record.update(fields)
+            for name in [name for name, value in fields.items() if value is None]:
+                del record[name]
+
+        return rewrite
 
 
 class TestMemoryObjectStore(ObjectStoreBehaviour):

@@ -7,10 +7,13 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from diffedit.forks import PerProcess
+from diffedit.testing import MemoryObjectStore, memory_client, succeed
+from tests.support.fake_service import TEXTS, png
 from tests.support.forking import fork_in_c, in_child
 
 
@@ -80,6 +83,27 @@ def test_after_a_fork_in_c_a_child_does_not_wait_for_a_thread_that_it_does_not_h
     thread.start()
     begun.wait()
     assert in_child(lambda: value() == other() == os.getpid(), fork_in_c) is True
+    end.set()
+    thread.join()
+
+
+def test_a_child_does_not_wait_for_a_download_in_another_thread_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = memory_client()
+    job = client.edit(png(), **TEXTS)
+    succeed(job)
+    begun, end = threading.Event(), threading.Event()
+    get = MemoryObjectStore.get
+
+    def get_later(*args: Any) -> bytes:
+        begun.set()
+        end.wait()
+        return get(*args)
+
+    monkeypatch.setattr(MemoryObjectStore, "get", get_later)
+    thread = threading.Thread(target=lambda: job.result().image)
+    thread.start()
+    begun.wait()
+    assert in_child(lambda: (end.set(), job.result().image.size)[1]) == (32, 24)
     end.set()
     thread.join()
 

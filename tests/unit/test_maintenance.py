@@ -8,6 +8,7 @@ import pytest
 
 from diffedit import Artifact, Stage, State
 from diffedit.contract.job import ErrorInfo, Job
+from diffedit.contract.versions import CONTRACT
 from diffedit.errors import BrokerUnavailable, StoreRefused
 from diffedit.jobs.store import MaxAttemptsExceeded
 from diffedit.testing import memory_backend
@@ -255,13 +256,26 @@ def test_a_started_worker_is_registered_until_it_stops(worker: MaintainedWorker)
     assert worker.worker_registry.workers() == []
 
 
-def test_an_unreadable_record_fails_its_job_and_the_other_jobs_continue(worker: MaintainedWorker) -> None:
-    unreadable, job = worker.started_job("dead"), worker.started_job("dead")
-    record = worker.job_store._state.records[unreadable.id]
+def test_a_damaged_record_fails_its_job_and_the_other_jobs_continue(worker: MaintainedWorker) -> None:
+    damaged, job = worker.started_job("dead"), worker.started_job("dead")
+    record = worker.job_store._state.records[damaged.id]
     request, record["request"] = record["request"], record["request"].replace("target_prompt", "new_field")
     worker.maintenance.look_after_all_jobs()
     assert worker.sent == [job]
     record["request"] = request
-    status = worker.job_store.status(unreadable.id)
+    status = worker.job_store.status(damaged.id)
     assert (status.state, status.error.code) == (State.FAILED, "bad_record")
-    assert "new_field: unknown parameter" in status.error.message
+    assert "nothing says what to change" in status.error.message
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_job_of_a_newer_version_is_left_to_newer_workers(worker: MaintainedWorker, readable: bool) -> None:
+    newer, job = worker.started_job("dead"), worker.started_job("dead")
+    record = worker.job_store._state.records[newer.id]
+    record["contract"] = str(CONTRACT + 1)
+    if not readable:
+        record["stage"] = "upscale"
+    before = dict(record)
+    worker.maintenance.look_after_all_jobs()
+    assert worker.sent == [job]
+    assert record == before

@@ -5,6 +5,7 @@ from celery import Celery
 from celery.exceptions import Ignore
 
 from diffedit import Stage
+from diffedit.contract.versions import CONTRACT
 from diffedit.jobs.dispatch import message_of, task_name
 from diffedit_worker.tasks import add_tasks
 from tests.support.factories import a_job
@@ -48,7 +49,10 @@ def test_the_chain_stops_when_there_is_nothing_more_to_do() -> None:
         app_with(lambda: FakeRunner(None)).tasks[task_name(Stage.EMBED)](message_of(a_job()))
 
 
-@pytest.mark.parametrize("message", [None, "text", 3, {}, {"id": None}, {"id": "../x"}, {"id": "AB" * 16}, ["id"]])
+@pytest.mark.parametrize(
+    "message",
+    [None, "text", 3, {}, {"id": None}, {"id": "../x"}, {"id": "AB" * 16}, ["id"], {"id": "ab" * 16, "contract": "x"}],
+)
 def test_a_message_that_names_no_job_is_dropped(message) -> None:
     runner = FakeRunner(None)
     with pytest.raises(Ignore):
@@ -61,3 +65,18 @@ def test_a_message_cannot_choose_the_stage() -> None:
     with pytest.raises(TypeError):
         app_with(lambda: runner).tasks[task_name(Stage.EMBED)](message_of(job), stage=Stage.EDIT)
     assert runner.calls == []
+
+
+def test_a_message_of_a_newer_contract_is_left_to_newer_workers() -> None:
+    runner, job = FakeRunner(None), a_job()
+    with pytest.raises(Ignore):
+        app_with(lambda: runner).tasks[task_name(Stage.EMBED)]({**message_of(job), "contract": CONTRACT + 1})
+    assert runner.calls == []
+
+
+@pytest.mark.parametrize("more", [{}, {"contract": CONTRACT}, {"contract": 1, "news": [1]}])
+def test_a_message_may_have_no_contract_and_unknown_fields(more: dict[str, object]) -> None:
+    job = a_job()
+    runner = FakeRunner(job)
+    app_with(lambda: runner).tasks[task_name(Stage.EMBED)]({"id": job.id, **more})
+    assert runner.calls == [(Stage.EMBED, job.id)]

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.exceptions import Ignore
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 
+from diffedit.contract import versions
 from diffedit.contract.stages import Stage
-from diffedit.contract.validation import JobId
+from diffedit.contract.validation import Frozen, JobId
 from diffedit.jobs.dispatch import message_of, task_name
 
 if TYPE_CHECKING:
@@ -17,14 +18,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
+
+class Message(Frozen):
+    """The argument of a task. Version 0.2.0 sends no contract."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: JobId
+    contract: int = 1
 
 
 def add_tasks(app: Celery, get_runner: Callable[[], "Runner"]) -> None:
     """Give the application a task for each stage. `get_runner` returns the runner of the worker."""
 
     def run(stage: Stage, message: Any) -> dict[str, Any]:
-        job = get_runner().run(stage, _job_id_of(message, stage))
+        named = _read(message, stage)
+        if named.contract > versions.CONTRACT:
+            log.info("job %s: stage %s is left to a worker of a newer version", named.id, stage.value)
+            # The job goes on waiting. The leader sends it again.
+            raise Ignore
+        job = get_runner().run(stage, named.id)
         if job is None:
             # Celery must not run the next task of the chain.
             raise Ignore
@@ -43,9 +56,9 @@ def add_tasks(app: Celery, get_runner: Callable[[], "Runner"]) -> None:
         app.task(task_of(stage), name=task_name(stage), shared=False, lazy=False)
 
 
-def _job_id_of(message: Any, stage: Stage) -> str:
+def _read(message: Any, stage: Stage) -> Message:
     try:
-        return _JOB_ID.validate_python(message["id"])
-    except (LookupError, TypeError, ValidationError):
+        return Message.model_validate(message)
+    except ValidationError:
         log.error("dropping a message for stage %s that names no job", stage.value)
         raise Ignore from None

@@ -9,11 +9,13 @@ import time
 import uuid
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.signals import celeryd_after_setup, worker_ready, worker_shutdown, worker_shutting_down
 
+from diffedit.contract import versions
 from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import send
@@ -121,6 +123,8 @@ class WorkerProcess:
                 device=str(self._models_of(self._profile.name).device),
                 queues=tuple(sorted(queue.name for queue in sender.task_consumer.queues)),
                 profile_params=self._profile.params,
+                contract=versions.CONTRACT,
+                version=version("diffedit-service"),
             )
         self._maintenance = Maintenance(
             self._backend.job_store,

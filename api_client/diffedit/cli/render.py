@@ -64,7 +64,10 @@ def health_table(health: Health) -> Table:
 
 def _worker(worker: WorkerInfo) -> str:
     state = "paused" if worker.paused else f"busy with job {worker.job}" if worker.job else "idle"
-    return f"{worker.name}  profile {worker.profile} on {worker.device}, {state}, {worker.memory / 2**20:.0f} MiB"
+    version = f"  {worker.version}" if worker.version else ""
+    return (
+        f"{worker.name}{version}  profile {worker.profile} on {worker.device}, {state}, {worker.memory / 2**20:.0f} MiB"
+    )
 
 
 def _trouble(trouble: Trouble) -> str:

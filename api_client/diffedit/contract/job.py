@@ -10,6 +10,7 @@ from diffedit.contract.content import Content
 from diffedit.contract.request import EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Lane, Stage, plan, queue_name
 from diffedit.contract.validation import ArtifactKeys, Frozen, JobId, StrictNumbers
+from diffedit.contract.versions import needed_contract
 from diffedit.errors import ArtifactError
 
 MAX_SECONDS = 365 * 24 * 3600
@@ -35,6 +36,11 @@ class Job(Frozen):
     artifact_keys: ArtifactKeys = Field(default_factory=dict)
     contents: dict[Artifact, Content] = Field(default_factory=dict)
     """What is stored at these keys. It is not known of an artifact that a worker of 0.2.0 has made."""
+
+    @property
+    def contract(self) -> int:
+        """The lowest contract that can serve the job (`contract.versions`)."""
+        return needed_contract(self.request, self.options)
 
     @property
     def stages_left(self) -> tuple[Stage, ...]:
@@ -151,6 +157,8 @@ class JobStatus(Frozen):
     """The request, with all defaults resolved."""
     options: JobOptions = JobOptions()
     """The options of the job."""
+    contract: int = 1
+    """The lowest contract that can serve the job. Workers of older versions leave it to newer ones."""
     created_at: datetime
     """When the job was submitted."""
     started_at: datetime | None = None

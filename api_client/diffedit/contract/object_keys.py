@@ -11,6 +11,8 @@ INPUTS, ARTIFACTS = "inputs/", "artifacts/"
 FOLDERS = (INPUTS, ARTIFACTS)
 """Everything that this project stores. Other objects in the bucket are left alone."""
 
+OBJECT_KEY = rf"(?:{INPUTS}|{ARTIFACTS}[a-z_]+/)[0-9a-f]{{2}}/[0-9a-f]{{64}}\.[a-z]+"
+"""The form of every key, also of artifacts that this version does not know."""
 INPUT_KEY = rf"^{INPUTS}[0-9a-f]{{2}}/[0-9a-f]{{64}}\.(png|jpg|webp)$"
 
 

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, plan
 from diffedit.contract.validation import Frozen, InputKey, ProfileName, StrictNumbers, Text, digest
@@ -65,12 +65,17 @@ class EditParams(StrictNumbers):
     def resolve(cls, profile: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
         """Return all parameters of an edit: what the user gave, else the profile's default, else the field's.
 
-        Unknown defaults are ignored, because a newer worker may announce them.
+        Defaults that this version does not know or accept are ignored, because a newer worker may announce them.
 
         Raises:
             pydantic.ValidationError: a given parameter is unknown, or a value is out of its range.
         """
         known = {name: value for name, value in defaults.items() if name in cls.model_fields}
+        try:
+            cls.model_validate({**known, "profile": "any"})
+        except ValidationError as error:
+            refused = {item["loc"][0] for item in error.errors() if item["loc"]}
+            known = {name: value for name, value in known.items() if name not in refused}
         return cls.model_validate({**known, "profile": profile, **given})
 
     @model_validator(mode="after")

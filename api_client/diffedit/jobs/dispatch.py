@@ -18,8 +18,8 @@ def task_name(stage: Stage) -> str:
 
 
 def message_of(job: Job) -> dict[str, Any]:
-    """Return the argument of a task: the id of the job. Everything else is in the job's record."""
-    return {"id": job.id}
+    """Return the argument of a task: the job's id and contract. Everything else is in the job's record."""
+    return {"id": job.id, "contract": job.contract}
 
 
 def celery_app(settings: Settings) -> "Celery":

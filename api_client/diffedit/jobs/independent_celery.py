@@ -9,8 +9,6 @@
   connections without closing those of others.
 """
 
-import os
-import threading
 from typing import Any
 
 from celery import Celery, _state, canvas  # noqa: F401 - here, where a fork waits for the import
@@ -23,9 +21,8 @@ from celery.utils.functional import maybe_evaluate
 from kombu import Connection
 from kombu.pools import ProducerPool
 from kombu.transport.redis import Channel
-from kombu.utils.objects import cached_property
 
-from diffedit.forks import PerProcess
+from diffedit.forks import PerProcess, renew_property_locks
 
 
 class _Loader(AppLoader):  # type: ignore[misc]
@@ -85,12 +82,4 @@ class IndependentCelery(Celery):  # type: ignore[misc]
             self.on_after_finalize.send(sender=self)
 
 
-def _renew_locks() -> None:
-    """Replace the locks of cached properties, which Celery and kombu have for all instances of a class together."""
-    for owner in (Celery, AMQP, BaseLoader, Connection, Channel):
-        for each in vars(owner).values():
-            if isinstance(each, cached_property):
-                each.lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_locks)
+renew_property_locks(Celery, AMQP, BaseLoader, Connection, Channel)

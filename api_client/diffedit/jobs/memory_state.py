@@ -37,10 +37,12 @@ class MemoryState:
     def name_of(self, worker: str) -> str:
         return self.heartbeats[worker][1].name if self.is_alive(worker) else worker
 
-    def has_untried_worker(self, queue: str, refused: Sequence[str]) -> bool:
-        """Return whether a live worker takes jobs from the queue and is not among those that refused."""
+    def has_untried_worker(self, job_id: str, queue: str, refused: Sequence[str]) -> bool:
+        """Return whether a live worker takes jobs from the queue, can serve the job, and has not refused it."""
+        contract = int(self.records[job_id].get("contract", 1))
         live = [info for worker, (_, info) in self.heartbeats.items() if self.is_alive(worker)]
-        return any(queue in info.queues and not info.paused and info.name not in refused for info in live)
+        able = [info for info in live if queue in info.queues and not info.paused and info.contract >= contract]
+        return any(info.name not in refused for info in able)
 
     def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
         held = [key for key in keys if self.locks.get(key) == (worker, job_id)]

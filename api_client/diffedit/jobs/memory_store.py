@@ -11,10 +11,28 @@ from contextlib import suppress
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
-from diffedit.errors import BadRecord, IdempotencyConflict, JobElsewhere, JobNotFound, QueueFull
+from diffedit.errors import BadRecord, IdempotencyConflict, JobElsewhere, JobNotFound, NewerRecord, QueueFull
 from diffedit.jobs.memory_state import MemoryState
-from diffedit.jobs.records import done_fields, new_fields, readable, refused_by, status_of, undone_fields
-from diffedit.jobs.store import WORKER_LOST, MaxAttemptsExceeded, RecentStages, Refusal, RefusedBefore, StageCompletion
+from diffedit.jobs.records import (
+    done_fields,
+    is_newer,
+    new_fields,
+    object_keys_in,
+    outcome_in,
+    readable,
+    refused_by,
+    status_of,
+    undone_fields,
+)
+from diffedit.jobs.store import (
+    WORKER_LOST,
+    JobPage,
+    MaxAttemptsExceeded,
+    RecentStages,
+    Refusal,
+    RefusedBefore,
+    StageCompletion,
+)
 
 
 class MemoryJobStore:
@@ -63,13 +81,16 @@ class MemoryJobStore:
         with self._state.lock:
             return [job_id for job_id in self._state.records if self._is_overdue(job_id)]
 
-    def unfinished_jobs(self) -> list[JobStatus]:
-        return [status for status in self.list_jobs(limit=len(self._state.records)) if not status.is_terminal]
-
-    def list_jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
+    def keys_in_use(self) -> set[str]:
         with self._state.lock:
-            statuses = readable(dict(reversed(self._state.records.items())))
-        return [status for status in statuses if state is None or status.state is state][:limit]
+            unfinished = [record for record in self._state.records.values() if "outcome" not in record]
+            return {key for record in unfinished for key in object_keys_in(record)}
+
+    def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
+        with self._state.lock:
+            statuses, unreadable = readable(dict(reversed(self._state.records.items())))
+        found = [status for status in statuses if state is None or status.state is state]
+        return JobPage(found[:limit], unreadable)
 
     def start_stage(self, job_id: str, stage: Stage, worker: str) -> JobStatus:
         with self._state.lock:
@@ -78,8 +99,12 @@ class MemoryJobStore:
                 return status_of(job_id, record)
             if record["next"] != stage.value or self._runs_elsewhere(job_id, worker):
                 raise JobElsewhere(job_id)
+            if is_newer(record):
+                raise NewerRecord(job_id)
             refused = refused_by(record, stage)
-            if self._state.name_of(worker) in refused and self._state.has_untried_worker(self._queue(job_id), refused):
+            if self._state.name_of(worker) in refused and self._state.has_untried_worker(
+                job_id, self._queue(job_id), refused
+            ):
                 raise RefusedBefore(job_id)
             attempts = int(record.get(f"attempts:{stage.value}", 0))
             if attempts >= self._state.limits.max_attempts:
@@ -154,7 +179,7 @@ class MemoryJobStore:
             record[f"attempts:{stage.value}"] = str(int(record[f"attempts:{stage.value}"]) - 1)
             self._clear_open(job.id)
             self._set_waiting(job)
-            return Refusal(None, state.has_untried_worker(job.queue_of(stage), refused))
+            return Refusal(None, state.has_untried_worker(job.id, job.queue_of(stage), refused))
 
     def refused_jobs(self, patience: float) -> list[str]:
         before = time.time() - patience
@@ -173,7 +198,7 @@ class MemoryJobStore:
             error, refused = record.get(f"refused_error:{stage.value}"), refused_by(record, stage)
             if outcome is not None or job_id in self._state.running or not error:
                 return outcome
-            if self._state.has_untried_worker(self._queue(job_id), refused):
+            if self._state.has_untried_worker(job_id, self._queue(job_id), refused):
                 return None
             record["error"] = error
             self._end(job_id, State.FAILED)
@@ -246,7 +271,7 @@ class MemoryJobStore:
         if self._is_overdue(job_id):
             self._end(job_id, State.EXPIRED)
         if "outcome" in record:
-            return State(record["outcome"])
+            return outcome_in(job_id, record["outcome"])
         if worker is not None and self._state.running.get(job_id) != worker:
             raise JobElsewhere(job_id)
         return None

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from diffedit.contract import versions
 from diffedit.jobs.memory_state import MemoryState
 from diffedit.jobs.workers import LockResult, Trouble, WorkerInfo
 
@@ -50,10 +51,14 @@ class MemoryWorkerRegistry:
     def acquire_leadership(self, worker: str, seconds: float) -> bool:
         with self._state.lock:
             leader, until = self._state.leader
-            if leader != worker and until > time.monotonic():
+            if leader != worker and until > time.monotonic() and self._is_our_equal(leader):
                 return False
             self._state.leader = (worker, time.monotonic() + seconds)
             return True
+
+    def _is_our_equal(self, leader: str) -> bool:
+        _, info = self._state.heartbeats.get(leader, (0, None))
+        return info is None or info.contract >= versions.CONTRACT
 
     def profile_params(self, profile: str) -> dict[str, Any]:
         return self._state.profiles.get(profile, {})

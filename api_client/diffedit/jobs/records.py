@@ -3,6 +3,7 @@
 | field | written by | content |
 |---|---|---|
 | `request`, `options` | `create_job` | the `EditRequest` and the `JobOptions` as JSON |
+| `contract` | `create_job` | the lowest contract that can serve the job; 1 if it is missing |
 | `retention` | `create_job` | seconds that the record is kept after the job has ended |
 | `created`, `started`, `finished` | scripts | times of the Redis server, in seconds |
 | `deadline_at` | `create_job` | when the job expires, if it has a deadline |
@@ -23,40 +24,65 @@
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
+from diffedit.contract import versions
 from diffedit.contract.job import ErrorInfo, Job, JobOptions, JobStatus, State
+from diffedit.contract.object_keys import OBJECT_KEY
 from diffedit.contract.request import EditRequest
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.contract.validation import explain
-from diffedit.errors import BadRecord
+from diffedit.contract.versions import dump_json
+from diffedit.errors import BadRecord, NewerRecord
 
 
 def status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
-    """Return the status of a job, derived from the fields of its record. Raises BadRecord."""
+    """Return the status of a job, derived from the fields of its record. Raises BadRecord, NewerRecord."""
     try:
         return _status_of(job_id, fields)
-    except ValidationError as error:
-        raise BadRecord(job_id, explain(error)) from None
-    except (LookupError, ValueError) as error:
-        raise BadRecord(job_id, type(error).__name__) from None
+    except (LookupError, TypeError, ValueError) as error:
+        if is_newer(fields):
+            raise NewerRecord(job_id) from None
+        reason = explain(error) if isinstance(error, ValidationError) else type(error).__name__
+        raise BadRecord(job_id, reason) from None
 
 
-def readable(records: Mapping[str, Mapping[str, str]]) -> list[JobStatus]:
-    """Return the statuses of those records that exist and can be read."""
-    statuses = []
+def outcome_in(job_id: str, text: str) -> State:
+    """Return the outcome with this name. Raises NewerRecord if this version has none."""
+    try:
+        return State(text)
+    except ValueError:
+        raise NewerRecord(job_id) from None
+
+
+def is_newer(fields: Mapping[str, str]) -> bool:
+    """Return whether the record needs a newer contract than ours."""
+    number = fields.get("contract", "1")
+    return number.isdecimal() and int(number) > versions.CONTRACT
+
+
+def readable(records: Mapping[str, Mapping[str, str]]) -> tuple[list[JobStatus], list[str]]:
+    """Return the statuses of those records that exist and can be read, and the ids of those that cannot be read."""
+    statuses, unreadable = [], []
     for job_id, fields in records.items():
-        with suppress(BadRecord):
+        try:
             statuses += [status_of(job_id, fields)] if fields else []
-    return statuses
+        except BadRecord:
+            unreadable.append(job_id)
+    return statuses, unreadable
+
+
+def object_keys_in(fields: Mapping[str, str]) -> set[str]:
+    """Return all keys of objects that a record mentions anywhere. Also of a record that cannot be read."""
+    return {match[0] for value in fields.values() for match in re.finditer(OBJECT_KEY, value)}
 
 
 def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
-    request = EditRequest.model_validate_json(fields["request"])
+    request = EditRequest.model_validate_json(fields["request"], extra="ignore")
     stages = request.stages
     stage = Stage(fields["stage"]) if "stage" in fields else None  # type: ignore[call-arg] # a look-up by value
     index = stages.index(stage) if stage in stages else 0
@@ -82,13 +108,14 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         cache_hits=tuple(stage for stage in done if not created[stage]),
         created_artifacts=tuple(artifact for artifacts in created.values() for artifact in artifacts),
         attempts={stage: int(fields[name]) for stage in stages if (name := f"attempts:{stage.value}") in fields},
-        error=ErrorInfo.model_validate_json(fields["error"]) if "error" in fields else None,
+        error=ErrorInfo.model_validate_json(fields["error"], extra="ignore") if "error" in fields else None,
         artifact_keys={
             artifact: fields[name] for artifact in Artifact if (name := f"artifact:{artifact.value}") in fields
         },
         contents={artifact: fields[name] for artifact in Artifact if (name := f"content:{artifact.value}") in fields},
         request=request,
-        options=JobOptions.model_validate_json(fields["options"]),
+        options=JobOptions.model_validate_json(fields["options"], extra="ignore"),
+        contract=int(fields.get("contract", 1)),
         created_at=_moment(fields["created"]),
         started_at=_moment(fields["started"]) if "started" in fields else None,
         finished_at=_moment(fields["finished"]) if "finished" in fields else None,
@@ -98,7 +125,7 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
 def _refusal(fields: Mapping[str, str]) -> ErrorInfo | None:
     """Return why the last worker could not run the stage that the job waits for."""
     text = fields.get(f"refused_error:{fields.get('next')}")
-    return ErrorInfo.model_validate_json(text) if text and "outcome" not in fields else None
+    return ErrorInfo.model_validate_json(text, extra="ignore") if text and "outcome" not in fields else None
 
 
 def _progress(stages: Sequence[Stage], stage: Stage | None, done: Sequence[Stage], step: int, steps: int) -> float:
@@ -110,8 +137,12 @@ def _progress(stages: Sequence[Stage], stage: Stage | None, done: Sequence[Stage
 
 def new_fields(job: Job, retention: int) -> dict[str, str]:
     """Return what the caller writes into the record of a new job."""
-    options = job.options.model_dump_json()
-    return {"request": job.request.model_dump_json(), "options": options, "retention": str(retention)}
+    return {
+        "request": dump_json(job.request),
+        "options": dump_json(job.options),
+        "contract": str(job.contract),
+        "retention": str(retention),
+    }
 
 
 def done_fields(job: Job, stage: Stage, seconds: float, created: Sequence[Artifact]) -> dict[str, str]:

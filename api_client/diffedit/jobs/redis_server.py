@@ -13,6 +13,7 @@ from diffedit.contract.job import State
 from diffedit.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotFound
 from diffedit.forks import PerProcess
 from diffedit.jobs import keys
+from diffedit.jobs.records import outcome_in
 from diffedit.retries import redis_retry
 from diffedit.settings import Settings
 
@@ -94,7 +95,7 @@ def outcome_of(job_id: str, answer: object) -> State | None:
         raise JobNotFound(job_id)
     if answer == "elsewhere":
         raise JobElsewhere(job_id)
-    return State(cast(str, answer)) if answer else None
+    return outcome_in(job_id, cast(str, answer)) if answer else None
 
 
 @functools.cache

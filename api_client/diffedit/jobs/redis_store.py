@@ -11,9 +11,17 @@ from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
 from diffedit.errors import IdempotencyConflict, JobNotFound, QueueFull
 from diffedit.jobs import keys
 from diffedit.jobs.keys import CONTENT
-from diffedit.jobs.records import done_fields, new_fields, readable, status_of, undone_fields
+from diffedit.jobs.records import done_fields, new_fields, object_keys_in, readable, status_of, undone_fields
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
-from diffedit.jobs.store import WORKER_LOST, MaxAttemptsExceeded, RecentStages, Refusal, RefusedBefore, StageCompletion
+from diffedit.jobs.store import (
+    WORKER_LOST,
+    JobPage,
+    MaxAttemptsExceeded,
+    RecentStages,
+    Refusal,
+    RefusedBefore,
+    StageCompletion,
+)
 from diffedit.jobs.workers import WorkerLimits, WorkerRegistry
 from diffedit.settings import Settings
 
@@ -80,16 +88,16 @@ class RedisJobStore:
         return cast(list[str], self._redis.zrangebyscore(keys.EXPIRING, "-inf", self._server.now()))
 
     @translate_errors
-    def unfinished_jobs(self) -> list[JobStatus]:
+    def keys_in_use(self) -> set[str]:
         ids = set(cast(list[str], self._redis.hkeys(keys.RUNNING)))
         for queue in self._waiting_queues():
             ids.update(cast(list[str], self._redis.zrange(keys.WAITING + queue, 0, -1)))
-        statuses = [status_of(job_id, fields) for job_id, fields in self._records(sorted(ids)).items() if fields]
-        return [status for status in statuses if not status.is_terminal]
+        return {key for fields in self._records(sorted(ids)).values() for key in object_keys_in(fields)}
 
     @translate_errors
-    def list_jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
+    def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
         found: list[JobStatus] = []
+        unreadable: list[str] = []
         start, page = 0, max(limit, 50)
         while len(found) < limit:
             ids = cast(list[str], self._redis.zrevrange(keys.INDEX, start, start + page - 1))
@@ -99,9 +107,11 @@ class RedisJobStore:
             expired = [job_id for job_id, fields in records.items() if not fields]
             if expired:
                 self._redis.zrem(keys.INDEX, *expired)
-            found += [status for status in readable(records) if state is None or status.state is state]
+            statuses, damaged = readable(records)
+            found += [status for status in statuses if state is None or status.state is state]
+            unreadable += damaged
             start += page - len(expired)
-        return found[:limit]
+        return JobPage(found[:limit], unreadable)
 
     @translate_errors
     def start_stage(self, job_id: str, stage: Stage, worker: str) -> JobStatus:

@@ -8,9 +8,10 @@ from typing import Any, cast
 import redis
 from pydantic import ValidationError
 
+from diffedit.contract import versions
 from diffedit.jobs import keys
 from diffedit.jobs.redis_server import RedisServer, translate_errors
-from diffedit.jobs.workers import LockResult, Trouble, WorkerInfo, WorkerLimits
+from diffedit.jobs.workers import LockResult, Trouble, WorkerInfo, WorkerLimits, read_info, read_params
 
 TROUBLE_TTL = 3600
 """Seconds. A worker that is started again and again reports its trouble each time."""
@@ -52,7 +53,7 @@ class RedisWorkerRegistry:
         dead = [worker for worker, heartbeat in heartbeats.items() if not heartbeat]
         if dead:
             self._redis.srem(keys.WORKERS, *dead)
-        live = [WorkerInfo.model_validate_json(heartbeat) for heartbeat in heartbeats.values() if heartbeat]
+        live = [read_info(worker, heartbeat) for worker, heartbeat in heartbeats.items() if heartbeat]
         return sorted(live, key=lambda worker: worker.name)
 
     @translate_errors
@@ -87,13 +88,16 @@ class RedisWorkerRegistry:
 
     @translate_errors
     def acquire_leadership(self, worker: str, seconds: float) -> bool:
-        return bool(self._server.run("acquire_leadership", worker=worker, ttl_ms=int(1000 * seconds)))
+        return bool(
+            self._server.run(
+                "acquire_leadership", worker=worker, ttl_ms=int(1000 * seconds), contract=versions.CONTRACT
+            )
+        )
 
     @translate_errors
     def profile_params(self, profile: str) -> dict[str, Any]:
         text = cast(str | None, self._redis.hget(keys.PROFILES, profile))
-        params: dict[str, Any] = json.loads(text) if text else {}
-        return params
+        return read_params(text)
 
 
 class RedisArtifactLocks:

@@ -31,6 +31,13 @@ class RecentStages(NamedTuple):
     refused: int
 
 
+class JobPage(NamedTuple):
+    """Some jobs, newest first, and the ids of jobs in between whose records cannot be read."""
+
+    statuses: list[JobStatus]
+    unreadable: list[str]
+
+
 class StageCompletion(NamedTuple):
     """What `complete_stage` found.
 
@@ -104,14 +111,14 @@ class JobStore(Protocol):
     def overdue_jobs(self) -> list[str]:
         """Return the jobs whose time is over and that have not been ended yet."""
 
-    def unfinished_jobs(self) -> list[JobStatus]:
-        """Return the jobs that wait or run. Raises BadRecord."""
+    def keys_in_use(self) -> set[str]:
+        """Return the keys of all objects that the records of unfinished jobs mention, readable or not."""
 
     def status(self, job_id: str) -> JobStatus:
         """Return the status of a job, in one round trip. Raises JobNotFound, BadRecord."""
 
-    def list_jobs(self, state: State | None = None, limit: int = 50) -> list[JobStatus]:
-        """Return the newest `limit` jobs (of this state), newest first. Unreadable records are left out."""
+    def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
+        """Return the newest `limit` jobs (of this state), newest first."""
 
     def start_stage(self, job_id: str, stage: Stage, worker: str) -> JobStatus:
         """Let the worker run this stage of a waiting job, and count an attempt.
@@ -124,6 +131,7 @@ class JobStore(Protocol):
         Raises:
             MaxAttemptsExceeded: the stage was started as often as allowed.
             RefusedBefore: another worker should try the stage first.
+            NewerRecord: only a worker of a newer contract can run the job.
             BadRecord: the record cannot be read. The stage counts as started.
         """
 

@@ -1,12 +1,13 @@
 """What workers know of each other, as two interfaces: the registry of workers and the locks of artifacts."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 
 from diffedit.contract.stages import Stage
 from diffedit.contract.validation import Frozen, ProfileName
@@ -23,6 +24,8 @@ class WorkerInfo(Frozen):
         job: the job that it works on, if any.
         memory: the largest resident size of its process so far, in bytes.
         paused: whether it takes no jobs for the time being; its `Trouble` says why.
+        contract: the newest contract that it can serve (`contract.versions`). Version 0.2.0 announces none.
+        version: the version of diffedit-service; "" if it announces none.
         profile_params: the parameter defaults of its profile.
     """
 
@@ -37,7 +40,35 @@ class WorkerInfo(Frozen):
     job: str | None = None
     memory: int = 0
     paused: bool = False
+    contract: int = 1
+    version: str = ""
     profile_params: dict[str, Any] = Field(default_factory=dict)
+
+
+def read_info(worker: str, heartbeat: str) -> WorkerInfo:
+    """Return the announcement of this worker. What another version announces in a form of its own is left out."""
+    fields = _object_in(heartbeat) | {"id": worker}
+    try:
+        return WorkerInfo.model_validate(fields)
+    except ValidationError as error:
+        wrong = {item["loc"][0] for item in error.errors()}
+        known = {name: value for name, value in fields.items() if name not in wrong}
+        return WorkerInfo.model_validate(
+            {"name": worker, "profile": "unknown", "device": "unknown", "queues": (), **known}
+        )
+
+
+def read_params(text: str | None) -> dict[str, Any]:
+    """Return the parameter defaults that a worker announced for a profile; {} if they have a form of their own."""
+    return _object_in(text or "{}")
+
+
+def _object_in(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 class TroubleKind(StrEnum):

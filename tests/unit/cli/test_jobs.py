@@ -9,6 +9,7 @@ import pytest
 from diffedit import State
 from diffedit.contract.job import ErrorInfo
 from diffedit.contract.stages import Stage
+from diffedit.contract.versions import CONTRACT
 from tests.support.cli import RESULT, WORKER, Cli
 
 FAILURE = ErrorInfo(stage=Stage.MASK, code="empty_mask", message="no difference")
@@ -112,6 +113,24 @@ def test_a_wait_that_is_too_short_says_so(cli: Cli, command: str) -> None:
     assert f"job {job.id}" in cli(command, job.id, "--timeout", "0.01", code=5).stderr
     lines = cli(command, job.id, "--timeout", "0.01", "--json", code=5).stderr.splitlines()
     assert json.loads(lines[-1])["job_id"] == job.id
+
+
+def test_jobs_names_those_that_cannot_be_read(cli: Cli) -> None:
+    good, damaged = cli.submit(), cli.submit()
+    cli.job_store._state.records[damaged.id]["request"] = "{"
+    shown = cli("jobs")
+    assert good.id in shown.stdout
+    assert damaged.id not in shown.stdout
+    assert f"warning: the records of these jobs cannot be read: {damaged.id}" in shown.stderr
+    assert [job["id"] for job in cli.json("jobs")] == [good.id]
+
+
+def test_a_job_of_a_newer_version_is_not_retried_in_part(cli: Cli) -> None:
+    job = cli.submit()
+    cli.succeed(job)
+    cli.job_store._state.records[job.id]["contract"] = str(CONTRACT + 1)
+    assert job.id in cli("jobs").stdout
+    assert "upgrade" in cli.error("retry", job.id, code=1)["message"]
 
 
 def test_cancel(cli: Cli) -> None:

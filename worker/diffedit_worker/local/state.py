@@ -5,7 +5,7 @@ import random
 import secrets
 import socket
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
@@ -33,7 +33,8 @@ class ServiceState:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
                 write_json(path, asdict(cls()))
-        return cls(**read_json(path))
+        known = {each.name for each in fields(cls)}  # another version may have written more
+        return cls(**{name: value for name, value in read_json(path).items() if name in known})
 
     def on_free_ports(self) -> Self:
         """Return this state with other ports in the place of those that another process uses."""

@@ -70,7 +70,8 @@ def is_device_error(error: BaseException) -> bool:
     """
     if isinstance(error, torch.OutOfMemoryError):
         return False
-    if isinstance(error, torch.AcceleratorError):
+    # Before torch 2.8 there was no such class.
+    if isinstance(error, getattr(torch, "AcceleratorError", ())):
         return True
     if isinstance(error, RuntimeError) and _DEVICE_ERROR.search(str(error)):
         return True

@@ -15,6 +15,7 @@ from diffedit.errors import (
     InvalidRequest,
     JobElsewhere,
     JobNotFound,
+    NewerRecord,
     ServiceError,
     UnknownProfile,
 )
@@ -66,6 +67,8 @@ DISPOSITIONS: dict[type[Exception], Disposition] = {
     JobElsewhere: Disposition.DROP,
     # The job waits. The leader sends it again.
     RefusedBefore: Disposition.DROP,
+    # The job waits, too, until a worker of its version comes.
+    NewerRecord: Disposition.DROP,
     # Nothing can be recorded now. Maintenance requeues the job when Redis answers again.
     BrokerUnavailable: Disposition.DROP,
     WorkerStopping: Disposition.REQUEUE,

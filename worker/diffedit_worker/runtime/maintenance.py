@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from diffedit.contract import versions
 from diffedit.contract.job import ErrorInfo, State
-from diffedit.errors import BadRecord, JobElsewhere, JobNotFound, ServiceError
+from diffedit.errors import BadRecord, JobElsewhere, JobNotFound, NewerRecord, ServiceError
 from diffedit.jobs.store import JobStore
 from diffedit.jobs.workers import WorkerInfo, WorkerRegistry
 from diffedit_worker.runtime.context import WorkerContext
@@ -142,10 +143,15 @@ class Maintenance:
 
     def _send_again(self, job_id: str, worker: str | None = None) -> None:
         try:
-            job = self._job_store.status(job_id).job
+            status = self._job_store.status(job_id)
+            if status.contract > versions.CONTRACT:
+                return  # Its stages may be others than we know.
+            job = status.job
             if self._job_store.requeue(job, worker) is None:
                 log.warning("job %s was lost; it continues with stage %s", job_id, job.stages_left[0].value)
                 self._context.enqueue(job)
+        except NewerRecord:
+            pass
         except BadRecord as error:
             self._job_store.end_job(job_id, State.FAILED, ErrorInfo(stage=None, code=error.code, message=str(error)))
         except (JobElsewhere, JobNotFound):

@@ -21,12 +21,22 @@ local function name_of(worker)
   return info and info.name or worker
 end
 
+-- Version 0.2.0 has contract 1, and announces and records none.
+local function contract_of(info)
+  return tonumber(info.contract) or 1
+end
+
+local function contract_of_job()
+  return tonumber(redis.call('HGET', job, 'contract') or 1) or 1
+end
+
 -- Whether a live worker takes jobs from the queue and has not refused the stage yet.
 local function has_untried_worker(stage, queue)
-  local refused = refusers(stage)
+  local refused, contract = refusers(stage), contract_of_job()
   for _, worker in ipairs(redis.call('SMEMBERS', keys.workers)) do
     local info = info_of(worker)
-    if info and info.paused ~= true and contains(info.queues, queue) and not contains(refused, info.name) then
+    if info and info.paused ~= true and contract_of(info) >= contract
+        and contains(info.queues, queue) and not contains(refused, info.name) then
       return true
     end
   end

@@ -1,0 +1,96 @@
+"""Contract numbers, and JSON that other versions can read."""
+
+import json
+from typing import Annotated
+
+import pytest
+from pydantic import ValidationError
+
+from diffedit.contract.request import EditParams, EditRequest
+from diffedit.contract.validation import Frozen
+from diffedit.contract.versions import CONTRACT, Since, dump_json, needed_contract
+from diffedit.jobs.workers import WorkerInfo, read_info, read_params
+from tests.support.factories import a_job, a_request, a_worker
+
+
+class NewParams(EditParams):
+    tiles: Annotated[int, Since(CONTRACT + 1)] = 1
+    overlap: Annotated[float | None, Since(CONTRACT + 2)] = None
+
+
+class NewRequest(EditRequest):
+    params: NewParams
+    style: Annotated[str | None, Since(CONTRACT + 1)] = None
+
+
+def a_new_request(params: dict[str, object] | None = None, **fields: object) -> NewRequest:
+    old = a_request().model_dump()
+    return NewRequest.model_validate({**old, **fields, "params": {**old["params"], **(params or {})}})
+
+
+def test_a_job_of_today_can_be_served_by_the_first_contract() -> None:
+    job = a_job()
+    assert job.contract == 1
+    assert json.loads(dump_json(job.request)) == json.loads(job.request.model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("params", "fields", "contract"),
+    [
+        ({}, {}, 1),
+        ({"tiles": 1, "overlap": None}, {"style": None}, 1),
+        ({"tiles": 2}, {}, CONTRACT + 1),
+        ({}, {"style": "sketch"}, CONTRACT + 1),
+        ({"overlap": 0.5}, {"style": "sketch"}, CONTRACT + 2),
+    ],
+)
+def test_a_job_needs_the_contract_of_the_newest_field_that_it_uses(params, fields, contract: int) -> None:
+    assert needed_contract(a_new_request(params, **fields)) == contract
+
+
+def test_a_new_field_at_its_default_is_left_out_for_readers_that_refuse_unknown_fields() -> None:
+    written = dump_json(a_new_request())
+    assert EditRequest.model_validate_json(written) == a_request(params=json.loads(written)["params"])
+    used = dump_json(a_new_request({"tiles": 2}, style="sketch"))
+    assert json.loads(used)["params"]["tiles"] == 2
+    with pytest.raises(ValidationError):
+        EditRequest.model_validate_json(used)
+    assert EditRequest.model_validate_json(used, extra="ignore").params.seed == json.loads(used)["params"]["seed"]
+
+
+def test_what_a_newer_worker_announces_in_a_form_of_its_own_is_left_out() -> None:
+    worker = a_worker(version="9.0")
+    fields = json.loads(worker.model_dump_json())
+    assert read_info(worker.id, json.dumps({**fields, "gpus": 8})) == worker
+    odd = read_info(
+        worker.id, json.dumps({**fields, "memory": {"resident": 5}, "queues": {"a": 1}, "device": ["cuda"]})
+    )
+    assert odd == worker.model_copy(update={"memory": 0, "queues": (), "device": "unknown"})
+    for heartbeat in ("", "[]", "{", "{}"):
+        assert read_info("ab", heartbeat) == WorkerInfo(
+            id="ab", name="ab", profile="unknown", device="unknown", queues=()
+        )
+
+
+@pytest.mark.parametrize("text", [None, "", "[1]", "{"])
+def test_defaults_of_a_profile_in_another_form_are_none(text: str | None) -> None:
+    assert read_params(text) == {}
+
+
+def test_a_default_of_a_profile_that_this_version_does_not_accept_is_ignored() -> None:
+    defaults = {"scheduler": "a newer one", "num_inference_steps": 20, "tiles": 4}
+    params = EditParams.resolve("tiny", defaults, {})
+    assert (params.scheduler, params.num_inference_steps) == ("ddim", 20)
+    with pytest.raises(ValidationError):
+        EditParams.resolve("tiny", defaults, {"scheduler": "a newer one"})
+
+
+def test_unknown_fields_are_refused_where_the_user_gives_them() -> None:
+    with pytest.raises(ValidationError):
+        EditParams.resolve("tiny", {}, {"tiles": 2})
+
+    class Given(Frozen):
+        name: str
+
+    with pytest.raises(ValidationError):
+        Given.model_validate({"name": "x", "other": 1})
