@@ -14,6 +14,7 @@ from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord, IdempotencyConflict, JobElsewhere, JobNotFound, NewerRecord, QueueFull
 from diffedit.jobs.memory_state import MemoryState
 from diffedit.jobs.records import (
+    content_fields,
     done_fields,
     is_newer,
     new_fields,
@@ -131,7 +132,9 @@ class MemoryJobStore:
             if outcome is not None:
                 return StageCompletion(outcome)
             self._state.stages.append((time.time(), "done"))
-            self._record(job.id).update(done_fields(job, stage, seconds, created))
+            record = self._record(job.id)
+            record |= done_fields(job, stage, seconds, created)
+            record |= content_fields(job, stage, record[f"attempts:{stage.value}"])
             known = {job.artifact_keys[each]: job.contents[each] for each in stage.gives if each in job.contents}
             self._state.contents.update(known)
             self._clear_open(job.id)

@@ -6,6 +6,7 @@ from typing import cast
 
 import redis
 
+from diffedit.contract.content import is_content
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
 from diffedit.errors import IdempotencyConflict, JobNotFound, QueueFull
@@ -145,9 +146,10 @@ class RedisJobStore:
             "complete_stage",
             job_id=job.id,
             worker=worker,
+            done=stage.value,
             fields=done_fields(job, stage, seconds, created),
             artifacts=[job.artifact_keys[artifact] for artifact in stage.gives],
-            contents={job.artifact_keys[each]: job.contents[each] for each in stage.gives if each in job.contents},
+            contents={each.value: job.contents[each] for each in stage.gives if each in job.contents},
             stage=job.stages_left[0].value if job.stages_left else None,
             queue=job.queue if job.stages_left else None,
         )
@@ -158,7 +160,7 @@ class RedisJobStore:
     @translate_errors
     def contents_of(self, keys: Sequence[str]) -> dict[str, str]:
         found = cast(list[str | None], self._redis.mget(CONTENT + key for key in keys)) if keys else []
-        return {key: content for key, content in zip(keys, found, strict=True) if content}
+        return {key: content for key, content in zip(keys, found, strict=True) if content and is_content(content)}
 
     @translate_errors
     def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:
