@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 from diffedit.contract.content import Content, ContentsOf, check_stored, content_of
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import manifest_key
-from diffedit.contract.stages import STAGE_OF, Artifact
+from diffedit.contract.stages import Artifact
 from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture
 from diffedit.forks import PerProcess
 from diffedit.pictures import PROVENANCE, Picture
 from diffedit_worker.models.loading import Models
-from diffedit_worker.pipeline import CODECS, PIPELINE, manifest
+from diffedit_worker.pipeline import CODECS, manifest
 from diffedit_worker.runtime.byte_cache import ByteCache
 from diffedit_worker.runtime.retrying_store import RetryingStore
 
@@ -61,7 +61,7 @@ class JobArtifacts:
     def find(self, keys: Mapping[Artifact, str]) -> dict[Artifact, Content]:
         """Return the content of each artifact that is stored at these keys. Damaged ones are left out.
 
-        An artifact of known content that only later stages read is not read here; they check it.
+        What is found is read, even if it is in the cache: the stored file may have changed, and others will read it.
         """
         known = self._contents_of(list(keys.values()))
         found = _all_at_once([partial(self._find, artifact, key, known.get(key)) for artifact, key in keys.items()])
@@ -109,11 +109,6 @@ class JobArtifacts:
 
     def _find(self, artifact: Artifact, key: str, known: Content | None) -> Content | None:
         """Return the content of the artifact, or None if it is missing or damaged."""
-        if not PIPELINE[STAGE_OF[artifact]].outputs[artifact].user_visible:
-            if not self._object_store.exists(key):
-                return None
-            if known:
-                return known
         try:
             data = self._object_store.get(key)
             content = content_of(data)
@@ -144,8 +139,6 @@ class JobArtifacts:
             # The copy may be older than what this job found.
             if data is None or (expected and content_of(data) != expected):
                 data = self._object_store.get(key)
-                # If a worker of 0.2.0 makes a damaged artifact again, the old content stays in the record. If the bytes
-                # differ, the artifact is made once more, and `requeue` removes the old content.
                 check_stored(key, data, expected, self._contents_of)
                 self._byte_cache.add(key, data)
             return data
