@@ -119,7 +119,7 @@ class SubmissionBehaviour(BackendBehaviour):
         with pytest.raises(IdempotencyConflict) as caught:
             client.edit(png(), **TEXTS, strength=0.5, idempotency_key="k")
         assert "recorded" not in str(caught.value)
-        assert [status.id for status in backend.job_store.list_jobs()] == [first.id]
+        assert [status.id for status in backend.job_store.list_jobs().statuses] == [first.id]
 
     def test_a_discarded_job_gives_its_place_in_the_lane_free(self, make_backend: Callable[..., JobBackend]) -> None:
         backend = make_backend(max_queued=1)

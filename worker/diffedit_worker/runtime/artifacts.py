@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from diffedit.contract.content import Content, ContentsOf, check_stored, content_of
-from diffedit.contract.job import Job
+from diffedit.contract.job import Job, JobStatus
 from diffedit.contract.object_keys import manifest_key
-from diffedit.contract.stages import Artifact
+from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture
 from diffedit.forks import PerProcess
 from diffedit.pictures import PROVENANCE, Picture
@@ -160,6 +160,17 @@ class JobArtifacts:
     def _write(self, key: str, data: bytes) -> None:
         self._object_store.put(key, data)
         self._byte_cache.add(key, data)
+
+
+def can_skip_lookup(stage: Stage, artifact: Artifact, status: JobStatus) -> bool:
+    """Return whether this artifact cannot exist yet, so that the object store need not be asked.
+
+    That is so if this very job created one of the artifact's inputs, in the first attempt of each stage involved.
+    A wrong answer only costs a second computation, and the lock prevents two at the same time.
+    """
+    inputs = [each for each in stage.outputs[artifact] if each in status.created_artifacts]
+    stages = (stage, *(STAGE_OF[each] for each in inputs))
+    return bool(inputs) and all(status.attempts[each] == 1 for each in stages)
 
 
 def _check_manifest(data: bytes, result: Picture) -> None:

@@ -21,7 +21,6 @@ from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import (
     ArtifactError,
     BadRecord,
-    DeviceFailed,
     JobElsewhere,
     JobNotFound,
     OutOfMemory,
@@ -30,13 +29,19 @@ from diffedit.errors import (
 from diffedit.jobs.store import JobStore, MaxAttemptsExceeded
 from diffedit.jobs.workers import ArtifactLocks, LockResult
 from diffedit.objects.store import ObjectStore
-from diffedit_worker.models.devices import is_device_error
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import PIPELINE, cache_key, param
-from diffedit_worker.runtime.artifacts import ArtifactDamaged, JobArtifacts
+from diffedit_worker.runtime.artifacts import ArtifactDamaged, JobArtifacts, can_skip_lookup
 from diffedit_worker.runtime.byte_cache import ByteCache
 from diffedit_worker.runtime.context import WorkerContext
-from diffedit_worker.runtime.dispositions import BeingMade, Disposition, JobEnded, WorkerStopping, log_disposition
+from diffedit_worker.runtime.dispositions import (
+    BeingMade,
+    Disposition,
+    JobEnded,
+    WorkerStopping,
+    device_failure,
+    log_disposition,
+)
 from diffedit_worker.runtime.failures import error_info, record_failure
 from diffedit_worker.runtime.retrying_store import RetryingStore
 from diffedit_worker.runtime.running_stage import RunningStage
@@ -122,7 +127,7 @@ class Runner:
         try:
             return self._make_artifacts(current, status)
         except Exception as caught:
-            error = _device_failure(caught) or caught
+            error = device_failure(caught) or caught
             self._carry_out(log_disposition(error, current.job_id, current.stage), error, current, status.job)
             return None
 
@@ -281,25 +286,6 @@ class Runner:
             current.last_reported_at = time.monotonic()
 
 
-def can_skip_lookup(stage: Stage, artifact: Artifact, status: JobStatus) -> bool:
-    """Return whether this artifact cannot exist yet, so that the object store need not be asked.
-
-    That is so if this very job created one of the artifact's inputs, in the first attempt of each stage involved.
-    A wrong answer only costs a second computation, and the lock prevents two at the same time.
-    """
-    inputs = [each for each in stage.outputs[artifact] if each in status.created_artifacts]
-    stages = (stage, *(STAGE_OF[each] for each in inputs))
-    return bool(inputs) and all(status.attempts[each] == 1 for each in stages)
-
-
 def _raise_if_ended(outcome: State | None) -> None:
     if outcome is not None:
         raise JobEnded(outcome)
-
-
-def _device_failure(error: Exception) -> DeviceFailed | None:
-    """Return what to report instead of an error of the device, whose text is long and speaks of torch's own options."""
-    if not is_device_error(error):
-        return None
-    log.error("the device failed", exc_info=error)
-    return DeviceFailed(f"the device of the worker failed ({str(error).splitlines()[0]}); the worker ends")
