@@ -11,6 +11,7 @@ from diffedit.contract.job import Job, State
 from diffedit.contract.object_keys import manifest_key
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import ArtifactMissing, BadRecord
+from diffedit.testing import MemoryObjectStore
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import ModelSource, load_profiles
@@ -384,3 +385,12 @@ def test_a_pipeline_replaces_the_functions_of_the_stages(worker: InlineWorker) -
     assert worker.edit().status().state is State.SUCCEEDED
     (names,) = calls
     assert {"image", "embeddings", "models", "on_step", "seed"} <= names
+
+
+def test_a_worker_stores_nothing_in_a_bucket_that_has_not_the_clients_pictures(worker: InlineWorker) -> None:
+    """The first stage of this job reads no picture."""
+    client, worker.object_store = worker.client, MemoryObjectStore()
+    worker.restart()
+    status = client.edit(SAMPLE, **TEXTS, **QUICK).status()
+    assert (status.refusal.stage, status.refusal.code) == (Stage.EMBED, "artifact_missing")
+    assert worker.object_store._objects == {}

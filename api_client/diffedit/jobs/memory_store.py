@@ -145,9 +145,9 @@ class MemoryJobStore:
             artifacts = [job.artifact_keys[artifact] for artifact in stage.gives]
             return StageCompletion(None, self._state.release(artifacts, job.id, worker))
 
-    def contents_of(self, keys: Sequence[str]) -> dict[str, str]:
+    def contents_of(self, artifact_keys: Sequence[str]) -> dict[str, str]:
         with self._state.lock:
-            return {key: self._state.contents[key] for key in keys if key in self._state.contents}
+            return {key: self._state.contents[key] for key in artifact_keys if key in self._state.contents}
 
     def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:
         with self._state.lock:

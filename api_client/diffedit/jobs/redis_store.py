@@ -6,12 +6,12 @@ from typing import cast
 
 import redis
 
+from diffedit.contract import versions
 from diffedit.contract.content import is_content
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
 from diffedit.errors import IdempotencyConflict, JobNotFound, QueueFull
 from diffedit.jobs import keys
-from diffedit.jobs.keys import CONTENT
 from diffedit.jobs.records import done_fields, new_fields, object_keys_in, readable, status_of, undone_fields
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
 from diffedit.jobs.store import (
@@ -122,6 +122,7 @@ class RedisJobStore:
             worker=worker,
             stage=stage.value,
             max_attempts=self._limits.max_attempts,
+            contract=versions.CONTRACT,
         )
         if answer == "max_attempts":
             cause = cast(str | None, self._redis.hget(keys.job_key(job_id), f"cause:{stage.value}"))
@@ -158,9 +159,15 @@ class RedisJobStore:
         return StageCompletion(outcome_of(job.id, answer))
 
     @translate_errors
-    def contents_of(self, keys: Sequence[str]) -> dict[str, str]:
-        found = cast(list[str | None], self._redis.mget(CONTENT + key for key in keys)) if keys else []
-        return {key: content for key, content in zip(keys, found, strict=True) if content and is_content(content)}
+    def contents_of(self, artifact_keys: Sequence[str]) -> dict[str, str]:
+        found = (
+            cast(list[str | None], self._redis.mget(keys.CONTENT + key for key in artifact_keys))
+            if artifact_keys
+            else []
+        )
+        return {
+            key: content for key, content in zip(artifact_keys, found, strict=True) if content and is_content(content)
+        }
 
     @translate_errors
     def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:

@@ -67,6 +67,11 @@ class JobArtifacts:
         found = _all_at_once([partial(self._find, artifact, key, known.get(key)) for artifact, key in keys.items()])
         return {artifact: content for artifact, content in zip(keys, found, strict=True) if content}
 
+    def require_picture(self) -> None:
+        """Raise ArtifactMissing if the picture of the job is not in the bucket."""
+        if not self._object_store.exists(self._job.request.image):
+            raise ArtifactMissing("the picture of the job is not in the bucket of this worker")
+
     def load(self, artifacts: Sequence[Artifact]) -> dict[Artifact, Any]:
         """Return the values of these artifacts.
 

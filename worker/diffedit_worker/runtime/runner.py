@@ -86,6 +86,7 @@ class Runner:
         self._report_interval = report_interval
         self._pipeline = pipeline
         self._running: dict[str, RunningStage] = {}
+        self._is_right_bucket = False
 
     @property
     def running_stages(self) -> list[RunningStage]:
@@ -207,6 +208,7 @@ class Runner:
                     contents = artifacts.find(keys)
                     missing = [artifact for artifact in keys if artifact not in contents]
                 if missing:
+                    self._require_right_bucket(artifacts)
                     values = self._compute(current, job, artifacts, models)
                     if not updated_job.stages_left:
                         self._context.release_slot()
@@ -252,6 +254,12 @@ class Runner:
                     self._context.enqueue(self._job_store.status(job_id).job)
         except ServiceError as error:
             log.warning("the jobs that wait for an artifact could not be sent: %s", error)
+
+    def _require_right_bucket(self, artifacts: JobArtifacts) -> None:
+        """Before this worker stores anything, find a client's picture in its bucket. Nobody looks in another one."""
+        if not self._is_right_bucket:
+            artifacts.require_picture()
+            self._is_right_bucket = True
 
     def _compute(self, current: RunningStage, job: Job, artifacts: JobArtifacts, models: Models) -> dict[Artifact, Any]:
         """Run the function of the stage. If memory runs out, run it once more in smaller batches."""
