@@ -154,20 +154,14 @@ class RedisJobStore:
             stage=job.stages_left[0].value if job.stages_left else None,
             queue=job.queue if job.stages_left else None,
         )
-        if isinstance(answer, list):
-            return StageCompletion(None, answer)
-        return StageCompletion(outcome_of(job.id, answer))
+        waiters = answer if isinstance(answer, list) else []
+        return StageCompletion(None if answer is waiters else outcome_of(job.id, answer), waiters)
 
     @translate_errors
     def contents_of(self, artifact_keys: Sequence[str]) -> dict[str, str]:
-        found = (
-            cast(list[str | None], self._redis.mget(keys.CONTENT + key for key in artifact_keys))
-            if artifact_keys
-            else []
-        )
-        return {
-            key: content for key, content in zip(artifact_keys, found, strict=True) if content and is_content(content)
-        }
+        names = [keys.CONTENT + key for key in artifact_keys]
+        found = cast(list[str | None], self._redis.mget(names) if names else [])
+        return {key: text for key, text in zip(artifact_keys, found, strict=True) if text and is_content(text)}
 
     @translate_errors
     def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:

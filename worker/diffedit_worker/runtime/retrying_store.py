@@ -23,5 +23,8 @@ class RetryingStore:
     def get(self, key: str) -> bytes:
         return self._retrying(self._object_store.get, key)
 
+    def exists(self, key: str) -> bool:
+        return self._retrying(self._object_store.exists, key)
+
     def delete(self, key: str) -> None:
         self._retrying(self._object_store.delete, key)
