@@ -90,22 +90,25 @@ class EditResult:
     def save(self, directory: str | Path) -> dict[str, Path]:
         """Write result.png, mask.png, grid.png and manifest.json into `directory`, after `preview_mask` only mask.png.
 
-        result.png is byte for byte the stored file, so it contains the manifest.
+        result.png is byte for byte the stored file, so it contains the manifest. Nothing is written if an artifact is
+        missing or damaged.
 
         Returns:
             The paths by name: "result", "mask", "grid", "manifest".
         """
+        # All artifacts are downloaded and checked before the first file is written.
+        images, files = {"mask.png": self.mask}, {}
+        if self._request.goal is Artifact.RESULT:
+            images["grid.png"] = self.grid()
+            files["result.png"] = self._png
+            files["manifest.json"] = (json.dumps(self.manifest, indent=2) + "\n").encode()
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        paths = {"mask": directory / "mask.png"}
-        self.mask.save(paths["mask"])
-        if self._request.goal is Artifact.RESULT:
-            paths |= {name: directory / f"{name}.png" for name in ("result", "grid")}
-            paths["result"].write_bytes(self._png)
-            self.grid().save(paths["grid"])
-            paths["manifest"] = directory / "manifest.json"
-            paths["manifest"].write_text(json.dumps(self.manifest, indent=2) + "\n")
-        return paths
+        for name, image in images.items():
+            image.save(directory / name)
+        for name, data in files.items():
+            (directory / name).write_bytes(data)
+        return {Path(name).stem: directory / name for name in (*images, *files)}
 
     @functools.cached_property
     def _png(self) -> bytes:

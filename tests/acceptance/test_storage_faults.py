@@ -3,6 +3,7 @@
 A proxy between real workers and a real S3 server injects the faults.
 """
 
+import json
 import os
 import threading
 import uuid
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from diffedit import JobFailed, JobHandle, Stage, State, StoreUnavailable
+from diffedit import ArtifactError, JobFailed, JobHandle, Stage, State, StoreUnavailable
+from diffedit.contract.object_keys import manifest_key
 from diffedit.contract.stages import STAGE_OF, Artifact
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import LocalServices
@@ -19,6 +21,7 @@ from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE
 from tests.support.factories import PEAR, PICTURE, QUICK
 from tests.support.proxies import Exchange, FaultProxy
 from tests.support.services import ProxiedServices
+from tests.support.tampering import tampered
 from tests.support.waiting import until, until_status
 
 ONCE = {Stage.EMBED: 1, Stage.MASK: 1, Stage.INVERT: 1, Stage.EDIT: 1}
@@ -77,7 +80,6 @@ def test_a_restart_of_s3_during_a_stage_costs_no_attempt(services: ProxiedServic
 def test_a_worker_that_waits_longer_for_s3_than_its_heartbeat_lasts_is_not_dead(services: ProxiedServices) -> None:
     services.proxy.meets("GET", Exchange.is_slow, seconds=4)  # a heartbeat lasts 3 seconds
     services.proxy.meets("PUT", Exchange.is_slow, seconds=0.3, times=3)
-    services.proxy.meets("HEAD", Exchange.is_slow, seconds=0.3, times=2)
     status = services.edit().wait(timeout=60)
     assert not services.proxy.pending
     assert (status.attempts, status.retries) == (ONCE, 0)
@@ -92,7 +94,7 @@ def test_another_job_computes_while_a_result_is_uploaded(services: ProxiedServic
     assert slow.wait(timeout=60).attempts == ended.attempts == ONCE
 
 
-@pytest.mark.parametrize(("method", "status"), [("HEAD", 500), ("GET", 500), ("PUT", 500), ("PUT", 503)])
+@pytest.mark.parametrize(("method", "status"), [("GET", 500), ("PUT", 500), ("PUT", 503)])
 def test_a_stage_retries_until_a_burst_of_failures_is_over(services: ProxiedServices, method: str, status: int) -> None:
     services.proxy.meets(method, Exchange.fails, status=status, times=2 * BURST)  # a stage sends two requests at once
     ended = services.edit().wait(timeout=60)
@@ -185,7 +187,7 @@ def test_a_worker_that_s3_refuses_does_not_start_and_takes_no_job(
 DAMAGES = [
     (artifact, how)
     for artifact in (Artifact.EMBEDDINGS, Artifact.CAPTION_EMBEDDING, Artifact.MASK, Artifact.TRAJECTORY)
-    for how in ("deleted", "cut short", "garbage", "a file of another format", "the tensors of another artifact")
+    for how in ("deleted", "cut short", "garbage", "changed", "another format", "the tensors of another artifact")
     if (artifact, how) != (Artifact.MASK, "the tensors of another artifact")
 ]
 
@@ -198,7 +200,9 @@ def damage(object_store: S3ObjectStore, artifact_keys: dict[Artifact, str], arti
         object_store.put(artifact_keys[artifact], data[: len(data) // 2])
     elif how == "garbage":
         object_store.put(artifact_keys[artifact], os.urandom(len(data)))
-    elif how == "a file of another format":
+    elif how == "changed":
+        object_store.put(artifact_keys[artifact], tampered(data))
+    elif how == "another format":
         object_store.put(
             artifact_keys[artifact],
             object_store.get(artifact_keys[Artifact.TRAJECTORY if artifact is Artifact.MASK else Artifact.MASK]),
@@ -234,13 +238,51 @@ def test_an_artifact_damaged_between_two_stages_is_made_again(
         damage(services.object_store, artifact_keys, artifact, how)
         exchange.passes()
 
-    # A stage first looks for its own artifacts; the edit stage does so by a GET of the result.
-    method, asked = ("HEAD", Artifact.TRAJECTORY) if reader is Stage.INVERT else ("GET", Artifact.RESULT)
-    services.proxy.meets(method, damage_and_pass, where=artifact_keys[asked])
+    # A stage first looks for its own artifacts.
+    asked = Artifact.TRAJECTORY if reader is Stage.INVERT else Artifact.RESULT
+    services.proxy.meets("GET", damage_and_pass, where=artifact_keys[asked])
     status = undamaged.retry().wait(timeout=60)
     assert not services.proxy.pending
     assert status.attempts[STAGE_OF[artifact]] == status.attempts[reader] == 2
     assert services.object_store.get(status.artifact_keys[Artifact.RESULT]) == expected
+
+
+SHOWN = {Artifact.CAPTION: "caption", Artifact.PROMPTS: "prompts", Artifact.MASK: "mask", Artifact.RESULT: "image"}
+
+
+@pytest.fixture(scope="module")
+def of_all_stages(with_worker: ProxiedServices) -> JobHandle:
+    job = with_worker.edit(caption=None, source_prompt=None, seed=7)
+    job.wait(timeout=60)
+    return job
+
+
+@pytest.mark.parametrize("artifact", STAGE_OF)
+def test_an_artifact_changed_after_its_job_is_never_shown_and_retry_makes_it_again(
+    services: ProxiedServices, of_all_stages: JobHandle, artifact: Artifact
+) -> None:
+    key = of_all_stages.status().artifact_keys[artifact]
+    intact = services.object_store.get(key)
+    services.object_store.put(key, tampered(intact))
+    if artifact in SHOWN:
+        with pytest.raises(ArtifactError, match="retry"):
+            getattr(of_all_stages.result(), SHOWN[artifact])
+    status = of_all_stages.retry().wait(timeout=60)
+    assert status.created_artifacts == (artifact,)
+    assert services.object_store.get(key) == intact
+    if artifact in SHOWN:
+        assert getattr(of_all_stages.result(), SHOWN[artifact])
+
+
+def test_a_manifest_changed_after_its_job_is_never_shown_and_retry_stores_it_again(
+    services: ProxiedServices, of_all_stages: JobHandle
+) -> None:
+    key = manifest_key(of_all_stages.status().artifact_keys[Artifact.RESULT])
+    intact = services.object_store.get(key)
+    services.object_store.put(key, tampered(intact))
+    assert of_all_stages.result().manifest == json.loads(intact)
+    assert of_all_stages.retry().wait(timeout=60).created_artifacts == (Artifact.RESULT,)
+    assert services.object_store.get(key) == intact
 
 
 def test_a_client_waits_through_an_s3_outage(services: ProxiedServices) -> None:

@@ -28,9 +28,12 @@ from diffedit import (
 )
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import artifact_key, input_key
+from diffedit.contract.stages import Artifact
 from diffedit.jobs.backend import JobBackend, redis_backend
 from diffedit.jobs.dispatch import celery_app, send
 from diffedit.objects.s3 import S3ObjectStore
+from tests.support.backend_behaviour import at_mask
+from tests.support.content_behaviour import FIRST, ContentBehaviour, complete, with_mask
 from tests.support.factories import TEXTS, a_job, a_worker
 from tests.support.fake_service import png
 from tests.support.idempotency_behaviour import IdempotencyBehaviour, a_client
@@ -79,6 +82,7 @@ class TestRedisBackend(
     JobStoreBehaviour,
     IdempotencyBehaviour,
     RefusalBehaviour,
+    ContentBehaviour,
     SubmissionBehaviour,
     VersionBehaviour,
     WorkerRegistryBehaviour,
@@ -129,6 +133,31 @@ def test_a_key_with_a_namespace_expires_with_its_job(backend: JobBackend, server
     assert (server.get(name), server.ttl(name)) == (job.id, -1)
     job.cancel()
     assert server.ttl(name) == server.ttl(f"diffedit:job:{job.id}") > 0
+
+
+def test_the_content_of_a_key_is_known_for_as_long_as_a_record_is_kept(settings: Settings, server: redis.Redis) -> None:
+    server.flushdb()
+    backend = redis_backend(settings.model_copy(update={"retention": 100}))
+    job = with_mask(at_mask(backend), FIRST)
+    complete(backend, job)
+    key = job.artifact_keys[Artifact.MASK]
+    assert 90 < server.ttl(f"diffedit:content:{key}") <= 100
+    server.expire(f"diffedit:content:{key}", 10)
+    complete(backend, with_mask(at_mask(backend), FIRST, key))
+    assert 90 < server.ttl(f"diffedit:content:{key}") <= 100
+
+
+@pytest.mark.parametrize("content", ["blake3 1234", "", "\N{SNOWMAN}"])
+def test_a_content_in_a_form_that_only_another_version_knows_is_unknown(
+    backend: JobBackend, server: redis.Redis, content: str
+) -> None:
+    job = with_mask(at_mask(backend), FIRST)
+    complete(backend, job)
+    key = job.artifact_keys[Artifact.MASK]
+    server.set(f"diffedit:content:{key}", content)
+    server.hset(f"diffedit:job:{job.id}", "content:mask", f"{content} 1")
+    assert backend.job_store.contents_of([key]) == {}
+    assert backend.job_store.status(job.id).contents == {}
 
 
 def test_expired_records_leave_the_list(backend: JobBackend, server: redis.Redis) -> None:

@@ -1,13 +1,10 @@
 """What every job store does while a job runs: over the double in tests/unit, over Redis in tests/integration."""
 
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from diffedit.contract.content import content_of
 from diffedit.contract.job import State
-from diffedit.contract.object_keys import artifact_key
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import JobElsewhere, JobNotFound
 from diffedit.jobs.backend import JobBackend
@@ -189,23 +186,3 @@ class StageBehaviour(BackendBehaviour):
 
         with ThreadPoolExecutor(8) as pool:
             assert list(pool.map(taken, range(16))).count(True) == 1
-
-    def test_the_content_of_artifacts_is_recorded_and_forgotten_with_them(self, backend: JobBackend) -> None:
-        job, content = at_mask(backend), content_of(uuid.uuid4().bytes)
-        key = artifact_key("mask", uuid.uuid4().hex * 2, "png")
-        assert backend.job_store.contents_of([key]) == {}
-        made = job.with_artifacts({Artifact.MASK: key}, {Artifact.MASK: content})
-        backend.job_store.complete_stage(made, Stage.MASK, 1.0, [Artifact.MASK], ME)
-        status = backend.job_store.status(job.id)
-        assert (status.contents, status.job) == ({Artifact.MASK: content}, made)
-        assert backend.job_store.contents_of(["artifacts/nothing", key]) == {key: content}
-        assert backend.job_store.contents_of([]) == {}
-        backend.job_store.requeue(made.without_artifact(Artifact.MASK))
-        assert backend.job_store.status(job.id).contents == {}
-
-    def test_the_last_content_of_a_key_holds(self, backend: JobBackend) -> None:
-        key = artifact_key("mask", uuid.uuid4().hex * 2, "png")
-        for data in (b"first", b"second"):
-            made = at_mask(backend).with_artifacts({Artifact.MASK: key}, {Artifact.MASK: content_of(data)})
-            backend.job_store.complete_stage(made, Stage.MASK, 1.0, [Artifact.MASK], ME)
-            assert backend.job_store.contents_of([key]) == {key: content_of(data)}

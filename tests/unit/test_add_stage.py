@@ -34,7 +34,7 @@ def upscale(*, models, on_step, result):
     return {Artifact.UPSCALED: replace(result, image=result.image.resize((2 * width, 2 * height)))}
 
 
-DEFINITION = StageDefinition(upscale, "diffusion", {Artifact.UPSCALED: Output(RESULT, user_visible=True)})
+DEFINITION = StageDefinition(upscale, "diffusion", {Artifact.UPSCALED: Output(RESULT)})
 '''
 
 # Runs in the copy, as a client and a worker do.

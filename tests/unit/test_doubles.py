@@ -7,6 +7,7 @@ import pytest
 from diffedit import Settings
 from diffedit.contract.job import Job
 from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
+from tests.support.content_behaviour import ContentBehaviour
 from tests.support.idempotency_behaviour import IdempotencyBehaviour
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
@@ -22,6 +23,7 @@ class TestMemoryBackend(
     JobStoreBehaviour,
     IdempotencyBehaviour,
     RefusalBehaviour,
+    ContentBehaviour,
     SubmissionBehaviour,
     VersionBehaviour,
     WorkerRegistryBehaviour,

@@ -33,12 +33,12 @@ def worker() -> InlineWorker:
 
 
 def test_each_request_passes_through() -> None:
-    store = RetryingStore(MemoryObjectStore(), timeout=0, on_retry=pytest.fail)
+    objects = MemoryObjectStore()
+    store = RetryingStore(objects, timeout=0, on_retry=pytest.fail)
     store.put("artifacts/a", b"data")
-    assert store.exists("artifacts/a")
     assert store.get("artifacts/a") == b"data"
     store.delete("artifacts/a")
-    assert not store.exists("artifacts/a")
+    assert not objects.exists("artifacts/a")
 
 
 def test_an_error_of_on_retry_ends_the_retries() -> None:
@@ -68,8 +68,8 @@ def test_a_longer_outage_is_a_reason_to_pass_the_job_on(
     monkeypatch.setattr(worker.object_store, "get", fail)
     worker.restart(s3_retry_timeout=0)
     status = worker.edit().status()
-    assert (status.state, status.refusal.stage, status.refusal.code) == (State.RUNNING, Stage.MASK, error.code)
-    assert (status.attempts[Stage.MASK], status.refusal.message) == (0, str(error))
+    assert (status.state, status.refusal.stage, status.refusal.code) == (State.RUNNING, Stage.EMBED, error.code)
+    assert (status.attempts[Stage.EMBED], status.refusal.message) == (0, str(error))
 
 
 class Clock:
@@ -124,7 +124,7 @@ def test_a_worker_that_shuts_down_does_not_wait_for_the_store(worker: InlineWork
     worker.restart(s3_retry_timeout=ENDLESS, context={"enqueue": requeued.append})
 
     def shut_down(stage: Stage, job: object) -> None:
-        if stage is Stage.MASK:
+        if stage is Stage.EMBED:
             get = worker.object_store.get
 
             def get_during_shutdown(key: str) -> bytes:
@@ -135,5 +135,5 @@ def test_a_worker_that_shuts_down_does_not_wait_for_the_store(worker: InlineWork
 
     worker.before_stage = shut_down
     job = worker.edit()
-    assert [each.stages_left[0] for each in requeued] == [Stage.MASK]
-    assert (job.status().attempts.get(Stage.MASK, 0), job.status().state) == (0, State.RUNNING)
+    assert [each.stages_left[0] for each in requeued] == [Stage.EMBED]
+    assert (job.status().attempts.get(Stage.EMBED, 0), job.status().state) == (0, State.RUNNING)

@@ -10,7 +10,7 @@ from diffedit import EditRequest
 from diffedit.contract.job import Job, State
 from diffedit.contract.object_keys import manifest_key
 from diffedit.contract.stages import Artifact, Stage
-from diffedit.errors import BadRecord
+from diffedit.errors import ArtifactMissing, BadRecord
 from diffedit.testing import MemoryObjectStore
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.models.loading import Models
@@ -226,17 +226,19 @@ def test_two_jobs_that_need_the_same_artifact_make_it_once(worker: InlineWorker)
 
 def test_an_artifact_that_was_made_after_the_lookup_is_not_made_again(worker: InlineWorker, monkeypatch) -> None:
     """Two jobs of one picture on a worker that uploads for one job while it looks up for the other."""
-    exists, acquire, locked = worker.object_store.exists, worker.artifact_locks.acquire, []
+    get, acquire, locked = worker.object_store.get, worker.artifact_locks.acquire, []
     late = worker.edit().status().artifact_keys[Artifact.TRAJECTORY]
 
-    def exists_once_locked(key: str) -> bool:
-        return exists(key) and (key != late or bool(locked))
+    def get_once_locked(key: str) -> bytes:
+        if key == late and not locked:
+            raise ArtifactMissing
+        return get(key)
 
     def recorded_acquire(keys, *rest):
         locked.extend({late} & set(keys))
         return acquire(keys, *rest)
 
-    monkeypatch.setattr(worker.object_store, "exists", exists_once_locked)
+    monkeypatch.setattr(worker.object_store, "get", get_once_locked)
     monkeypatch.setattr(worker.artifact_locks, "acquire", recorded_acquire)
     status = worker.edit(target_prompt=OTHER_TARGET).status()
     assert locked == [late]

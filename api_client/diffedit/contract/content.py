@@ -5,6 +5,7 @@ was flipped, or the server gave the answer to another request.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
@@ -12,7 +13,9 @@ from pydantic import StringConstraints
 
 from diffedit.errors import ArtifactError
 
-Content = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64} \d+$")]
+_FORM = re.compile(r"[0-9a-f]{64} \d+")
+
+Content = Annotated[str, StringConstraints(pattern=rf"^{_FORM.pattern}$")]
 """The SHA-256 of an object as 64 hex digits, a space, and its length in bytes."""
 
 ContentsOf = Callable[[Sequence[str]], Mapping[str, Content]]
@@ -22,6 +25,11 @@ ContentsOf = Callable[[Sequence[str]], Mapping[str, Content]]
 def content_of(data: bytes) -> Content:
     """Return the content of an object with these bytes."""
     return f"{hashlib.sha256(data).hexdigest()} {len(data)}"
+
+
+def is_content(text: str) -> bool:
+    """Return whether this is a content. In Redis it may be something that only a newer version can read."""
+    return _FORM.fullmatch(text) is not None
 
 
 def check_stored(key: str, data: bytes, recorded: Content | None, contents_of: ContentsOf) -> None:

@@ -14,6 +14,7 @@ from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord, IdempotencyConflict, JobElsewhere, JobNotFound, NewerRecord, QueueFull
 from diffedit.jobs.memory_state import MemoryState
 from diffedit.jobs.records import (
+    content_fields,
     done_fields,
     is_newer,
     new_fields,
@@ -130,7 +131,9 @@ class MemoryJobStore:
             if outcome is not None:
                 return StageCompletion(outcome)
             self._state.stages.append((time.time(), "done"))
-            self._record(job.id).update(done_fields(job, stage, seconds, created))
+            record = self._record(job.id)
+            record |= done_fields(job, stage, seconds, created)
+            record |= content_fields(job, stage, record[f"attempts:{stage.value}"])
             known = {job.artifact_keys[each]: job.contents[each] for each in stage.gives if each in job.contents}
             self._state.contents.update(known)
             self._state.clear_open(job.id)
@@ -141,9 +144,9 @@ class MemoryJobStore:
             artifacts = [job.artifact_keys[artifact] for artifact in stage.gives]
             return StageCompletion(None, self._state.release(artifacts, job.id, worker))
 
-    def contents_of(self, keys: Sequence[str]) -> dict[str, str]:
+    def contents_of(self, artifact_keys: Sequence[str]) -> dict[str, str]:
         with self._state.lock:
-            return {key: self._state.contents[key] for key in keys if key in self._state.contents}
+            return {key: self._state.contents[key] for key in artifact_keys if key in self._state.contents}
 
     def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:
         with self._state.lock:

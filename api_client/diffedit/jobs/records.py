@@ -19,7 +19,7 @@
 | `seconds:<stage>` | `complete_stage` | duration of a finished stage |
 | `created:<stage>` | `complete_stage` | the artifacts that the stage had to make, separated by spaces |
 | `artifact:<artifact>` | `complete_stage` | the key of an artifact in the bucket |
-| `content:<artifact>` | `complete_stage` | SHA-256 and length of what is stored there; `contract/content.py` |
+| `content:<artifact>` | `complete_stage` | what is stored there (`contract/content.py`), and in which attempt |
 | `outcome`, `error` | `end_job` | how the job ended; an `ErrorInfo` as JSON if it failed |
 """
 
@@ -31,10 +31,11 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from diffedit.contract import versions
+from diffedit.contract.content import Content, is_content
 from diffedit.contract.job import ErrorInfo, Job, JobOptions, JobStatus, State
 from diffedit.contract.object_keys import OBJECT_KEY
 from diffedit.contract.request import EditRequest
-from diffedit.contract.stages import Artifact, Stage
+from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.contract.validation import explain
 from diffedit.contract.versions import dump_json
 from diffedit.errors import BadRecord, NewerRecord
@@ -112,7 +113,7 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         artifact_keys={
             artifact: fields[name] for artifact in Artifact if (name := f"artifact:{artifact.value}") in fields
         },
-        contents={artifact: fields[name] for artifact in Artifact if (name := f"content:{artifact.value}") in fields},
+        contents=_contents(fields),
         request=request,
         options=JobOptions.model_validate_json(fields["options"], extra="ignore"),
         contract=int(fields.get("contract", 1)),
@@ -126,6 +127,22 @@ def _refusal(fields: Mapping[str, str]) -> ErrorInfo | None:
     """Return why the last worker could not run the stage that the job waits for."""
     text = fields.get(f"refused_error:{fields.get('next')}")
     return ErrorInfo.model_validate_json(text, extra="ignore") if text and "outcome" not in fields else None
+
+
+def _contents(fields: Mapping[str, str]) -> dict[Artifact, Content]:
+    """Return what is stored as each artifact, as far as it is known.
+
+    A worker of 0.2.0 that makes an artifact again, perhaps with other bytes, leaves this field as it was. So the field
+    names the attempt at the stage that it belongs to. After another attempt the content counts as unknown, because
+    a reader would take the new artifact for a damaged one.
+    """
+    contents = {}
+    for artifact, stage in STAGE_OF.items():
+        content, _, attempt = fields.get(f"content:{artifact.value}", "").rpartition(" ")
+        made = f"artifact:{artifact.value}" in fields and attempt == fields.get(f"attempts:{stage.value}")
+        if made and is_content(content):
+            contents[artifact] = content
+    return contents
 
 
 def _progress(stages: Sequence[Stage], stage: Stage | None, done: Sequence[Stage], step: int, steps: int) -> float:
@@ -151,8 +168,13 @@ def done_fields(job: Job, stage: Stage, seconds: float, created: Sequence[Artifa
         f"seconds:{stage.value}": f"{seconds:.4f}",
         f"created:{stage.value}": " ".join(artifact.value for artifact in created),
         **{f"artifact:{artifact.value}": job.artifact_keys[artifact] for artifact in stage.gives},
-        **{f"content:{artifact.value}": job.contents[artifact] for artifact in stage.gives if artifact in job.contents},
     }
+
+
+def content_fields(job: Job, stage: Stage, attempt: str) -> dict[str, str]:
+    """Return what a stage that is finished in this attempt adds to the record about its artifacts."""
+    known = [artifact for artifact in stage.gives if artifact in job.contents]
+    return {f"content:{artifact.value}": f"{job.contents[artifact]} {attempt}" for artifact in known}
 
 
 def undone_fields(job: Job) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import redis
 
 from diffedit.contract.job import State
-from diffedit.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotFound
+from diffedit.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotFound, NewerRecord
 from diffedit.forks import PerProcess
 from diffedit.jobs import keys
 from diffedit.jobs.records import outcome_in
@@ -90,11 +90,13 @@ class _Scripted:
 
 
 def outcome_of(job_id: str, answer: object) -> State | None:
-    """Return the outcome that a script answered with; "" is none. Raises JobNotFound, JobElsewhere."""
+    """Return the outcome that a script answered with; "" is none. Raises JobNotFound, JobElsewhere, NewerRecord."""
     if answer == "missing":
         raise JobNotFound(job_id)
     if answer == "elsewhere":
         raise JobElsewhere(job_id)
+    if answer == "newer":
+        raise NewerRecord(job_id)
     return outcome_in(job_id, cast(str, answer)) if answer else None
 
 

@@ -7,11 +7,11 @@ from typing import cast
 import redis
 
 from diffedit.contract import versions
+from diffedit.contract.content import is_content
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
-from diffedit.errors import IdempotencyConflict, JobNotFound, NewerRecord, QueueFull
+from diffedit.errors import IdempotencyConflict, JobNotFound, QueueFull
 from diffedit.jobs import keys
-from diffedit.jobs.keys import CONTENT
 from diffedit.jobs.records import done_fields, new_fields, object_keys_in, readable, status_of, undone_fields
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
 from diffedit.jobs.store import (
@@ -124,8 +124,6 @@ class RedisJobStore:
             max_attempts=self._limits.max_attempts,
             contract=versions.CONTRACT,
         )
-        if answer == "newer":
-            raise NewerRecord(job_id)
         if answer == "max_attempts":
             cause = cast(str | None, self._redis.hget(keys.job_key(job_id), f"cause:{stage.value}"))
             raise MaxAttemptsExceeded(cause or WORKER_LOST)
@@ -149,20 +147,21 @@ class RedisJobStore:
             "complete_stage",
             job_id=job.id,
             worker=worker,
+            done=stage.value,
             fields=done_fields(job, stage, seconds, created),
             artifacts=[job.artifact_keys[artifact] for artifact in stage.gives],
-            contents={job.artifact_keys[each]: job.contents[each] for each in stage.gives if each in job.contents},
+            contents={each.value: job.contents[each] for each in stage.gives if each in job.contents},
             stage=job.stages_left[0].value if job.stages_left else None,
             queue=job.queue if job.stages_left else None,
         )
-        if isinstance(answer, list):
-            return StageCompletion(None, answer)
-        return StageCompletion(outcome_of(job.id, answer))
+        waiters = answer if isinstance(answer, list) else []
+        return StageCompletion(None if answer is waiters else outcome_of(job.id, answer), waiters)
 
     @translate_errors
-    def contents_of(self, keys: Sequence[str]) -> dict[str, str]:
-        found = cast(list[str | None], self._redis.mget(CONTENT + key for key in keys)) if keys else []
-        return {key: content for key, content in zip(keys, found, strict=True) if content}
+    def contents_of(self, artifact_keys: Sequence[str]) -> dict[str, str]:
+        names = [keys.CONTENT + key for key in artifact_keys]
+        found = cast(list[str | None], self._redis.mget(names) if names else [])
+        return {key: text for key, text in zip(artifact_keys, found, strict=True) if text and is_content(text)}
 
     @translate_errors
     def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:

@@ -146,7 +146,7 @@ class JobStore(Protocol):
         The job then waits for its next stage; after the last stage it has succeeded. Its locks are released.
         """
 
-    def contents_of(self, keys: Sequence[str]) -> dict[str, str]:
+    def contents_of(self, artifact_keys: Sequence[str]) -> dict[str, str]:
         """Return what was last stored at these keys of artifacts, as far as it is known (`contract.content`).
 
         It is known for as long as a record is kept, from the last time that a job made or found the artifact.

@@ -20,7 +20,7 @@ from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture
 from diffedit.forks import PerProcess
 from diffedit.pictures import PROVENANCE, Picture
 from diffedit_worker.models.loading import Models
-from diffedit_worker.pipeline import CODECS, PIPELINE, manifest
+from diffedit_worker.pipeline import CODECS, manifest
 from diffedit_worker.runtime.byte_cache import ByteCache
 from diffedit_worker.runtime.retrying_store import RetryingStore
 
@@ -61,7 +61,7 @@ class JobArtifacts:
     def find(self, keys: Mapping[Artifact, str]) -> dict[Artifact, Content]:
         """Return the content of each artifact that is stored at these keys. Damaged ones are left out.
 
-        An artifact of known content that only later stages read is not read here; they check it.
+        What is found is read, even if it is in the cache: the stored file may have changed, and others will read it.
         """
         known = self._contents_of(list(keys.values()))
         found = _all_at_once([partial(self._find, artifact, key, known.get(key)) for artifact, key in keys.items()])
@@ -114,11 +114,6 @@ class JobArtifacts:
 
     def _find(self, artifact: Artifact, key: str, known: Content | None) -> Content | None:
         """Return the content of the artifact, or None if it is missing or damaged."""
-        if not PIPELINE[STAGE_OF[artifact]].outputs[artifact].user_visible:
-            if not self._object_store.exists(key):
-                return None
-            if known:
-                return known
         try:
             data = self._object_store.get(key)
             content = content_of(data)
@@ -149,8 +144,6 @@ class JobArtifacts:
             # The copy may be older than what this job found.
             if data is None or (expected and content_of(data) != expected):
                 data = self._object_store.get(key)
-                # If a worker of 0.2.0 makes a damaged artifact again, the old content stays in the record. If the bytes
-                # differ, the artifact is made once more, and `requeue` removes the old content.
                 check_stored(key, data, expected, self._contents_of)
                 self._byte_cache.add(key, data)
             return data

@@ -40,4 +40,4 @@ def caption(*, models: Models, on_step: OnStep, image: Picture) -> dict[Artifact
     return {Artifact.CAPTION: text or PREFIX}
 
 
-DEFINITION = StageDefinition(caption, "captioner", {Artifact.CAPTION: Output(json_codec(Text), user_visible=True)})
+DEFINITION = StageDefinition(caption, "captioner", {Artifact.CAPTION: Output(json_codec(Text))})

@@ -18,13 +18,10 @@ class Output:
     Attributes:
         codec: converts the value to bytes and back.
         params: the request fields that this artifact depends on, if not all that `run` takes.
-        user_visible: the user may download this artifact. When it is found in the cache, it is read and checked,
-            because no later stage would notice damage.
     """
 
     codec: Codec
     params: tuple[str, ...] | None = None
-    user_visible: bool = False
 
 
 @dataclass(frozen=True)

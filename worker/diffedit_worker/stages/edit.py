@@ -63,4 +63,4 @@ def edit(
     return {Artifact.RESULT: replace(image, image=compose(image.image, edited, mask, edge=cell))}
 
 
-DEFINITION = StageDefinition(edit, "diffusion", {Artifact.RESULT: Output(RESULT, user_visible=True)})
+DEFINITION = StageDefinition(edit, "diffusion", {Artifact.RESULT: Output(RESULT)})

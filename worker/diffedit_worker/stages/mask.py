@@ -61,4 +61,4 @@ def mask(
     return {Artifact.MASK: upsample_mask(grid, letterbox)}
 
 
-DEFINITION = StageDefinition(mask, "diffusion", {Artifact.MASK: Output(MASK, user_visible=True)})
+DEFINITION = StageDefinition(mask, "diffusion", {Artifact.MASK: Output(MASK)})

@@ -89,4 +89,4 @@ def _sentences(
     return [tuple(filled[start : start + num_prompts]) for start in range(0, len(filled), num_prompts)]
 
 
-DEFINITION = StageDefinition(prompts, "prompter", {Artifact.PROMPTS: Output(json_codec(Prompts), user_visible=True)})
+DEFINITION = StageDefinition(prompts, "prompter", {Artifact.PROMPTS: Output(json_codec(Prompts))})
