@@ -161,7 +161,7 @@ def test_a_client_refuses_a_server_whose_certificate_it_cannot_verify(
 
 def test_a_worker_refuses_a_server_whose_certificate_it_cannot_verify(services: TlsServices) -> None:
     untrusted = services.url("worker", services.untrusted_port)
-    worker = services.stack.start_worker("untrusted", ["elsewhere"], environment={"DIFFEDIT_REDIS_URL": untrusted})
+    worker = services.stack.start_worker("untrusted", environment={"DIFFEDIT_REDIS_URL": untrusted})
     try:
         until(lambda: "Cannot connect to" in log_of(services.stack, "untrusted"), "a refused connection")
         assert "CERTIFICATE_VERIFY_FAILED" in log_of(services.stack, "untrusted")
