@@ -139,7 +139,7 @@ def test_a_lost_picture_fails_the_job_and_a_retry_reuses_its_artifacts(client: C
         object_store._s3.delete_object(Bucket=settings.s3_bucket, Key=key)
     with pytest.raises(JobFailed) as caught:
         job.wait(timeout=60)
-    assert (caught.value.stage, caught.value.error_code, caught.value.job_id) == ("mask", "bad_artifact", job.id)
+    assert (caught.value.stage, caught.value.error_code, caught.value.job_id) == ("mask", "artifact_missing", job.id)
     object_store.put(key, picture)
     assert Stage.EMBED in job.retry().wait(timeout=60).cache_hits
 

@@ -3,15 +3,13 @@
 import json
 import re
 import traceback
-import uuid
 from collections.abc import Callable
 
 import pytest
 
-from diffedit import Client, DiffEditError, JobFailed, Settings, State
-from diffedit.contract.job import Job
+from diffedit import Client, DiffEditError, Settings, State
 from diffedit.jobs.backend import redis_backend
-from diffedit.jobs.dispatch import celery_app, message_of, send
+from diffedit.jobs.dispatch import celery_app, send
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE, QUICK, a_job
@@ -100,27 +98,18 @@ def test_no_part_of_a_client_shows_its_secrets(stack: LocalServices) -> None:
 
 def test_a_worker_with_wrong_credentials_logs_and_records_no_secret(stack: LocalServices, client: Client) -> None:
     """One worker has a wrong password for Redis, another a wrong key for S3."""
-    environment, job_store = stack.environment, redis_backend(Settings.from_env(stack.environment)).job_store
-    address = environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
-    job = Job(id=uuid.uuid4().hex, request=client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).request)
-    job_store.create_job(job)
-    wrong = {
-        "no-redis": {"DIFFEDIT_REDIS_URL": f"redis://:{SECRET}@{address}"},
-        "no-s3": {"AWS_SECRET_ACCESS_KEY": SECRET},
-    }
-    workers = []
+    address = stack.environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
+    no_redis = stack.start_worker("no-redis", environment={"DIFFEDIT_REDIS_URL": f"redis://:{SECRET}@{address}"})
+    no_s3 = stack.start_worker("no-s3", environment={"AWS_SECRET_ACCESS_KEY": SECRET})
     try:
-        for name, change in wrong.items():
-            workers.append(stack.start_worker(name, ["elsewhere"], environment=change))
-        task = celery_app(Settings.from_env(environment)).send_task
-        task("diffedit.embed", args=(message_of(job),), queue="elsewhere")
-        with pytest.raises(JobFailed, match="store_refused"):
-            client.job(job.id).wait(timeout=60)
+        until(lambda: no_s3.poll() is not None, "the end of the worker that S3 refuses")
         until(lambda: "Cannot connect to" in log_of(stack, "no-redis"), "a refused connection")
     finally:
-        for worker in workers:
+        for worker in (no_redis, no_s3):
             stack.stop(worker)
-    assert job.id in log_of(stack, "no-s3")
+    assert "store_refused" in {trouble.code for trouble in client.health().troubles}
+    assert SECRET not in client.health().model_dump_json()
+    assert "S3 refused the request" in log_of(stack, "no-s3")
     for name in wrong:
         assert SECRET not in log_of(stack, name)
         assert environment["AWS_SECRET_ACCESS_KEY"] not in log_of(stack, name)

@@ -29,7 +29,7 @@ from diffedit import (
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import artifact_key, input_key
 from diffedit.contract.stages import Artifact
-from diffedit.jobs.backend import JobBackend, redis_backend
+from diffedit.jobs.backend import DEFAULT_LIMITS, JobBackend, redis_backend
 from diffedit.jobs.dispatch import celery_app, send
 from diffedit.objects.s3 import S3ObjectStore
 from tests.support.backend_behaviour import at_mask
@@ -54,7 +54,7 @@ def server(settings: Settings) -> redis.Redis:
 @pytest.fixture
 def make_backend(settings: Settings, server: redis.Redis) -> Callable[..., JobBackend]:
     server.flushdb()
-    return lambda **other: redis_backend(settings.model_copy(update=other))
+    return lambda limits=DEFAULT_LIMITS, **other: redis_backend(settings.model_copy(update=other), limits)
 
 
 @pytest.fixture

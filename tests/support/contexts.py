@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from diffedit.contract.stages import queue_names
 from diffedit.jobs.backend import JobBackend
 from diffedit.objects.store import ObjectStore
 from diffedit.testing import MemoryObjectStore
@@ -23,4 +24,6 @@ def a_context(**fields: Any) -> WorkerContext:
 def a_fitness(backend: JobBackend, object_store: ObjectStore | None = None, **functions: Any) -> Fitness:
     """Return the fitness of a worker whose models work, which is never really paused and does not end its process."""
     given = {"prove_models": lambda: None, "set_paused": lambda paused: None, "end_process": lambda: None}
-    return Fitness("rig@here", ("q",), backend, object_store or MemoryObjectStore(), **{**given, **functions})
+    return Fitness(
+        "rig@here", queue_names("tiny"), backend, object_store or MemoryObjectStore(), **{**given, **functions}
+    )

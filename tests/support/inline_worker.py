@@ -67,7 +67,7 @@ class InlineWorker:
             self.object_store,
             self.models_of,
             a_context(**fields),
-            **{"s3_retry_timeout": 60, "cache_bytes": 0, "report_interval": 0, **options},
+            **{"s3_retry_timeout": 60, "cache_bytes": 0, "report_interval": 0, "hand_back_pause": 0, **options},
         )
 
     def send(self, job: Job) -> None:

@@ -1,16 +1,17 @@
 """What job stores do when workers refuse a stage: over the doubles in tests/unit, over Redis in tests/integration."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 
 from diffedit.contract.job import ErrorInfo, Job, State
-from diffedit.contract.stages import Stage, queue_name
+from diffedit.contract.stages import Artifact, Stage, queue_name
 from diffedit.errors import JobElsewhere
 from diffedit.jobs.backend import JobBackend
 from diffedit.jobs.store import RecentStages, RefusedBefore
-from diffedit.jobs.workers import Trouble, TroubleKind
+from diffedit.jobs.workers import Trouble, TroubleKind, WorkerLimits
 from tests.support.backend_behaviour import ME, OTHER, BackendBehaviour, at_mask
 from tests.support.factories import a_worker, done
 
@@ -79,16 +80,62 @@ class RefusalBehaviour(BackendBehaviour):
         assert (status.state, status.error, status.refusal) == (State.FAILED, ERROR, None)
         assert status.refused_by == {Stage.MASK: ("a", "b", "c")}
 
-    def test_the_job_fails_when_nobody_is_left_and_the_patience_is_over(self, backend: JobBackend) -> None:
-        job = refused(backend)
-        assert job.id not in backend.job_store.refused_jobs(patience=3600)
-        assert job.id in backend.job_store.refused_jobs(patience=0)
-        assert backend.job_store.end_refused(job.id) is None  # OTHER may still try
+    def test_the_job_fails_when_it_is_refused_after_the_patience_and_nobody_else_is_left(
+        self, make_backend: Callable[..., JobBackend]
+    ) -> None:
+        backend = make_backend(limits=WorkerLimits(refusal_patience=0))
+        job = at_mask(backend)
+        announce(backend, ME, OTHER)
+        assert backend.job_store.refuse_stage(job, Stage.MASK, ME, ERROR) == (None, True)
         backend.worker_registry.unregister(OTHER)
-        assert backend.job_store.end_refused(job.id) is State.FAILED
+        backend.job_store.start_stage(job.id, Stage.MASK, ME)
+        assert backend.job_store.refuse_stage(job, Stage.MASK, ME, ERROR) == (State.FAILED, False)
         status = backend.job_store.status(job.id)
         assert (status.state, status.error) == (State.FAILED, ERROR)
         assert job.id not in backend.job_store.refused_jobs(patience=0)
+
+    def test_a_refused_job_whose_workers_are_all_paused_fails_after_the_patience(self, backend: JobBackend) -> None:
+        job = refused(backend)
+        assert job.id not in backend.job_store.refused_jobs(patience=3600)
+        assert job.id in backend.job_store.refused_jobs(patience=0)
+        assert backend.job_store.end_refused(job.id) is None  # both may still try
+        announce(backend, OTHER, paused=True)
+        assert backend.job_store.end_refused(job.id) is None
+        announce(backend, ME, paused=True)
+        assert backend.job_store.end_refused(job.id) is State.FAILED
+        assert backend.job_store.status(job.id).error == ERROR
+
+    def test_a_refused_job_waits_while_no_worker_is_live(self, backend: JobBackend) -> None:
+        """The worker that refused it may be on its way back, with another id and well again."""
+        job = refused(backend)
+        for worker in (ME, OTHER):
+            backend.worker_registry.unregister(worker)
+        assert backend.job_store.end_refused(job.id) is None
+        backend.worker_registry.send_heartbeat(a_worker(id="again", name=f"{ME}@here"))
+        assert backend.job_store.end_refused(job.id) is None
+        assert backend.job_store.start_stage(job.id, Stage.MASK, "again").worker == "again"
+
+    def test_refusals_before_a_stage_was_done_do_not_count_when_it_has_to_be_done_again(
+        self, backend: JobBackend
+    ) -> None:
+        job = refused(backend)
+        backend.job_store.start_stage(job.id, Stage.MASK, OTHER)
+        made = done(job, Stage.MASK)
+        backend.job_store.complete_stage(made, Stage.MASK, 1.0, Stage.MASK.gives, OTHER)
+        backend.job_store.requeue(made.without_artifact(Artifact.MASK))
+        assert job.id not in backend.job_store.refused_jobs(patience=-1)
+        backend.job_store.start_stage(job.id, Stage.MASK, OTHER)
+        backend.job_store.refuse_stage(job, Stage.MASK, OTHER, ERROR)
+        assert backend.job_store.status(job.id).refused_by == {Stage.MASK: (f"{OTHER}@here",)}
+
+    def test_a_refusal_of_another_stage_starts_the_patience_again(self, backend: JobBackend) -> None:
+        job = refused(backend)
+        first = job.without_artifact(Artifact.EMBEDDINGS)
+        backend.job_store.requeue(first)
+        backend.job_store.start_stage(job.id, Stage.EMBED, ME)
+        time.sleep(0.2)
+        backend.job_store.refuse_stage(first, Stage.EMBED, ME, ERROR)
+        assert job.id not in backend.job_store.refused_jobs(patience=0.15)
 
     def test_a_job_that_runs_or_was_never_refused_does_not_fail_of_refusals(self, backend: JobBackend) -> None:
         job, other = refused(backend), at_mask(backend)

@@ -48,6 +48,16 @@ class ArtifactLocksBehaviour(BackendBehaviour):
         # A job that looked before the artifact was made must look again.
         assert backend.artifact_locks.acquire([key], waiting[0], other) is LockResult.RECENTLY_RELEASED
 
+    def test_a_job_that_takes_over_the_lock_of_a_dead_worker_does_not_wait_for_itself(
+        self, backend: JobBackend
+    ) -> None:
+        waiting, job, key = new_job(backend), at_mask(backend), f"artifacts/{uuid.uuid4().hex}"
+        backend.artifact_locks.acquire([key], job.id, ME)
+        assert backend.artifact_locks.acquire([key], waiting.id, OTHER) is LockResult.LOCKED
+        backend.worker_registry.unregister(ME)
+        assert backend.artifact_locks.acquire([key], waiting.id, OTHER) is LockResult.ACQUIRED
+        assert backend.artifact_locks.release([key], waiting.id, OTHER) == []
+
     def test_completing_a_stage_releases_its_locks(self, backend: JobBackend) -> None:
         job = at_mask(backend)
         made = job.with_artifacts({Artifact.MASK: f"artifacts/mask/{uuid.uuid4().hex}.png"})

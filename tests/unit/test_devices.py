@@ -6,6 +6,7 @@ import torch
 from diffedit.errors import ModelUnavailable
 from diffedit_worker.models.devices import (
     is_device_error,
+    is_out_of_memory,
     limit_cpu_threads,
     resolve_device,
     resolve_dtype,
@@ -123,3 +124,12 @@ def test_an_error_of_the_device_is_recognized_also_as_a_cause(error):
 def test_other_errors_are_not_of_the_device(error):
     assert not is_device_error(error)
     assert not is_device_error(caused_by(error))
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"],
+)
+def test_a_lack_of_memory_that_torch_has_no_class_for_is_one(message: str) -> None:
+    assert is_out_of_memory(RuntimeError(message))
+    assert not is_device_error(RuntimeError(message))

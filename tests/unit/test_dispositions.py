@@ -55,8 +55,8 @@ CASES = [
     (WorkerStopping(), Disposition.REQUEUE),
     (BeingMade("artifacts/mask"), Disposition.WAIT_FOR_LOCK),
     (DAMAGED, Disposition.MAKE_AGAIN),
-    (RefusedBefore(), Disposition.DROP),
-    (NewerRecord("ab" * 16), Disposition.DROP),
+    (RefusedBefore(), Disposition.HAND_BACK),
+    (NewerRecord("ab" * 16), Disposition.HAND_BACK),
     (MaxAttemptsExceeded("timeout"), Disposition.FAIL),
     (BadRecord("ab" * 16, "damaged"), Disposition.FAIL),
     (InvalidRequest("not valid"), Disposition.FAIL),
@@ -154,7 +154,9 @@ def test_a_stage_that_a_worker_cannot_run_is_passed_on_at_once(worker: InlineWor
     assert (status.state, status.refused_by) == (State.RUNNING, {Stage.MASK: ("rig@here",)})
     assert (status.refusal.code, status.attempts[Stage.MASK]) == ("internal", 0)
     assert worker.job_store.jobs_held_by("rig") == []
-    worker.send(status.job)  # the message comes back to the same worker
+    # The message comes back to the same worker, which leaves it to the other one.
+    assert worker.runner.run(Stage.MASK, job.id) is None
+    assert [each.id for each in sent] == [job.id, job.id]
     assert job.status().attempts[Stage.MASK] == 0
 
 
@@ -255,3 +257,12 @@ def test_a_paused_worker_returns_its_messages(worker: InlineWorker) -> None:
     job = worker.edit()
     assert [each.id for each in sent] == [job.id]
     assert job.status().attempts == {}
+
+
+def test_the_messages_of_a_job_that_has_ended_are_dropped_by_a_paused_worker(worker: InlineWorker) -> None:
+    sent: list[Job] = []
+    job = worker.edit()
+    assert job.status().state is State.SUCCEEDED
+    worker.restart(context={"enqueue": sent.append, "paused": lambda: True})
+    assert worker.runner.run(Stage.EDIT, job.id) is None
+    assert sent == []

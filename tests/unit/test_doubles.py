@@ -6,6 +6,7 @@ import pytest
 
 from diffedit import Settings
 from diffedit.contract.job import Job
+from diffedit.jobs.backend import DEFAULT_LIMITS
 from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
 from tests.support.content_behaviour import ContentBehaviour
 from tests.support.idempotency_behaviour import IdempotencyBehaviour
@@ -31,7 +32,7 @@ class TestMemoryBackend(
 ):
     @pytest.fixture
     def make_backend(self) -> Callable[..., JobBackend]:
-        return lambda **settings: memory_backend(Settings(**settings))
+        return lambda limits=DEFAULT_LIMITS, **settings: memory_backend(Settings(**settings), limits)
 
     @pytest.fixture
     def rewrite(self) -> Callable[..., None]:

@@ -116,16 +116,17 @@ def test_an_overdue_job_is_ended(worker: MaintainedWorker) -> None:
     assert worker.job_store.status(job.id).state is State.EXPIRED
 
 
-def test_a_job_that_nobody_can_run_fails_after_the_patience() -> None:
+def test_a_job_whose_workers_are_all_paused_fails_after_the_patience() -> None:
     worker = MaintainedWorker(refusal_patience=0)
     job = worker.started_job("me")
-    error = ErrorInfo(stage=Stage.EMBED, code="model_unavailable", message="no such directory")
-    worker.job_store.refuse_stage(job, Stage.EMBED, "me", error)
+    error = ErrorInfo(stage=Stage.EMBED, code="store_refused", message="AccessDenied")
     worker.maintenance_of("untried")
     worker.worker_registry.send_heartbeat(a_worker(id="untried", name="untried@here"))
+    worker.job_store.refuse_stage(job, Stage.EMBED, "me", error)
     worker.maintenance.look_after_all_jobs()
     assert not worker.job_store.status(job.id).is_terminal
-    worker.worker_registry.unregister("untried")
+    for each in ("me", "untried"):
+        worker.worker_registry.send_heartbeat(a_worker(id=each, paused=True))
     worker.maintenance.look_after_all_jobs()
     assert worker.job_store.status(job.id).error == error
 

@@ -17,6 +17,10 @@ class FakeRunner:
     def __init__(self, answer) -> None:
         self.answer = answer
         self.calls: list[tuple[Stage, str]] = []
+        self.handed_back: list[str] = []
+
+    def hand_back(self, job_id: str) -> None:
+        self.handed_back.append(job_id)
 
     def run(self, stage: Stage, job_id: str):
         self.calls.append((stage, job_id))
@@ -71,7 +75,7 @@ def test_a_message_of_a_newer_contract_is_left_to_newer_workers() -> None:
     runner, job = FakeRunner(None), a_job()
     with pytest.raises(Ignore):
         app_with(lambda: runner).tasks[task_name(Stage.EMBED)]({**message_of(job), "contract": CONTRACT + 1})
-    assert runner.calls == []
+    assert (runner.calls, runner.handed_back) == ([], [job.id])
 
 
 @pytest.mark.parametrize("more", [{}, {"contract": CONTRACT}, {"contract": 1, "news": [1]}])

@@ -86,7 +86,7 @@ class WorkerSettings(Settings):
     @property
     def limits(self) -> WorkerLimits:
         """What the job backend of a worker must know."""
-        return WorkerLimits(self.max_attempts, self.worker_ttl)
+        return WorkerLimits(self.max_attempts, self.worker_ttl, refusal_patience=self.refusal_patience)
 
 
 def _table_of(text: str | float) -> dict[str, Any]:

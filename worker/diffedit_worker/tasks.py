@@ -35,7 +35,7 @@ def add_tasks(app: Celery, get_runner: Callable[[], "Runner"]) -> None:
         named = _read(message, stage)
         if named.contract > versions.CONTRACT:
             log.info("job %s: stage %s is left to a worker of a newer version", named.id, stage.value)
-            # The job goes on waiting. The leader sends it again.
+            get_runner().hand_back(named.id)
             raise Ignore
         job = get_runner().run(stage, named.id)
         if job is None:

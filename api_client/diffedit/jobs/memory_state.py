@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffedit.contract.job import Job
+from diffedit.errors import QueueFull
+from diffedit.jobs.records import status_of
 from diffedit.jobs.workers import Trouble, WorkerInfo, WorkerLimits
 from diffedit.settings import Settings
 
@@ -47,15 +49,22 @@ class MemoryState:
         self.running.pop(job_id, None)
         self.waiting.pop(job_id, None)
 
+    def check_queue(self, job: Job) -> None:
+        """Raise QueueFull if no more jobs may wait in this lane of the profile."""
+        lane, profile = job.options.lane, job.request.params.profile
+        waiting = [status_of(job_id, self.records[job_id]) for job_id in self.waiting]
+        queued = [one for one in waiting if (one.options.lane, one.request.params.profile) == (lane, profile)]
+        if len(queued) >= self.settings.max_queued:
+            raise QueueFull(lane.value, profile, self.settings.max_queued)
+
     def name_of(self, worker: str) -> str:
         return self.heartbeats[worker][1].name if self.is_alive(worker) else worker
 
-    def has_untried_worker(self, job_id: str, queue: str, refused: Sequence[str]) -> bool:
-        """Return whether a live worker takes jobs from the queue, can serve the job, and has not refused it."""
+    def workers_of(self, job_id: str, queue: str) -> list[WorkerInfo]:
+        """Return the live workers that read the queue and can serve the job."""
         contract = int(self.records[job_id].get("contract", 1))
         live = [info for worker, (_, info) in self.heartbeats.items() if self.is_alive(worker)]
-        able = [info for info in live if queue in info.queues and not info.paused and info.contract >= contract]
-        return any(info.name not in refused for info in able)
+        return [info for info in live if queue in info.queues and info.contract >= contract]
 
     def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:
         held = [key for key in keys if self.locks.get(key) == (worker, job_id)]
@@ -63,3 +72,8 @@ class MemoryState:
             del self.locks[key]
             self.made_at[key] = time.monotonic()
         return [waiter for key in held for waiter in self.waiters.pop(key, ())]
+
+
+def can_try(workers: Sequence[WorkerInfo], refused: Sequence[str]) -> bool:
+    """Return whether one of these workers takes jobs and its name is not among those that refused the stage."""
+    return any(not info.paused and info.name not in refused for info in workers)

@@ -11,8 +11,8 @@ from contextlib import suppress
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
-from diffedit.errors import BadRecord, IdempotencyConflict, JobElsewhere, JobNotFound, NewerRecord, QueueFull
-from diffedit.jobs.memory_state import MemoryState
+from diffedit.errors import BadRecord, IdempotencyConflict, JobElsewhere, JobNotFound, NewerRecord
+from diffedit.jobs.memory_state import MemoryState, can_try
 from diffedit.jobs.records import (
     content_fields,
     done_fields,
@@ -53,7 +53,7 @@ class MemoryJobStore:
                 if recorded and request_digest and recorded != request_digest:
                     raise IdempotencyConflict(first)
                 return first
-            self._check_queue(job)
+            self._state.check_queue(job)
             record = {**new_fields(job, state.settings.retention), "created": _now()}
             if idempotency_key:
                 state.idempotency[idempotency_key] = job.id
@@ -103,8 +103,8 @@ class MemoryJobStore:
             if is_newer(record):
                 raise NewerRecord(job_id)
             refused = refused_by(record, stage)
-            others = self._state.has_untried_worker(job_id, self._queue(job_id), refused)
-            if self._state.name_of(worker) in refused and others:
+            workers = self._state.workers_of(job_id, self._queue(job_id))
+            if self._state.name_of(worker) in refused and can_try(workers, refused):
                 raise RefusedBefore(job_id)
             attempts = int(record.get(f"attempts:{stage.value}", 0))
             if attempts >= self._state.limits.max_attempts:
@@ -133,6 +133,8 @@ class MemoryJobStore:
             self._state.stages.append((time.time(), "done"))
             record = self._record(job.id)
             record |= done_fields(job, stage, seconds, created)
+            for name in (f"refused_since:{stage.value}", f"refused_error:{stage.value}"):
+                record.pop(name, None)
             record |= content_fields(job, stage, record[f"attempts:{stage.value}"])
             known = {job.artifact_keys[each]: job.contents[each] for each in stage.gives if each in job.contents}
             self._state.contents.update(known)
@@ -164,24 +166,27 @@ class MemoryJobStore:
             return outcome
 
     def refuse_stage(self, job: Job, stage: Stage, worker: str, error: ErrorInfo) -> Refusal:
-        state = self._state
+        state, limits = self._state, self._state.limits
         with state.lock:
             outcome = self._outcome(job.id, worker)
             if outcome is not None:
                 return Refusal(outcome)
             record, text = self._record(job.id), error.model_dump_json()
-            refused = list(dict.fromkeys([*refused_by(record, stage), state.name_of(worker)]))
+            before = refused_by(record, stage) if f"refused_since:{stage.value}" in record else ()
+            refused = list(dict.fromkeys([*before, state.name_of(worker)]))
             record |= {f"refused:{stage.value}": json.dumps(refused), f"refused_error:{stage.value}": text}
-            record.setdefault(f"refused_since:{stage.value}", _now())
+            since = float(record.setdefault(f"refused_since:{stage.value}", _now()))
             state.stages.append((time.time(), "refused"))
-            if len(refused) >= state.limits.max_refusals:
+            others = can_try(state.workers_of(job.id, job.queue_of(stage)), refused)
+            impatient = not others and time.time() - since >= limits.refusal_patience
+            if len(refused) >= limits.max_refusals or impatient:
                 record["error"] = text
                 self._end(job.id, State.FAILED)
                 return Refusal(State.FAILED)
             record[f"attempts:{stage.value}"] = str(int(record[f"attempts:{stage.value}"]) - 1)
-            self._state.clear_open(job.id)
-            self._state.set_waiting(job)
-            return Refusal(None, state.has_untried_worker(job.id, job.queue_of(stage), refused))
+            state.clear_open(job.id)
+            state.set_waiting(job)
+            return Refusal(None, others)
 
     def refused_jobs(self, patience: float) -> list[str]:
         before = time.time() - patience
@@ -196,11 +201,11 @@ class MemoryJobStore:
     def end_refused(self, job_id: str) -> State | None:
         with self._state.lock:
             outcome, record = self._outcome(job_id, None), self._record(job_id)
-            stage = Stage(record["next"])  # type: ignore[call-arg] # a look-up by value
-            error, refused = record.get(f"refused_error:{stage.value}"), refused_by(record, stage)
+            error = record.get(f"refused_error:{record['next']}")
             if outcome is not None or job_id in self._state.running or not error:
                 return outcome
-            if self._state.has_untried_worker(job_id, self._queue(job_id), refused):
+            workers = self._state.workers_of(job_id, self._queue(job_id))
+            if not workers or can_try(workers, ()):
                 return None
             record["error"] = error
             self._end(job_id, State.FAILED)
@@ -277,13 +282,6 @@ class MemoryJobStore:
         if worker is not None and self._state.running.get(job_id) != worker:
             raise JobElsewhere(job_id)
         return None
-
-    def _check_queue(self, job: Job) -> None:
-        lane, profile = job.options.lane, job.request.params.profile
-        waiting = [status_of(job_id, self._state.records[job_id]) for job_id in self._state.waiting]
-        queued = [one for one in waiting if (one.options.lane, one.request.params.profile) == (lane, profile)]
-        if len(queued) >= self._state.settings.max_queued:
-            raise QueueFull(lane.value, profile, self._state.settings.max_queued)
 
     def _is_overdue(self, job_id: str) -> bool:
         with suppress(BadRecord):  # the job fails when a worker reads its record

@@ -79,6 +79,8 @@ class MemoryArtifactLocks:
                     state.waiters.setdefault(key, set()).add(job_id)
                     return LockResult.LOCKED
             recent = any(time.monotonic() - state.made_at.get(key, -math.inf) < _RECENTLY for key in keys)
+            for key in keys:
+                state.waiters.get(key, set()).discard(job_id)
             state.locks.update(dict.fromkeys(keys, (worker, job_id)))
             return LockResult.RECENTLY_RELEASED if recent else LockResult.ACQUIRED
 

@@ -186,6 +186,7 @@ class RedisJobStore:
             queue=job.queue_of(stage),
             error=error.model_dump_json(),
             max_refusals=self._limits.max_refusals,
+            patience=self._limits.refusal_patience,
         )
         outcome, others = answer if isinstance(answer, list) else (answer, 0)
         return Refusal(outcome_of(job.id, outcome), bool(others))

@@ -162,14 +162,15 @@ class JobStore(Protocol):
     def refuse_stage(self, job: Job, stage: Stage, worker: str, error: ErrorInfo) -> Refusal:
         """Record that this worker cannot run the stage for a reason of its own, and let the job wait again.
 
-        The start of the stage is not counted. The job fails with this error if enough different workers have refused.
+        The start of the stage is not counted. The job fails with this error if enough different workers have refused,
+        or if the first refusal was longer ago than the patience and no other live worker can try.
         """
 
     def refused_jobs(self, patience: float) -> list[str]:
         """Return the jobs of which a worker refused a stage `patience` seconds ago or earlier, and that still wait."""
 
     def end_refused(self, job_id: str) -> State | None:
-        """Fail the job with the last refusal's error, unless a live worker can still try the stage or runs it."""
+        """Fail the job with the last refusal's error if all live workers of its queue are paused."""
 
     def recent_stages(self) -> RecentStages:
         """Return what came of the stages that workers started in the last ten minutes."""

@@ -113,12 +113,14 @@ class WorkerLimits:
         lock_timeout: seconds after which Redis removes the lock of an artifact. Long, because a stage may run for as
             long as it makes steps; a lock is void before, when its worker is dead or no longer runs the job.
         max_refusals: after how many different workers have refused a stage its job fails.
+        refusal_patience: seconds after which a job fails that is refused again while no other worker can try it.
     """
 
     max_attempts: int = 3
     worker_ttl: float = 20
     lock_timeout: float = 86400
     max_refusals: int = 3
+    refusal_patience: float = 300
 
 
 class LockResult(StrEnum):

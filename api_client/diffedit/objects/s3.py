@@ -171,8 +171,9 @@ class S3ObjectStore:
         return link
 
     @translate_errors
-    def now(self) -> float:
-        return parsedate_to_datetime(self._head_bucket()["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+    def now(self) -> float | None:
+        date = self._head_bucket()["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return parsedate_to_datetime(date).timestamp() if date else None
 
     @translate_errors
     def ping(self) -> None:

@@ -62,8 +62,8 @@ class ObjectStore(Protocol):
     def url(self, key: str, expires: int) -> str:
         """Return a URL from which anyone may read the object for the next `expires` seconds."""
 
-    def now(self) -> float:
-        """Return the server's time, in seconds since 1970."""
+    def now(self) -> float | None:
+        """Return the server's time, in seconds since 1970; None if it does not tell it."""
 
     def ping(self) -> None:
         """Raise StoreUnavailable if the bucket does not answer."""

@@ -14,6 +14,9 @@ _DEVICE_ERROR = re.compile(
 )
 """How torch begins or marks the messages of errors that come from a device and its libraries."""
 
+_OUT_OF_MEMORY = re.compile(r"out of memory|ALLOC_FAILED|ErrorMemoryAllocation", re.IGNORECASE)
+"""How CUDA and its libraries name a lack of memory, where torch has no class for it."""
+
 
 def resolve_device(wanted: str | None = None) -> torch.device:
     """Return the device `wanted` ("cuda", "cuda:1", "mps", "cpu"), or the best one for None and "auto".
@@ -63,12 +66,19 @@ def limit_cpu_threads(profile: Profile, device: torch.device) -> None:
         torch.set_num_threads(profile.cpu_threads)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether the memory of the device or of the machine was too small. A smaller batch may fit."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+
+
 def is_device_error(error: BaseException) -> bool:
     """Return whether the error, or one that caused it, is of the device itself: of CUDA, its libraries, or HIP.
 
     After such an error every later call of the process to the device may fail. To run out of memory is not one.
     """
-    if isinstance(error, torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         return False
     # Before torch 2.8 there was no such class.
     if isinstance(error, getattr(torch, "AcceleratorError", ())):

@@ -32,10 +32,11 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from diffedit.contract.stages import ModelGroup
+from diffedit.errors import OutOfMemory
 from diffedit_worker.diffusion.solvers import DPMSolverPlusPlus
 from diffedit_worker.models.checkpoints import Checkpoint
 from diffedit_worker.models.compatibility import check_diffusion_model, check_language_model, trained_size
-from diffedit_worker.models.devices import resolve_device, resolve_dtype, resolve_memory_format
+from diffedit_worker.models.devices import is_out_of_memory, resolve_device, resolve_dtype, resolve_memory_format
 from diffedit_worker.models.hub import Component, Part, component_of, load_from_files, must_exist
 from diffedit_worker.models.latent_cache import LatentCache
 from diffedit_worker.models.loading_clock import LoadingClock
@@ -133,6 +134,27 @@ class Models:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def run_within_memory(self, run: Callable[[], T]) -> T:
+        """Return what `run` returns. If memory runs out, call it once more in smaller batches.
+
+        Raises:
+            OutOfMemory: memory ran out again.
+        """
+        try:
+            return run()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("out of memory; trying smaller batches")
+        # Outside of the handler: its exception keeps the frames of the failed call alive, and so their tensors.
+        self.make_room()
+        try:
+            return run()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory from error
 
     def load(self, group: ModelGroup) -> None:
         """Load all models of a group now. Each runs once, as in `prove`.

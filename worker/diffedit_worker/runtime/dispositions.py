@@ -22,6 +22,7 @@ from diffedit.errors import (
 )
 from diffedit.jobs.store import MaxAttemptsExceeded, RefusedBefore
 from diffedit_worker.models.devices import is_device_error
+from diffedit_worker.models.hub import first_line
 from diffedit_worker.runtime.artifacts import ArtifactDamaged
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class Disposition(Enum):
     The job fails only if several workers could not run the stage, or if nobody is left to try it."""
     REQUEUE = "returns to its queue"
     """The job returns to its queue. The attempt does not count."""
+    HAND_BACK = "is left to other workers"
+    """The stage is not started. After a pause, in which others may take messages, the message returns to the queue."""
     WAIT_FOR_LOCK = "waits"
     """The job waits without a message in a queue. The holder of the lock sends the message. No attempt counts."""
     MAKE_AGAIN = "returns to an earlier stage"
@@ -67,10 +70,8 @@ DISPOSITIONS: dict[type[Exception], Disposition] = {
     JobEnded: Disposition.DROP,
     JobNotFound: Disposition.DROP,
     JobElsewhere: Disposition.DROP,
-    # The job waits. The leader sends it again.
-    RefusedBefore: Disposition.DROP,
-    # The job waits, too, until a worker of its version comes.
-    NewerRecord: Disposition.DROP,
+    RefusedBefore: Disposition.HAND_BACK,
+    NewerRecord: Disposition.HAND_BACK,
     # Nothing can be recorded now. Maintenance requeues the job when Redis answers again.
     BrokerUnavailable: Disposition.DROP,
     WorkerStopping: Disposition.REQUEUE,
@@ -114,4 +115,4 @@ def device_failure(error: Exception) -> DeviceFailed | None:
     if not is_device_error(error):
         return None
     log.error("the device failed", exc_info=error)
-    return DeviceFailed(f"the device of the worker failed ({str(error).splitlines()[0]}); the worker ends")
+    return DeviceFailed(f"the device of the worker failed ({first_line(error)}); the worker ends")

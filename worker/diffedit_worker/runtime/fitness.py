@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from diffedit.contract.object_keys import artifact_key
 from diffedit.contract.stages import Stage
@@ -43,6 +43,8 @@ REFUSALS_IN_A_ROW = 2
 """A worker that could not run the same stage of so many jobs in a row has to prove itself."""
 RECENT_JOBS = 20
 """Of so many jobs the pictures are looked for."""
+YOUNG = timedelta(hours=1)
+"""`gc` deletes no picture that is younger."""
 _PROBE = b'"diffedit"'
 
 
@@ -136,8 +138,9 @@ class Fitness:
             log.info("still paused: %s", error)
             return
         log.warning("the object store works again; this worker takes jobs")
-        self._pause = None
-        self._set_paused(False)
+        with self._lock:
+            self._pause = None
+            self._set_paused(False)
         self._forget_trouble()
 
     def leave(self, error: Exception) -> None:
@@ -179,15 +182,21 @@ class Fitness:
             log.warning("this worker refused a stage of several jobs, but its models, its clock and S3 work")
 
     def _check_services(self) -> None:
-        check_clock(self._backend.job_store.now(), "the Redis server")
-        probe(self._object_store)
-        check_clock(self._object_store.now(), "S3")
-        check_bucket(self._backend.job_store, self._object_store)
+        try:
+            probe(self._object_store)
+        except StoreRefused:
+            # S3 refuses all requests of a machine whose clock is wrong.
+            check_clock(self._backend.job_store.now(), "the Redis server")
+            raise
+        theirs = self._object_store.now()
+        check_clock(theirs or self._backend.job_store.now(), "S3" if theirs else "the Redis server")
+        check_bucket(self._backend.job_store, self._object_store, self._queues)
 
     def _start_pause(self, error: DiffEditError) -> None:
         log.error("this worker takes no jobs until the object store works: %s", error)
-        self._pause = error
-        self._set_paused(True)
+        with self._lock:
+            self._pause = error
+            self._set_paused(True)
         self._report(TroubleKind.PAUSED, error)
 
     def _report(self, kind: TroubleKind, error: Exception, stage: Stage | None = None) -> None:
@@ -222,19 +231,20 @@ def probe(object_store: ObjectStore) -> None:
     object_store.delete(key)
 
 
-def check_bucket(job_store: JobStore, object_store: ObjectStore) -> None:
-    """Check that this is the bucket into which clients upload: it has a picture of the jobs that have not ended.
+def check_bucket(job_store: JobStore, object_store: ObjectStore, queues: Sequence[str]) -> None:
+    """Check that this is the bucket into which clients upload: it has a picture of the newest jobs in these queues.
 
     Raises:
         WorkerUnfit: it has none of several. What this worker stores would be found by nobody.
     """
-    recent = job_store.list_jobs(limit=RECENT_JOBS).statuses
-    pictures = {status.request.image for status in recent if not status.is_terminal}
-    # A single picture may have been deleted.
+    waiting = [status for status in job_store.list_jobs(limit=RECENT_JOBS).statuses if not status.is_terminal]
+    # An older picture may have been deleted, and a single one as well.
+    since = datetime.fromtimestamp(job_store.now(), UTC) - YOUNG
+    pictures = {each.request.image for each in waiting if each.created_at > since and each.job.queue in queues}
     if len(pictures) > 1 and not any(object_store.exists(key) for key in pictures):
         raise WorkerUnfit(
-            f"none of the pictures of {len(pictures)} unfinished jobs is in the bucket of this worker, so clients use "
-            "another one; check DIFFEDIT_S3_BUCKET and DIFFEDIT_S3_ENDPOINT_URL"
+            f"none of the pictures of {len(pictures)} new jobs is in the bucket of this worker, so clients use another "
+            "one; check DIFFEDIT_S3_BUCKET and DIFFEDIT_S3_ENDPOINT_URL"
         )
 
 
@@ -248,8 +258,8 @@ def check_clock(theirs: float, whose: str) -> None:
     if abs(skew) > MAX_CLOCK_SKEW:
         direction = "ahead of" if skew > 0 else "behind"
         raise WorkerUnfit(
-            f"the clock of this machine is {abs(skew):.0f} s {direction} that of {whose}, so S3 refuses its requests; "
-            "synchronise it (NTP)"
+            f"the clock of this machine is {abs(skew):.0f} s {direction} that of {whose}, and S3 refuses requests of a "
+            "machine whose clock is wrong; synchronise it (NTP)"
         )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from diffedit.contract import versions
 from diffedit.contract.job import ErrorInfo, State
-from diffedit.errors import BadRecord, JobElsewhere, JobNotFound, NewerRecord, ServiceError
+from diffedit.errors import BadRecord, JobElsewhere, JobError, JobNotFound, NewerRecord, ServiceError
 from diffedit.jobs.store import JobStore
 from diffedit.jobs.workers import WorkerInfo, WorkerRegistry
 from diffedit_worker.runtime.context import WorkerContext
@@ -132,12 +132,12 @@ class Maintenance:
         if not self._worker_registry.acquire_leadership(self._worker.id, seconds=3 * self._interval):
             return
         for job_id in self._job_store.overdue_jobs():
-            with suppress(JobNotFound):
+            with suppress(JobError):
                 self._job_store.expire_job(job_id)
         for job_id in self._job_store.refused_jobs(self._settings.refusal_patience):
-            with suppress(JobNotFound):
+            with suppress(JobError):
                 if self._job_store.end_refused(job_id) is State.FAILED:
-                    log.error("job %s: failed, because no live worker can run it; its record holds the reason", job_id)
+                    log.error("job %s: failed, because all its workers are paused; its record holds the reason", job_id)
         for job_id in self._job_store.orphaned_jobs(grace=self._settings.worker_ttl / 2):
             self._send_again(job_id)
 

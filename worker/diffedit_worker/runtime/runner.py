@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-import torch
-
 from diffedit.contract.job import Job, JobStatus, State
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import (
@@ -23,7 +21,6 @@ from diffedit.errors import (
     BadRecord,
     JobElsewhere,
     JobNotFound,
-    OutOfMemory,
     ServiceError,
 )
 from diffedit.jobs.store import JobStore, MaxAttemptsExceeded
@@ -50,10 +47,10 @@ from diffedit_worker.stages.definition import StageDefinition
 log = logging.getLogger(__name__)
 
 REPORT_INTERVAL = 0.1
-"""Seconds between two progress reports of a stage, at least. On a fast device, more reports would cost the Redis server
-more than everything else."""
+"""Seconds between two reports of a stage. On a fast device, more would cost Redis more than everything else."""
 
-OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
+HAND_BACK_PAUSE = 1.0
+"""Seconds. Without it, a worker that leaves a stage to others would empty the queue before they are free."""
 
 
 class Runner:
@@ -74,6 +71,7 @@ class Runner:
         s3_retry_timeout: float,
         cache_bytes: int,
         report_interval: float = REPORT_INTERVAL,
+        hand_back_pause: float = HAND_BACK_PAUSE,
         pipeline: Mapping[Stage, StageDefinition] = PIPELINE,
     ) -> None:
         self._job_store = job_store
@@ -84,6 +82,7 @@ class Runner:
         self._context = context
         self._s3_retry_timeout = s3_retry_timeout
         self._report_interval = report_interval
+        self._hand_back_pause = hand_back_pause
         self._pipeline = pipeline
         self._running: dict[str, RunningStage] = {}
         self._is_right_bucket = False
@@ -115,13 +114,16 @@ class Runner:
         try:
             if self._context.shutting_down() or self._context.paused():
                 # The message returns to the queue, for the other workers.
-                self._context.enqueue(self._job_store.status(current.job_id).job)
+                self._send([current.job_id])
                 return None
             return self._job_store.start_stage(current.job_id, current.stage, self._context.id)
         except Exception as error:
-            # Without the status no job can be passed on. If the stage was started, maintenance requeues the job.
-            if log_disposition(error, current.job_id, current.stage) is Disposition.FAIL:
+            # Without the status no job can be passed on. If the stage was started, maintenance requeues it.
+            disposition = log_disposition(error, current.job_id, current.stage)
+            if disposition is Disposition.FAIL:
                 self._fail(error, current)
+            elif disposition is Disposition.HAND_BACK:
+                self.hand_back(current.job_id)
             return None
 
     def _run_started(self, current: RunningStage, status: JobStatus) -> Job | None:
@@ -217,7 +219,7 @@ class Runner:
         updated_job = job.with_artifacts(keys, contents)
         seconds = time.perf_counter() - started_at
         completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, self._context.id)
-        self._send_waiters(completion.waiters)
+        self._send(completion.waiters)
         if missing:
             self._context.stage_computed(stage)
         _raise_if_ended(completion.outcome)
@@ -243,17 +245,26 @@ class Runner:
             yield lock
         except BaseException:
             with suppress(ServiceError):
-                self._send_waiters(self._artifact_locks.release(keys, job.id, self._context.id))
+                self._send(self._artifact_locks.release(keys, job.id, self._context.id))
             raise
 
-    def _send_waiters(self, waiters: Sequence[str]) -> None:
-        """Send the jobs that waited for a lock. Maintenance sends those that cannot be sent here."""
+    def hand_back(self, job_id: str) -> None:
+        """Return a message to its queue, after a pause in which this worker takes no other, so that others can."""
+        time.sleep(self._hand_back_pause)
+        # The next message that this worker receives may be the one that it sends here.
+        self._running.pop(job_id, None)
+        self._send([job_id])
+
+    def _send(self, job_ids: Sequence[str]) -> None:
+        """Send these jobs, if they have not ended. Maintenance sends those that cannot be sent here."""
         try:
-            for job_id in waiters:
+            for job_id in job_ids:
                 with suppress(JobNotFound, BadRecord):
-                    self._context.enqueue(self._job_store.status(job_id).job)
+                    status = self._job_store.status(job_id)
+                    if not status.is_terminal:
+                        self._context.enqueue(status.job)
         except ServiceError as error:
-            log.warning("the jobs that wait for an artifact could not be sent: %s", error)
+            log.warning("jobs that wait could not be sent: %s", error)
 
     def _require_right_bucket(self, artifacts: JobArtifacts) -> None:
         """Before this worker stores anything, find a client's picture in its bucket. Nobody looks in another one."""
@@ -262,21 +273,12 @@ class Runner:
             self._is_right_bucket = True
 
     def _compute(self, current: RunningStage, job: Job, artifacts: JobArtifacts, models: Models) -> dict[Artifact, Any]:
-        """Run the function of the stage. If memory runs out, run it once more in smaller batches."""
+        """Run the function of the stage."""
         stage, definition = current.stage, self._pipeline[current.stage]
         needs = {artifact.value: value for artifact, value in artifacts.load(stage.needs).items()}
         params = {name: param(job.request, name) for name in definition.params}
-        run = partial(definition.run, models=models, on_step=partial(self._on_step, current), **needs, **params)
-        try:
-            return run()
-        except OUT_OF_MEMORY:
-            log.warning("job %s: out of memory in stage %s; trying smaller batches", job.id, stage.value)
-        # Outside of the handler: its exception keeps the frames of the failed call alive, and so their tensors.
-        models.make_room()
-        try:
-            return run()
-        except OUT_OF_MEMORY as error:
-            raise OutOfMemory from error
+        on_step = partial(self._on_step, current)
+        return models.run_within_memory(partial(definition.run, models=models, on_step=on_step, **needs, **params))
 
     def _on_retry(self, job_id: str) -> None:
         """Called before a request to S3 is repeated. Raises if there is no reason to wait for S3."""

@@ -18,6 +18,7 @@ for _, artifact in ipairs(args.artifacts) do
   end
 end
 for _, artifact in ipairs(args.artifacts) do
+  redis.call('SREM', keys.waiters .. artifact, args.job_id)
   redis.call('SET', keys.lock .. artifact, args.worker .. ' ' .. args.job_id, 'EX', args.lock_timeout)
 end
 return result

@@ -15,6 +15,7 @@ for artifact, content in pairs(args.contents) do
 end
 count_stage('done')
 redis.call('ZREM', keys.refused, args.job_id)
+redis.call('HDEL', job, 'refused_since:' .. args.done, 'refused_error:' .. args.done)
 if args.stage then
   redis.call('HDEL', keys.running, args.job_id)
   set_waiting(args.stage, args.queue)

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Let a worker start the stage that the job waits for. The job of a dead worker counts as waiting.
 -- Arguments: job_id, worker, stage, max_attempts, contract (of the worker).
--- Returns the record, 'newer' if only a worker of a newer contract can run the job, 'max_attempts' if no attempt is left, or 'refused' if this worker refused the stage before and
--- another live worker has not tried it yet.
+-- Returns the record, 'max_attempts' if no attempt is left, 'newer' if only a worker of a newer contract can run the job,
+-- or 'refused' if this worker refused the stage before and another live worker has not tried it yet.
 -- include prelude
 -- include only_open
 -- include workers
@@ -11,7 +11,7 @@ if holder and holder ~= args.worker and is_alive(holder) then return 'elsewhere'
 if contract_of_job() > args.contract then return 'newer' end
 local refused = refusers(args.stage)
 if #refused > 0 and contains(refused, name_of(args.worker))
-    and has_untried_worker(args.stage, redis.call('HGET', job, 'queue')) then
+    and has_untried_worker(workers_of(redis.call('HGET', job, 'queue')), refused) then
   return 'refused'
 end
 local attempts = 'attempts:' .. args.stage

@@ -13,7 +13,8 @@ end
 
 -- The names of the workers that refused a stage of this job. A worker that is started again keeps its name.
 local function refusers(stage)
-  return cjson.decode(redis.call('HGET', job, 'refused:' .. stage) or '[]')
+  local read, names = pcall(cjson.decode, redis.call('HGET', job, 'refused:' .. stage) or '[]')
+  return read and type(names) == 'table' and names or {}
 end
 
 local function name_of(worker)
@@ -30,15 +31,20 @@ local function contract_of_job()
   return tonumber(redis.call('HGET', job, 'contract') or 1) or 1
 end
 
--- Whether a live worker takes jobs from the queue and has not refused the stage yet.
-local function has_untried_worker(stage, queue)
-  local refused, contract = refusers(stage), contract_of_job()
+-- Return the live workers that read the queue and can serve the job.
+local function workers_of(queue)
+  local found, contract = {}, contract_of_job()
   for _, worker in ipairs(redis.call('SMEMBERS', keys.workers)) do
     local info = info_of(worker)
-    if info and info.paused ~= true and contract_of(info) >= contract
-        and contains(info.queues, queue) and not contains(refused, info.name) then
-      return true
-    end
+    if info and contract_of(info) >= contract and contains(info.queues, queue) then table.insert(found, info) end
+  end
+  return found
+end
+
+-- Whether one of these workers takes jobs and its name is not among those that refused the stage.
+local function has_untried_worker(workers, refused)
+  for _, info in ipairs(workers) do
+    if info.paused ~= true and not contains(refused, info.name) then return true end
   end
   return false
 end
