@@ -110,9 +110,9 @@ def test_a_worker_with_wrong_credentials_logs_and_records_no_secret(stack: Local
     assert "store_refused" in {trouble.code for trouble in client.health().troubles}
     assert SECRET not in client.health().model_dump_json()
     assert "S3 refused the request" in log_of(stack, "no-s3")
-    for name in wrong:
+    for name in ("no-redis", "no-s3"):
         assert SECRET not in log_of(stack, name)
-        assert environment["AWS_SECRET_ACCESS_KEY"] not in log_of(stack, name)
+        assert stack.environment["AWS_SECRET_ACCESS_KEY"] not in log_of(stack, name)
 
 
 def test_no_record_object_or_log_holds_a_secret(stack: LocalServices, client: Client) -> None:
