@@ -193,7 +193,7 @@ def _variables(field: FieldInfo) -> list[str]:
 def _tree(error: type[errors.DiffEditError], depth: int = 0) -> Iterator[tuple[int, type[errors.DiffEditError]]]:
     yield depth, error
     for child in error.__subclasses__():
-        if child.__module__ == errors.__name__:
+        if child.__module__.startswith(errors.__name__):
             yield from _tree(child, depth + 1)
 
 

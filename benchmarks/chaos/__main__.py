@@ -123,7 +123,12 @@ def main() -> None:
     for seed in args.seeds:
         with console.status(f"seed {seed}"):
             outcomes[seed] = run(
-                args.out / str(seed), seed=seed, jobs=args.jobs, faults=args.jobs // 4, seconds=args.jobs * 1.75
+                args.out / str(seed),
+                seed=seed,
+                jobs=args.jobs,
+                faults=args.jobs // 4,
+                sick=args.jobs // 20,
+                seconds=args.jobs * 1.75,
             )
     console.print(f"{args.jobs} jobs each, {WORKERS} workers whose heartbeats expire after {WORKER_TTL:g} s")
     console.print(report(outcomes))

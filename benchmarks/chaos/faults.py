@@ -4,7 +4,7 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -38,37 +38,42 @@ OLD_KINDS: dict[str, Inject] = {
 }
 """The kinds that the last release survives as well."""
 
-KINDS: dict[str, Inject] = {
-    **OLD_KINDS,
+NEW_KINDS: dict[str, Inject] = {
     "S3 refuses uploads": partial(service_faults.refuse, methods=("PUT",)),
     "S3 refuses everything": service_faults.refuse,
     "artifacts changed": artifact_faults.change_artifacts,
     "artifacts swapped": artifact_faults.swap_artifacts,
-    **{f"sick worker: {sickness}": partial(sick_workers.bring, sickness=sickness) for sickness in Sickness},
 }
+SICK_WORKERS: dict[str, Inject] = {
+    f"sick worker: {sickness}": partial(sick_workers.bring, sickness=sickness) for sickness in Sickness
+}
+KINDS = {**OLD_KINDS, **NEW_KINDS, **SICK_WORKERS}
 """All kinds of faults. The order is part of the schedule of a seed."""
 
 
-def schedule_faults(seed: int, count: int, seconds: float, mixed: float) -> list[Fault]:
-    """Return `count` faults at random times within `seconds`, the kinds of each phase about equally frequent.
+def schedule_faults(seed: int, count: int, sick: int, seconds: float, mixed: float) -> list[Fault]:
+    """Return `count` faults and `sick` sick workers at random times within `seconds`, the kinds about equally frequent.
 
     In the first `mixed` seconds workers of the last release run. They fail jobs for reasons of their own, so only the
     kinds that they survive are injected.
     """
     rng = random.Random(f"faults {seed}")
     early = round(count * mixed / seconds)
-    times = sorted(rng.uniform(0, mixed) for _ in range(early))
-    times += sorted(rng.uniform(mixed, seconds) for _ in range(count - early))
-    kinds = [*_draw(rng, list(OLD_KINDS), early), *_draw(rng, list(KINDS), count - early)]
-    # One in three frozen workers continues before its heartbeat expires.
-    return [
-        Fault(at, kind, rng.uniform(0.5, 3 * WORKER_TTL), rng.random()) for at, kind in zip(times, kinds, strict=True)
-    ]
+    kinds = _draw(rng, OLD_KINDS, early)
+    kinds += [*_draw(rng, {**OLD_KINDS, **NEW_KINDS}, count - early), *_draw(rng, SICK_WORKERS, sick)]
+    faults = []
+    for number, kind in enumerate(kinds):
+        at = rng.uniform(0, mixed) if number < early else rng.uniform(mixed, seconds)
+        # One in three frozen workers continues before its heartbeat expires.
+        faults.append(Fault(at, kind, rng.uniform(0.5, 3 * WORKER_TTL), rng.random()))
+    return faults
 
 
-def _draw(rng: random.Random, kinds: Sequence[str], count: int) -> list[str]:
-    rounds = math.ceil(count / len(kinds))
-    return [kind for _ in range(rounds) for kind in rng.sample(kinds, len(kinds))][:count]
+def _draw(rng: random.Random, kinds: Iterable[str], count: int) -> list[str]:
+    """Return `count` kinds, in rounds over all of them."""
+    names = list(kinds)
+    rounds = math.ceil(count / len(names))
+    return [kind for _ in range(rounds) for kind in rng.sample(names, len(names))][:count]
 
 
 class FaultInjector:

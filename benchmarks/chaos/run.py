@@ -56,8 +56,12 @@ STEPS = (*((place, True) for place in range(WORKERS)), (0, False), (0, True))
 """The steps of the restart: which worker, and whether to the present code."""
 
 
-def run(directory: Path, *, seed: int, jobs: int, faults: int, seconds: float, timeout: float = 300) -> Outcome:
-    """Submit `jobs` jobs and inject `faults` faults within `seconds`, then wait until all jobs have ended.
+def run(
+    directory: Path, *, seed: int, jobs: int, faults: int, sick: int, seconds: float, timeout: float = 300
+) -> Outcome:
+    """Submit `jobs` jobs, inject `faults` faults and bring `sick` sick workers within `seconds`.
+
+    Then wait until all jobs have ended.
 
     Args:
         directory: for data and logs. It is emptied first.
@@ -72,7 +76,7 @@ def run(directory: Path, *, seed: int, jobs: int, faults: int, seconds: float, t
     events: list[Event] = [
         *(submission for submission in submissions if not submission.forked),
         *schedule_forks(submissions),
-        *schedule_faults(seed, faults, seconds, mixed),
+        *schedule_faults(seed, faults, sick, seconds, mixed),
         RollingRestart(mixed / 4),
     ]
     with LocalServices(directory) as stack, FaultProxy(stack.environment[ENDPOINT]) as proxy:

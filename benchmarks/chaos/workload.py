@@ -41,7 +41,7 @@ class Submission:
     @property
     def picture(self) -> bytes:
         """The picture, as PNG."""
-        scene = Image.open(SAMPLES / self.scene).convert("RGB")
+        scene = self._scene
         rng = random.Random(self.variant)
         shades = bytes(rng.randrange(2 * SHADES + 1) for _ in range(scene.width * scene.height * 3))
         levels = zip(scene.tobytes(), shades, strict=True)
@@ -53,10 +53,15 @@ class Submission:
         """The user's own mask, as PNG."""
         if not self.mask_box:
             return None
-        mask = Image.new("L", Image.open(SAMPLES / self.scene).size)
+        mask = Image.new("L", self._scene.size)
         left, top, right, bottom = self.mask_box
         mask.paste(255, (left, top, right, bottom))
         return _png(mask)
+
+    @property
+    def _scene(self) -> Image.Image:
+        with Image.open(SAMPLES / self.scene) as scene:
+            return scene.convert("RGB")
 
     @property
     def options(self) -> dict[str, Any]:

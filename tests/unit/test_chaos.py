@@ -52,8 +52,8 @@ def test_float_noise_is_no_difference_and_another_size_is_one() -> None:
 
 
 def test_while_the_last_release_works_only_faults_are_injected_that_it_survives() -> None:
-    faults = schedule_faults(1, 100, seconds=400, mixed=100)
-    assert faults == schedule_faults(1, 100, seconds=400, mixed=100)
+    faults = schedule_faults(1, 100, sick=10, seconds=400, mixed=100)
+    assert faults == schedule_faults(1, 100, sick=10, seconds=400, mixed=100)
     assert {fault.kind for fault in faults if fault.at < 100} == OLD_KINDS.keys()
     assert {fault.kind for fault in faults if fault.at >= 100} == KINDS.keys()
 

@@ -11,6 +11,7 @@ from diffedit.contract.job import Job, State
 from diffedit.contract.object_keys import manifest_key
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord
+from diffedit.testing import MemoryObjectStore
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import ModelSource, load_profiles
@@ -306,12 +307,12 @@ def test_a_record_that_cannot_be_read_fails_its_job_with_the_reason(worker: Inli
     job = a_job()
     worker.job_store.create_job(job)
     record = worker.job_store._state.records[job.id]
-    request, record["request"] = record["request"], record["request"].replace('"seed":', '"new_param":1,"seed":')
+    request, record["request"] = record["request"], record["request"].replace('"seed":', '"seed":-')
     assert worker.runner.run(Stage.EMBED, job.id) is None
     record["request"] = request
     error = worker.job_store.status(job.id).error
     assert (error.stage, error.code) == (Stage.EMBED, "bad_record")
-    assert "new_param: unknown parameter" in error.message
+    assert "seed: " in error.message
 
 
 def test_a_waiting_job_with_an_unreadable_record_does_not_fail_the_job_that_it_waited_for(
@@ -382,3 +383,12 @@ def test_a_pipeline_replaces_the_functions_of_the_stages(worker: InlineWorker) -
     assert worker.edit().status().state is State.SUCCEEDED
     (names,) = calls
     assert {"image", "embeddings", "models", "on_step", "seed"} <= names
+
+
+def test_a_worker_stores_nothing_in_a_bucket_that_has_not_the_clients_pictures(worker: InlineWorker) -> None:
+    """The first stage of this job reads no picture."""
+    client, worker.object_store = worker.client, MemoryObjectStore()
+    worker.restart()
+    status = client.edit(SAMPLE, **TEXTS, **QUICK).status()
+    assert (status.refusal.stage, status.refusal.code) == (Stage.EMBED, "artifact_missing")
+    assert worker.object_store._objects == {}

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from diffedit.contract.job import Job
 from diffedit.jobs.workers import Trouble, WorkerInfo, WorkerLimits
 from diffedit.settings import Settings
 
@@ -33,6 +34,18 @@ class MemoryState:
 
     def is_alive(self, worker: str) -> bool:
         return worker in self.heartbeats and self.heartbeats[worker][0] > time.monotonic()
+
+    def runs_elsewhere(self, job_id: str, worker: str | None) -> bool:
+        holder = self.running.get(job_id)
+        return holder is not None and holder != worker and self.is_alive(holder)
+
+    def set_waiting(self, job: Job) -> None:
+        self.records[job.id]["next"] = job.stages_left[0].value
+        self.waiting[job.id] = time.time()
+
+    def clear_open(self, job_id: str) -> None:
+        self.running.pop(job_id, None)
+        self.waiting.pop(job_id, None)
 
     def name_of(self, worker: str) -> str:
         return self.heartbeats[worker][1].name if self.is_alive(worker) else worker

@@ -60,12 +60,12 @@ class MemoryJobStore:
                 if request_digest:
                     record["request_digest"] = request_digest
             state.records[job.id] = record
-            self._set_waiting(job)
+            self._state.set_waiting(job)
             return job.id
 
     def discard_job(self, job_id: str) -> None:
         with self._state.lock:
-            self._clear_open(job_id)
+            self._state.clear_open(job_id)
             self._state.records.pop(job_id, None)
 
     def status(self, job_id: str) -> JobStatus:
@@ -97,14 +97,13 @@ class MemoryJobStore:
             record = self._record(job_id)
             if self._outcome(job_id, None) is not None:
                 return status_of(job_id, record)
-            if record["next"] != stage.value or self._runs_elsewhere(job_id, worker):
+            if record["next"] != stage.value or self._state.runs_elsewhere(job_id, worker):
                 raise JobElsewhere(job_id)
             if is_newer(record):
                 raise NewerRecord(job_id)
             refused = refused_by(record, stage)
-            if self._state.name_of(worker) in refused and self._state.has_untried_worker(
-                job_id, self._queue(job_id), refused
-            ):
+            others = self._state.has_untried_worker(job_id, self._queue(job_id), refused)
+            if self._state.name_of(worker) in refused and others:
                 raise RefusedBefore(job_id)
             attempts = int(record.get(f"attempts:{stage.value}", 0))
             if attempts >= self._state.limits.max_attempts:
@@ -134,9 +133,9 @@ class MemoryJobStore:
             self._record(job.id).update(done_fields(job, stage, seconds, created))
             known = {job.artifact_keys[each]: job.contents[each] for each in stage.gives if each in job.contents}
             self._state.contents.update(known)
-            self._clear_open(job.id)
+            self._state.clear_open(job.id)
             if job.stages_left:
-                self._set_waiting(job)
+                self._state.set_waiting(job)
             else:
                 self._end(job.id, State.SUCCEEDED)
             artifacts = [job.artifact_keys[artifact] for artifact in stage.gives]
@@ -150,15 +149,15 @@ class MemoryJobStore:
         with self._state.lock:
             outcome = self._outcome(job.id, worker)
             if outcome is None:
-                if self._runs_elsewhere(job.id, worker):
+                if self._state.runs_elsewhere(job.id, worker):
                     raise JobElsewhere(job.id)
                 record, attempts = self._record(job.id), f"attempts:{job.stages_left[0].value}"
                 if not count_attempt:
                     record[attempts] = str(int(record[attempts]) - 1)
                 for name in undone_fields(job):
                     record.pop(name, None)
-                self._clear_open(job.id)
-                self._set_waiting(job)
+                self._state.clear_open(job.id)
+                self._state.set_waiting(job)
             return outcome
 
     def refuse_stage(self, job: Job, stage: Stage, worker: str, error: ErrorInfo) -> Refusal:
@@ -177,8 +176,8 @@ class MemoryJobStore:
                 self._end(job.id, State.FAILED)
                 return Refusal(State.FAILED)
             record[f"attempts:{stage.value}"] = str(int(record[f"attempts:{stage.value}"]) - 1)
-            self._clear_open(job.id)
-            self._set_waiting(job)
+            self._state.clear_open(job.id)
+            self._state.set_waiting(job)
             return Refusal(None, state.has_untried_worker(job.id, job.queue_of(stage), refused))
 
     def refused_jobs(self, patience: float) -> list[str]:
@@ -288,21 +287,9 @@ class MemoryJobStore:
             return status_of(job_id, self._state.records[job_id]).is_overdue
         return False
 
-    def _runs_elsewhere(self, job_id: str, worker: str | None) -> bool:
-        holder = self._state.running.get(job_id)
-        return holder is not None and holder != worker and self._state.is_alive(holder)
-
-    def _set_waiting(self, job: Job) -> None:
-        self._state.records[job.id]["next"] = job.stages_left[0].value
-        self._state.waiting[job.id] = time.time()
-
-    def _clear_open(self, job_id: str) -> None:
-        self._state.running.pop(job_id, None)
-        self._state.waiting.pop(job_id, None)
-
     def _end(self, job_id: str, outcome: State) -> None:
         self._state.records[job_id].update({"outcome": outcome.value, "finished": _now()})
-        self._clear_open(job_id)
+        self._state.clear_open(job_id)
 
 
 def _now() -> str:

@@ -6,9 +6,10 @@ from typing import cast
 
 import redis
 
+from diffedit.contract import versions
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
-from diffedit.errors import IdempotencyConflict, JobNotFound, QueueFull
+from diffedit.errors import IdempotencyConflict, JobNotFound, NewerRecord, QueueFull
 from diffedit.jobs import keys
 from diffedit.jobs.keys import CONTENT
 from diffedit.jobs.records import done_fields, new_fields, object_keys_in, readable, status_of, undone_fields
@@ -121,7 +122,10 @@ class RedisJobStore:
             worker=worker,
             stage=stage.value,
             max_attempts=self._limits.max_attempts,
+            contract=versions.CONTRACT,
         )
+        if answer == "newer":
+            raise NewerRecord(job_id)
         if answer == "max_attempts":
             cause = cast(str | None, self._redis.hget(keys.job_key(job_id), f"cause:{stage.value}"))
             raise MaxAttemptsExceeded(cause or WORKER_LOST)

@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from diffedit.contract.content import Content, ContentsOf, check_stored, content_of
-from diffedit.contract.job import Job
+from diffedit.contract.job import Job, JobStatus
 from diffedit.contract.object_keys import manifest_key
-from diffedit.contract.stages import STAGE_OF, Artifact
+from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture
 from diffedit.forks import PerProcess
 from diffedit.pictures import PROVENANCE, Picture
@@ -66,6 +66,11 @@ class JobArtifacts:
         known = self._contents_of(list(keys.values()))
         found = _all_at_once([partial(self._find, artifact, key, known.get(key)) for artifact, key in keys.items()])
         return {artifact: content for artifact, content in zip(keys, found, strict=True) if content}
+
+    def require_picture(self) -> None:
+        """Raise ArtifactMissing if the picture of the job is not in the bucket."""
+        if not self._object_store.exists(self._job.request.image):
+            raise ArtifactMissing("the picture of the job is not in the bucket of this worker")
 
     def load(self, artifacts: Sequence[Artifact]) -> dict[Artifact, Any]:
         """Return the values of these artifacts.
@@ -167,6 +172,17 @@ class JobArtifacts:
     def _write(self, key: str, data: bytes) -> None:
         self._object_store.put(key, data)
         self._byte_cache.add(key, data)
+
+
+def can_skip_lookup(stage: Stage, artifact: Artifact, status: JobStatus) -> bool:
+    """Return whether this artifact cannot exist yet, so that the object store need not be asked.
+
+    That is so if this very job created one of the artifact's inputs, in the first attempt of each stage involved.
+    A wrong answer only costs a second computation, and the lock prevents two at the same time.
+    """
+    inputs = [each for each in stage.outputs[artifact] if each in status.created_artifacts]
+    stages = (stage, *(STAGE_OF[each] for each in inputs))
+    return bool(inputs) and all(status.attempts[each] == 1 for each in stages)
 
 
 def _check_manifest(data: bytes, result: Picture) -> None:

@@ -10,6 +10,7 @@ from diffedit.errors import (
     ArtifactMissing,
     BadRecord,
     BrokerUnavailable,
+    DeviceFailed,
     DiffEditError,
     EmptyMask,
     InvalidRequest,
@@ -20,6 +21,7 @@ from diffedit.errors import (
     UnknownProfile,
 )
 from diffedit.jobs.store import MaxAttemptsExceeded, RefusedBefore
+from diffedit_worker.models.devices import is_device_error
 from diffedit_worker.runtime.artifacts import ArtifactDamaged
 
 log = logging.getLogger(__name__)
@@ -105,3 +107,11 @@ def log_disposition(error: Exception, job_id: str, stage: Stage) -> Disposition:
         trace = error if unexpected else None
         log.log(level, "job %s: stage %s %s: %s", job_id, stage.value, disposition.value, reason, exc_info=trace)
     return disposition
+
+
+def device_failure(error: Exception) -> DeviceFailed | None:
+    """Return what to report instead of an error of the device, whose text is long and speaks of torch's own options."""
+    if not is_device_error(error):
+        return None
+    log.error("the device failed", exc_info=error)
+    return DeviceFailed(f"the device of the worker failed ({str(error).splitlines()[0]}); the worker ends")

@@ -28,6 +28,7 @@ from diffedit.errors import (
     WorkerUnfit,
 )
 from diffedit.jobs.backend import JobBackend
+from diffedit.jobs.store import JobStore
 from diffedit.jobs.workers import Trouble, TroubleKind
 from diffedit.objects.store import ObjectStore
 from diffedit_worker.runtime.failures import error_info
@@ -40,6 +41,8 @@ MAX_CLOCK_SKEW = 300.0
 """Seconds. S3 refuses requests whose time is off by 15 minutes."""
 REFUSALS_IN_A_ROW = 2
 """A worker that could not run the same stage of so many jobs in a row has to prove itself."""
+RECENT_JOBS = 20
+"""Of so many jobs the pictures are looked for."""
 _PROBE = b'"diffedit"'
 
 
@@ -85,7 +88,7 @@ class Fitness:
         return self._pause is not None
 
     def prove_at_start(self) -> None:
-        """Check clock and object store. A store that does not answer yet pauses the worker.
+        """Check clock, bucket and object store. A store that does not answer yet pauses the worker.
 
         Raises:
             WorkerUnfit, StoreRefused: this worker could not run any stage.
@@ -179,6 +182,7 @@ class Fitness:
         check_clock(self._backend.job_store.now(), "the Redis server")
         probe(self._object_store)
         check_clock(self._object_store.now(), "S3")
+        check_bucket(self._backend.job_store, self._object_store)
 
     def _start_pause(self, error: DiffEditError) -> None:
         log.error("this worker takes no jobs until the object store works: %s", error)
@@ -216,6 +220,22 @@ def probe(object_store: ObjectStore) -> None:
     if object_store.get(key) != _PROBE:
         raise StoreUnavailable("S3 returned another object than the one that was stored; check the server")
     object_store.delete(key)
+
+
+def check_bucket(job_store: JobStore, object_store: ObjectStore) -> None:
+    """Check that this is the bucket into which clients upload: it has a picture of the jobs that have not ended.
+
+    Raises:
+        WorkerUnfit: it has none of several. What this worker stores would be found by nobody.
+    """
+    recent = job_store.list_jobs(limit=RECENT_JOBS).statuses
+    pictures = {status.request.image for status in recent if not status.is_terminal}
+    # A single picture may have been deleted.
+    if len(pictures) > 1 and not any(object_store.exists(key) for key in pictures):
+        raise WorkerUnfit(
+            f"none of the pictures of {len(pictures)} unfinished jobs is in the bucket of this worker, so clients use "
+            "another one; check DIFFEDIT_S3_BUCKET and DIFFEDIT_S3_ENDPOINT_URL"
+        )
 
 
 def check_clock(theirs: float, whose: str) -> None:

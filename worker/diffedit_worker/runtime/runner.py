@@ -21,7 +21,6 @@ from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import (
     ArtifactError,
     BadRecord,
-    DeviceFailed,
     JobElsewhere,
     JobNotFound,
     OutOfMemory,
@@ -30,13 +29,19 @@ from diffedit.errors import (
 from diffedit.jobs.store import JobStore, MaxAttemptsExceeded
 from diffedit.jobs.workers import ArtifactLocks, LockResult
 from diffedit.objects.store import ObjectStore
-from diffedit_worker.models.devices import is_device_error
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import PIPELINE, cache_key, param
-from diffedit_worker.runtime.artifacts import ArtifactDamaged, JobArtifacts
+from diffedit_worker.runtime.artifacts import ArtifactDamaged, JobArtifacts, can_skip_lookup
 from diffedit_worker.runtime.byte_cache import ByteCache
 from diffedit_worker.runtime.context import WorkerContext
-from diffedit_worker.runtime.dispositions import BeingMade, Disposition, JobEnded, WorkerStopping, log_disposition
+from diffedit_worker.runtime.dispositions import (
+    BeingMade,
+    Disposition,
+    JobEnded,
+    WorkerStopping,
+    device_failure,
+    log_disposition,
+)
 from diffedit_worker.runtime.failures import error_info, record_failure
 from diffedit_worker.runtime.retrying_store import RetryingStore
 from diffedit_worker.runtime.running_stage import RunningStage
@@ -81,6 +86,7 @@ class Runner:
         self._report_interval = report_interval
         self._pipeline = pipeline
         self._running: dict[str, RunningStage] = {}
+        self._is_right_bucket = False
 
     @property
     def running_stages(self) -> list[RunningStage]:
@@ -122,7 +128,7 @@ class Runner:
         try:
             return self._make_artifacts(current, status)
         except Exception as caught:
-            error = _device_failure(caught) or caught
+            error = device_failure(caught) or caught
             self._carry_out(log_disposition(error, current.job_id, current.stage), error, current, status.job)
             return None
 
@@ -202,6 +208,7 @@ class Runner:
                     contents = artifacts.find(keys)
                     missing = [artifact for artifact in keys if artifact not in contents]
                 if missing:
+                    self._require_right_bucket(artifacts)
                     values = self._compute(current, job, artifacts, models)
                     if not updated_job.stages_left:
                         self._context.release_slot()
@@ -248,6 +255,12 @@ class Runner:
         except ServiceError as error:
             log.warning("the jobs that wait for an artifact could not be sent: %s", error)
 
+    def _require_right_bucket(self, artifacts: JobArtifacts) -> None:
+        """Before this worker stores anything, find a client's picture in its bucket. Nobody looks in another one."""
+        if not self._is_right_bucket:
+            artifacts.require_picture()
+            self._is_right_bucket = True
+
     def _compute(self, current: RunningStage, job: Job, artifacts: JobArtifacts, models: Models) -> dict[Artifact, Any]:
         """Run the function of the stage. If memory runs out, run it once more in smaller batches."""
         stage, definition = current.stage, self._pipeline[current.stage]
@@ -281,25 +294,6 @@ class Runner:
             current.last_reported_at = time.monotonic()
 
 
-def can_skip_lookup(stage: Stage, artifact: Artifact, status: JobStatus) -> bool:
-    """Return whether this artifact cannot exist yet, so that the object store need not be asked.
-
-    That is so if this very job created one of the artifact's inputs, in the first attempt of each stage involved.
-    A wrong answer only costs a second computation, and the lock prevents two at the same time.
-    """
-    inputs = [each for each in stage.outputs[artifact] if each in status.created_artifacts]
-    stages = (stage, *(STAGE_OF[each] for each in inputs))
-    return bool(inputs) and all(status.attempts[each] == 1 for each in stages)
-
-
 def _raise_if_ended(outcome: State | None) -> None:
     if outcome is not None:
         raise JobEnded(outcome)
-
-
-def _device_failure(error: Exception) -> DeviceFailed | None:
-    """Return what to report instead of an error of the device, whose text is long and speaks of torch's own options."""
-    if not is_device_error(error):
-        return None
-    log.error("the device failed", exc_info=error)
-    return DeviceFailed(f"the device of the worker failed ({str(error).splitlines()[0]}); the worker ends")

@@ -1,0 +1,109 @@
+"""Every error that a user can meet.
+
+    DiffEditError
+    |-- InvalidRequest          the request is not valid; raised before anything is queued
+    |   |-- BadPicture          the picture or the mask cannot be used
+    |   |-- IdempotencyConflict the key names the job of another request; has job_id
+    |   `-- UnknownProfile      there is no such model profile
+    |-- ServiceError            a service does not answer
+    |   |-- BrokerUnavailable   Redis or Valkey
+    |   |   `-- BrokerFull      its memory is full
+    |   `-- StoreUnavailable    S3
+    |       `-- StoreRefused    it answers and refuses; another attempt does not help
+    |-- QueueFull               too many jobs wait; try again later
+    |-- ArtifactError           a stored artifact is missing or damaged
+    |   `-- ArtifactMissing
+    |-- LocalError              the services of `diffedit up` and `diffedit demo`
+    |-- StageError              a stage cannot process its input; the job fails with this code
+    |   |-- EmptyMask
+    |   |-- NotFinite
+    |   |-- OutOfMemory
+    |   |-- ModelUnavailable
+    |   |-- DeviceFailed
+    |   `-- WorkerUnfit
+    `-- JobError                about one job; has job_id
+        |-- JobNotFound
+        |-- BadRecord           damaged
+        |   `-- NewerRecord     needs a newer version of this program
+        |-- JobElsewhere        between workers only: another worker runs the job
+        |-- JobTimeout          the wait has ended, the job has not; also a TimeoutError
+        |-- JobFailed           has stage, error_code, message
+        |-- JobCancelled
+        `-- JobExpired
+
+    NoWorkerWarning             a UserWarning: no live worker can run the job that was queued
+    UnreadableJobsWarning       a UserWarning: records that were to be listed cannot be read
+
+`code` is stable: it stands in job records, in `--json` output and in log lines, and programs may branch on it. Messages
+say what to do next, and may change.
+"""
+
+from diffedit.errors.base import DiffEditError
+from diffedit.errors.jobs import (
+    BadRecord,
+    JobCancelled,
+    JobElsewhere,
+    JobError,
+    JobExpired,
+    JobFailed,
+    JobNotFound,
+    JobTimeout,
+    NewerRecord,
+    NoWorkerWarning,
+    UnreadableJobsWarning,
+)
+from diffedit.errors.requests import BadPicture, IdempotencyConflict, InvalidRequest, QueueFull, UnknownProfile
+from diffedit.errors.services import (
+    ArtifactError,
+    ArtifactMissing,
+    BrokerFull,
+    BrokerUnavailable,
+    LocalError,
+    ServiceError,
+    StoreRefused,
+    StoreUnavailable,
+)
+from diffedit.errors.stages import (
+    DeviceFailed,
+    EmptyMask,
+    ModelUnavailable,
+    NotFinite,
+    OutOfMemory,
+    StageError,
+    WorkerUnfit,
+)
+
+__all__ = [
+    "ArtifactError",
+    "ArtifactMissing",
+    "BadPicture",
+    "BadRecord",
+    "BrokerFull",
+    "BrokerUnavailable",
+    "DeviceFailed",
+    "DiffEditError",
+    "EmptyMask",
+    "IdempotencyConflict",
+    "InvalidRequest",
+    "JobCancelled",
+    "JobElsewhere",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobNotFound",
+    "JobTimeout",
+    "LocalError",
+    "ModelUnavailable",
+    "NewerRecord",
+    "NoWorkerWarning",
+    "NotFinite",
+    "OutOfMemory",
+    "QueueFull",
+    "ServiceError",
+    "StageError",
+    "StoreRefused",
+    "StoreUnavailable",
+    "UnknownProfile",
+    "UnreadableJobsWarning",
+    "WorkerUnfit",
+]

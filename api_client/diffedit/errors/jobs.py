@@ -1,0 +1,114 @@
+"""Errors about one job, and warnings about jobs."""
+
+from diffedit.errors.base import DiffEditError
+
+
+class JobError(DiffEditError):
+    """Base of all errors about one job.
+
+    Attributes:
+        job_id: the id of the job.
+    """
+
+    code = "job_error"
+
+    def __init__(self, job_id: str, message: str) -> None:
+        super().__init__(f"job {job_id}: {message}")
+        self.job_id = job_id
+
+
+class JobNotFound(JobError):
+    """Raised when there is no record of the job: it was never submitted to this server, or its record has expired.
+
+    Check the id and `DIFFEDIT_REDIS_URL`. Records are kept for `DIFFEDIT_RETENTION` seconds after the end of a job.
+    """
+
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id, "not found; check the id and the Redis URL; records of old jobs expire")
+
+
+class BadRecord(JobError):
+    """Raised when the job's record cannot be read, because it is damaged."""
+
+    code = "bad_record"
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(
+            job_id, f"its record cannot be read ({reason}); somebody has changed it; submit the edit again"
+        )
+
+
+class NewerRecord(BadRecord):
+    """Raised when a newer version has submitted the job, and it uses what this version does not know.
+
+    Upgrade this program. A worker of that version can run the job.
+    """
+
+    code = "newer_record"
+
+    def __init__(self, job_id: str) -> None:
+        JobError.__init__(self, job_id, "a newer version of diffedit-service has submitted it; upgrade this program")
+
+
+class JobElsewhere(JobError):
+    """Raised between workers only: another worker runs the job, or the job has already passed this stage."""
+
+    code = "job_elsewhere"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id, "another worker runs it, or it has already passed this stage; nothing to do")
+
+
+class JobTimeout(JobError, TimeoutError):
+    """Raised when the wait ends before the job does. The job goes on: wait again, or cancel it."""
+
+    code = "job_timeout"
+
+
+class JobFailed(JobError):
+    """Raised by `wait` and `result` when the job has failed. Branch on `error_code`; the message says what to do.
+
+    Attributes:
+        stage: the stage that failed; None if the job failed outside of a stage.
+        error_code: the code of what went wrong, as in `JobStatus.error.code`. (`code` is always "job_failed".)
+        message: what went wrong, for a person.
+    """
+
+    code = "job_failed"
+
+    def __init__(self, job_id: str, *, stage: str | None, error_code: str, message: str) -> None:
+        super().__init__(job_id, f"failed in stage {stage or '-'} with {error_code}: {message}")
+        self.stage = stage
+        self.error_code = error_code
+        self.message = message
+
+
+class JobCancelled(JobError):
+    """Raised by `wait` and `result` when the job was cancelled. Call `retry()` to submit it again."""
+
+    code = "job_cancelled"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id, "was cancelled; retry() submits it again")
+
+
+class JobExpired(JobError):
+    """Raised by `wait` and `result` when the job has exceeded its `start_timeout` or its `deadline`.
+
+    Call `retry()` to submit it again, with the same limits.
+    """
+
+    code = "job_expired"
+
+    def __init__(self, job_id: str, limit: str = "its time limit") -> None:
+        super().__init__(job_id, f"exceeded {limit}; retry() submits it again, with the same limits")
+
+
+class NoWorkerWarning(UserWarning):
+    """Issued when a job was queued that no live worker can run: the job waits. Start a worker for its profile."""
+
+
+class UnreadableJobsWarning(UserWarning):
+    """Issued by `Client.jobs` for jobs whose records are damaged, or need a newer version. The text has their ids."""

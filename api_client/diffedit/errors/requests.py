@@ -1,0 +1,52 @@
+"""Errors of a submission: nothing was queued."""
+
+from diffedit.errors.base import DiffEditError
+
+
+class InvalidRequest(DiffEditError):
+    """Raised when an argument is unknown, out of its range, or contradicts another one. Nothing was queued.
+
+    The message names the argument. Correct it.
+    """
+
+    code = "invalid_request"
+
+
+class BadPicture(InvalidRequest):
+    """Raised when the picture or the mask cannot be decoded, is too large or too small, or is animated.
+
+    The message says what is wrong with it. Convert or scale the picture.
+    """
+
+    code = "bad_picture"
+
+
+class IdempotencyConflict(InvalidRequest):
+    """Raised when the job `job_id` of another request has this idempotency key. Nothing was queued; use another key."""
+
+    code = "idempotency_conflict"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"idempotency_key: job {job_id} of another request has this key; use another key for this one")
+        self.job_id = job_id
+
+
+class UnknownProfile(InvalidRequest):
+    """Raised by a worker when no model profile has the name that it should serve. The message lists the known ones."""
+
+    code = "unknown_profile"
+
+
+class QueueFull(DiffEditError):
+    """Raised when `DIFFEDIT_MAX_QUEUED` jobs already wait in this lane of the profile. Nothing was queued.
+
+    Try again later, add workers, or raise the limit.
+    """
+
+    code = "queue_full"
+
+    def __init__(self, lane: str, profile: str, max_queued: int) -> None:
+        super().__init__(
+            f"{max_queued} jobs wait in the {lane} lane of profile {profile} already; try again later, add workers, "
+            "or raise DIFFEDIT_MAX_QUEUED"
+        )

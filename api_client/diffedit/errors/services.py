@@ -1,0 +1,65 @@
+"""Errors of Redis, of S3 and what is stored there, and of the local services."""
+
+from diffedit.errors.base import DiffEditError
+
+
+class ServiceError(DiffEditError):
+    """Raised when a service does not answer. Check the service and its settings, then try again."""
+
+    code = "service_unavailable"
+
+
+class BrokerUnavailable(ServiceError):
+    """Raised when Redis or Valkey does not answer, or refuses the password.
+
+    Check the server and `DIFFEDIT_REDIS_URL`.
+    """
+
+    code = "broker_unavailable"
+
+
+class BrokerFull(BrokerUnavailable):
+    """Raised when the memory of Redis or Valkey is full (`maxmemory`), so the job was not queued.
+
+    Raise the limit, or try again after jobs have expired.
+    """
+
+    code = "broker_full"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the memory of Redis is full (maxmemory), so the job was not queued; raise the limit, or try again later"
+        )
+
+
+class StoreUnavailable(ServiceError):
+    """Raised when S3 does not answer. Check `DIFFEDIT_S3_ENDPOINT_URL` and the server, then try again."""
+
+    code = "store_unavailable"
+
+
+class StoreRefused(StoreUnavailable):
+    """Raised when S3 refuses: wrong AWS keys, no such bucket, no permission. Correct the settings first."""
+
+    code = "store_refused"
+
+
+class ArtifactError(DiffEditError):
+    """Raised when a stored artifact is missing or damaged. Call the job's `retry()`, which makes it again."""
+
+    code = "bad_artifact"
+
+
+class ArtifactMissing(ArtifactError):
+    """Raised when nothing is stored under a key: the object was deleted, or another bucket holds it."""
+
+    code = "artifact_missing"
+
+    def __init__(self, message: str = "nothing is stored under this key; it was deleted or never made") -> None:
+        super().__init__(message)
+
+
+class LocalError(DiffEditError):
+    """Raised by `diffedit up` and `diffedit demo` when a local service cannot start or ends. The message names it."""
+
+    code = "local_services"
