@@ -58,7 +58,7 @@ class WorkerSettings(Settings):
     max_attempts: int = Field(default=3, validation_alias="DIFFEDIT_MAX_ATTEMPTS", ge=1)
     """How often a stage of a job is started before the job fails. A regular shutdown of a worker does not count."""
     refusal_patience: float = Field(default=300, validation_alias="DIFFEDIT_REFUSAL_PATIENCE", ge=0)
-    """Seconds after which a job fails that no live worker can run, such as with a model that none can load.
+    """Seconds after which a job fails that is refused once more and that no other live worker can try.
 
     It fails sooner if three different workers could not run it. While a worker is left that has not tried, it waits.
     """

@@ -4,7 +4,10 @@ from diffedit.errors.base import DiffEditError
 
 
 class StageError(DiffEditError):
-    """Raised by a stage that cannot process its input. The job fails with the code of this error."""
+    """Raised by a stage that cannot be completed.
+
+    If it may be the worker's fault, another worker tries. Otherwise the job fails with the code of this error.
+    """
 
     code = "stage_failed"
 
