@@ -251,8 +251,7 @@ class Runner:
     def hand_back(self, job_id: str) -> None:
         """Return a message to its queue, after a pause in which this worker takes no other, so that others can."""
         time.sleep(self._hand_back_pause)
-        # The next message that this worker receives may be the one that it sends here.
-        self._running.pop(job_id, None)
+        self._running.pop(job_id, None)  # as in `_requeue`
         self._send([job_id])
 
     def _send(self, job_ids: Sequence[str]) -> None:
