@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-from diffedit import Stage, State
-from diffedit.contract.object_keys import input_key
+from diffedit import Stage
 from diffedit.errors import (
     ArtifactError,
     BrokerUnavailable,
@@ -20,7 +19,6 @@ from diffedit.jobs.workers import TroubleKind
 from diffedit.testing import MemoryObjectStore, memory_backend
 from diffedit_worker.runtime.fitness import MAX_CLOCK_SKEW, Fitness, probe
 from tests.support.contexts import a_fitness
-from tests.support.factories import a_job, a_request
 
 FIRST, SECOND = "ab" * 16, "cd" * 16
 
@@ -196,25 +194,3 @@ def test_a_store_that_returns_something_else_is_no_store(monkeypatch: pytest.Mon
     monkeypatch.setattr(store, "get", failing(ArtifactError("nothing")))
     with pytest.raises(ArtifactError):
         probe(store)
-
-
-@pytest.mark.parametrize(
-    ("missing", "present", "is_fit"), [(0, 0, True), (1, 0, True), (1, 1, True), (2, 1, True), (2, 0, False)]
-)
-def test_a_worker_with_another_bucket_than_the_clients_does_not_start(
-    rig: Rig, missing: int, present: int, is_fit: bool
-) -> None:
-    for number in range(missing + present):
-        key = input_key(bytes([number]), "png")
-        rig.backend.job_store.create_job(a_job(a_request(image=key)))
-        if number < present:
-            rig.object_store.put(key, bytes([number]))
-    rig.backend.job_store.create_job(a_job(a_request(image=input_key(b"1", "png"), params={"profile": "another"})))
-    ended = a_job(a_request(image=input_key(b"deleted long ago", "png")))
-    rig.backend.job_store.create_job(ended)
-    rig.backend.job_store.end_job(ended.id, State.CANCELLED)
-    if is_fit:
-        rig.fitness.prove_at_start()
-    else:
-        with pytest.raises(WorkerUnfit, match="DIFFEDIT_S3_BUCKET"):
-            rig.fitness.prove_at_start()

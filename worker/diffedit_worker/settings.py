@@ -53,11 +53,11 @@ class WorkerSettings(Settings):
     machine reads all queues, and jobs that bring their own prompts need neither captioner nor prompter ("sd21": 1
     billion parameters to download and hold).
     """
-    worker_ttl: float = Field(default=20, validation_alias="DIFFEDIT_WORKER_TTL", ge=1)
+    worker_ttl: float = Field(default=20, validation_alias="DIFFEDIT_WORKER_TTL", ge=1, le=86400)
     """Seconds without a heartbeat after which a worker counts as dead and its jobs go to other workers."""
     max_attempts: int = Field(default=3, validation_alias="DIFFEDIT_MAX_ATTEMPTS", ge=1)
     """How often a stage of a job is started before the job fails. A regular shutdown of a worker does not count."""
-    refusal_patience: float = Field(default=300, validation_alias="DIFFEDIT_REFUSAL_PATIENCE", ge=0)
+    refusal_patience: float = Field(default=300, validation_alias="DIFFEDIT_REFUSAL_PATIENCE", ge=0, le=31536000)
     """Seconds after which a job fails that is refused once more and that no other live worker can try.
 
     It fails sooner if three different workers could not run it. While a worker is left that has not tried, it waits.

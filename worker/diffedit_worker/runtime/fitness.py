@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from diffedit.contract.object_keys import artifact_key
 from diffedit.contract.stages import Stage
@@ -28,7 +28,6 @@ from diffedit.errors import (
     WorkerUnfit,
 )
 from diffedit.jobs.backend import JobBackend
-from diffedit.jobs.store import JobStore
 from diffedit.jobs.workers import Trouble, TroubleKind
 from diffedit.objects.store import ObjectStore
 from diffedit_worker.runtime.failures import error_info
@@ -41,10 +40,6 @@ MAX_CLOCK_SKEW = 300.0
 """Seconds. S3 refuses requests whose time is off by 15 minutes."""
 REFUSALS_IN_A_ROW = 2
 """A worker that could not run the same stage of so many jobs in a row has to prove itself."""
-RECENT_JOBS = 20
-"""Of so many jobs the pictures are looked for."""
-YOUNG = timedelta(hours=1)
-"""`gc` deletes no picture that is younger."""
 _PROBE = b'"diffedit"'
 
 
@@ -90,7 +85,7 @@ class Fitness:
         return self._pause is not None
 
     def prove_at_start(self) -> None:
-        """Check clock, bucket and object store. A store that does not answer yet pauses the worker.
+        """Check clock and object store. A store that does not answer yet pauses the worker.
 
         Raises:
             WorkerUnfit, StoreRefused: this worker could not run any stage.
@@ -190,7 +185,6 @@ class Fitness:
             raise
         theirs = self._object_store.now()
         check_clock(theirs or self._backend.job_store.now(), "S3" if theirs else "the Redis server")
-        check_bucket(self._backend.job_store, self._object_store, self._queues)
 
     def _start_pause(self, error: DiffEditError) -> None:
         log.error("this worker takes no jobs until the object store works: %s", error)
@@ -229,23 +223,6 @@ def probe(object_store: ObjectStore) -> None:
     if object_store.get(key) != _PROBE:
         raise StoreUnavailable("S3 returned another object than the one that was stored; check the server")
     object_store.delete(key)
-
-
-def check_bucket(job_store: JobStore, object_store: ObjectStore, queues: Sequence[str]) -> None:
-    """Check that this is the bucket into which clients upload: it has a picture of the newest jobs in these queues.
-
-    Raises:
-        WorkerUnfit: it has none of several. What this worker stores would be found by nobody.
-    """
-    waiting = [status for status in job_store.list_jobs(limit=RECENT_JOBS).statuses if not status.is_terminal]
-    # An older picture may have been deleted, and a single one as well.
-    since = datetime.fromtimestamp(job_store.now(), UTC) - YOUNG
-    pictures = {each.request.image for each in waiting if each.created_at > since and each.job.queue in queues}
-    if len(pictures) > 1 and not any(object_store.exists(key) for key in pictures):
-        raise WorkerUnfit(
-            f"none of the pictures of {len(pictures)} new jobs is in the bucket of this worker, so clients use another "
-            "one; check DIFFEDIT_S3_BUCKET and DIFFEDIT_S3_ENDPOINT_URL"
-        )
 
 
 def check_clock(theirs: float, whose: str) -> None:

@@ -153,7 +153,9 @@ class Maintenance:
         except NewerRecord:
             pass
         except BadRecord as error:
-            self._job_store.end_job(job_id, State.FAILED, ErrorInfo(stage=None, code=error.code, message=str(error)))
+            failure = ErrorInfo(stage=None, code=error.code, message=str(error))
+            with suppress(JobError):  # its outcome may be unreadable, too
+                self._job_store.end_job(job_id, State.FAILED, failure)
         except (JobElsewhere, JobNotFound):
             pass  # A worker has the job after all, or its record has expired.
 
