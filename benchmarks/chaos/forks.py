@@ -11,12 +11,13 @@ from benchmarks.chaos.forking_server import Errand, Report
 from benchmarks.chaos.system import System
 from benchmarks.chaos.truth import Contents
 from benchmarks.chaos.workload import Submission
+from benchmarks.harness.waiting import wait_until
 from diffedit import State
 
 CHILDREN = 4
 NO_JOB = "-"
 TIMEOUT = 180.0
-"""Seconds that a fork may take. Each call of a child gives up much earlier."""
+"""Seconds that a fork may take, and may wait for results to read. Each call of a child gives up earlier."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,10 @@ def schedule_forks(submissions: Sequence[Submission]) -> list[Fork]:
 
 def fork(system: System, environment: Mapping[str, str], event: Fork, reads: ForkedReads) -> list[Submission]:
     """Run the fork. Return the submissions that it could not make because a service did not answer."""
-    succeeded = [
-        job_id
-        for job_id, status in list(system.observer.statuses.items())
-        if status and status.state is State.SUCCEEDED
-    ]
-    chosen = random.Random(event.at).sample(succeeded, min(CHILDREN, len(succeeded)))
+    # A child without a result to read opens no connection that another could share.
+    wait_until(lambda: len(_readable(system)) >= CHILDREN, TIMEOUT)
+    readable = _readable(system)
+    chosen = random.Random(event.at).sample(readable, min(CHILDREN, len(readable)))
     jobs = [*chosen, *([None] * (CHILDREN - len(chosen)))]
     left = [*event.submissions, *([None] * (CHILDREN - len(event.submissions)))]
     errands = [Errand(submission, job_id) for submission, job_id in zip(left, jobs, strict=True)]
@@ -67,6 +66,11 @@ def fork(system: System, environment: Mapping[str, str], event: Fork, reads: For
         reads.read += [(job_id, contents) for contents in report.read]
         reads.errors += [(job_id, report.error)] if report.error else []
     return [each for each in event.submissions if each.idempotency_key not in submitted]
+
+
+def _readable(system: System) -> list[str]:
+    statuses = [status for status in list(system.observer.statuses.values()) if status]
+    return [each.id for each in statuses if each.state is State.SUCCEEDED and not system.is_damaged(each)]
 
 
 def _reports_of(errands: Sequence[Errand], environment: Mapping[str, str]) -> list[Report]:

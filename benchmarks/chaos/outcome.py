@@ -98,7 +98,7 @@ def collect_outcome(
     results.unreadable += [
         f"{job_id}, in a forked process: {error}"
         for job_id, error in forked.errors
-        if not results.is_damaged(observer.statuses.get(job_id))
+        if not system.is_damaged(observer.statuses.get(job_id))
     ]
     seen = (observer.outcomes, observer.jobs)
     return Outcome(
@@ -127,8 +127,7 @@ class _Results:
     """What the jobs have made, compared with what they must have made."""
 
     def __init__(self, system: System, truth: Mapping[str, Contents]) -> None:
-        self._client = system.client
-        self._damaged = {stem(key) for key in system.damaged_keys}
+        self._client, self._is_damaged = system.client, system.is_damaged
         self._truth = {job: truth[key] for key, jobs in system.observer.jobs.items() for job in jobs}
         self.unreadable: list[str] = []
         self.wrong: list[str] = []
@@ -143,15 +142,11 @@ class _Results:
             return
         job = self._client.job(status.id)
         error = self._read(job, status.id)
-        if error and self.is_damaged(status):
+        if error and self._is_damaged(status):
             error = self._read(job.retry(), status.id)
             self.restored += not error
         if error:
             self.unreadable.append(f"{status.id}: {error}")
-
-    def is_damaged(self, status: JobStatus | None) -> bool:
-        """Return whether a fault has damaged an artifact of this job."""
-        return status is not None and any(stem(key) in self._damaged for key in status.artifact_keys.values())
 
     def compare(self, job_id: str, contents: Contents, who: str) -> None:
         """Note what differs from the truth in what somebody read."""

@@ -7,9 +7,10 @@ from pathlib import Path
 import redis
 
 from benchmarks.chaos.observer import Observer
+from benchmarks.chaos.stored_artifacts import stem
 from benchmarks.harness.fault_proxy import FaultProxy
 from benchmarks.harness.worker_pool import WorkerPool
-from diffedit import Client, Settings
+from diffedit import Client, JobStatus, Settings
 from diffedit.contract.object_keys import ARTIFACTS
 from diffedit.jobs.backend import redis_backend
 from diffedit.objects.s3 import S3ObjectStore
@@ -66,6 +67,11 @@ class System:
     def artifact_keys(self) -> list[str]:
         """Return the keys of all artifacts that are stored, manifests included."""
         return sorted(self._key(path) for path in self._bucket.glob(f"{ARTIFACTS}*/*/*"))
+
+    def is_damaged(self, status: JobStatus | None) -> bool:
+        """Return whether a fault has damaged an artifact of this job."""
+        damaged = {stem(key) for key in self.damaged_keys}
+        return status is not None and any(stem(key) in damaged for key in status.artifact_keys.values())
 
     def _key(self, path: Path) -> str:
         return str(path.relative_to(self._bucket))

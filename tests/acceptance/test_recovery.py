@@ -197,19 +197,19 @@ def test_a_worker_that_is_killed_during_its_warm_shutdown_loses_no_job(
     stack: LocalServices, workers: WorkerGroup
 ) -> None:
     with FaultProxy(stack.environment["DIFFEDIT_S3_ENDPOINT_URL"]) as proxy:
-        proxy.meets("GET", Exchange.is_slow, seconds=60)
         workers.start(DIFFEDIT_S3_ENDPOINT_URL=proxy.url)
+        proxy.meets("GET", Exchange.is_slow, seconds=60)
         job = workers.client.edit(PICTURE, **PEAR, **QUICK)
-        until(lambda: not proxy.pending, "the mask stage downloads the picture")
-        stuck = workers.process_of(job)
+        until(lambda: not proxy.pending, "a stage downloads the picture")
+        stage, stuck = job.status().stage, workers.process_of(job)
         os.killpg(stuck.pid, signal.SIGTERM)
         until(lambda: workers.has_logged(stuck, "Warm shutdown"), "the start of the warm shutdown")
         os.killpg(stuck.pid, signal.SIGTERM)
         workers.start()
-        assert job.status().stage is Stage.MASK and stuck.poll() is None
+        assert stage and job.status().stage is stage and stuck.poll() is None
         workers.kill(stuck)
         status = job.wait(timeout=60)
-    assert status.attempts == {Stage.EMBED: 1, Stage.MASK: 2, Stage.INVERT: 1, Stage.EDIT: 1}
+    assert status.attempts == {**dict.fromkeys(status.stages, 1), stage: 2}
 
 
 def test_a_job_that_is_cancelled_between_two_stages_starts_no_further_stage(workers: WorkerGroup) -> None:
