@@ -6,6 +6,7 @@ requests, and a lock that another thread of the parent held at the fork would st
 
 import functools
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -54,15 +55,8 @@ class PerProcess(Generic[T]):
         self._pid = os.getpid()
 
 
-def renew_property_locks(*owners: type) -> None:
-    """In each child, replace the locks of the cached properties of these classes.
-
-    Python 3.11's cached property, and kombu's, has one lock for all instances. It is held while a value is made.
-    """
-    _owners.extend(owners)
-
-
-_owners: list[type] = []
+_LIBRARIES = ("diffedit", "celery", "kombu")
+"""Where cached properties are used by a client."""
 _values: "weakref.WeakSet[PerProcess[Any]]" = weakref.WeakSet()
 _making = threading.RLock()
 """Held while a value is made. The imports in `make` have locks, too, which a fork in the middle would leave locked."""
@@ -74,12 +68,24 @@ another thread held at the fork, and may tell the server that a connection ends 
 def _after_fork_in_child() -> None:
     global _making
     _making = threading.RLock()
-    for owner in _owners:
-        for attribute in vars(owner).values():
-            if isinstance(attribute, functools.cached_property) and hasattr(attribute, "lock"):
-                attribute.lock = threading.RLock()
+    _renew_property_locks()
     for value in list(_values):
         value.forget_inherited()
+
+
+def _renew_property_locks() -> None:
+    """Replace the locks of the cached properties of all classes that are loaded.
+
+    Python 3.11's cached property, and kombu's, has one lock for all instances. It is held while a value is made, which
+    may be a download.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in _LIBRARIES:
+            # Not isinstance: it would ask Celery's proxies for their class, which uses such a property.
+            for owner in [each for each in vars(module).values() if issubclass(type(each), type)]:
+                for attribute in vars(owner).values():
+                    if issubclass(type(attribute), functools.cached_property) and hasattr(attribute, "lock"):
+                        attribute.lock = threading.RLock()
 
 
 os.register_at_fork(

@@ -13,7 +13,6 @@ from diffedit.contract.job import JobStatus
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
 from diffedit.errors import ArtifactError, BadPicture
-from diffedit.forks import renew_property_locks
 from diffedit.objects.store import ObjectStore
 from diffedit.pictures import PROVENANCE, read_mask, read_picture, read_result, side_by_side
 
@@ -130,9 +129,6 @@ class EditResult:
                 f"job {self.status.id} made no {artifact.value}, because its goal was the {self._request.goal.value}"
             )
         return self.status.artifact_keys[artifact]
-
-
-renew_property_locks(EditResult)  # held during a download
 
 
 def _decoded(what: str, data: bytes, decode: Callable[[bytes], T]) -> T:

@@ -124,12 +124,15 @@ def test_a_child_that_is_forked_in_the_middle_of_a_request_makes_its_own(client:
     assert answers == ["ok"]
 
 
-def test_a_child_does_not_wait_for_what_a_thread_of_its_parent_was_making(settings: Settings, monkeypatch) -> None:
+@pytest.mark.parametrize("delay", [0, 0.052, 0.055, 0.06, 0.065, 0.07])  # from the middle to the end of the making
+def test_a_child_does_not_wait_for_what_a_thread_of_its_parent_was_making(
+    settings: Settings, monkeypatch, delay: float
+) -> None:
     begun, celery_app = threading.Event(), dispatch.celery_app
 
     def slow_celery_app(settings: Settings) -> object:
         begun.set()
-        time.sleep(0.2)
+        time.sleep(0.05)
         return celery_app(settings)
 
     monkeypatch.setattr(dispatch, "celery_app", slow_celery_app)
@@ -137,6 +140,7 @@ def test_a_child_does_not_wait_for_what_a_thread_of_its_parent_was_making(settin
         thread = threading.Thread(target=use, args=(client,))
         thread.start()
         begun.wait()
+        time.sleep(delay)
         assert in_child(lambda: use(client)) == State.CANCELLED
         thread.join()
 

@@ -11,18 +11,24 @@
 
 from typing import Any
 
-from celery import Celery, _state, canvas  # noqa: F401 - here, where a fork waits for the import
+import billiard.einfo
+import celery.backends.base
+import celery.canvas
+import celery.events.receiver
+import celery.utils.deprecated
+from celery import Celery, _state
 from celery.app import builtins
 from celery.app.amqp import AMQP
 from celery.app.utils import Settings
 from celery.loaders.app import AppLoader
-from celery.loaders.base import BaseLoader
 from celery.utils.functional import maybe_evaluate
-from kombu import Connection
 from kombu.pools import ProducerPool
-from kombu.transport.redis import Channel
 
-from diffedit.forks import PerProcess, renew_property_locks
+from diffedit.forks import PerProcess
+
+_IMPORTED_EARLY = (billiard.einfo, celery.backends.base, celery.canvas, celery.events.receiver, celery.utils.deprecated)
+"""What Celery would import with its first message. Here a fork waits for the imports. In the middle of one it would
+leave the module locked in the child for ever."""
 
 
 class _Loader(AppLoader):  # type: ignore[misc]
@@ -80,6 +86,3 @@ class IndependentCelery(Celery):  # type: ignore[misc]
             for task in self._tasks.values():
                 task.bind(self)
             self.on_after_finalize.send(sender=self)
-
-
-renew_property_locks(Celery, AMQP, BaseLoader, Connection, Channel)

@@ -1,5 +1,6 @@
 """The connection to Redis or Valkey, the Lua scripts, and the translation of errors."""
 
+import encodings.idna  # noqa: F401 - the first connection needs it; see `independent_celery`
 import functools
 import json
 import re
