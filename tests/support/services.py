@@ -101,8 +101,7 @@ class WorkerGroup:
     def stop(self) -> None:
         """Cancel each unfinished job and stop each worker."""
         cancel_unfinished_jobs(self.client)
-        for process in self.processes.values():
-            self.stack.stop(process)
+        self.stack.stop(*self.processes.values())
 
 
 class ProxiedServices:

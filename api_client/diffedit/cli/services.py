@@ -77,7 +77,7 @@ def worker(
     """Run a worker until Ctrl-C. It serves all model groups and lanes unless you name some."""
     # The worker imports these with its first model, which is too late for a readable message.
     worker_command = _module_of("worker", "diffedit_worker.worker_command", "torch", "diffusers", "transformers")
-    code = worker_command.run(
+    exit_code = worker_command.run(
         profile=profile,
         groups=tuple(group or ModelGroup),
         lanes=tuple(lane or Lane),
@@ -86,7 +86,7 @@ def worker(
         log_level=log_level.value,
         extra=tuple(celery_options or ()),
     )
-    raise typer.Exit(code)
+    worker_command.leave(exit_code)
 
 
 def _local_commands() -> Any:

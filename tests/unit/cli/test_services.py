@@ -37,7 +37,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[tuple[Any, ...], d
 
     local = SimpleNamespace(up=function("up"), environment=function("env", {"A": "1", "B": "2"}), demo=function("demo"))
     monkeypatch.setitem(sys.modules, LOCAL, local)
-    monkeypatch.setitem(sys.modules, WORKER_COMMAND, SimpleNamespace(run=function("worker", 0)))
+    monkeypatch.setitem(sys.modules, WORKER_COMMAND, SimpleNamespace(run=function("worker", 0), leave=sys.exit))
     return made
 
 
@@ -93,7 +93,7 @@ def test_the_worker_refuses_unknown_values(cli: Cli, calls, words: list[str]) ->
 
 
 def test_the_worker_ends_with_the_exit_code_of_celery(cli: Cli, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, WORKER_COMMAND, SimpleNamespace(run=lambda **_: 64))
+    monkeypatch.setitem(sys.modules, WORKER_COMMAND, SimpleNamespace(run=lambda **_: 64, leave=sys.exit))
     cli("worker", code=64)
 
 

@@ -148,9 +148,9 @@ class LocalServices:
             self._start_worker(replace(worker, started_at=time.monotonic()))
         return ended
 
-    def stop(self, process: Process) -> None:
-        """Stop one child. A worker has a few seconds to requeue its job."""
-        self._process_group.end([process], WORKER_GRACE)
+    def stop(self, *processes: Process) -> None:
+        """Stop these children. A worker has a few seconds to requeue its job."""
+        self._process_group.end(processes, WORKER_GRACE)
 
     def wait_ready(self, seconds: float = 15.0) -> None:
         """Wait until the servers answer.
