@@ -46,7 +46,7 @@ def schedule_forks(submissions: Sequence[Submission]) -> list[Fork]:
 def fork(system: System, environment: Mapping[str, str], event: Fork, reads: ForkedReads) -> list[Submission]:
     """Run the fork. Return the submissions that it could not make because a service did not answer."""
     # A child without a result to read opens no connection that another could share.
-    wait_until(lambda: len(_readable(system)) >= CHILDREN, TIMEOUT)
+    wait_until(lambda: _enough_to_read(system), TIMEOUT)
     readable = _readable(system)
     chosen = random.Random(event.at).sample(readable, min(CHILDREN, len(readable)))
     jobs = [*chosen, *([None] * (CHILDREN - len(chosen)))]
@@ -66,6 +66,12 @@ def fork(system: System, environment: Mapping[str, str], event: Fork, reads: For
         reads.read += [(job_id, contents) for contents in report.read]
         reads.errors += [(job_id, report.error)] if report.error else []
     return [each for each in event.submissions if each.idempotency_key not in submitted]
+
+
+def _enough_to_read(system: System) -> bool:
+    """Return whether there is a result for each child, or at least one when no more are being made."""
+    readable = _readable(system)
+    return len(readable) >= CHILDREN or (bool(readable) and not system.observer.unfinished_jobs)
 
 
 def _readable(system: System) -> list[str]:
