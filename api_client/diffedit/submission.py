@@ -67,10 +67,18 @@ def check_keys(submissions: Sequence[Submission]) -> None:
 
 
 def no_worker_warnings(submissions: Iterable[Submission], fleet: Fleet) -> list[str]:
-    """Return a text for each set of queues that a job needs and that no live worker reads."""
+    """Return a text for each set of queues that a job needs and from which no live worker takes jobs."""
+    unserved = dict.fromkeys(frozenset(_queues(each) - fleet.queues) for each in submissions)
+    return [_no_worker_warning(queues, fleet) for queues in unserved if queues]
+
+
+def _no_worker_warning(queues: frozenset[str], fleet: Fleet) -> str:
+    names = ", ".join(sorted(queues))
+    paused = [worker.name for worker in fleet.workers if worker.paused and not queues.isdisjoint(worker.queues)]
+    if paused:
+        return f"the workers of {names} are paused ({', '.join(paused)}), so the job waits; `diffedit health` tells why"
     served = ", ".join(sorted({worker.profile for worker in fleet.workers})) or "nothing"
-    unserved = dict.fromkeys(", ".join(sorted(_queues(each) - fleet.queues)) for each in submissions)
-    return [f"no live worker reads {queues}, so the job waits; now served: {served}" for queues in unserved if queues]
+    return f"no live worker reads {names}, so the job waits; now served: {served}"
 
 
 def _queues(submission: Submission) -> set[str]:

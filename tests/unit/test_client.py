@@ -76,6 +76,12 @@ def test_the_default_profile_is_the_configured_one_else_the_served_one() -> None
         assert configured.client.edit(png(), **TEXTS).status().request.params.profile == "sd15"
 
 
+def test_a_job_whose_workers_are_paused_waits_with_a_warning_that_says_so(service: FakeService) -> None:
+    service.serve("tiny", paused=True)
+    with pytest.warns(NoWorkerWarning, match=r"diffedit\.tiny\.diffusion.* are paused \(tiny@here\), so the job waits"):
+        service.client.edit(png(), **TEXTS)
+
+
 def test_edit_many_queues_all_edits_or_none(service: FakeService) -> None:
     with pytest.raises(InvalidRequest, match="nothing to change"):
         service.client.edit_many(png(), ["a bowl of pears", "a bowl"], source_prompt="a bowl")

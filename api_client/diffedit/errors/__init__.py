@@ -9,7 +9,7 @@
     |   |-- BrokerUnavailable   Redis or Valkey
     |   |   `-- BrokerFull      its memory is full
     |   `-- StoreUnavailable    S3
-    |       `-- StoreRefused    it answers and refuses; another attempt does not help
+    |       `-- StoreRefused    it answers and refuses; correct the settings first
     |-- QueueFull               too many jobs wait; try again later
     |-- ArtifactError           a stored artifact is missing or damaged
     |   `-- ArtifactMissing

@@ -28,7 +28,7 @@ class BrokerFull(BrokerUnavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "the memory of Redis is full (maxmemory), so the job was not queued; raise the limit, or try again later"
+            "the memory of Redis is full (maxmemory), so it takes no job; raise the limit, or try again later"
         )
 
 
