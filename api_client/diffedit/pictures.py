@@ -7,10 +7,11 @@ from io import BytesIO
 
 from PIL import ExifTags, Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL.PngImagePlugin import MAX_TEXT_CHUNK, PngImageFile, PngInfo
 from PIL.WebPImagePlugin import WebPImageFile
 
 from diffedit.errors import BadPicture
+from diffedit.picture_files import lean_jpeg, lean_png
 
 MAX_PICTURE_BYTES = 32 * 2**20
 """Bytes of the file of a picture or a mask that a user sends, at most (32 MiB)."""
@@ -60,8 +61,9 @@ class Picture:
 def read_picture(data: bytes, *, what: str = "picture", max_bytes: int = MAX_PICTURE_BYTES) -> Picture:
     """Return the picture in `data` (PNG, JPEG or WebP). Its EXIF orientation is applied, its alpha flattened on white.
 
-    RGB values and their ICC profile stay as they are. CMYK and greyscale with a profile become sRGB. EXIF and ICC data
-    that cannot be read are ignored.
+    RGB values and their ICC profile stay as they are. CMYK and greyscale with a profile become sRGB, and so does a
+    picture whose profile takes over 1 MiB, because readers of PNG refuse that. EXIF and ICC data that cannot be read
+    are ignored.
 
     Raises:
         BadPicture: not a complete still picture in one of the three formats; larger than `max_bytes` or MAX_PIXELS; a
@@ -73,7 +75,7 @@ def read_picture(data: bytes, *, what: str = "picture", max_bytes: int = MAX_PIC
 
 def read_result(data: bytes) -> Picture:
     """Return a result, with its text chunks. It may take more bytes than a user's picture. Raises BadPicture."""
-    source, extension = _decode(data, "result", MAX_RESULT_BYTES)
+    source, extension = _decode(data, "result", MAX_RESULT_BYTES, keep_text=True)
     text = {key: str(value) for key, value in getattr(source, "text", {}).items()}
     return replace(_picture(source, extension), text=text)
 
@@ -128,13 +130,22 @@ def _by(size: Size) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _decode(data: bytes, what: str, max_bytes: int = MAX_PICTURE_BYTES) -> tuple[ImageFile.ImageFile, str]:
+def _decode(
+    data: bytes, what: str, max_bytes: int = MAX_PICTURE_BYTES, *, keep_text: bool = False
+) -> tuple[ImageFile.ImageFile, str]:
     check_bytes(len(data), what, max_bytes)
     opener, extension = _opener(data, what)
+    profile = None
+    if extension == "jpg":
+        data = lean_jpeg(data, what)
+    elif extension == "png" and not keep_text:
+        data, profile = lean_png(data, what)
     try:
         source = opener(BytesIO(data))
         _check_header(source, what)
         source.load()
+        if profile:
+            source.info["icc_profile"] = profile
     except (BadPicture, MemoryError):
         raise  # A lack of memory says nothing about the picture: another machine may read it.
     except Image.DecompressionBombError as error:
@@ -212,7 +223,7 @@ def _colour_managed(source: Image.Image, flat: Image.Image) -> tuple[Image.Image
         # Building the transform proves that the profile is complete and fits these pixels, even if it is not applied.
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
         to_srgb = ImageCms.buildTransform(BytesIO(profile), srgb, image.mode, "RGB")
-        if image is flat:
+        if image is flat and len(profile) <= MAX_TEXT_CHUNK:
             return flat, profile
         managed = to_srgb.apply(image)
     except Exception:

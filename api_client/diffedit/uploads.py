@@ -1,13 +1,16 @@
 """Pictures from a program, in any of the forms that a picture has there, on their way to the object store."""
 
+import base64
 import inspect
 import io
 import os
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from diffedit.contract.object_keys import input_key
 from diffedit.errors import BadPicture
@@ -36,10 +39,17 @@ class HasStream(Protocol):
 
 
 PictureLike = str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | HasFile | HasStream | Image.Image
-"""A picture: the path of a file (a `str` is a path), the bytes of a file, an open binary file or upload, a PIL image.
+"""A picture: the path of a file, the bytes of a file, an open binary file or upload, a PIL image, a data URI.
+
+A `str` is a path, unless it is a data URI or the Base64 text of a file.
 
 Files are PNG, JPEG or WebP. A file is read from its current position.
 """
+
+_TEXT_FORM = re.compile(
+    r"(?P<url>(?i:https?|s3|ftp)://)|(?P<head>(?i:data:[^,]{0,100};base64,))|(iVBORw0KGgo|/9j/|UklGR)[A-Za-z0-9+/\s]{80}"
+)
+"""A `str` that is no path: a URL, a data URI, or Base64."""
 
 ASYNCHRONOUS = "read() of this file is asynchronous; await it yourself and give the bytes"
 
@@ -97,6 +107,8 @@ def _picture_bytes(picture: Any, what: str) -> bytes:
         view = memoryview(picture)
         check_bytes(view.nbytes, what)
         return view.tobytes()
+    if isinstance(picture, str) and (text := _TEXT_FORM.match(picture)):
+        return _from_text(picture, text, what)
     # `open` accepts a number, as a file descriptor.
     if isinstance(picture, str | os.PathLike):
         with open(picture, "rb") as file:
@@ -107,10 +119,33 @@ def _picture_bytes(picture: Any, what: str) -> bytes:
 def _encoded(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     try:
-        image.save(buffer, "PNG", exif=image.getexif())
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises errors of many kinds, and AssertionError for a file that was closed
+        reason = str(error) or "its file was closed"
+        raise BadPicture(
+            f"the PIL image cannot be read ({reason}); call its load() before its file is closed"
+        ) from error
+    exif = Image.Exif()
+    with suppress(Exception):  # Pillow can read EXIF that it cannot write, so only what is needed is written
+        exif[ExifTags.Base.Orientation] = int(image.getexif()[ExifTags.Base.Orientation])
+    try:
+        image.save(buffer, "PNG", exif=exif)
     except (OSError, ValueError) as error:
         raise BadPicture(f"the PIL image cannot be sent as PNG ({error}); convert it to RGB first") from error
     return buffer.getvalue()
+
+
+def _from_text(picture: str, text: re.Match[str], what: str) -> bytes:
+    """Return the picture in a data URI, or in Base64 that begins like a PNG, JPEG or WebP file."""
+    if text["url"]:
+        raise BadPicture(f"the {what} is given as a URL, and nothing is fetched here; download it and give its bytes")
+    check_bytes(len(picture) * 3 // 4, what)
+    try:
+        return base64.b64decode(re.sub(r"\s", "", picture[len(text["head"] or "") :]), validate=True)
+    except ValueError as error:
+        raise BadPicture(f"the {what} is given as Base64 text that cannot be decoded ({error})") from error
 
 
 def _file_of(picture: Any) -> Readable:
@@ -146,4 +181,7 @@ def _read(file: Any, what: str) -> bytes:
 
 
 def _name(picture: Any, what: str) -> str:
-    return str(picture) if isinstance(picture, str | os.PathLike) else f"the {what}"
+    if not isinstance(picture, str | os.PathLike):
+        return f"the {what}"
+    name = os.fspath(picture)
+    return str(name if len(name) <= 200 else f"{name[:200]!r}...")

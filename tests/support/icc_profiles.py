@@ -1,5 +1,6 @@
 """ICC profiles to test with."""
 
+import random
 import struct
 
 from PIL import ImageCms
@@ -28,3 +29,17 @@ def cmyk_that_prints_grey() -> bytes:
     grid = b"".join(bytes((255 - 60 * bin(inks).count("1"), 128, 128)) for inks in range(16))
     lut = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + matrix + bytes(range(256)) * 4 + grid + bytes(range(256)) * 3
     return icc(b"CMYK", b"prtr", b"Lab ", b"A2B0", lut)
+
+
+def grown(profile: bytes, size: int) -> bytes:
+    """Return the profile, still valid, with one private tag of `size` random bytes more."""
+    (count,) = struct.unpack_from(">I", profile, 128)
+    begin = 132 + 12 * count
+    table = b""
+    for tag in range(count):
+        name, offset, length = struct.unpack_from(">4sII", profile, 132 + 12 * tag)
+        table += struct.pack(">4sII", name, offset + 12, length)
+    body, private = profile[begin:], b"data\0\0\0\0\0\0\0\1" + random.Random(0).randbytes(size)
+    table += struct.pack(">4sII", b"prvt", begin + 12 + len(body), len(private))
+    whole = profile[:128] + struct.pack(">I", count + 1) + table + body + private
+    return struct.pack(">I", len(whole)) + whole[4:]

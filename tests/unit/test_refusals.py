@@ -60,7 +60,7 @@ PICTURES = {
     "a directory":           (SAMPLES,                                          "Is a directory"),
     "a NUL in the path":     ("picture\0.png",                                  "cannot read"),
     "half a surrogate":      ("picture\ud800.png",                              "cannot read"),
-    "a URL":                 ("https://example.org/picture.png",                "No such file"),
+    "a URL":                 ("https://example.org/picture.png",                "nothing is fetched here"),
     "no path":               ("",                                               "No such file"),
     "None":                  (None,                                             "a NoneType is no picture"),
     "a file descriptor":     (0,                                                "a int is no picture"),

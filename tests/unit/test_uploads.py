@@ -1,7 +1,9 @@
 """The forms in which a program may give a picture, and what is refused."""
 
 import array
+import base64
 import io
+import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from diffedit import MAX_PICTURE_BYTES, BadPicture
+from diffedit.pictures import read_picture
 from diffedit.uploads import picture_bytes
 from tests.support.fake_service import TEXTS, FakeService, png
 
@@ -185,3 +188,61 @@ def test_a_file_is_read_from_its_position_and_stays_open(service: FakeService) -
     service.client.edit(file, **TEXTS)
     assert not file.closed
     assert service.object_store.get(service.sent[0].request.image) == png()
+
+
+def test_a_pil_image_whose_file_was_closed_is_refused_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(png())
+    with Image.open(path) as image:
+        pass
+    with pytest.raises(BadPicture, match=r"cannot be read .*call its load\(\)"):
+        picture_bytes(image, "picture")
+
+
+def jpeg_with_exif(tag: int, kind: int, count: int, value: bytes, beyond: bytes = b"") -> bytes:
+    """Return a JPEG file with one EXIF entry. `beyond` is what offset 26, which may be its value, points to."""
+    entry = struct.pack("<HHI", tag, kind, count) + value.ljust(4, b"\0")
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 1) + entry + struct.pack("<I", 0) + beyond
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        pytest.param(jpeg_with_exif(0x11A, 10, 1, struct.pack("<I", 26), struct.pack("<ii", -1, 3)), (40, 20), id="10"),
+        pytest.param(jpeg_with_exif(0x100, 9, 1, struct.pack("<i", -5)), (40, 20), id="a negative number"),
+        pytest.param(
+            jpeg_with_exif(0x112, 12, 1, struct.pack("<I", 26), struct.pack("<d", 6.0)), (20, 40), id="double"
+        ),
+        pytest.param(jpeg_with_exif(0x112, 3, 1, struct.pack("<H", 6)), (20, 40), id="orientation"),
+    ],
+)
+def test_exif_that_pillow_reads_and_cannot_write_does_not_matter(data: bytes, size: tuple[int, int]) -> None:
+    assert read_picture(data).image.size == size
+    with Image.open(io.BytesIO(data)) as image:
+        assert read_picture(picture_bytes(image, "picture")).image.size == size
+
+
+@pytest.mark.parametrize("head", ["data:image/png;base64,", "DATA:image/png;name=a;base64,", ""])
+def test_base64_text_is_a_picture(head: str) -> None:
+    data = png((64, 64))
+    text = base64.encodebytes(data).decode()
+    assert picture_bytes(head + text, "picture") == data
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("https://example.com/a.png", "given as a URL, and nothing is fetched"),
+        ("S3://bucket/a.png", "given as a URL, and nothing is fetched"),
+        ("data:image/png;base64,iVBO*", "Base64 text that cannot be decoded"),
+        ("data:image/png;base64," + "A" * 50_000_000, "more than 32 MiB"),
+        ("x" * 3_000_000, "cannot read"),
+    ],
+)
+def test_text_that_is_no_picture_is_refused_in_one_short_line(text: str, words: str) -> None:
+    with pytest.raises(BadPicture, match=words) as refusal:
+        picture_bytes(text, "picture")
+    assert len(str(refusal.value)) < 400
