@@ -12,11 +12,14 @@ from diffedit.contract.content import ContentsOf, check_stored
 from diffedit.contract.job import JobStatus
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
-from diffedit.errors import ArtifactError, BadPicture
+from diffedit.errors import ArtifactError, BadPicture, InvalidRequest
 from diffedit.objects.store import ObjectStore
 from diffedit.pictures import PROVENANCE, read_mask, read_picture, read_result, side_by_side
 
 T = TypeVar("T")
+
+MAX_EXPIRES = 7 * 24 * 3600
+"""Seconds for which a URL of a result can be valid, at most."""
 
 
 class EditResult:
@@ -83,7 +86,12 @@ class EditResult:
         """Return a URL of the result, or of the mask after `preview_mask`. Anyone can open it for `expires` seconds.
 
         Who opens it gets the stored bytes as they are; only this class checks them.
+
+        Raises:
+            InvalidRequest: `expires` is not between 1 second and 7 days, the longest that S3 signs for.
         """
+        if not 1 <= expires <= MAX_EXPIRES:
+            raise InvalidRequest(f"expires must be 1 to {MAX_EXPIRES} seconds (7 days); got {expires!r}")
         return self._object_store.url(self._key(self._request.goal), expires)
 
     def save(self, directory: str | Path) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -41,6 +41,11 @@ class Settings(BaseModel):
     aws_region: str | None = Field(default=None, validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"))
     """The region of the bucket."""
 
+    s3_addressing_style: Literal["path", "virtual", "auto"] | None = Field(
+        default=None, validation_alias="DIFFEDIT_S3_ADDRESSING_STYLE"
+    )
+    """Where a request names the bucket: in the path, or in the host name ("virtual"). "auto" leaves it to boto3."""
+
     profile: ProfileName | None = Field(default=None, validation_alias="DIFFEDIT_PROFILE")
     """Client: the profile of jobs that name none. Worker: the profile that it serves."""
     max_queued: int = Field(default=10_000, validation_alias="DIFFEDIT_MAX_QUEUED", ge=1)
@@ -52,6 +57,11 @@ class Settings(BaseModel):
 
     namespace: str = Field(default="", validation_alias="DIFFEDIT_NAMESPACE", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     """Client: the scope of its idempotency keys. Give each application that shares the Redis its own."""
+
+    @property
+    def addressing_style(self) -> str:
+        """The addressing style in force. Self-hosted servers rarely have wildcard DNS, so theirs is "path"."""
+        return self.s3_addressing_style or ("path" if self.s3_endpoint_url else "auto")
 
     @property
     def publisher_connections(self) -> int:
@@ -79,6 +89,8 @@ class Settings(BaseModel):
             raise ValueError("must be http://host:port or https://host")
         if url and "@" in urlsplit(url).netloc:
             raise ValueError("must not contain a password; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
+        if url and (urlsplit(url).path.strip("/") or urlsplit(url).query):
+            raise ValueError("must end with the host or the port; the name of the bucket goes into DIFFEDIT_S3_BUCKET")
         return url
 
     @classmethod

@@ -93,3 +93,26 @@ def test_of_several_variables_for_one_setting_the_first_counts() -> None:
     assert (settings.aws_region, settings.s3_endpoint_url) == ("eu-west-1", "http://first:1")
     del endpoints["DIFFEDIT_S3_ENDPOINT_URL"]
     assert Settings.from_env(endpoints).s3_endpoint_url == "http://second:1"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://account.r2.example/bucket",
+        "http://s3:9000/bucket/",
+        "https://s3.example?region=eu",
+        "http://s3:9000/a/b",
+    ],
+)
+def test_an_endpoint_with_the_bucket_in_it_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="the name of the bucket goes into DIFFEDIT_S3_BUCKET"):
+        Settings.from_env({"DIFFEDIT_S3_ENDPOINT_URL": url})
+
+
+def test_the_addressing_style_is_path_for_servers_of_ones_own() -> None:
+    endpoint = {"DIFFEDIT_S3_ENDPOINT_URL": "http://s3:9000/"}
+    assert Settings.from_env(endpoint).addressing_style == "path"
+    assert Settings.from_env({}).addressing_style == "auto"
+    assert Settings.from_env({**endpoint, "DIFFEDIT_S3_ADDRESSING_STYLE": "virtual"}).addressing_style == "virtual"
+    with pytest.raises(InvalidRequest, match="DIFFEDIT_S3_ADDRESSING_STYLE"):
+        Settings.from_env({"DIFFEDIT_S3_ADDRESSING_STYLE": "host"})

@@ -50,6 +50,9 @@ def test_an_edit_that_succeeds_has_a_complete_result(client: Client, tmp_path: P
     assert result.manifest["request"] == job.status().request.model_dump(mode="json")
     assert result.manifest["texts"] == {"caption": result.caption, "prompts": prompts.model_dump(mode="json")}
     assert result.url(60).startswith("memory://artifacts/result/")
+    for expires in (-5, 0, 10**9):
+        with pytest.raises(InvalidRequest, match=r"1 to 604800 seconds \(7 days\)"):
+            result.url(expires)
     paths = result.save(tmp_path)
     assert sorted(paths) == ["grid", "manifest", "mask", "result"]
     assert json.loads(read_text(paths["result"].read_bytes())["diffedit"]) == result.manifest

@@ -64,7 +64,7 @@ class WorkerSettings(Settings):
     """
     cache_bytes: int = Field(default=128 * 2**20, validation_alias="DIFFEDIT_CACHE_BYTES", ge=0)
     """How many bytes of artifacts a worker keeps in memory, so that the next stage need not download them."""
-    s3_retry_timeout: float = Field(default=60, validation_alias="DIFFEDIT_S3_RETRY_TIMEOUT", ge=0)
+    s3_retry_timeout: float = Field(default=60, validation_alias="DIFFEDIT_S3_RETRY_TIMEOUT", ge=0, le=31536000)
     """Seconds for which a stage waits for an S3 server that does not answer. Then the attempt has failed."""
     stage_timeouts: StageTimeouts = Field(default=StageTimeouts(), validation_alias="DIFFEDIT_STAGE_TIMEOUT")
     """Seconds without a step after which a stage counts as stuck: "1800", or "1800,caption=60" for single stages.

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
 from diffedit.contract.object_keys import FOLDERS
-from diffedit.errors import ArtifactMissing, StoreRefused, StoreUnavailable
+from diffedit.errors import StoreRefused
 from diffedit.forks import PerProcess
 from diffedit.objects.store import Stored, check_content, check_size
 from diffedit.retries import DOWNLOAD_ATTEMPTS, S3_ATTEMPTS, repeated
@@ -40,28 +40,12 @@ def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(method)
     def translated(*args: P.args, **kwargs: P.kwargs) -> R:
         _boto3()
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
-        from urllib3.exceptions import HTTPError
+        from diffedit.objects import s3_errors
 
         try:
             return method(*args, **kwargs)
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "unknown")
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if code in ("NoSuchKey", "404", "NotFound"):
-                raise ArtifactMissing from error
-            # S3 also answers 400 to a request that arrives too slowly.
-            if status in (400, 401, 403, 404) and code != "RequestTimeout":
-                raise StoreRefused(
-                    f"S3 refused the request ({code}); check the AWS keys and DIFFEDIT_S3_BUCKET"
-                ) from error
-            raise StoreUnavailable(f"S3 cannot answer now ({code})") from error
-        except (NoCredentialsError, PartialCredentialsError) as error:
-            raise StoreRefused(
-                "no AWS keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role that boto3 finds"
-            ) from error
-        except (BotoCoreError, HTTPError) as error:  # urllib3's own, when a refusal breaks off in the middle
-            raise StoreUnavailable(f"S3 does not answer: {error}; check DIFFEDIT_S3_ENDPOINT_URL") from error
+        except s3_errors.ERRORS as error:
+            raise s3_errors.translated(error) from error
 
     return translated
 
@@ -87,8 +71,7 @@ def _boto3_client(settings: Settings) -> Any:
         config=Config(
             # Without "s3v4" boto3 presigns in a form that rclone and newer AWS regions refuse.
             signature_version="s3v4",
-            # Self-hosted servers rarely have wildcard DNS. For AWS boto3 decides.
-            s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
+            s3={"addressing_style": settings.addressing_style},
             retries={"mode": "standard", "max_attempts": S3_ATTEMPTS},
             connect_timeout=5,
             read_timeout=30,
