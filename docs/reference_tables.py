@@ -91,8 +91,9 @@ def error_classes() -> str:
     for depth, error in _tree(errors.DiffEditError):
         public = error.__name__ in _public_names()
         name = f"[`{error.__name__}`][diffedit.{error.__name__}]" if public else f"`{error.__name__}`"
-        rows.append(("&nbsp;&nbsp;&nbsp;&nbsp;" * depth + name, f"`{error.code}`", docstring_of(error)))
-    return markdown(("class", "code", "when, and what to do"), rows)
+        status = f"{error.http_status}{', retryable' if error.retryable else ''}"
+        rows.append(("&nbsp;&nbsp;&nbsp;&nbsp;" * depth + name, f"`{error.code}`", status, docstring_of(error)))
+    return markdown(("class", "code", "HTTP", "when, and what to do"), rows)
 
 
 def job_states() -> str:

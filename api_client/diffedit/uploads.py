@@ -93,9 +93,11 @@ def picture_bytes(picture: PictureLike, what: str) -> bytes:
     try:
         return _picture_bytes(picture, what)
     except OSError as error:
-        raise BadPicture(f"cannot read {_name(picture, what)}: {error.strerror or error}") from error
+        reason = f"cannot read {_name(picture, what)}: {error.strerror or error}"
+        raise BadPicture(reason).with_public(f"the {what} cannot be read") from error
     except ValueError as error:  # a NUL in the path, a character that the file system cannot store, a closed file
-        raise BadPicture(f"cannot read {_name(picture, what)}: {error}") from error
+        reason = f"cannot read {_name(picture, what)}: {error}"
+        raise BadPicture(reason).with_public(f"the {what} cannot be read") from error
 
 
 def _picture_bytes(picture: Any, what: str) -> bytes:

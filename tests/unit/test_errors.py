@@ -85,3 +85,40 @@ def test_the_drawing_of_the_tree_is_true() -> None:
 def test_the_docstring_says_when_an_error_is_raised(kind: type[DiffEditError]) -> None:
     if kind.__module__.startswith(errors.__name__):
         assert (kind.__doc__ or "").startswith(("Raised ", "Base of "))
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_a_public_message_names_no_internals(kind: type[DiffEditError]) -> None:
+    """The message of an error of the request is its own; all others could contain a key, a path or a host."""
+    error = a_sample(kind)
+    assert 400 <= error.http_status < 600
+    assert error.public_message
+    own = issubclass(kind, errors.InvalidRequest | errors.JobError) and error.public_message == str(error)
+    assert own or not any(word in error.public_message for word in ("some ", "DIFFEDIT", "S3", "Redis", "URL"))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retryable"),
+    [
+        (errors.BadPicture("too large"), 400, False),
+        (errors.IdempotencyConflict("id"), 409, False),
+        (QueueFull("interactive", "tiny", 5), 429, True),
+        (errors.BrokerUnavailable("redis://"), 503, True),
+        (errors.StoreUnavailable("s3"), 503, True),
+        (errors.StoreRefused("s3"), 500, False),
+        (errors.JobNotFound("id"), 404, False),
+        (JobTimeout("id", "late"), 504, True),
+        (JobFailed("id", stage="mask", error_code="empty_mask", message="no difference"), 422, False),
+        (JobFailed("id", stage="edit", error_code="internal", message="/srv/key"), 500, False),
+    ],
+)
+def test_an_error_has_the_status_of_http_that_its_callers_expect(
+    error: DiffEditError, status: int, retryable: bool
+) -> None:
+    assert (error.http_status, error.retryable) == (status, retryable)
+
+
+def test_the_public_message_of_a_failed_job_is_its_cause_if_the_request_is_the_cause() -> None:
+    failed = JobFailed("id", stage="mask", error_code="empty_mask", message="no difference")
+    assert failed.public_message == pickle.loads(pickle.dumps(failed)).public_message == "no difference"
+    assert "/srv" not in JobFailed("id", stage="edit", error_code="internal", message="/srv/key").public_message

@@ -68,9 +68,9 @@ def command(panel: str, *, epilog: str | None = None) -> Callable[[Callable[...,
 
 
 def error_as_json(error: DiffEditError) -> dict[str, Any]:
-    """Return `error` and `message`, and of a job's error also `job_id`, `stage` and `error_code` where it has them."""
+    """Return `error`, `message` and `retryable`, and of a job's error also `job_id`, `stage` and `error_code`."""
     details = {name: value for name, value in vars(error).items() if name in ("job_id", "stage", "error_code")}
-    return {"error": error.code, "message": str(error), **details}
+    return {"error": error.code, "message": str(error), "retryable": error.retryable, **details}
 
 
 def print_json(value: object) -> None:

@@ -1,6 +1,6 @@
 """The base of all errors."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class DiffEditError(Exception):
@@ -8,9 +8,25 @@ class DiffEditError(Exception):
 
     Attributes:
         code: the stable name of this kind of error.
+        http_status: the status with which a web server answers.
+        retryable: whether the same call may succeed later, without a change of the request or of the settings.
+        public_message: the message for the people who use a program, without keys, paths, hosts and settings.
     """
 
     code: ClassVar[str] = "error"
+    http_status: int = 500
+    retryable: bool = False
+    _public: str | None = "the service has a problem; try again later"
+    """The public message of this class; None if the message itself may be shown."""
+
+    @property
+    def public_message(self) -> str:
+        return self._public or str(self)
+
+    def with_public(self, message: str) -> Self:
+        """Return this error with another public message, because its own one names a path or the like."""
+        self._public = message
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Process pools pickle exceptions. By default an exception is restored by `type(*args)`, but most of ours build

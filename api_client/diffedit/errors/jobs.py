@@ -2,6 +2,9 @@
 
 from diffedit.errors.base import DiffEditError
 
+CODES_OF_THE_REQUEST = frozenset({"bad_picture", "empty_mask", "invalid_request"})
+"""The codes of a failed job that are due to its request. All others are due to the service."""
+
 
 class JobError(DiffEditError):
     """Base of all errors about one job.
@@ -11,6 +14,7 @@ class JobError(DiffEditError):
     """
 
     code = "job_error"
+    _public: str | None = None
 
     def __init__(self, job_id: str, message: str) -> None:
         super().__init__(f"job {job_id}: {message}")
@@ -24,6 +28,8 @@ class JobNotFound(JobError):
     """
 
     code = "job_not_found"
+    http_status = 404
+    _public = "there is no such job, or its record has expired"
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id, "not found; check the id and the Redis URL; records of old jobs expire")
@@ -33,6 +39,7 @@ class BadRecord(JobError):
     """Raised when the job's record cannot be read, because it is damaged."""
 
     code = "bad_record"
+    _public = "the record of this job cannot be read; submit the edit again"
 
     def __init__(self, job_id: str, reason: str) -> None:
         super().__init__(
@@ -47,6 +54,7 @@ class NewerRecord(BadRecord):
     """
 
     code = "newer_record"
+    _public = "this job cannot be read at present; try again later"
 
     def __init__(self, job_id: str) -> None:
         JobError.__init__(self, job_id, "a newer version of diffedit-service has submitted it; upgrade this program")
@@ -65,6 +73,8 @@ class JobTimeout(JobError, TimeoutError):
     """Raised when the wait ends before the job does. The job goes on: wait again, or cancel it."""
 
     code = "job_timeout"
+    http_status = 504
+    retryable = True
 
 
 class JobFailed(JobError):
@@ -77,18 +87,24 @@ class JobFailed(JobError):
     """
 
     code = "job_failed"
+    _public = "the edit could not be made, through no fault of the request; submit it again"
 
     def __init__(self, job_id: str, *, stage: str | None, error_code: str, message: str) -> None:
         super().__init__(job_id, f"failed in stage {stage or '-'} with {error_code}: {message}")
         self.stage = stage
         self.error_code = error_code
         self.message = message
+        if error_code in CODES_OF_THE_REQUEST:
+            self.http_status = 422
+            self.with_public(message)
 
 
 class JobCancelled(JobError):
     """Raised by `wait` and `result` when the job was cancelled. Call `retry()` to submit it again."""
 
     code = "job_cancelled"
+    http_status = 409
+    _public = "the job was cancelled"
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id, "was cancelled; retry() submits it again")
@@ -101,6 +117,8 @@ class JobExpired(JobError):
     """
 
     code = "job_expired"
+    http_status = 504
+    _public = "the job has exceeded its time limit"
 
     def __init__(self, job_id: str, limit: str = "its time limit") -> None:
         super().__init__(job_id, f"exceeded {limit}; retry() submits it again, with the same limits")

@@ -10,6 +10,8 @@ class InvalidRequest(DiffEditError):
     """
 
     code = "invalid_request"
+    http_status = 400
+    _public: str | None = None
 
 
 class BadPicture(InvalidRequest):
@@ -25,6 +27,8 @@ class IdempotencyConflict(InvalidRequest):
     """Raised when the job `job_id` of another request has this idempotency key. Nothing was queued; use another key."""
 
     code = "idempotency_conflict"
+    http_status = 409
+    _public = "another request has this idempotency key; use another key for this one"
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"idempotency_key: job {job_id} of another request has this key; use another key for this one")
@@ -44,6 +48,9 @@ class QueueFull(DiffEditError):
     """
 
     code = "queue_full"
+    http_status = 429
+    retryable = True
+    _public = "too many jobs wait already; try again later"
 
     def __init__(self, lane: str, profile: str, max_queued: int) -> None:
         super().__init__(

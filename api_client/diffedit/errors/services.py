@@ -7,6 +7,8 @@ class ServiceError(DiffEditError):
     """Raised when a service does not answer. Check the service and its settings, then try again."""
 
     code = "service_unavailable"
+    http_status = 503
+    retryable = True
 
 
 class BrokerUnavailable(ServiceError):
@@ -42,12 +44,15 @@ class StoreRefused(StoreUnavailable):
     """Raised when S3 refuses: wrong AWS keys, no such bucket, no permission. Correct the settings first."""
 
     code = "store_refused"
+    http_status = 500
+    retryable = False
 
 
 class ArtifactError(DiffEditError):
     """Raised when a stored artifact is missing or damaged. Call the job's `retry()`, which makes it again."""
 
     code = "bad_artifact"
+    _public = "the stored result is missing or damaged; ask for it again"
 
 
 class ArtifactMissing(ArtifactError):

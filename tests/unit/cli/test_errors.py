@@ -73,7 +73,10 @@ def test_an_error_ends_the_command_with_its_exit_code(cli: Cli, monkeypatch, err
     assert result.stdout == ""
     assert result.stderr == f"{error.code}: {error}\n"
     about_job = {"job_id": ID} if hasattr(error, "job_id") else {}
-    assert cli.error("jobs", code=code) == {"error": error.code, "message": str(error), **about_job}
+    assert (
+        cli.error("jobs", code=code)
+        == {"error": error.code, "message": str(error), "retryable": error.retryable} | about_job
+    )
 
 
 def test_each_error_class_has_an_exit_code_of_the_table() -> None:

@@ -85,7 +85,7 @@ def test_the_error_of_a_failed_job_has_its_error_code(cli: Cli) -> None:
     job = cli.submit()
     cli.job_store.end_job(job.id, State.FAILED, FAILURE)
     error = json.loads(cli("result", job.id, "--json", code=1).stderr.splitlines()[-1])
-    assert error.keys() == {"error", "message", "job_id", "stage", "error_code"}
+    assert error.keys() == {"error", "message", "retryable", "job_id", "stage", "error_code"}
     assert error["error_code"] == "empty_mask"
 
 
