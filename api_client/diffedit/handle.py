@@ -1,10 +1,12 @@
 """One submitted job: its status, its end, its result."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 from diffedit.contract import versions
 from diffedit.contract.job import JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest
+from diffedit.deadline import deadline
 from diffedit.errors import InvalidRequest, JobCancelled, JobExpired, JobFailed, NewerRecord
 from diffedit.idempotency import checked_key, retry_digest
 from diffedit.jobs.store import JobStore
@@ -12,6 +14,9 @@ from diffedit.objects.store import ObjectStore
 from diffedit.result import EditResult
 from diffedit.retries import outage_tolerant
 from diffedit.waiting import changes
+
+SHORTEST_WAIT = 1.0
+"""Seconds that a server has for its answer at least, however little is left of a caller's timeout."""
 
 Submit = Callable[[EditRequest, JobOptions, str | None, str], "JobHandle"]
 """Queues a request. Arguments: the request, its options, the idempotency key, and the digest of what the user gave."""
@@ -44,7 +49,9 @@ class JobHandle:
             BadRecord: the record cannot be read.
             BrokerUnavailable: the server does not answer.
         """
-        status: JobStatus = outage_tolerant(timeout)(self._job_store.status, self.id)
+        # A server that takes connections and never answers must not outlast the caller's timeout.
+        with deadline(max(timeout, SHORTEST_WAIT)) if timeout > 0 else nullcontext():
+            status: JobStatus = outage_tolerant(timeout)(self._job_store.status, self.id)
         return status
 
     def watch(self, timeout: float = 600) -> Iterator[JobStatus]:

@@ -2,10 +2,10 @@
 
 | caller | service | policy |
 |---|---|---|
-| client, each command | Redis | 4 more attempts, 0.1 to 1 s apart (about 3 s) |
-| worker, each command | Redis | 20 more attempts, 0.1 to 1 s apart (about 15 s) |
+| client, each command | Redis | 4 more attempts, 0.1 to 1 s apart (about 3 s); 10 s in all |
+| worker, each command | Redis | 20 more attempts, 0.1 to 1 s apart (about 15 s); 20 s in all |
 | client, while it waits for a job | Redis | again every 0.05 s, for 30 s or until the caller's timeout |
-| client and worker, a message | Celery's broker | 4 more attempts, 0.1 to 1 s apart |
+| client and worker, a message | Celery's broker | 4 more attempts, 0.1 to 1 s apart; 20 s in all |
 | the same, when a queue cannot be declared | Celery's broker | 2 more attempts, at once |
 | client and worker, each request | S3 | 3 more attempts, by boto3's standard mode |
 | the same, a download that breaks off | S3 | 2 more attempts, at once |
@@ -13,9 +13,11 @@
 | the same, if S3 refuses | S3 | again after up to 5 s, for 15 s |
 """
 
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
+import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 from tenacity import (
@@ -29,11 +31,26 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from diffedit.deadline import deadline, seconds_left
 from diffedit.errors import BrokerUnavailable, StoreRefused, StoreUnavailable
 
-CLIENT_REDIS_RETRIES = 4
-WORKER_REDIS_RETRIES = 20
-"""About 15 s, in which the server may restart while a stage is running."""
+T = TypeVar("T")
+
+
+class RedisPolicy(NamedTuple):
+    """How often one command is sent again, and for how long in all: a server may take connections and never answer."""
+
+    retries: int
+    seconds: float
+
+
+CLIENT_REDIS_POLICY = RedisPolicy(retries=4, seconds=10)
+WORKER_REDIS_POLICY = RedisPolicy(retries=20, seconds=20)
+"""The retries take about 15 s, in which the server may restart while a stage is running."""
+MESSAGE_REDIS_POLICY = RedisPolicy(retries=0, seconds=20)
+"""For a connection of kombu's, which repeats by itself."""
+PUBLISH_SECONDS = 20.0
+"""For one message, all attempts included."""
 CLIENT_OUTAGE = 30.0
 """Seconds for which a client that waits for a job tolerates a server that does not answer: enough for its restart."""
 PUBLISH_POLICY = {"max_retries": 4, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1}
@@ -50,9 +67,36 @@ STAGE_S3_REFUSED = 15.0
 """Seconds for which a stage repeats a request that S3 refuses: it may be a key that is being replaced."""
 
 
-def redis_retry(retries: int) -> Retry:
-    """Return redis-py's policy for one command."""
-    return Retry(ExponentialWithJitterBackoff(base=0.1, cap=1), retries)
+class BoundedRetry(Retry):
+    """redis-py's form of a policy. Handshakes and all attempts together end after `policy.seconds`."""
+
+    def __init__(self, policy: RedisPolicy) -> None:
+        super().__init__(ExponentialWithJitterBackoff(base=0.1, cap=1), policy.retries)
+        self._seconds = policy.seconds
+
+    def call_with_retry(
+        self,
+        do: Callable[[], T],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> T:
+        failures = 0
+        with deadline(self._seconds):
+            while True:
+                try:
+                    return do()
+                except self._supported_errors as error:
+                    if is_retryable and not is_retryable(error):
+                        raise
+                    failures += 1
+                    fail(error, failures) if with_failure_count else fail(error)
+                    pause = self._backoff.compute(failures)
+                    # Nobody corrects a password meanwhile.
+                    final = isinstance(error, redis.AuthenticationError)
+                    if final or failures > self._retries or seconds_left(self._seconds) <= pause:
+                        raise
+                    time.sleep(pause)
 
 
 def outage_tolerant(timeout: float) -> Retrying:

@@ -1,11 +1,12 @@
 """The one loop that waits for jobs: it asks for their status, and sleeps between two requests."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from diffedit.contract.job import JobStatus
-from diffedit.errors import JobTimeout
+from diffedit.errors import InvalidRequest, JobTimeout
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two requests for a status: few after a change, more and more while nothing changes."""
@@ -27,7 +28,10 @@ def changes(jobs: Sequence[Watchable], timeout: float) -> Iterator[JobStatus]:
         JobTimeout: a job has not ended after `timeout` seconds.
         JobNotFound: there is no record of a job.
         BrokerUnavailable: the server has not answered for 30 seconds, or until the timeout.
+        InvalidRequest: `timeout` is NaN.
     """
+    if math.isnan(timeout):
+        raise InvalidRequest("timeout must be a number of seconds; got NaN")
     deadline = time.monotonic() + timeout
     last: dict[str, JobStatus] = {}
     unfinished, pause = list(jobs), FIRST_PAUSE

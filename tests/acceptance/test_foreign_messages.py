@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zlib
 from typing import Any
 
 import pytest
@@ -53,6 +54,8 @@ RAW = {
     "Celery's own task":     envelope([[[], []], {}, {}], headers={"task": "celery.chord", "id": "a"}),
     "an id of no text":      with_headers(id=[1]),
     "no gzip":               with_headers(compression="gzip"),
+    "a compressed task":     envelope(zlib.compress(b"[[], {}, {}]"),
+                                      headers={"task": EMBED, "id": "a", "compression": "application/x-gzip"}),
     "times of no use":       with_headers(eta="soon", expires="never"),
     "a limit of no use":     with_headers(timelimit="x"),
     "arguments, a text":     envelope(["abc", {}, {}]),

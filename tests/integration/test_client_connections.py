@@ -1,14 +1,17 @@
 """How many connections a client opens, and that it closes them."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import redis
 from celery import Celery
+from pydantic import SecretStr
 
-from diffedit import Client, Settings, State
+from diffedit import BrokerUnavailable, Client, Settings, State
 from tests.support.fake_service import TEXTS, png
 
 THREADS = 50
@@ -100,3 +103,46 @@ def test_a_client_that_only_polls_opens_no_connection_of_celery(settings: Settin
     with Client(settings) as client:
         client.jobs()
         assert client._celery.made is None
+
+
+@pytest.fixture
+def mute(settings: Settings) -> Iterator[Client]:
+    """A client whose Redis takes connections and never answers, like a network that swallows packets."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        url = SecretStr(f"redis://127.0.0.1:{server.getsockname()[1]}/0")
+        yield Client(settings.model_copy(update={"redis_url": url}))
+
+
+@pytest.mark.timeout(60)
+def test_no_call_outlasts_its_deadline_if_redis_never_answers(mute: Client) -> None:
+    """Retries of commands and of handshakes multiplied to 258 seconds for each of these calls."""
+    job = mute.job("a" * 32)
+    calls: list[Callable[[], object]] = [
+        job.status,
+        partial(job.wait, timeout=5),
+        job.cancel,
+        mute.jobs,
+        partial(mute.edit, png(), **TEXTS),
+    ]
+
+    def error_of(call: Callable[[], object]) -> type[Exception] | None:
+        try:
+            call()
+        except Exception as error:
+            return type(error)
+        return None
+
+    with ThreadPoolExecutor(len(calls) + 1) as threads:
+        health = threads.submit(mute.health)
+        assert list(threads.map(error_of, calls)) == [BrokerUnavailable] * len(calls)
+    assert "Redis error" in health.result().broker
+
+
+@pytest.mark.timeout(60)
+def test_a_password_that_redis_refuses_is_not_tried_again(settings: Settings) -> None:
+    url = settings.redis_url.get_secret_value()
+    wrong = settings.model_copy(update={"redis_url": SecretStr(url.replace("@", "wrong@"))})
+    attempts = redis.Redis.from_url(url).info("stats")["total_connections_received"]
+    with pytest.raises(BrokerUnavailable, match=r"password|WRONGPASS"):
+        Client(wrong).job("a" * 32).status()
+    assert redis.Redis.from_url(url).info("stats")["total_connections_received"] - attempts <= 3

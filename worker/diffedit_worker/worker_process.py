@@ -21,7 +21,7 @@ from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import send
 from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.s3 import S3ObjectStore
-from diffedit.retries import WORKER_REDIS_RETRIES
+from diffedit.retries import WORKER_REDIS_POLICY
 from diffedit_worker.celery_ext.pool import release_slot
 from diffedit_worker.models.profiles import Profile, load_profiles, profile_named
 from diffedit_worker.runtime.context import WorkerContext
@@ -195,7 +195,7 @@ class WorkerProcess:
         from diffedit_worker.pipeline import PIPELINE
         from diffedit_worker.runtime.runner import Runner
 
-        backend = redis_backend(self._settings, self._settings.limits, WORKER_REDIS_RETRIES)
+        backend = redis_backend(self._settings, self._settings.limits, WORKER_REDIS_POLICY)
         return Runner(
             backend.job_store,
             backend.artifact_locks,

@@ -11,7 +11,7 @@ from diffedit.jobs.redis_store import RedisJobStore
 from diffedit.jobs.redis_workers import RedisArtifactLocks, RedisWorkerRegistry
 from diffedit.jobs.store import JobStore
 from diffedit.jobs.workers import ArtifactLocks, WorkerLimits, WorkerRegistry
-from diffedit.retries import CLIENT_REDIS_RETRIES
+from diffedit.retries import CLIENT_REDIS_POLICY, RedisPolicy
 from diffedit.settings import Settings
 
 DEFAULT_LIMITS = WorkerLimits()
@@ -28,13 +28,13 @@ class JobBackend:
 
 
 def redis_backend(
-    settings: Settings, limits: WorkerLimits = DEFAULT_LIMITS, retries: int = CLIENT_REDIS_RETRIES
+    settings: Settings, limits: WorkerLimits = DEFAULT_LIMITS, policy: RedisPolicy = CLIENT_REDIS_POLICY
 ) -> JobBackend:
     """Return the backend in the Redis or Valkey of these settings. Nothing is connected yet.
 
-    Only workers need `limits`. `retries` is how often a command is sent again when the server does not answer.
+    Only workers need `limits`. `policy` says how often and how long a command is sent again without an answer.
     """
-    server = RedisServer(settings, retries)
+    server = RedisServer(settings, policy)
     registry = RedisWorkerRegistry(server, limits)
     store = RedisJobStore(server, registry, settings, limits)
     return JobBackend(store, registry, RedisArtifactLocks(server, limits), server.close)

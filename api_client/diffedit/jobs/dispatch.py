@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from diffedit.contract.job import Job
 from diffedit.contract.stages import Stage
+from diffedit.deadline import deadline
 from diffedit.errors import BrokerFull, BrokerUnavailable
-from diffedit.retries import DECLARE_ATTEMPTS, PUBLISH_POLICY, repeated
+from diffedit.jobs.redis_connection import CONNECT_TIMEOUT
+from diffedit.retries import DECLARE_ATTEMPTS, PUBLISH_POLICY, PUBLISH_SECONDS, repeated
 from diffedit.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def celery_app(settings: Settings) -> "Celery":
     url = settings.redis_url.get_secret_value()
     app = IndependentCelery("diffedit", broker=url)
     app.conf.update(
+        broker_transport="diffedit.jobs.transport:Transport",
         # By default kombu accepts any certificate. Options in the URL (?ssl_...) still apply.
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss:") else None,
         broker_pool_limit=settings.publisher_connections,
@@ -41,7 +44,7 @@ def celery_app(settings: Settings) -> "Celery":
         broker_transport_options={
             # Without these a half-open socket blocks a worker for minutes.
             "socket_timeout": 30,
-            "socket_connect_timeout": 5,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
             "socket_keepalive": True,
             "health_check_interval": 25,
             # A worker serves its queues strictly in the order in which they are named.
@@ -75,7 +78,8 @@ def send(app: "Celery", job: Job) -> None:
     try:
         # kombu retries by itself. But if a connection breaks while a queue is declared, kombu opens a new one
         # and continues with the broken one, which raises AttributeError.
-        repeated(DECLARE_ATTEMPTS, AttributeError)(chain(*tasks, app=app).apply_async)
+        with deadline(PUBLISH_SECONDS):
+            repeated(DECLARE_ATTEMPTS, AttributeError)(chain(*tasks, app=app).apply_async)
     except Exception as error:  # kombu and Celery raise errors of many kinds, raw ones of Python among them
         if isinstance(error.__cause__ or error, OutOfMemoryError):
             raise BrokerFull from error

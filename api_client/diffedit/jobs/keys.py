@@ -17,6 +17,7 @@
 | `diffedit:trouble:<name>` | string with TTL | the `Trouble` of a worker as JSON |
 | `diffedit:profiles` | hash | profile -> its parameter defaults as JSON, from the last worker that served it |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
+| `diffedit:ping` | string with TTL | empty; written to see whether the server takes writes |
 | `diffedit:lock:<artifact key>` | string with TTL | `<worker> <job>`; then `released`, for an hour |
 | `diffedit:content:<artifact key>` | string with TTL | what was last stored at this key: SHA-256 and length |
 | `diffedit:waiters:<artifact key>` | set with TTL | jobs that wait until another job has made the artifact |
@@ -37,6 +38,7 @@ TROUBLES = f"{PREFIX}troubles"
 WORKERS = f"{PREFIX}workers"
 PROFILES = f"{PREFIX}profiles"
 LEADER = f"{PREFIX}leader"
+PING = f"{PREFIX}ping"
 
 JOB = f"{PREFIX}job:"
 WAITING = f"{PREFIX}waiting:"

@@ -15,7 +15,8 @@ from diffedit.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotF
 from diffedit.forks import PerProcess
 from diffedit.jobs import keys
 from diffedit.jobs.records import outcome_in
-from diffedit.retries import redis_retry
+from diffedit.jobs.redis_connection import SOCKET_TIMEOUT, Connection, SSLConnection
+from diffedit.retries import BoundedRetry, RedisPolicy
 from diffedit.settings import Settings
 
 P = ParamSpec("P")
@@ -44,9 +45,8 @@ def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
 class RedisServer:
     """One server, for any thread. Nothing is connected before the first command."""
 
-    def __init__(self, settings: Settings, retries: int) -> None:
-        """`retries` is how often a command is sent again when the server does not answer."""
-        self._scripted = PerProcess(functools.partial(_Scripted, settings, retries))
+    def __init__(self, settings: Settings, policy: RedisPolicy) -> None:
+        self._scripted = PerProcess(functools.partial(_Scripted, settings, policy))
 
     @property
     def connection(self) -> redis.Redis:
@@ -74,17 +74,18 @@ class _Scripted:
     Its pool is bounded: a thread that finds all connections in use waits for one.
     """
 
-    def __init__(self, settings: Settings, retries: int) -> None:
+    def __init__(self, settings: Settings, policy: RedisPolicy) -> None:
+        url = settings.redis_url.get_secret_value()
         pool = redis.BlockingConnectionPool.from_url(
-            settings.redis_url.get_secret_value(),
+            url,
             max_connections=settings.max_connections - 2 * settings.publisher_connections,
-            timeout=20,
+            timeout=policy.seconds,
             decode_responses=True,
-            socket_timeout=10,
-            socket_connect_timeout=5,
+            socket_timeout=SOCKET_TIMEOUT,
             socket_keepalive=True,
             health_check_interval=30,
-            retry=redis_retry(retries),
+            retry=BoundedRetry(policy),
+            connection_class=SSLConnection if url.startswith("rediss:") else Connection,
         )
         self.connection = redis.Redis.from_pool(pool)
         self.scripts = {name: self.connection.register_script(text) for name, text in _scripts().items()}

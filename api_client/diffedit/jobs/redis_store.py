@@ -259,7 +259,7 @@ class RedisJobStore:
 
     @translate_errors
     def ping(self) -> None:
-        self._redis.ping()
+        self._redis.set(keys.PING, "", px=1)  # a server that refuses writes is of no use
 
     def _running(self) -> dict[str, str]:
         return cast(dict[str, str], self._redis.hgetall(keys.RUNNING))

@@ -1,4 +1,4 @@
-"""kombu's transport for Redis, except that it drops malformed messages.
+"""Our transport for Redis, except that it drops malformed messages, and that a full memory is an outage, too.
 
 kombu and Celery trust the envelope of a message. Bytes that are not JSON, or JSON of another form, would end the
 worker. Some of them would return to the queue as it ends, for the next worker.
@@ -6,15 +6,43 @@ worker. Some of them would return to the queue as it ends, for the next worker.
 
 import logging
 from queue import Empty
+from typing import Any
 
 import redis
 from celery.worker.state import reserved_requests, task_ready
-from kombu.transport import redis as kombu_redis
+from kombu.transport.virtual import Message
+
+from diffedit.jobs import redis_connection, transport
 
 log = logging.getLogger(__name__)
 
 
-class Transport(kombu_redis.Transport):  # type: ignore[misc]
+class _Connection(redis_connection.Connection):
+    refusals = (*redis_connection.REFUSALS, redis.OutOfMemoryError)
+
+
+class _SSLConnection(redis_connection.SSLConnection):
+    refusals = (*redis_connection.REFUSALS, redis.OutOfMemoryError)
+
+
+class _Message(Message):  # type: ignore[misc]
+    def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
+        """Accept no compressed body: nobody here sends one, and 2 KB of bzip2 become gigabytes."""
+        headers = payload.get("headers") if isinstance(payload, dict) else None
+        if isinstance(headers, dict) and headers.get("compression"):
+            raise ValueError("a compressed message")
+        super().__init__(payload, channel, **options)
+
+
+class _Channel(transport.Channel):
+    Message = _Message
+    connection_class = _Connection
+    connection_class_ssl = _SSLConnection
+
+
+class Transport(transport.Transport):
+    Channel = _Channel
+
     def on_readable(self, fileno: int) -> None:
         """Receive a message. If it is malformed, acknowledge it and forget the task that Celery began to make of it."""
         channel, _ = self.cycle._fd_to_chan.get(fileno, (None, None))
