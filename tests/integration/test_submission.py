@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from diffedit import BrokerUnavailable, Client, Settings
 from diffedit.contract.job import Job
 from diffedit.jobs.backend import redis_backend
+from diffedit.retries import RedisPolicy
 from tests.support.fake_service import TEXTS, png
 
 pytestmark = pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")
@@ -31,7 +32,7 @@ def lost_client(settings: Settings, server: redis.Redis) -> Iterator[Client]:
         raise BrokerUnavailable("gone")
 
     own = settings.model_copy(update={"redis_url": SecretStr(f"redis://{user}:secret@{address}")})
-    with Client(own, backend=redis_backend(own, retries=0), send=send) as client:
+    with Client(own, backend=redis_backend(own, policy=RedisPolicy(retries=0, seconds=10)), send=send) as client:
         yield client
 
 
