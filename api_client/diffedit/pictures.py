@@ -1,4 +1,4 @@
-"""Decoding and encoding of pictures and masks. The client checks them before it queues a job, the worker again."""
+"""Decoding and encoding of pictures. The client checks them before it queues a job, the worker again."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -49,60 +49,43 @@ class Picture:
     Attributes:
         icc_profile: the colour space of the RGB values; None means sRGB. Pass it on to `encode_png`.
         extension: the format of the file: "png", "jpg" or "webp".
+        layer: the picture before it was flattened on white, in RGBA; None if no pixel is transparent.
         text: the text chunks of the PNG file, of a result that was read or that is written.
     """
 
     image: Image.Image
     icc_profile: bytes | None
     extension: str
+    layer: Image.Image | None = None
     text: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_picture(data: bytes, *, what: str = "picture", max_bytes: int = MAX_PICTURE_BYTES) -> Picture:
     """Return the picture in `data` (PNG, JPEG or WebP). Its EXIF orientation is applied, its alpha flattened on white.
 
-    RGB values and their ICC profile stay as they are. CMYK and greyscale with a profile become sRGB, and so does a
-    picture whose profile takes over 1 MiB, because readers of PNG refuse that. EXIF and ICC data that cannot be read
-    are ignored.
+    RGB values and their ICC profile stay; `Picture.layer` keeps the alpha. CMYK and greyscale with a profile become
+    sRGB, and so does a picture whose profile takes over 1 MiB, because readers of PNG refuse that. EXIF and ICC data
+    that cannot be read are ignored.
 
     Raises:
         BadPicture: not a complete still picture in one of the three formats; larger than `max_bytes` or MAX_PIXELS; a
             side under MIN_SIDE pixels; one side over MAX_ASPECT times the other. The message calls the picture `what`.
     """
-    source, extension = _decode(data, what, max_bytes)
+    source, extension = decode_file(data, what, max_bytes)
     return _picture(source, extension)
 
 
 def read_result(data: bytes) -> Picture:
     """Return a result, with its text chunks. It may take more bytes than a user's picture. Raises BadPicture."""
-    source, extension = _decode(data, "result", MAX_RESULT_BYTES, keep_text=True)
+    source, extension = decode_file(data, "result", MAX_RESULT_BYTES, keep_text=True)
     text = {key: str(value) for key, value in getattr(source, "text", {}).items()}
     return replace(_picture(source, extension), text=text)
 
 
 def _picture(source: ImageFile.ImageFile, extension: str) -> Picture:
-    flat, profile = _colour_managed(source, _flatten(source, "white"))
-    return Picture(_upright(flat, source), profile, extension)
-
-
-def read_mask(data: bytes, size: Size | None = None) -> Image.Image:
-    """Return the mask in `data` in mode "L": 255 where it is 128 or more and the picture may change, 0 elsewhere.
-
-    Transparent pixels count as black. `size` is the size of the upright picture. Without it the size is not checked;
-    use that only for a mask that was checked before it was stored.
-
-    Raises:
-        BadPicture: as read_picture; the size of the mask is not `size`; the mask selects nothing.
-    """
-    source, _ = _decode(data, "mask")
-    # On white, as pictures are flattened, transparent pixels would mean "change this".
-    grey = _upright(_flatten(source, "black"), source).convert("L")
-    if size is not None and grey.size != size:
-        raise BadPicture(f"the mask is {_by(grey.size)} pixels and the picture {_by(size)}; use the same size")
-    mask = grey.point([0] * 128 + [255] * 128)
-    if mask.getbbox() is None:
-        raise BadPicture("the mask selects nothing; paint opaque white where the picture may change")
-    return mask
+    flat, profile = _colour_managed(source, flatten(source, "white"))
+    layer = _layer(source, flat, managed=profile is None)
+    return Picture(upright(flat, source), profile, extension, layer and upright(layer, source))
 
 
 def encode_png(image: Image.Image, *, icc_profile: bytes | None = None, text: Mapping[str, str] | None = None) -> bytes:
@@ -126,11 +109,12 @@ def check_bytes(size: int, what: str, max_bytes: int = MAX_PICTURE_BYTES) -> Non
         )
 
 
-def _by(size: Size) -> str:
+def by_size(size: Size) -> str:
+    """Return a size as text."""
     return f"{size[0]} x {size[1]}"
 
 
-def _decode(
+def decode_file(
     data: bytes, what: str, max_bytes: int = MAX_PICTURE_BYTES, *, keep_text: bool = False
 ) -> tuple[ImageFile.ImageFile, str]:
     check_bytes(len(data), what, max_bytes)
@@ -175,20 +159,34 @@ def _check_header(source: ImageFile.ImageFile, what: str) -> None:
     (width, height), frames = source.size, getattr(source, "n_frames", 1)
     if width * height > MAX_PIXELS:
         raise BadPicture(
-            f"the {what} has {_by(source.size)} = {width * height / 1e6:.1f} million pixels, over the limit of "
+            f"the {what} has {by_size(source.size)} = {width * height / 1e6:.1f} million pixels, over the limit of "
             f"{MAX_PIXELS / 1e6:g} million; scale it down"
         )
     if min(width, height) < MIN_SIDE:
-        raise BadPicture(f"the {what} is {_by(source.size)} pixels; both sides need at least {MIN_SIDE}")
+        raise BadPicture(f"the {what} is {by_size(source.size)} pixels; both sides need at least {MIN_SIDE}")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise BadPicture(
-            f"the {what} is {_by(source.size)} pixels, one side over {MAX_ASPECT} times the other; crop it"
+            f"the {what} is {by_size(source.size)} pixels, one side over {MAX_ASPECT} times the other; crop it"
         )
     if frames > 1:
         raise BadPicture(f"the {what} is an animation of {frames} frames; save one frame as a still picture")
 
 
-def _flatten(source: Image.Image, background: str) -> Image.Image:
+def _layer(source: Image.Image, flat: Image.Image, *, managed: bool) -> Image.Image | None:
+    """Return the picture with its own alpha. Where its colours became sRGB (`managed`), they are those of `flat`."""
+    if not source.has_transparency_data:
+        return None
+    layer = _eight_bits(source).convert("RGBA")
+    alpha = layer.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return None
+    if managed and source.info.get("icc_profile"):
+        layer = Image.merge("RGBA", (*flat.split(), alpha))
+    layer.info.clear()
+    return layer
+
+
+def _eight_bits(source: Image.Image) -> Image.Image:
     image = source
     if source.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit values at 255 instead of scaling them.
@@ -196,6 +194,12 @@ def _flatten(source: Image.Image, background: str) -> Image.Image:
         image = wide.point([(value * 255 + 32767) // 65535 for value in range(65536)], "L")
         if clear is not None:
             image.putalpha(wide.point([255 * (value != clear) for value in range(65536)], "L"))
+    return image
+
+
+def flatten(source: Image.Image, background: str) -> Image.Image:
+    """Return the picture in RGB and 8 bits, on a background of this colour."""
+    image = _eight_bits(source)
     if not image.has_transparency_data:
         flat = image.convert("RGB")
     else:
@@ -232,7 +236,7 @@ def _colour_managed(source: Image.Image, flat: Image.Image) -> tuple[Image.Image
     return managed, None
 
 
-def _upright(flat: Image.Image, source: Image.Image) -> Image.Image:
+def upright(flat: Image.Image, source: Image.Image) -> Image.Image:
     # ImageOps.exif_transpose writes the EXIF data again, and therefore fails on other tags that it cannot write.
     try:
         turn = _UPRIGHT.get(source.getexif().get(ExifTags.Base.Orientation, 1))
@@ -246,7 +250,7 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
 
     An image whose longer side is under 256 pixels is enlarged by the whole factor that brings it to 256 or more.
     """
-    gap, shown = 8, [_enlarged(image.convert("RGB")) for image in images]
+    gap, shown = 8, [_enlarged(flatten(image, "white")) for image in images]
     width = sum(image.width for image in shown) + gap * (len(shown) - 1)
     row = Image.new("RGB", (width, max(image.height for image in shown)), "white")
     left = 0

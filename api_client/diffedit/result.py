@@ -13,8 +13,9 @@ from diffedit.contract.job import JobStatus
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
 from diffedit.errors import ArtifactError, BadPicture, InvalidRequest
+from diffedit.masks import read_mask
 from diffedit.objects.store import ObjectStore
-from diffedit.pictures import PROVENANCE, read_mask, read_picture, read_result, side_by_side
+from diffedit.pictures import PROVENANCE, read_picture, read_result, side_by_side
 
 T = TypeVar("T")
 
@@ -47,8 +48,12 @@ class EditResult:
 
     @functools.cached_property
     def image(self) -> Image.Image:
-        """The edited picture in RGB, in the size of the original. Outside the mask its pixels are the original's."""
-        return _decoded("result", self._png, read_result).image
+        """The edited picture in the size of the original. Outside the mask its pixels are the original's.
+
+        In RGB, or in RGBA if the original is transparent in parts outside the mask.
+        """
+        result = _decoded("result", self._png, read_result)
+        return result.layer or result.image
 
     @functools.cached_property
     def mask(self) -> Image.Image:

@@ -31,8 +31,9 @@ from diffedit.handle import JobHandle
 from diffedit.jobs.backend import JobBackend, memory_backend
 from diffedit.jobs.memory_store import MemoryJobStore
 from diffedit.jobs.workers import WorkerInfo, WorkerLimits
+from diffedit.masks import read_mask
 from diffedit.objects.memory import MemoryObjectStore
-from diffedit.pictures import PROVENANCE, encode_png, read_mask, read_picture, read_result
+from diffedit.pictures import PROVENANCE, encode_png, read_picture, read_result
 from diffedit.settings import Settings
 
 __all__ = ["JobBackend", "MemoryObjectStore", "fail", "memory_backend", "memory_client", "succeed"]

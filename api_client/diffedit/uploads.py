@@ -14,8 +14,9 @@ from PIL import ExifTags, Image
 
 from diffedit.contract.object_keys import input_key
 from diffedit.errors import BadPicture
+from diffedit.masks import read_mask
 from diffedit.objects.store import ObjectStore
-from diffedit.pictures import MAX_PICTURE_BYTES, Size, check_bytes, read_mask, read_picture
+from diffedit.pictures import MAX_PICTURE_BYTES, Size, check_bytes, read_picture
 
 
 class Readable(Protocol):

@@ -72,7 +72,8 @@ def _compute(submissions: Sequence[Submission]) -> dict[str, Contents]:
     """Return the contents by key. Imports torch."""
     from benchmarks.harness.baselines import edit_request, run_stages
     from diffedit.contract.stages import Artifact
-    from diffedit.pictures import read_mask, read_picture
+    from diffedit.masks import read_mask
+    from diffedit.pictures import read_picture
     from diffedit.submission import TEXTS
     from diffedit_worker.models.devices import limit_cpu_threads
     from diffedit_worker.models.loading import Models

@@ -160,3 +160,18 @@ def test_the_same_idempotency_key_gives_the_first_job(client: Client) -> None:
     assert len({job.id for job in jobs}) == 1
     assert jobs[0].wait(timeout=60).state is State.SUCCEEDED
     assert jobs[0].status().attempts == dict.fromkeys(jobs[0].status().stages, 1)
+
+
+def test_a_picture_with_transparent_parts_keeps_its_alpha_outside_the_mask(client: Client) -> None:
+    with Image.open(SAMPLES / SCENES[0]["picture"]) as scene:
+        picture = scene.convert("RGBA")
+    picture.paste((10, 200, 30, 0), (0, 0, 16, picture.height))
+    picture.paste((200, 10, 30, 90), (16, 0, 20, picture.height))
+    mask = Image.new("L", picture.size)
+    mask.paste(255, (32, 32, 48, 48))
+    result = client.edit(picture, mask=mask, **PEAR, **QUICK).result(timeout=120)
+    assert result.image.mode == "RGBA"
+    assert result.original.mode == "RGB"
+    outside = ~grown(np.asarray(mask) > 127, 8)
+    assert (np.asarray(result.image)[outside] == np.asarray(picture)[outside]).all()
+    assert (np.asarray(result.image.getchannel("A"))[np.asarray(mask) > 127] == 255).all()

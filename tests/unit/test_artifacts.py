@@ -14,7 +14,8 @@ from diffedit.contract.object_keys import manifest_key
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import ArtifactError, JobFailed
-from diffedit.pictures import encode_png, read_mask, read_result
+from diffedit.masks import read_mask
+from diffedit.pictures import encode_png, read_result
 from diffedit.testing import MemoryObjectStore
 from diffedit_worker.pipeline import CODECS
 from tests.support.inline_worker import QUICK, SAMPLE, TEXTS, InlineWorker, tiny

@@ -9,7 +9,8 @@ from PIL import Image
 
 from diffedit import pictures
 from diffedit.errors import BadPicture
-from diffedit.pictures import read_mask, read_picture
+from diffedit.masks import read_mask
+from diffedit.pictures import read_picture
 from tests.support.icc_profiles import SRGB, cmyk_that_prints_grey
 from tests.support.images import (
     animation,

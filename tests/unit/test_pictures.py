@@ -6,13 +6,20 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from diffedit import pictures
-from diffedit.pictures import encode_png, read_mask, read_picture
+from diffedit import BadPicture, pictures
+from diffedit.masks import read_mask
+from diffedit.pictures import encode_png, read_picture
 from tests.support.icc_profiles import LINEAR_GREY, SRGB, cmyk_that_prints_grey
 from tests.support.images import gradient, half, png16, same, saved
 from tests.support.png_text import read_text
 
 WHITE, BLACK, RED, BLUE = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)
+
+
+def orientation(value: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x112] = value
+    return exif
 
 
 def palette(**options) -> bytes:
@@ -193,3 +200,51 @@ def test_the_orientation_of_a_mask_is_applied_before_its_size_is_compared():
 
 def test_a_mask_is_read_without_a_size_to_compare():
     assert read_mask(encode_png(half("L", 0, 255))).size == (32, 16)
+
+
+def erased(image: Image.Image) -> Image.Image:
+    """Return the picture with its right half erased, as OpenAI's masks are."""
+    alpha = Image.new("L", image.size, 255)
+    alpha.paste(0, (image.width // 2, 0, *image.size))
+    return Image.merge("RGBA", (*image.convert("RGB").split(), alpha))
+
+
+def test_a_mask_that_is_a_picture_with_erased_parts_selects_those():
+    picture = gradient((40, 20))
+    mask = read_mask(saved(erased(picture)), (40, 20))
+    assert mask.getbbox() == (20, 0, 40, 20)
+    assert read_mask(saved(erased(picture), "WEBP", lossless=True), (40, 20)).tobytes() == mask.tobytes()
+
+
+def test_a_grey_mask_with_transparent_parts_is_refused_because_both_conventions_are_possible():
+    with pytest.raises(BadPicture, match="transparent in parts and grey in others"):
+        read_mask(saved(erased(gradient((40, 20)).convert("L"))), (40, 20))
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_black_and_white_masks_with_transparent_parts_keep_their_meaning(level):
+    mask = erased(Image.new("RGB", (40, 20), (level,) * 3))
+    if level:
+        assert read_mask(saved(mask), (40, 20)).getbbox() == (0, 0, 20, 20)
+    else:
+        with pytest.raises(BadPicture, match="selects nothing"):
+            read_mask(saved(mask), (40, 20))
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_the_layer_of_a_picture_keeps_its_own_colours_and_alpha(format):
+    picture = erased(gradient((40, 20)))
+    read = read_picture(saved(picture, format, **({"lossless": True, "exact": True} if format == "WEBP" else {})))
+    assert read.layer.mode == "RGBA" and read.layer.tobytes() == picture.tobytes()
+    assert read.image.getpixel((39, 0)) == WHITE
+    assert read_picture(saved(read.layer, exif=orientation(6))).layer.size == (20, 40)
+
+
+def test_an_opaque_picture_has_no_layer():
+    for image in (gradient((40, 20)), gradient((40, 20)).convert("RGBA"), gradient((40, 20)).convert("LA")):
+        assert read_picture(saved(image)).layer is None
+
+
+def test_the_layer_of_a_picture_with_a_palette_has_its_transparent_colour():
+    layer = read_picture(palette(transparency=1)).layer
+    assert (layer.getpixel((0, 0)), layer.getpixel((1, 1))) == ((*RED, 255), (*BLUE, 0))

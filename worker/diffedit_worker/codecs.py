@@ -14,7 +14,8 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from diffedit.errors import ArtifactError, NotFinite
-from diffedit.pictures import Picture, encode_png, read_mask, read_picture, read_result
+from diffedit.masks import read_mask
+from diffedit.pictures import Picture, encode_png, read_picture, read_result
 
 
 @dataclass(frozen=True)

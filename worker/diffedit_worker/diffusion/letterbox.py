@@ -96,7 +96,7 @@ def downsample_mask(mask: Image.Image, letterbox: Letterbox, factor: int) -> Ima
 
 
 def compose(original: Image.Image, edited: Image.Image, mask: Image.Image, edge: float) -> Image.Image:
-    """Return `edited` where `mask` is 255 and `original` where it is 0 (RGB, RGB and "L" of one size).
+    """Return `edited` where `mask` ("L") is 255 and `original` where it is 0. All have one size, the pictures one mode.
 
     The seam is a linear ramp, about `edge` pixels wide and centred on the mask's edge. Outside of the seam the pixels
     of both pictures are exact. 0 gives a hard edge.

@@ -34,6 +34,8 @@ def edit(
 ) -> dict[Artifact, Any]:
     """Return the edited picture (DiffEdit, step 3) in the original's size, with the original's pixels outside the mask.
 
+    If the original is transparent in parts, so is the result outside the mask.
+
     Raises:
         BadPicture: the mask does not have the picture's size.
         NotFinite: VAE or UNet returned values that are not finite.
@@ -60,7 +62,9 @@ def edit(
     pixels = require_finite(diffedit.decode(models.vae, latents.to(models.vae_dtype)), "VAE", models.vae)
     edited = letterbox.undo(VaeImageProcessor().postprocess(pixels.float(), output_type="pil")[0])
     cell = models.vae_scale_factor * letterbox.size[0] / letterbox.scaled[0]
-    return {Artifact.RESULT: replace(image, image=compose(image.image, edited, mask, edge=cell))}
+    original = image.layer or image.image
+    composed = compose(original, edited.convert(original.mode), mask, edge=cell)
+    return {Artifact.RESULT: replace(image, image=composed, layer=None)}
 
 
 DEFINITION = StageDefinition(edit, "diffusion", {Artifact.RESULT: Output(RESULT)})
