@@ -1,103 +1,86 @@
-"""The worker's transport: which messages it takes, and which answers of Redis are outages."""
+"""The transport drops a malformed message and keeps the worker alive."""
 
-import base64
-import bz2
-import json
-from typing import Any
+import logging
+from queue import Empty
+from types import SimpleNamespace
 
 import pytest
 import redis
-from kombu import compression
-from redis.exceptions import ClusterDownError, MasterDownError
+from celery.worker.state import reserved_requests, task_reserved
 
-from diffedit.jobs import redis_connection
-from diffedit_worker.celery_ext import transport
+from diffedit_worker.celery_ext.transport import Transport
 
-EMBED = [[], {}, {}]
+FILE_NUMBER = 7
 
 
-def payload(body: bytes, **headers: str) -> dict[str, Any]:
-    properties = {"body_encoding": "base64", "delivery_tag": "1", "delivery_info": {}}
-    return {
-        "body": base64.b64encode(body).decode(),
-        "content-type": "application/json",
-        "content-encoding": "utf-8",
-        "headers": headers,
-        "properties": properties,
-    }
+class FakeQoS:
+    """The part of kombu's quality-of-service object that the transport uses."""
+
+    def __init__(self) -> None:
+        self._delivered = {"earlier": "message"}
+        self.acknowledged: list[str] = []
+
+    def ack(self, tag: str) -> None:
+        self.acknowledged.append(tag)
+        del self._delivered[tag]
 
 
-def test_a_message_is_taken_as_it_is() -> None:
-    message = transport.Transport.Channel.Message(payload(json.dumps(EMBED).encode()), channel=_Plain())
-    assert message.decode() == EMBED
+class FakeRequest:
+    """A task that Celery has begun to make of a message."""
+
+    def __init__(self, name: str) -> None:
+        self.id, self.name = name, name
 
 
-@pytest.mark.parametrize("kind", sorted({*compression.encoders(), "application/x-bz2", "bzip2", "gzip"}))
-def test_no_compressed_message_is_inflated(kind: str) -> None:
-    with pytest.raises(ValueError, match="a compressed message"):
-        transport.Transport.Channel.Message(payload(bz2.compress(bytes(10**7)), compression=kind), channel=_Plain())
+class FakeCycle:
+    """kombu's poller, with one message that raises `error` when it is processed."""
+
+    def __init__(self, error: Exception | None, request: FakeRequest | None = None) -> None:
+        self.qos = FakeQoS()
+        self._fd_to_chan = {FILE_NUMBER: (SimpleNamespace(qos=self.qos), "BRPOP")}
+        self.error, self.request = error, request
+
+    def on_readable(self, fileno: int) -> None:
+        self.qos._delivered["current"] = "message"
+        if self.request:
+            task_reserved(self.request)
+        if self.error:
+            raise self.error
 
 
-class _Plain:
-    """What a message needs of its channel."""
-
-    body_encoding = None
-
-    def decode_body(self, body: str, encoding: str | None = None) -> bytes:
-        return base64.b64decode(body) if encoding == "base64" else body.encode()
+def transport_with(cycle: FakeCycle) -> Transport:
+    transport = Transport.__new__(Transport)
+    transport.cycle = cycle
+    return transport
 
 
-class _Answering:
-    """A connection whose server answers with an error."""
-
-    socket_timeout = 10.0
-
-    def __init__(self, error: redis.RedisError) -> None:
-        self._sock, self._error, self.closed = None, error, False
-
-    def read_response(self) -> None:
-        raise self._error
-
-    def disconnect(self) -> None:
-        self.closed = True
+def test_a_well_formed_message_is_left_to_celery() -> None:
+    cycle = FakeCycle(error=None)
+    transport_with(cycle).on_readable(FILE_NUMBER)
+    assert cycle.qos._delivered.keys() == {"earlier", "current"}
 
 
-REFUSALS = [
-    redis.ReadOnlyError("You can't write against a read only replica."),
-    redis.ResponseError("MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist"),
-    redis.ResponseError("NOREPLICAS Not enough good replicas to write."),
-    redis.ResponseError("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."),
-    redis.ResponseError("UNBLOCKED force unblock from blocking operation, instance state changed"),
-    ClusterDownError("The cluster is down"),
-    MasterDownError("Link with MASTER is down and replica-serve-stale-data is set to 'no'."),
-]
+@pytest.mark.parametrize("error", [ValueError("s3cret"), KeyError("s3cret"), TypeError("s3cret"), redis.DataError()])
+def test_a_malformed_message_is_acknowledged_and_not_quoted(error: Exception, caplog) -> None:
+    cycle = FakeCycle(error)
+    with caplog.at_level(logging.ERROR):
+        transport_with(cycle).on_readable(FILE_NUMBER)
+    assert cycle.qos.acknowledged == ["current"]
+    assert cycle.qos._delivered.keys() == {"earlier"}
+    assert type(error).__name__ in caplog.text
+    assert "s3cret" not in caplog.text
 
 
-@pytest.mark.parametrize("connection", [redis_connection.Connection, transport.Transport.Channel.connection_class])
-@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: str(error)[:12])
-def test_a_server_that_refuses_every_write_is_an_outage(connection: Any, error: redis.RedisError) -> None:
-    answering = type("Answering", (redis_connection._Bounded, _Answering), {"refusals": connection.refusals})(error)
-    with pytest.raises(redis.ConnectionError, match=str(error)[:12]):
-        answering.read_response()
-    assert answering.closed
+def test_the_task_of_a_malformed_message_is_forgotten() -> None:
+    earlier, request = FakeRequest("earlier"), FakeRequest("current")
+    task_reserved(earlier)
+    transport_with(FakeCycle(ValueError(), request)).on_readable(FILE_NUMBER)
+    assert earlier in reserved_requests and request not in reserved_requests
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        redis.ResponseError("WRONGTYPE Operation against a key"),
-        redis.ResponseError("ERR BUSY"),
-        redis.DataError("x"),
-    ],
-)
-def test_another_error_stays_what_it_is(error: redis.RedisError) -> None:
-    answering = type("Answering", (redis_connection._Bounded, _Answering), {})(error)
-    with pytest.raises(type(error)) as caught:
-        answering.read_response()
-    assert caught.value is error and not answering.closed
-
-
-def test_a_full_memory_is_an_outage_to_a_worker_and_an_error_of_its_own_to_a_client() -> None:
-    error = redis.OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
-    assert isinstance(error, transport.Transport.Channel.connection_class.refusals)
-    assert not isinstance(error, redis_connection.Connection.refusals)
+@pytest.mark.parametrize("error", [Empty(), OSError("reset"), ConnectionResetError(), redis.ConnectionError("lost")])
+def test_an_empty_queue_and_a_lost_connection_are_left_to_celery(error: Exception) -> None:
+    cycle = FakeCycle(error)
+    with pytest.raises(type(error)):
+        transport_with(cycle).on_readable(FILE_NUMBER)
+    assert cycle.qos.acknowledged == []
