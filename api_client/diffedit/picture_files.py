@@ -61,7 +61,7 @@ def lean_jpeg(data: bytes, what: str) -> bytes:
 
 
 def lean_png(data: bytes, what: str) -> tuple[bytes, bytes | None]:
-    """Return a PNG file without its texts and its ICC profile, and the profile.
+    """Return a PNG file without its texts, its ICC profile and what follows its end, and the profile.
 
     Raises:
         BadPicture: it has more chunks than a decoder should have to read.
@@ -76,6 +76,8 @@ def lean_png(data: bytes, what: str) -> tuple[bytes, bytes | None]:
             profile = profile or _inflated_profile(data[begin + 8 : position - 4])
         elif head[4:] not in _TEXTS:
             parts.append(data[begin:position])
+        if head[4:] == b"IEND":
+            return b"".join(parts), profile
     raise BadPicture(f"the {what} has more than {MAX_PARTS} chunks; open it in an image program and save it again")
 
 

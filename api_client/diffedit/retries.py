@@ -47,10 +47,10 @@ class RedisPolicy(NamedTuple):
 CLIENT_REDIS_POLICY = RedisPolicy(retries=4, seconds=10)
 WORKER_REDIS_POLICY = RedisPolicy(retries=20, seconds=20)
 """The retries take about 15 s, in which the server may restart while a stage is running."""
-MESSAGE_REDIS_POLICY = RedisPolicy(retries=0, seconds=20)
-"""For a connection of kombu's, which repeats by itself."""
 PUBLISH_SECONDS = 20.0
 """For one message, all attempts included."""
+MESSAGE_REDIS_POLICY = RedisPolicy(retries=0, seconds=PUBLISH_SECONDS)
+"""For a connection of kombu's, which repeats by itself."""
 CLIENT_OUTAGE = 30.0
 """Seconds for which a client that waits for a job tolerates a server that does not answer: enough for its restart."""
 PUBLISH_POLICY = {"max_retries": 4, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1}

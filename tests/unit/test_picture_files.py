@@ -124,3 +124,10 @@ def test_random_bytes_between_segments_do_no_harm() -> None:
             read_picture(damaged)
         except BadPicture:
             continue
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_what_follows_the_end_of_the_picture_does_not_matter(format: str) -> None:
+    """Cameras and file systems pad files with zeros, which are chunks of no length to a reader of PNG."""
+    data = saved(gradient((16, 16)), format)
+    assert same(read_picture(data + bytes(MIB)).image, read_picture(data).image)
