@@ -6,7 +6,7 @@ import pytest
 
 from diffedit import Client
 from diffedit_worker.local.stack import LocalServices
-from tests.support.services import cancel_unfinished_jobs, client_of
+from tests.support.services import WorkerGroup, cancel_unfinished_jobs, client_of
 from tests.support.waiting import until
 
 
@@ -32,3 +32,11 @@ def no_unfinished_jobs(client: Client) -> Iterator[None]:
     """Cancel what the test leaves unfinished, so that the next one finds the worker idle."""
     yield
     cancel_unfinished_jobs(client)
+
+
+@pytest.fixture
+def workers(stack: LocalServices) -> Iterator[WorkerGroup]:
+    """Workers that the test may kill. For a module with a stack of its own that has no worker."""
+    workers = WorkerGroup(stack)
+    yield workers
+    workers.stop()

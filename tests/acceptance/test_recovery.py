@@ -29,13 +29,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
         yield stack
 
 
-@pytest.fixture
-def workers(stack: LocalServices) -> Iterator[WorkerGroup]:
-    workers = WorkerGroup(stack)
-    yield workers
-    workers.stop()
-
-
 def test_another_worker_finishes_the_job_of_a_killed_worker(workers: WorkerGroup) -> None:
     workers.start(2)
     job = workers.job_in_stage(Stage.INVERT)

@@ -23,13 +23,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
         yield stack
 
 
-@pytest.fixture
-def workers(stack: LocalServices) -> Iterator[WorkerGroup]:
-    workers = WorkerGroup(stack)
-    yield workers
-    workers.stop()
-
-
 @pytest.mark.timeout(300)
 def test_a_worker_outlives_every_refusal_of_redis_and_its_jobs_lose_no_attempt(
     stack: LocalServices, workers: WorkerGroup
