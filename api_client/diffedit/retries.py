@@ -7,7 +7,7 @@
 | client, while it waits for a job | Redis | again every 0.05 s, for 30 s or until the caller's timeout |
 | client and worker, a message | Celery's broker | 4 more attempts, 0.1 to 1 s apart; 20 s in all |
 | the same, when a queue cannot be declared | Celery's broker | 2 more attempts, at once |
-| client and worker, each request | S3 | 3 more attempts, by boto3's standard mode |
+| client and worker, each request | S3 | 3 more attempts, by boto3's standard mode, all begun within 20 s |
 | the same, a download that breaks off | S3 | 2 more attempts, at once |
 | worker, while a stage needs an object | S3 | again after up to 5 s, for DIFFEDIT_S3_RETRY_TIMEOUT |
 | the same, if S3 refuses | S3 | again after up to 5 s, for 15 s |
@@ -58,7 +58,9 @@ PUBLISH_POLICY = {"max_retries": 4, "interval_start": 0.1, "interval_step": 0.2,
 DECLARE_ATTEMPTS = 3
 """In all, when kombu could not declare a queue."""
 S3_ATTEMPTS = 4
-"""In all, for one request. boto3 waits up to 20 s between them."""
+"""In all, for one request, with boto3's pauses between them."""
+S3_SECONDS = 20.0
+"""Seconds to wait for an answer of S3, and seconds in which the attempts at one request begin."""
 DOWNLOAD_ATTEMPTS = 3
 """In all, for a download that breaks off; boto3 only retries until an answer begins."""
 STAGE_S3_MAX_WAIT = 5.0

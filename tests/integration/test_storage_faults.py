@@ -1,12 +1,16 @@
 """What becomes of bytes on their way to and from an S3 server that fails: all of them arrive, or a typed error does."""
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 
 import pytest
 
 from diffedit import Settings, StoreRefused, StoreUnavailable
 from diffedit.contract.object_keys import artifact_key
+from diffedit.objects import s3
 from diffedit.objects.s3 import SMALL, S3ObjectStore
 from tests.support.proxies import Exchange, FaultProxy
 
@@ -115,3 +119,28 @@ def test_small_uploads_ask_no_permission_first(settings: Settings, size: int, as
     object_store.put(key, bytes(size))
     assert sent == [asks]
     assert len(object_store.get(key)) == size
+
+
+def test_a_server_that_never_answers_is_asked_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four attempts of 30 seconds each held `edit`, `result` and `health` for two and a half minutes."""
+    monkeypatch.setattr(s3, "S3_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        mute = S3ObjectStore(settings.model_copy(update={"s3_endpoint_url": address}))
+        key = artifact_key("mask", "ab" * 32, "png")
+        calls: list[Callable[[], object]] = [
+            mute.ping,
+            partial(mute.exists, key),
+            partial(mute.get, key),
+            partial(mute.put, key, DATA),
+        ]
+        for call in calls:
+            with pytest.raises(StoreUnavailable, match="does not answer"):
+                call()
+        server.setblocking(False)
+        connections = 0
+        with suppress(BlockingIOError):
+            while True:
+                server.accept()[0].close()
+                connections += 1
+    assert connections == len(calls)

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from diffedit.contract.object_keys import FOLDERS
 from diffedit.errors import StoreRefused
 from diffedit.forks import PerProcess
 from diffedit.objects.store import Stored, check_content, check_size
-from diffedit.retries import DOWNLOAD_ATTEMPTS, S3_ATTEMPTS, repeated
+from diffedit.retries import DOWNLOAD_ATTEMPTS, S3_ATTEMPTS, S3_SECONDS, repeated
 from diffedit.settings import Settings
 
 P = ParamSpec("P")
@@ -28,6 +29,8 @@ CONTENT_TYPES = {
 }
 SMALL = 2**20
 """Bytes of a body that is sent without `Expect: 100-continue`."""
+_STARTED = "diffedit_started"
+"""When a request began, in boto3's context of it."""
 
 
 _boto3 = PerProcess(lambda: import_module("boto3"))
@@ -56,6 +59,16 @@ def _send_small_bodies_at_once(request: Any, **_: Any) -> None:
         del request.headers["Expect"]
 
 
+def _note_start(context: dict[str, Any], **_: Any) -> None:
+    context[_STARTED] = time.monotonic()
+
+
+def _end_attempts(request_dict: dict[str, Any], caught_exception: Exception | None, **_: Any) -> None:
+    """Let no further attempt begin after `S3_SECONDS`. boto3 counts attempts, and each may take its whole timeout."""
+    if caught_exception and time.monotonic() - request_dict["context"][_STARTED] > S3_SECONDS:
+        raise caught_exception
+
+
 def _boto3_client(settings: Settings) -> Any:
     from botocore.config import Config
 
@@ -74,7 +87,7 @@ def _boto3_client(settings: Settings) -> Any:
             s3={"addressing_style": settings.addressing_style},
             retries={"mode": "standard", "max_attempts": S3_ATTEMPTS},
             connect_timeout=5,
-            read_timeout=30,
+            read_timeout=S3_SECONDS,
             # The stages of a worker, or the threads of a program, share this one boto3 client.
             max_pool_connections=16,
             # Several S3 servers refuse the trailing checksums that boto3 sends otherwise.
@@ -83,6 +96,8 @@ def _boto3_client(settings: Settings) -> Any:
         ),
     )
     s3.meta.events.register("before-sign.s3.PutObject", _send_small_bodies_at_once)
+    s3.meta.events.register("before-call.s3", _note_start)
+    s3.meta.events.register_first("needs-retry.s3", _end_attempts)
     return s3
 
 
