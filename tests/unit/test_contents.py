@@ -136,23 +136,48 @@ def test_a_swapped_artifact_of_another_job_is_not_shown(worker: InlineWorker) ->
 
 
 class ForgetfulStore(MemoryObjectStore):
-    """Stores other bytes than it was given when a mask is stored for the first time."""
+    """Takes an artifact of one kind and stores something else, at the first time."""
 
-    def __init__(self) -> None:
+    def __init__(self, artifact: Artifact, how: str) -> None:
         super().__init__()
-        self.masks = 0
+        self.folder, self.extension = f"artifacts/{artifact.value}/", CODECS[artifact].extension
+        self.how, self.times = how, 1
 
     def put(self, key: str, data: bytes) -> None:
-        self.masks += key.startswith("artifacts/mask/")
-        super().put(key, tampered(data) if key.startswith("artifacts/mask/") and self.masks == 1 else data)
+        if key.startswith(self.folder) and key.endswith(self.extension) and self.times:
+            self.times -= 1
+            if self.how == "nothing":
+                return
+            data = data[: len(data) // 2] if self.how == "a part" else tampered(data)
+        super().put(key, data)
 
 
-def test_a_store_that_did_not_keep_what_it_was_given_is_found_by_the_next_reader(worker: InlineWorker) -> None:
-    worker.object_store = ForgetfulStore()
+KEPT = ("other bytes", "a part", "nothing")
+
+
+@pytest.mark.parametrize("how", KEPT)
+@pytest.mark.parametrize("artifact", [each for each in MADE if each is not Artifact.RESULT])
+def test_a_store_that_did_not_keep_what_it_was_given_is_found_by_the_next_reader(
+    worker: InlineWorker, artifact: Artifact, how: str
+) -> None:
+    worker.object_store = ForgetfulStore(artifact, how)
     worker.restart()
-    status = worker.edit().status()
+    status = edit(worker).status()
     assert status.state is State.SUCCEEDED
-    assert status.attempts[Stage.MASK] == 2
+    assert status.attempts[STAGE_OF[artifact]] == 2
+
+
+@pytest.mark.parametrize("how", KEPT)
+def test_a_result_that_the_store_did_not_keep_is_never_shown_and_retry_makes_it_again(
+    worker: InlineWorker, how: str
+) -> None:
+    worker.object_store = ForgetfulStore(Artifact.RESULT, how)
+    worker.restart()
+    job = edit(worker)
+    assert job.status().state is State.SUCCEEDED
+    with pytest.raises(ArtifactError):
+        _ = job.result(timeout=1).image
+    assert job.retry().result(timeout=1).image.size == job.result(timeout=1).image.size == (64, 64)
 
 
 def made_again_with_other_bytes(worker: InlineWorker, job: JobHandle, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -3,6 +3,7 @@
 To add a stage, name it in `diffedit.contract.stages` and write `stages/<name>.py`: a function and its `DEFINITION`.
 """
 
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
@@ -11,8 +12,9 @@ from typing import Any
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import artifact_key
 from diffedit.contract.request import EditParams, EditRequest
-from diffedit.contract.stages import Artifact, Stage
+from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.contract.validation import digest
+from diffedit.pictures import Size
 from diffedit_worker.codecs import PICTURE, Codec
 from diffedit_worker.models.loading import Models
 from diffedit_worker.stages.definition import StageDefinition
@@ -26,6 +28,8 @@ def _definition(stage: Stage) -> StageDefinition:
     assert set(definition.outputs) == set(stage.gives), f"{stage}: the outputs are not those of the contract"
     assert definition.needs == set(stage.needs), f"{stage}: the function takes other artifacts than the contract says"
     assert fields.issuperset(definition.params), f"{stage}: the function takes a parameter that no request has"
+    for output in definition.outputs.values():
+        assert fields.union(("models", "size")).issuperset(output.check_arguments), f"{stage}: no request has this"
     return definition
 
 
@@ -55,6 +59,23 @@ def cache_key(stage: Stage, artifact: Artifact, job: Job, models: Models) -> str
         "parents": {parent.value: job.cache_identity(parent) for parent in stage.outputs[artifact]},
     }
     return artifact_key(artifact.value, digest(inputs), CODECS[artifact].extension)
+
+
+def check(artifact: Artifact, value: Any, request: EditRequest, models: Models, size: Callable[[], Size]) -> None:
+    """Check that a value, as its codec has decoded it, can be this artifact of this request.
+
+    Args:
+        size: returns the size of the picture. It is called if the check needs it.
+
+    Raises:
+        ArtifactError, BadPicture: its shape or size is another one.
+    """
+    if artifact not in STAGE_OF:
+        return
+    output = PIPELINE[STAGE_OF[artifact]].outputs[artifact]
+    known: dict[str, Callable[[], Any]] = {"models": lambda: models, "size": size}
+    given = {name: known[name]() if name in known else param(request, name) for name in output.check_arguments}
+    output.check(value, **given)
 
 
 def manifest(job: Job, models: Models, texts: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@
     |-- StageError              a stage cannot process its input; the job fails with this code
     |   |-- EmptyMask
     |   |-- NotFinite
+    |   |-- UnreadableArtifact
     |   |-- OutOfMemory
     |   |-- ModelUnavailable
     |   |-- DeviceFailed
@@ -70,6 +71,7 @@ from diffedit.errors.stages import (
     NotFinite,
     OutOfMemory,
     StageError,
+    UnreadableArtifact,
     WorkerUnfit,
 )
 
@@ -104,6 +106,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "UnknownProfile",
+    "UnreadableArtifact",
     "UnreadableJobsWarning",
     "WorkerUnfit",
 ]

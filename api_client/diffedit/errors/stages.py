@@ -45,6 +45,15 @@ class NotFinite(StageError):
         self.dtype = dtype
 
 
+class UnreadableArtifact(StageError):
+    """Raised when what a stage has made cannot be read again after it was written. Nothing of it is stored.
+
+    The message says what could not be written. Report it, with the picture and the parameters.
+    """
+
+    code = "unreadable_artifact"
+
+
 class OutOfMemory(StageError):
     """Raised when the memory of the device is too small for this job, in small batches as well.
 

@@ -72,6 +72,16 @@ def trained_size(directory: Path) -> int | None:
     return side * _cell(vae) if isinstance(side, int) and vae else None
 
 
+def text_shape(directory: Path) -> tuple[int | None, int | None]:
+    """Return the tokens and the width of a text embedding; None for what the configurations do not say.
+
+    A worker for one model group may have only the UNet or only the text encoder.
+    """
+    text_encoder, unet = (_read(directory / part / "config.json") for part in ("text_encoder", "unet"))
+    hidden = text_encoder.get("hidden_size") or unet.get("cross_attention_dim")
+    return text_encoder.get("max_position_embeddings"), hidden if isinstance(hidden, int) else None
+
+
 def _read(path: Path) -> Config:
     """Return a configuration; {} if there is no such file, or if it cannot be read, which its loader will report."""
     try:

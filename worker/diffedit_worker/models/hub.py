@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 Component = Literal["captioner", "prompter", "diffusion"]
 """A model of a profile."""
-Part = Literal["captioner", "prompter", "text_encoder", "unet", "vae", "scheduler_config"]
+Part = Literal["captioner", "prompter", "text_encoder", "unet", "vae", "scheduler_config", "text_shape"]
 """What is loaded by itself: a component, or a part of the diffusion model."""
 T = TypeVar("T")
 
@@ -37,6 +37,7 @@ FILES: dict[Part, tuple[str, ...]] = {
     "unet": ("*.json", "unet/*_model.safetensors", "unet/*_model-*.safetensors"),
     "vae": ("*.json", "vae/*_model.safetensors", "vae/*_model-*.safetensors"),
     "scheduler_config": ("*.json",),
+    "text_shape": ("*.json",),
 }
 """The files of a repository that a part needs, as patterns. Of 31 GB of Stable Diffusion 2.1, they are 5.2 GB."""
 

@@ -5,11 +5,17 @@ import hashlib
 from diffusers.image_processor import VaeImageProcessor
 from torch import Tensor
 
-from diffedit.pictures import Picture
+from diffedit.pictures import Picture, Size
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.diffusion.letterbox import Letterbox
 from diffedit_worker.models.finite import require_finite
 from diffedit_worker.models.loading import Models
+
+
+def latent_shape(models: Models, size: Size) -> tuple[int, int, int]:
+    """Return the shape (4, h, w) of the latents of a picture of this size."""
+    width, height = Letterbox.fit(size, models.size, models.vae_scale_factor).padded
+    return models.vae.config.latent_channels, height // models.vae_scale_factor, width // models.vae_scale_factor
 
 
 def encode_picture(models: Models, picture: Picture) -> tuple[Letterbox, Tensor]:

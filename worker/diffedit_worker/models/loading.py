@@ -35,7 +35,7 @@ from diffedit.contract.stages import ModelGroup
 from diffedit.errors import OutOfMemory
 from diffedit_worker.diffusion.solvers import DPMSolverPlusPlus
 from diffedit_worker.models.checkpoints import Checkpoint
-from diffedit_worker.models.compatibility import check_diffusion_model, check_language_model, trained_size
+from diffedit_worker.models.compatibility import check_diffusion_model, check_language_model, text_shape, trained_size
 from diffedit_worker.models.devices import is_out_of_memory, resolve_device, resolve_dtype, resolve_memory_format
 from diffedit_worker.models.hub import Component, Part, component_of, load_from_files, must_exist
 from diffedit_worker.models.latent_cache import LatentCache
@@ -208,11 +208,9 @@ class Models:
     @loaded_once
     def unet(self, checkpoint: Checkpoint) -> Any:
         self._check_diffusion_model(checkpoint)
-        trained = trained_size(checkpoint.directory)
+        trained, source = trained_size(checkpoint.directory), checkpoint.source
         if trained not in (None, self.size):
-            log.warning(
-                "%s was trained at %s pixels, and the profile's size is %s", checkpoint.source, trained, self.size
-            )
+            log.warning("%s was trained at %s pixels, and the profile's size is %s", source, trained, self.size)
         return self._placed(self._diffusers(checkpoint, UNet2DConditionModel, self.dtype))
 
     @loaded_once
@@ -247,8 +245,8 @@ class Models:
         if source.directory and component not in self._fingerprints:
             must_exist(source)
             self._fingerprints[component] = fingerprint(source.directory)
-        name = f"local@{self._fingerprints[component]}" if source.directory else str(source)
-        identity = f"{name}/{_name(self.dtype)}"
+        identity = f"local@{self._fingerprints[component]}" if source.directory else str(source)
+        identity += f"/{_name(self.dtype)}"
         if component == "diffusion":
             identity += f"/{self.size}"
             if self.vae_dtype is not self.dtype and "vae" in NEEDED[group]:
@@ -269,10 +267,14 @@ class Models:
         known = {"_class_name", *inspect.signature(DDIMScheduler.__init__).parameters}
         return {key: value for key, value in config.items() if key in known}
 
+    @loaded_once
+    def text_shape(self, checkpoint: Checkpoint) -> tuple[int | None, int | None]:
+        """The tokens and the width of a text embedding (`compatibility.text_shape`). No weights are loaded."""
+        return text_shape(checkpoint.directory)
+
     def _load(self, part: Part, load: Callable[["Models", Checkpoint], T]) -> T:
-        component = component_of(part)
+        component, spoken, started_at = component_of(part), part.replace("_", " "), time.perf_counter()
         source: ModelSource = getattr(self.profile, component)
-        spoken, started_at = part.replace("_", " "), time.perf_counter()
         log.info("loading the %s (%s)", spoken, self.name(component))
 
         def load_from(directory: Path) -> T:

@@ -16,11 +16,12 @@ from diffedit.contract.content import Content, ContentsOf, check_stored, content
 from diffedit.contract.job import Job, JobStatus
 from diffedit.contract.object_keys import manifest_key
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
-from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture
+from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture, UnreadableArtifact
 from diffedit.forks import PerProcess
-from diffedit.pictures import PROVENANCE, Picture
+from diffedit.objects.store import check_size
+from diffedit.pictures import PROVENANCE, Picture, Size
 from diffedit_worker.models.loading import Models
-from diffedit_worker.pipeline import CODECS, manifest
+from diffedit_worker.pipeline import CODECS, check, manifest
 from diffedit_worker.runtime.byte_cache import ByteCache
 from diffedit_worker.runtime.retrying_store import RetryingStore
 
@@ -43,7 +44,7 @@ class JobArtifacts:
     """The artifacts of `job` in an object store, with a cache in front of it.
 
     `contents_of` returns what was last stored at some keys (`contract.content`). What this job has made or found is in
-    its record as well.
+    its record as well. `models` are those of its profile.
     """
 
     def __init__(
@@ -52,16 +53,20 @@ class JobArtifacts:
         byte_cache: ByteCache,
         job: Job,
         contents_of: ContentsOf,
+        models: Models,
     ) -> None:
         self._object_store = object_store
         self._byte_cache = byte_cache
         self._job = job
         self._contents_of = contents_of
+        self._models = models
+        self._size: Size | None = None
 
     def find(self, keys: Mapping[Artifact, str]) -> dict[Artifact, Content]:
         """Return the content of each artifact that is stored at these keys. Damaged ones are left out.
 
         What is found is read, even if it is in the cache: the stored file may have changed, and others will read it.
+        What is known about its content is compared; what is unknown is checked as before it is stored.
         """
         known = self._contents_of(list(keys.values()))
         found = _all_at_once([partial(self._find, artifact, key, known.get(key)) for artifact, key in keys.items()])
@@ -83,21 +88,36 @@ class JobArtifacts:
         stored = [artifact for artifact in artifacts if artifact not in values]
         objects = _all_at_once([partial(self._read, artifact) for artifact in stored])
         values |= {artifact: self._decode(artifact, data) for artifact, data in zip(stored, objects, strict=True)}
+        if Artifact.IMAGE in values:
+            self._size = values[Artifact.IMAGE].image.size
+        for artifact in stored:
+            with self._errors_of(artifact):
+                self._check(artifact, values[artifact])
         return values
 
-    def save(self, values: Mapping[Artifact, Any], updated_job: Job, models: Models) -> dict[Artifact, Content]:
+    def save(self, values: Mapping[Artifact, Any], updated_job: Job) -> dict[Artifact, Content]:
         """Store these artifacts at the keys that `updated_job` has for them. Returns what was stored.
 
         A result is stored with its manifest, which holds everything that is needed to make the result again.
+
+        Raises:
+            UnreadableArtifact: a reader would refuse one of them. Nothing is stored.
         """
         objects: dict[str, bytes] = {}
         for artifact, value in values.items():
             key = updated_job.artifact_keys[artifact]
             if artifact is Artifact.RESULT:
-                provenance = self._manifest(updated_job, models)
+                provenance = self._manifest(updated_job)
                 objects[manifest_key(key)] = json.dumps(provenance, indent=1).encode()
                 value = replace(value, text={PROVENANCE: json.dumps(provenance)})
             objects[key] = CODECS[artifact].encode(value)
+            try:
+                self._read_whole(artifact, key, objects.__getitem__)
+            except (ArtifactError, BadPicture, ValueError) as error:
+                raise UnreadableArtifact(
+                    f"the {artifact.value} cannot be read again after it was written ({error}); report it, with the "
+                    "picture and the parameters"
+                ) from error
         _all_at_once([partial(self._write, key, data) for key, data in objects.items()])
         log.info("job %s: stored %s", updated_job.id, ", ".join(objects))
         return {artifact: content_of(objects[updated_job.artifact_keys[artifact]]) for artifact in values}
@@ -107,10 +127,10 @@ class JobArtifacts:
         self._byte_cache.remove(key)
         self._object_store.delete(key)
 
-    def _manifest(self, updated_job: Job, models: Models) -> dict[str, Any]:
+    def _manifest(self, updated_job: Job) -> dict[str, Any]:
         texts = self.load((Artifact.CAPTION, Artifact.PROMPTS))
         prompts = texts[Artifact.PROMPTS].model_dump(mode="json")
-        return manifest(updated_job, models, {"caption": texts[Artifact.CAPTION], "prompts": prompts})
+        return manifest(updated_job, self._models, {"caption": texts[Artifact.CAPTION], "prompts": prompts})
 
     def _find(self, artifact: Artifact, key: str, known: Content | None) -> Content | None:
         """Return the content of the artifact, or None if it is missing or damaged."""
@@ -119,9 +139,7 @@ class JobArtifacts:
             content = content_of(data)
             if known and content != known:
                 raise ArtifactError("its bytes are not those that were stored")
-            value = CODECS[artifact].decode(data)
-            if artifact is Artifact.RESULT:
-                _check_manifest(self._object_store.get(manifest_key(key)), value)
+            self._read_whole(artifact, key, lambda each: data if each == key else self._object_store.get(each), known)
         except ArtifactMissing:
             return None
         except (ArtifactError, BadPicture, ValueError) as error:
@@ -131,6 +149,32 @@ class JobArtifacts:
             return None
         self._byte_cache.add(key, data)
         return content
+
+    def _read_whole(
+        self, artifact: Artifact, key: str, get: Callable[[str], bytes], known: Content | None = None
+    ) -> None:
+        """Read an artifact as its readers do. What is `known` was checked against the job before it was stored.
+
+        Raises:
+            ArtifactError, BadPicture, ValueError: a reader would refuse it.
+        """
+        data = get(key)
+        check_size(key, len(data))
+        value = CODECS[artifact].decode(data)
+        if not known:
+            self._check(artifact, value)
+        if artifact is Artifact.RESULT:
+            _check_manifest(get(manifest_key(key)), value)
+
+    def _check(self, artifact: Artifact, value: Any) -> None:
+        """Raise ArtifactError or BadPicture if this cannot be the artifact of this job."""
+        check(artifact, value, self._job.request, self._models, self._picture_size)
+
+    def _picture_size(self) -> Size:
+        if self._size is None:
+            self.load((Artifact.IMAGE,))
+        assert self._size
+        return self._size
 
     def _text_of_request(self, artifact: Artifact) -> Any:
         """Return the text that the request itself provides for this artifact, or None."""

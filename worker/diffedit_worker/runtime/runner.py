@@ -146,8 +146,8 @@ class Runner:
             case Disposition.WAIT_FOR_LOCK:
                 self._requeue(job, count_attempt=False, send=False)
             case Disposition.MAKE_AGAIN:
-                assert isinstance(error, ArtifactDamaged)
-                self._make_again(error.artifact, job)
+                assert isinstance(error, ArtifactDamaged) and current.models
+                self._make_again(error.artifact, job, current.models)
             case Disposition.DROP:
                 pass
 
@@ -183,10 +183,10 @@ class Runner:
         except (ServiceError, JobNotFound, JobElsewhere) as error:
             log.warning("job %s: could not be requeued: %s", job.id, error)
 
-    def _make_again(self, artifact: Artifact, job: Job) -> None:
+    def _make_again(self, artifact: Artifact, job: Job, models: Models) -> None:
         """Let the stage of a damaged artifact make it again."""
         try:
-            self._artifacts_of(job).remove(job.artifact_keys[artifact])
+            self._artifacts_of(job, models).remove(job.artifact_keys[artifact])
             self._job_store.record_cause(job.id, STAGE_OF[artifact], ArtifactError.code)
         except (ServiceError, JobNotFound) as error:
             log.warning("job %s: the damaged %s could not be deleted: %s", job.id, artifact.value, error)
@@ -196,8 +196,8 @@ class Runner:
         """Make the missing artifacts of the stage and complete it. Returns the job with the artifacts."""
         _raise_if_ended(status.state if status.is_terminal else None)
         job, stage, started_at = status.job, current.stage, time.perf_counter()
-        models, artifacts = self._models_of(job.request.params.profile), self._artifacts_of(job)
-        current.models = models
+        current.models = models = self._models_of(job.request.params.profile)
+        artifacts = self._artifacts_of(job, models)
         keys = {artifact: cache_key(stage, artifact, job, models) for artifact in stage.gives}
         updated_job = job.with_artifacts(keys)
 
@@ -214,7 +214,7 @@ class Runner:
                     values = self._compute(current, job, artifacts, models)
                     if not updated_job.stages_left:
                         self._context.release_slot()
-                    contents |= artifacts.save({each: values[each] for each in missing}, updated_job, models)
+                    contents |= artifacts.save({each: values[each] for each in missing}, updated_job)
 
         updated_job = job.with_artifacts(keys, contents)
         seconds = time.perf_counter() - started_at
@@ -226,10 +226,10 @@ class Runner:
         log.info("job %s: %s %s in %.2f s", job.id, stage.value, "made" if missing else "found", seconds)
         return updated_job
 
-    def _artifacts_of(self, job: Job) -> JobArtifacts:
+    def _artifacts_of(self, job: Job, models: Models) -> JobArtifacts:
         """Return the job's artifacts in an object store that waits for S3."""
         object_store = RetryingStore(self._object_store, self._s3_retry_timeout, partial(self._on_retry, job.id))
-        return JobArtifacts(object_store, self._byte_cache, job, self._job_store.contents_of)
+        return JobArtifacts(object_store, self._byte_cache, job, self._job_store.contents_of, models)
 
     @contextmanager
     def _locked(self, keys: Sequence[str], job: Job) -> Iterator[LockResult]:

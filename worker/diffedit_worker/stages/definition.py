@@ -1,6 +1,6 @@
 """How a worker runs a stage: the function, the model component it uses, and how its outputs are stored."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -11,6 +11,10 @@ from diffedit_worker.codecs import Codec
 from diffedit_worker.models.hub import Component
 
 
+def accept(value: Any) -> None:
+    """Accept every value that the codec accepts. The default `check`."""
+
+
 @dataclass(frozen=True)
 class Output:
     """How one artifact of a stage is stored.
@@ -18,10 +22,19 @@ class Output:
     Attributes:
         codec: converts the value to bytes and back.
         params: the request fields that this artifact depends on, if not all that `run` takes.
+        check: raises ArtifactError or BadPicture if a value that the codec accepts cannot be this artifact of a job,
+            because its shape or size is wrong. It takes the value and, as keyword arguments, any of `models`, `size`
+            (of the picture) and fields of the request or of its params.
     """
 
     codec: Codec
     params: tuple[str, ...] | None = None
+    check: Callable[..., None] = accept
+
+    @cached_property
+    def check_arguments(self) -> Sequence[str]:
+        """The names of the keyword arguments that `check` takes."""
+        return list(signature(self.check).parameters)[1:]
 
 
 @dataclass(frozen=True)

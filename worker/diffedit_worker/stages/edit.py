@@ -9,9 +9,8 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from diffedit.contract.stages import Artifact
-from diffedit.errors import BadPicture
-from diffedit.pictures import Picture
-from diffedit_worker.codecs import RESULT
+from diffedit.pictures import Picture, Size
+from diffedit_worker.codecs import RESULT, check_size
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.diffusion.letterbox import Letterbox, compose, downsample_mask
 from diffedit_worker.models.finite import require_finite
@@ -37,13 +36,8 @@ def edit(
     If the original is transparent in parts, so is the result outside the mask.
 
     Raises:
-        BadPicture: the mask does not have the picture's size.
         NotFinite: VAE or UNet returned values that are not finite.
     """
-    if mask.size != image.image.size:
-        raise BadPicture(
-            f"the mask is {mask.size} pixels and the picture {image.image.size}; give a mask of the picture's size"
-        )
     letterbox = Letterbox.fit(image.image.size, models.size, models.vae_scale_factor)
     cells = torch.from_numpy(np.array(downsample_mask(mask, letterbox, models.vae_scale_factor))) > 127
     latents = diffedit.edit(
@@ -67,4 +61,9 @@ def edit(
     return {Artifact.RESULT: replace(image, image=composed, layer=None)}
 
 
-DEFINITION = StageDefinition(edit, "diffusion", {Artifact.RESULT: Output(RESULT)})
+def check(result: Picture, *, size: Size) -> None:
+    """Raise BadPicture unless the result has the picture's size."""
+    check_size("result", result.image, size)
+
+
+DEFINITION = StageDefinition(edit, "diffusion", {Artifact.RESULT: Output(RESULT, check=check)})

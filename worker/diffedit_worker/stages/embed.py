@@ -6,13 +6,16 @@ import torch
 
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
-from diffedit_worker.codecs import tensors_codec
+from diffedit.errors import ArtifactError
+from diffedit_worker.codecs import check_shapes, tensors_codec
 from diffedit_worker.diffusion.diffedit import OnStep
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.text_encoding import encode_texts
 from diffedit_worker.stages.definition import Output, StageDefinition
 
 BATCH = 64
+MAX_WINDOWS = 8
+"""Windows of the text encoder in one embedding, at most."""
 
 
 @torch.no_grad()
@@ -53,13 +56,24 @@ def _encode(models: Models, on_step: OnStep, texts: list[str]) -> dict[str, torc
     return dict(zip(texts, encoded, strict=True))
 
 
+def check(embeddings: dict[str, torch.Tensor], *, models: Models) -> None:
+    """Raise ArtifactError unless all embeddings have the text encoder's width and a number of its windows of tokens."""
+    window, width = models.text_shape
+    check_shapes(embeddings, (1, None, width))
+    tokens = next(iter(embeddings.values())).shape[1]
+    if window and not (tokens % window == 0 and 1 <= tokens // window <= MAX_WINDOWS):
+        raise ArtifactError(f"its tensors have {tokens} tokens instead of 1 to {MAX_WINDOWS} times {window}")
+
+
 DEFINITION = StageDefinition(
     embed,
     "diffusion",
     {
         # The mask does not depend on the negative prompt, but is computed again when it changes. A third output would
         # avoid that, and would cost every job one more object in the store.
-        Artifact.EMBEDDINGS: Output(tensors_codec("source", "target", "negative", ndim=3), params=("negative_prompt",)),
-        Artifact.CAPTION_EMBEDDING: Output(tensors_codec("caption", "unconditional", ndim=3), params=()),
+        Artifact.EMBEDDINGS: Output(
+            tensors_codec("source", "target", "negative"), params=("negative_prompt",), check=check
+        ),
+        Artifact.CAPTION_EMBEDDING: Output(tensors_codec("caption", "unconditional"), params=(), check=check),
     },
 )

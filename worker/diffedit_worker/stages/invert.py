@@ -5,11 +5,11 @@ from typing import Any
 import torch
 
 from diffedit.contract.stages import Artifact
-from diffedit.pictures import Picture
-from diffedit_worker.codecs import tensors_codec
+from diffedit.pictures import Picture, Size
+from diffedit_worker.codecs import check_shapes, tensors_codec
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.models.finite import require_finite
-from diffedit_worker.models.latents import encode_picture
+from diffedit_worker.models.latents import encode_picture, latent_shape
 from diffedit_worker.models.loading import Models
 from diffedit_worker.stages.definition import Output, StageDefinition
 
@@ -45,4 +45,12 @@ def invert(
     return {Artifact.TRAJECTORY: {"latents": require_finite(latents, "UNet", models.unet)}}
 
 
-DEFINITION = StageDefinition(invert, "diffusion", {Artifact.TRAJECTORY: Output(tensors_codec("latents", ndim=5))})
+def check(
+    trajectory: dict[str, torch.Tensor], *, models: Models, size: Size, num_inference_steps: int, strength: float
+) -> None:
+    """Raise ArtifactError unless the trajectory has the shape that `invert` gives it."""
+    steps = diffedit.count_steps(num_inference_steps, strength)
+    check_shapes(trajectory, (1, steps + 1, *latent_shape(models, size)))
+
+
+DEFINITION = StageDefinition(invert, "diffusion", {Artifact.TRAJECTORY: Output(tensors_codec("latents"), check=check)})

@@ -7,8 +7,8 @@ from PIL import Image
 
 from diffedit.contract.stages import Artifact
 from diffedit.errors import EmptyMask
-from diffedit.pictures import Picture
-from diffedit_worker.codecs import MASK
+from diffedit.pictures import Picture, Size
+from diffedit_worker.codecs import MASK, check_size
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.diffusion.letterbox import upsample_mask
 from diffedit_worker.diffusion.thresholding import threshold
@@ -61,4 +61,9 @@ def mask(
     return {Artifact.MASK: upsample_mask(grid, letterbox)}
 
 
-DEFINITION = StageDefinition(mask, "diffusion", {Artifact.MASK: Output(MASK)})
+def check(mask: Image.Image, *, size: Size) -> None:
+    """Raise BadPicture unless the mask has the picture's size."""
+    check_size("mask", mask, size)
+
+
+DEFINITION = StageDefinition(mask, "diffusion", {Artifact.MASK: Output(MASK, check=check)})

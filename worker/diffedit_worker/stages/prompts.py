@@ -7,6 +7,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaL
 
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
+from diffedit.errors import ArtifactError
 from diffedit_worker.codecs import json_codec
 from diffedit_worker.diffusion.diffedit import OnStep
 from diffedit_worker.models.finite import FiniteScores
@@ -89,4 +90,11 @@ def _sentences(
     return [tuple(filled[start : start + num_prompts]) for start in range(0, len(filled), num_prompts)]
 
 
-DEFINITION = StageDefinition(prompts, "prompter", {Artifact.PROMPTS: Output(json_codec(Prompts))})
+def check(prompts: Prompts, *, source_concept: str | None, num_prompts: int) -> None:
+    """Raise ArtifactError unless there are as many sentences as `prompts` gives."""
+    wanted = num_prompts if source_concept else 1
+    if not len(prompts.source) == len(prompts.target) == wanted:
+        raise ArtifactError(f"holds {len(prompts.source)} and {len(prompts.target)} sentences instead of {wanted} each")
+
+
+DEFINITION = StageDefinition(prompts, "prompter", {Artifact.PROMPTS: Output(json_codec(Prompts), check=check)})
