@@ -15,7 +15,8 @@ from diffedit.contract.stages import Artifact
 from diffedit.errors import ArtifactError, BadPicture, InvalidRequest
 from diffedit.masks import read_mask
 from diffedit.objects.store import ObjectStore
-from diffedit.pictures import PROVENANCE, read_picture, read_result, side_by_side
+from diffedit.pictures import read_picture, read_result, side_by_side
+from diffedit.provenance import manifest_of, with_manifest
 
 T = TypeVar("T")
 
@@ -75,13 +76,11 @@ class EditResult:
 
     @functools.cached_property
     def manifest(self) -> dict[str, Any]:
-        """Everything that is needed to make this result again. It is read from the file of the result.
+        """Everything that is needed to make this result again: the request of this job, the texts, models and software.
 
-        The same text is stored as JSON beside the result.
+        All but the request is read from the file of the result. If it was found in the cache, another job has made it.
         """
-        result = _decoded("result", self._png, read_result)
-        manifest: dict[str, Any] = _decoded("manifest", result.text.get(PROVENANCE, "").encode(), json.loads)
-        return manifest
+        return _decoded("result", self._png, lambda png: manifest_of(png, self._request))
 
     def grid(self) -> Image.Image:
         """Return the original, the mask and the result side by side. Small pictures are enlarged."""
@@ -90,7 +89,8 @@ class EditResult:
     def url(self, expires: int = 3600) -> str:
         """Return a URL of the result, or of the mask after `preview_mask`. Anyone can open it for `expires` seconds.
 
-        Who opens it gets the stored bytes as they are; only this class checks them.
+        Who opens it gets the stored bytes as they are; only this class checks them. Their manifest holds of the request
+        only what the result depends on.
 
         Raises:
             InvalidRequest: `expires` is not between 1 second and 7 days, the longest that S3 signs for.
@@ -102,8 +102,8 @@ class EditResult:
     def save(self, directory: str | Path) -> dict[str, Path]:
         """Write result.png, mask.png, grid.png and manifest.json into `directory`, after `preview_mask` only mask.png.
 
-        result.png is byte for byte the stored file, so it contains the manifest. Nothing is written if an artifact is
-        missing or damaged.
+        result.png contains the manifest, too; its pixels are those of the stored file. Nothing is written if an
+        artifact is missing or damaged.
 
         Returns:
             The paths by name: "result", "mask", "grid", "manifest".
@@ -112,7 +112,7 @@ class EditResult:
         images, files = {"mask.png": self.mask}, {}
         if self._request.goal is Artifact.RESULT:
             images["grid.png"] = self.grid()
-            files["result.png"] = self._png
+            files["result.png"] = _decoded("result", self._png, lambda png: with_manifest(png, self.manifest))
             files["manifest.json"] = (json.dumps(self.manifest, indent=2) + "\n").encode()
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)

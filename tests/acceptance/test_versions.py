@@ -202,7 +202,11 @@ def test_each_kind_of_edit_succeeds(worker: str, client: ReleaseClient, fleet: F
     ]
     preview = client("preview_mask", image=str(PICTURE), **PEAR, **QUICK, seed=next(SEEDS))
     assert fleet.outcomes([*edits, preview]) == {"succeeded": 4}
-    assert [client("result", job)["size"] for job in edits] == [[64, 64]] * 3
+    for job in edits:
+        result, request = client("result", job), client("status", job)["request"]
+        assert result["size"] == [64, 64]
+        assert {name: result["request"][name] for name in PEAR} == {name: request[name] for name in PEAR}
+        assert result["request"]["params"].items() >= {"seed": request["params"]["seed"], **QUICK}.items()
     assert client("wait", preview)["request"]["goal"] == "mask"
 
 

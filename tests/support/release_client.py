@@ -18,7 +18,7 @@ def plain(value):
     if isinstance(value, diffedit.JobHandle):
         return value.id
     if isinstance(value, diffedit.EditResult):
-        return {"size": value.image.size}
+        return {"size": value.image.size, "request": value.manifest["request"]}
     if isinstance(value, diffedit.Health):
         return value.model_dump(mode="json") | {"ok": value.ok}
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value

@@ -78,13 +78,29 @@ def check(artifact: Artifact, value: Any, request: EditRequest, models: Models, 
     output.check(value, **given)
 
 
+def effective_request(request: EditRequest) -> EditRequest:
+    """Return the request without everything that its result does not depend on.
+
+    Jobs with the same result have the same effective request. A parameter that no stage uses has its default, the seed
+    is 0. A caption that is used as the source prompt is given as that.
+    """
+    used = {each for stage in request.stages for output in stage.gives for each in PIPELINE[stage].params_of(output)}
+    defaults = EditParams.model_construct(profile=request.params.profile, seed=0)
+    unused = {name: getattr(defaults, name) for name in EditParams.model_fields if name not in used}
+    source = request.given_prompts and request.given_prompts.source[0]
+    caption = request.given_caption if request.given_caption != source else None
+    params = request.params.model_copy(update=unused)
+    return request.model_copy(update={"params": params, "source_prompt": source, "caption": caption})
+
+
 def manifest(job: Job, models: Models, texts: dict[str, Any]) -> dict[str, Any]:
     """Return everything that is needed to make this job's result again, as JSON.
 
-    `texts` are the caption and the prompts that were used, so that the manifest is complete without the bucket.
+    It is stored with the result and serves other jobs as well, so it holds nothing that is this job's alone. `texts`
+    are the caption and the prompts that were used, so that the manifest is complete without the bucket.
     """
     return {
-        "request": job.request.model_dump(mode="json"),
+        "request": effective_request(job.request).model_dump(mode="json"),
         "texts": texts,
         "artifacts": {artifact.value: key for artifact, key in job.artifact_keys.items()},
         # The worker that runs the edit stage may not have the language models, so it gives only their names.

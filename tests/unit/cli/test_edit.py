@@ -10,6 +10,7 @@ from typer.main import get_command
 from diffedit import JobOptions, Lane
 from diffedit.cli import app
 from diffedit.contract.request import EditParams, EditRequest
+from diffedit.provenance import with_manifest
 from tests.support.cli import RESULT, WORKER, Cli, png
 
 TARGET = ("--target-prompt", "a pear")
@@ -170,7 +171,8 @@ def test_the_result_is_saved_and_its_files_are_printed(cli: Cli, image: Path, tm
     result = cli("edit", image, *TARGET, "--out", "edited")
     files = [Path(line) for line in result.stdout.splitlines()]
     assert sorted(files) == [Path("edited") / name for name in ("grid.png", "manifest.json", "mask.png", "result.png")]
-    assert (tmp_path / "edited/result.png").read_bytes() == RESULT
+    manifest = json.loads((tmp_path / "edited/manifest.json").read_text())
+    assert (tmp_path / "edited/result.png").read_bytes() == with_manifest(RESULT, manifest)
     assert f"job {cli.sent[0].id}" in result.stderr
 
 

@@ -10,6 +10,7 @@ from diffedit import State
 from diffedit.contract.job import ErrorInfo
 from diffedit.contract.stages import Stage
 from diffedit.contract.versions import CONTRACT
+from diffedit.provenance import with_manifest
 from tests.support.cli import RESULT, WORKER, Cli
 
 FAILURE = ErrorInfo(stage=Stage.MASK, code="empty_mask", message="no difference")
@@ -95,7 +96,8 @@ def test_result_saves_the_files(cli: Cli, tmp_path: Path) -> None:
     assert "out/result.png" in cli("result", job.id).stdout.splitlines()
     saved = cli.json("result", job.id, "--out", "again")
     assert saved["files"]["result"] == "again/result.png"
-    assert (tmp_path / "again/result.png").read_bytes() == RESULT
+    manifest = json.loads((tmp_path / "again/manifest.json").read_text())
+    assert (tmp_path / "again/result.png").read_bytes() == with_manifest(RESULT, manifest)
 
 
 def test_a_result_that_was_deleted_can_be_retried(cli: Cli) -> None:
