@@ -14,8 +14,8 @@ from diffedit_worker.models.text_encoding import encode_texts
 from diffedit_worker.stages.definition import Output, StageDefinition
 
 BATCH = 64
-MAX_WINDOWS = 8
-"""Windows of the text encoder in one embedding, at most."""
+MAX_WINDOWS = 32
+"""Windows of the text encoder in a stored embedding, at most. No text needs as many; more would fill the UNet's memory."""
 
 
 @torch.no_grad()
