@@ -47,7 +47,11 @@ REFUSED = [
     (answer(412, "PreconditionFailed"), "does not carry out PutObject"),
     (answer(413, "EntityTooLarge"), "no object of this size"),
     (answer(501, "NotImplemented"), "does not carry out PutObject"),
-    (SSLError(endpoint_url="https://s3", error="self-signed certificate"), "set AWS_CA_BUNDLE"),
+    (SSLError(endpoint_url="https://s3", error="[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), "set AWS_CA_BUNDLE$"),
+    (SSLError(endpoint_url="https://s3", error="[Errno 2] No such file or directory"), "file of AWS_CA_BUNDLE"),
+    (SSLError(endpoint_url="https://s3", error="[X509: NO_CERTIFICATE_OR_CRL_FOUND]"), "file of AWS_CA_BUNDLE"),
+    (SSLError(endpoint_url="https://s3", error="[SSL: WRONG_VERSION_NUMBER]"), "ENDPOINT_URL, http or https$"),
+    (answer(400, "InvalidToken"), "check the AWS keys$"),
     (ProfileNotFound(profile="nobody"), "check AWS_PROFILE"),
     (NoCredentialsError(), "no AWS keys"),
 ]  # fmt: skip
@@ -60,6 +64,7 @@ PASSING = [
     answer(507, "InsufficientStorage"),
     EndpointConnectionError(endpoint_url="http://s3"),
     ConnectTimeoutError(endpoint_url="http://s3"),
+    SSLError(endpoint_url="https://s3", error="[SSL: TLSV1_ALERT_INTERNAL_ERROR]"),
     IncompleteReadError(actual_bytes=1, expected_bytes=2),
     ProtocolError("broken"),
 ]
@@ -70,7 +75,7 @@ def test_what_no_later_attempt_helps_is_refused_with_advice(error: Exception, ad
     assert isinstance(error, ERRORS)
     with pytest.raises(StoreRefused, match=advice) as refusal:
         raise translated(error)
-    if isinstance(error, ProfileNotFound | SSLError):
+    if isinstance(error, ProfileNotFound):
         assert "ENDPOINT" not in str(refusal.value)
 
 

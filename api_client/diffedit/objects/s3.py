@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
-from diffedit.contract.object_keys import FOLDERS
+from diffedit.contract.object_keys import FOLDERS, INPUTS
 from diffedit.errors import StoreRefused
 from diffedit.forks import PerProcess
 from diffedit.objects.store import Stored, check_content, check_size
@@ -183,8 +183,12 @@ class S3ObjectStore:
         try:
             return self._s3.head_bucket(Bucket=self._bucket)
         except ClientError as error:
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status == 404:
                 raise StoreRefused(f"no bucket {self._bucket!r}; create it, or check DIFFEDIT_S3_BUCKET") from error
+            if status in (400, 401, 403):
+                # The answer to a HEAD has no body, so it cannot say whether the keys are wrong or may too little.
+                self._s3.list_objects_v2(Bucket=self._bucket, Prefix=INPUTS, Delimiter="/", MaxKeys=1)
             raise
 
     def close(self) -> None:

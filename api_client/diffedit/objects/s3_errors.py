@@ -60,12 +60,26 @@ def translated(error: Exception) -> DiffEditError:
             "no AWS keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role that boto3 finds"
         )
     if isinstance(error, SSLError):
-        return StoreRefused(
-            f"the certificate of the S3 server cannot be verified: {error}; for one of your own, set AWS_CA_BUNDLE"
-        )
+        return _without_tls(error)
     if isinstance(error, ConnectionError | HTTPClientError | HTTPError | IncompleteReadError):
         return StoreUnavailable(f"S3 does not answer: {error}; check DIFFEDIT_S3_ENDPOINT_URL")
     return StoreRefused(f"boto3 cannot be used as it is configured: {error}; check AWS_PROFILE and its other settings")
+
+
+def _without_tls(error: SSLError) -> DiffEditError:
+    """Return our error for a TLS connection that was not made. boto3 has the reason only in its text."""
+    reason = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return StoreRefused(
+            f"the certificate of the S3 server cannot be verified: {reason}; for one of your own, set AWS_CA_BUNDLE"
+        )
+    if "WRONG_VERSION_NUMBER" in reason:
+        return StoreRefused(
+            f"the S3 server does not speak TLS: {reason}; check DIFFEDIT_S3_ENDPOINT_URL, http or https"
+        )
+    if "[Errno" in reason or "[X509" in reason:
+        return StoreRefused(f"the file of AWS_CA_BUNDLE cannot be read as certificates: {reason}; correct it")
+    return StoreUnavailable(f"TLS with the S3 server fails: {reason}; check DIFFEDIT_S3_ENDPOINT_URL")
 
 
 def _answer(error: ClientError) -> DiffEditError:
