@@ -13,7 +13,7 @@ from diffedit.contract.stages import ModelGroup
 from diffedit.errors import ModelUnavailable
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import BUILT_IN, ModelSource, Profile, load_profiles
-from tests.support.checkpoints import SCHEDULER, SIZE, change_json, ddim_config, write_checkpoint, write_json
+from tests.support.checkpoints import SCHEDULER, SIZE, WIDTH, change_json, ddim_config, write_checkpoint, write_json
 
 # When the machine has other work, two threads of a small model wait for each other much longer than they compute.
 torch.set_num_threads(1)
@@ -149,6 +149,26 @@ def test_a_language_model_of_another_type_is_refused(tmp_path, part, model_type,
     profile = load_profiles()["tiny"].model_copy(update={part: ModelSource(id=str(tmp_path))})
     with pytest.raises(ModelUnavailable, match=f"it is a {model_type} model, and {wanted} is wanted"):
         getattr(Models(profile), part)
+
+
+@pytest.mark.parametrize(
+    ("missing", "unet", "expected"),
+    [
+        ((), {}, (77, WIDTH)),
+        (("unet",), {}, (77, WIDTH)),
+        (("text_encoder",), {}, (None, WIDTH)),
+        (("text_encoder",), {"cross_attention_dim": [WIDTH, WIDTH]}, (None, None)),
+        (("text_encoder", "unet"), {}, (None, None)),
+    ],
+)
+def test_the_shape_of_a_text_embedding_is_known_from_the_parts_that_are_there(
+    tmp_path, missing: tuple[str, ...], unet: dict[str, Any], expected: tuple[int | None, int | None]
+) -> None:
+    write_checkpoint(tmp_path)
+    change_json(tmp_path / "unet/config.json", **unet)
+    for part in missing:
+        shutil.rmtree(tmp_path / part)
+    assert Models(profile_of(tmp_path)).text_shape == expected
 
 
 def test_every_built_in_model_on_this_disk_is_accepted() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
@@ -19,9 +20,9 @@ from diffedit.masks import read_mask
 from diffedit.pictures import Picture, Size, by_size, encode_png, read_picture, read_result
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-"""The number types of stored tensors. A worker of another one converts them."""
+"""The number types of stored tensors, those of the models. A worker whose models have another one converts them."""
 MAX_VALUE = torch.finfo(torch.float16).max
-"""Embeddings and latents are thousands of times smaller. Larger values would overflow in the models."""
+"""The largest value in a stored tensor. Embeddings and latents are thousands of times smaller."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,7 @@ def tensors_codec(*names: str) -> Codec:
     def decode(data: bytes) -> dict[str, torch.Tensor]:
         try:
             tensors = load_safetensors(data)
-        except MemoryError:
-            raise  # It says nothing about the file: another machine may read it.
-        except Exception as error:
-            # Besides SafetensorError, the types that only newer versions know raise KeyError, RuntimeError and others.
+        except (SafetensorError, ValueError, KeyError) as error:
             raise ArtifactError(f"not a safetensors file: {error}") from error
         if set(tensors) != set(names):
             raise ArtifactError(f"does not hold the tensors {', '.join(names)}")

@@ -61,7 +61,9 @@ def cache_key(stage: Stage, artifact: Artifact, job: Job, models: Models) -> str
     return artifact_key(artifact.value, digest(inputs), CODECS[artifact].extension)
 
 
-def check(artifact: Artifact, value: Any, request: EditRequest, models: Models, size: Callable[[], Size]) -> None:
+def check_artifact(
+    artifact: Artifact, value: Any, request: EditRequest, models: Models, size: Callable[[], Size]
+) -> None:
     """Check that a value, as its codec has decoded it, can be this artifact of this request.
 
     Args:

@@ -21,7 +21,7 @@ from diffedit.forks import PerProcess
 from diffedit.objects.store import check_size
 from diffedit.pictures import PROVENANCE, Picture, Size
 from diffedit_worker.models.loading import Models
-from diffedit_worker.pipeline import CODECS, check, manifest
+from diffedit_worker.pipeline import CODECS, check_artifact, manifest
 from diffedit_worker.runtime.byte_cache import ByteCache
 from diffedit_worker.runtime.retrying_store import RetryingStore
 
@@ -168,7 +168,7 @@ class JobArtifacts:
 
     def _check(self, artifact: Artifact, value: Any) -> None:
         """Raise ArtifactError or BadPicture if this cannot be the artifact of this job."""
-        check(artifact, value, self._job.request, self._models, self._picture_size)
+        check_artifact(artifact, value, self._job.request, self._models, self._picture_size)
 
     def _picture_size(self) -> Size:
         if self._size is None:

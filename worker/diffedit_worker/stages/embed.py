@@ -15,7 +15,7 @@ from diffedit_worker.stages.definition import Output, StageDefinition
 
 BATCH = 64
 MAX_WINDOWS = 32
-"""Windows of the text encoder in a stored embedding, at most. No text needs as many; more would fill the UNet's memory."""
+"""Windows of the text encoder in a stored embedding, at most. No text has as many; each takes memory in the UNet."""
 
 
 @torch.no_grad()
