@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-import torch
 
 from benchmarks.chaos.stored_artifacts import count_stored_artifacts
+from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.testing import MemoryObjectStore
 from diffedit_worker.models.loading import Models
@@ -18,14 +18,13 @@ from tests.support.factories import a_job, done
 
 
 def test_the_uploads_are_found_in_the_log_of_a_worker(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    job = done(a_job(), Stage.EMBED)
-    embeddings = {"caption": torch.zeros(1, 1, 1)}
-    values = {Artifact.EMBEDDINGS: embeddings, Artifact.CAPTION_EMBEDDING: embeddings}
+    job = done(a_job(), Stage.CAPTION, Stage.PROMPTS)
+    values = {Artifact.CAPTION: "a pear", Artifact.PROMPTS: Prompts(source=("a pear",), target=("a fig",))}
     with caplog.at_level(logging.INFO):
-        JobArtifacts(MemoryObjectStore(), ByteCache(0), job, lambda keys: {}).save(values, job, cast(Models, None))
+        JobArtifacts(MemoryObjectStore(), ByteCache(0), job, lambda keys: {}, cast(Models, None)).save(values, job)
     (tmp_path / "worker1.log").write_text(caplog.text)
     (tmp_path / "worker2.log").write_text(caplog.text)
     (tmp_path / "s3.log").write_text(caplog.text)
-    stems = [key.removesuffix(".safetensors") for key in job.artifact_keys.values()]
+    stems = [key.removesuffix(".json") for key in job.artifact_keys.values()]
     assert count_stored_artifacts(tmp_path) == Counter(dict.fromkeys(stems, 2))
     assert len(stems) == 2

@@ -21,9 +21,9 @@ def random_seed() -> int:
 class Prompts(Frozen):
     """Sentences that describe the picture before and after the edit. Several sentences are averaged as embeddings."""
 
-    source: tuple[Text, ...] = Field(min_length=1)
+    source: tuple[str, ...] = Field(min_length=1)
     """Describe the picture before the edit."""
-    target: tuple[Text, ...] = Field(min_length=1)
+    target: tuple[str, ...] = Field(min_length=1)
     """Describe the picture after the edit."""
 
 

@@ -3,10 +3,12 @@
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
+from diffedit.contract.validation import Text, explain
 from diffedit.errors import ArtifactError
 from diffedit_worker.codecs import json_codec
 from diffedit_worker.diffusion.diffedit import OnStep
@@ -22,6 +24,8 @@ INSTRUCTION = (
 MAX_NEW_TOKENS = 128
 TEMPERATURE = 0.8
 TOP_K = 10
+
+_SENTENCES = TypeAdapter(tuple[Text, ...])
 
 
 class SeededTopK(LogitsProcessor):  # type: ignore[misc]
@@ -91,10 +95,14 @@ def _sentences(
 
 
 def check(prompts: Prompts, *, source_concept: str | None, num_prompts: int) -> None:
-    """Raise ArtifactError unless there are as many sentences as `prompts` gives."""
+    """Raise ArtifactError unless there are as many sentences as `prompts` gives, each as a request may have it."""
     wanted = num_prompts if source_concept else 1
     if not len(prompts.source) == len(prompts.target) == wanted:
         raise ArtifactError(f"holds {len(prompts.source)} and {len(prompts.target)} sentences instead of {wanted} each")
+    try:
+        _SENTENCES.validate_python(prompts.source + prompts.target)
+    except ValidationError as error:
+        raise ArtifactError(f"holds a sentence that no request may have ({explain(error)})") from error
 
 
 DEFINITION = StageDefinition(prompts, "prompter", {Artifact.PROMPTS: Output(json_codec(Prompts), check=check)})
