@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffedit import Artifact, Client, JobHandle, Stage, State
+from diffedit import Artifact, Client, JobFailed, JobHandle, Stage, State
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import load_profiles
 from diffedit_worker.stages.caption import caption
@@ -128,6 +128,25 @@ def test_an_edit_uses_the_mask_of_its_preview(client: Client) -> None:
     edit = client.edit(PICTURE, **asked).result(timeout=60)
     assert {Stage.EMBED, Stage.MASK} <= set(edit.status.cache_hits)
     assert edit.mask.tobytes() == preview.mask.tobytes()
+
+
+def test_targets_that_differ_only_after_77_tokens_give_different_pictures(client: Client) -> None:
+    scene = "a photograph of a pear on a green table and " * 8
+    common = {**QUICK, "seed": secrets.randbelow(2**32), "source_prompt": scene + "a pear"}
+    jobs = [client.edit(PICTURE, target_prompt=scene + end, **common) for end in ("some cherries", "a blue ball")]
+    first, second = (job.result(timeout=60) for job in jobs)
+    assert second.status.cache_hits == (Stage.INVERT,)
+    assert (pixels(first.image) != pixels(second.image)).any()
+    assert first.mask.tobytes() != second.mask.tobytes()
+
+
+def test_a_text_that_the_model_does_not_take_fails_its_job_with_the_count(client: Client) -> None:
+    job = client.edit(PICTURE, source_prompt="a pear", target_prompt="a pear " + "7" * 601, **QUICK)
+    with pytest.raises(JobFailed, match="the target prompt has 603 tokens, and the model takes 600 at most") as caught:
+        job.wait(timeout=60)
+    assert (caught.value.stage, caught.value.error_code, caught.value.http_status) == ("embed", "text_too_long", 422)
+    assert job.status().attempts == {Stage.EMBED: 1}
+    assert job.status().refused_by == {}
 
 
 @pytest.mark.parametrize("size", [(200, 120), (33, 90), (640, 480), (64, 8)])

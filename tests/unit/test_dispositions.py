@@ -26,6 +26,7 @@ from diffedit.errors import (
     OutOfMemory,
     StoreRefused,
     StoreUnavailable,
+    TextTooLong,
     UnknownProfile,
     WorkerUnfit,
 )
@@ -62,6 +63,7 @@ CASES = [
     (InvalidRequest("not valid"), Disposition.FAIL),
     (BadPicture("not a picture"), Disposition.FAIL),
     (EmptyMask("nothing to edit"), Disposition.FAIL),
+    (TextTooLong("caption", 700, 600), Disposition.FAIL),
     (ArtifactError("not the picture that was uploaded"), Disposition.FAIL),
     (ArtifactMissing(), Disposition.REFUSE),
     (UnknownProfile("no such profile"), Disposition.REFUSE),

@@ -11,6 +11,7 @@ from safetensors.torch import save
 
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
+from diffedit.errors import TextTooLong
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import SAMPLES, load_profiles
 from diffedit_worker.stages.caption import caption, tidy
@@ -187,6 +188,14 @@ def test_an_empty_sentence_falls_back_to_the_concept(models, monkeypatch):
     assert concepts(models, num_prompts=2) == Prompts(source=("dog", "a big dog"), target=("grapes", "some grapes"))
 
 
+def test_a_concept_that_the_prompter_would_not_read_to_its_end_is_refused_with_the_count(models):
+    tokenizer, _ = models.prompter
+    with pytest.raises(TextTooLong, match=r"the instruction with the target concept has \d+ tokens") as caught:
+        ask(models, source_concept="dog", target_concept="grapes and a dog " * tokenizer.model_max_length)
+
+    assert f"takes {tokenizer.model_max_length} at most" in str(caught.value)
+
+
 def ask(models, on_step=ignore, **asked):
     given = {"target_prompt": None, "source_concept": None, "target_concept": None, **asked}
     return prompts(models=models, on_step=on_step, caption="a dog", num_prompts=4, seed=0, **given)
@@ -275,11 +284,11 @@ def test_all_texts_of_an_edit_with_the_default_number_of_prompts_go_in_one_batch
 
 def test_many_and_long_texts_go_in_batches(models):
     steps = []
-    source = tuple(f"a dog number {number} {'and a cat ' * 100}" for number in range(70))
+    source = tuple(f"a dog number {number} {'and a cat ' * 40}" for number in range(70))
     embeddings, _ = run_embed(models, source=source, on_step=lambda *step: steps.append(step))
 
-    assert embeddings["source"].shape == (1, 77, 96)
-    assert steps == [(64, 73), (73, 73)]
+    assert embeddings["source"].shape == (1, 2 * 77, 96)
+    assert steps == [(64, 143), (128, 143), (143, 143)]
 
 
 def test_a_cancelled_embed_stops(models):

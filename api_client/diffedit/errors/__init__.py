@@ -16,6 +16,7 @@
     |-- LocalError              the services of `diffedit up` and `diffedit demo`
     |-- StageError              a stage cannot process its input; the job fails with this code
     |   |-- EmptyMask
+    |   |-- TextTooLong         too many tokens for the model
     |   |-- NotFinite
     |   |-- UnreadableArtifact
     |   |-- OutOfMemory
@@ -71,6 +72,7 @@ from diffedit.errors.stages import (
     NotFinite,
     OutOfMemory,
     StageError,
+    TextTooLong,
     UnreadableArtifact,
     WorkerUnfit,
 )
@@ -105,6 +107,7 @@ __all__ = [
     "StageError",
     "StoreRefused",
     "StoreUnavailable",
+    "TextTooLong",
     "UnknownProfile",
     "UnreadableArtifact",
     "UnreadableJobsWarning",

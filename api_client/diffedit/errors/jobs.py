@@ -2,7 +2,7 @@
 
 from diffedit.errors.base import DiffEditError
 
-CODES_OF_THE_REQUEST = frozenset({"bad_picture", "empty_mask", "invalid_request"})
+CODES_OF_THE_REQUEST = frozenset({"bad_picture", "empty_mask", "invalid_request", "text_too_long"})
 """The codes of a failed job that are due to its request. All others are due to the service."""
 
 

@@ -21,6 +21,18 @@ class EmptyMask(StageError):
     code = "empty_mask"
 
 
+class TextTooLong(StageError):
+    """Raised when a text has more tokens than the model of its stage takes. The message has both numbers.
+
+    Shorten the text.
+    """
+
+    code = "text_too_long"
+
+    def __init__(self, name: str, tokens: int, max_tokens: int) -> None:
+        super().__init__(f"the {name} has {tokens} tokens, and the model takes {max_tokens} at most; shorten it")
+
+
 class NotFinite(StageError):
     """Raised when a model returns infinite values or NaN. Nothing of it is stored.
 

@@ -15,7 +15,7 @@ from diffedit.errors import ModelUnavailable, StageError
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.models.finite import FiniteScores, require_finite
 from diffedit_worker.models.hub import first_line
-from diffedit_worker.models.text_encoding import encode_texts
+from diffedit_worker.models.text_encoding import encode_windows
 
 _GREY = Image.new("RGB", (64, 64), (127, 127, 127))
 _TOKENS = 2
@@ -60,7 +60,7 @@ def _generate(name: str, model: Any, **inputs: Any) -> None:
 
 
 def _prove_text_encoder(text_encoder: tuple[Any, Any]) -> None:
-    encode_texts(*text_encoder, [""])
+    encode_windows(*text_encoder, [[]])
 
 
 def _prove_unet(unet: Any) -> None:

@@ -18,6 +18,7 @@ from diffedit.errors import (
     JobNotFound,
     NewerRecord,
     ServiceError,
+    TextTooLong,
     UnknownProfile,
 )
 from diffedit.jobs.store import MaxAttemptsExceeded, RefusedBefore
@@ -82,6 +83,7 @@ DISPOSITIONS: dict[type[Exception], Disposition] = {
     BadRecord: Disposition.FAIL,
     InvalidRequest: Disposition.FAIL,
     EmptyMask: Disposition.FAIL,
+    TextTooLong: Disposition.FAIL,
     ArtifactError: Disposition.FAIL,
     # Another worker may have another bucket and other profiles.
     ArtifactMissing: Disposition.REFUSE,

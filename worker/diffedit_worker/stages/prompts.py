@@ -9,7 +9,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaL
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
 from diffedit.contract.validation import Text, explain
-from diffedit.errors import ArtifactError
+from diffedit.errors import ArtifactError, TextTooLong
 from diffedit_worker.codecs import json_codec
 from diffedit_worker.diffusion.diffedit import OnStep
 from diffedit_worker.models.finite import FiniteScores
@@ -60,6 +60,7 @@ def prompts(
     """Return `num_prompts` sentences for each of two concepts, or the caption and the target prompt.
 
     Raises:
+        TextTooLong: a concept has so many tokens that the prompter would not read all of its instruction.
         NotFinite: the prompter returned values that are not finite.
     """
     if source_concept and target_concept:
@@ -78,7 +79,11 @@ def _sentences(
     tokenizer, model = models.prompter
     wanted = [concept for concept in concepts for _ in range(num_prompts)]
     instructions = [INSTRUCTION.format(concept=concept) for concept in wanted]
-    inputs = tokenizer(instructions, padding=True, truncation=True, return_tensors="pt").to(models.device)
+    inputs = tokenizer(instructions, padding=True, verbose=False, return_tensors="pt").to(models.device)
+    lengths = inputs.attention_mask.sum(dim=1)[::num_prompts].tolist()
+    for name, length in zip(("source", "target"), lengths, strict=True):
+        if length > tokenizer.model_max_length:
+            raise TextTooLong(f"instruction with the {name} concept", length, tokenizer.model_max_length)
     tokens = model.generate(
         input_ids=inputs.input_ids,
         attention_mask=inputs.attention_mask,
