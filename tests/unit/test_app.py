@@ -117,6 +117,15 @@ def test_a_worker_reads_the_queues_that_it_selects_and_does_not_exclude() -> Non
         queues.deselect(["diffedit.tiny.diffusion"])
 
 
+def test_the_remote_command_that_cancels_queues_does_not_end_the_worker() -> None:
+    queues = a_app().amqp.queues
+    queues.deselect("diffedit.tiny.diffusion")
+    assert "diffedit.tiny.diffusion" not in queues.consume_from
+    for name in ("unknown", *queue_names("tiny")):
+        queues.deselect(name)
+    assert not queues.consume_from
+
+
 def test_there_is_a_task_for_each_stage() -> None:
     assert {task_name(stage) for stage in Stage} <= a_app().tasks.keys()
 

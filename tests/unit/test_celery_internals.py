@@ -18,10 +18,12 @@ from celery.apps import worker as worker_program
 from celery.bin import celery as celery_command
 from celery.bin import worker as worker_module
 from celery.bin.base import CLIContext
+from celery.bootsteps import Blueprint
 from celery.concurrency.base import BasePool, apply_target
 from celery.concurrency.thread import ApplyResult, TaskPool
 from celery.loaders.base import BaseLoader
 from celery.worker import WorkController, state
+from celery.worker import components as worker_components
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
@@ -119,6 +121,14 @@ def test_the_signals_name_the_application_or_the_node() -> None:
     assert "worker_ready.send(sender=consumer)" in text
     assert "worker_shutting_down.send(\n                        sender=worker.hostname" in text
     assert "worker_shutdown.send(sender=self)" in text
+
+
+def test_a_worker_closes_its_steps_before_it_waits_for_its_tasks() -> None:
+    text = source(Blueprint.stop)
+    assert text.index("self.close(parent)") < text.index("'terminate' if terminate else 'stop'")
+    assert "self.send_all(parent, 'close'" in source(Blueprint.close)
+    # The blueprint stops nothing if a step was not started, and the start of this one ends when the worker ends.
+    assert worker_components.Consumer.last is True
 
 
 def test_an_application_makes_its_pools_in_properties_that_the_client_replaces() -> None:

@@ -43,6 +43,8 @@ CONFIGURATION = {
     "broker_connection_max_retries": None,
     # True would lose the running job when the connection breaks.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # A worker would take messages from the queue and keep them for as long as the remote command `rate_limit` says.
+    "worker_disable_rate_limits": True,
     "worker_hijack_root_logger": True,
     # PlainFormatter would replace colours, because they are control characters.
     "worker_log_color": False,

@@ -23,6 +23,7 @@ from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.retries import WORKER_REDIS_POLICY
 from diffedit_worker.celery_ext.pool import release_slot
+from diffedit_worker.celery_ext.shutdown import call_before_shutdown
 from diffedit_worker.models.profiles import Profile, load_profiles, profile_named
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE, Fitness
@@ -86,6 +87,7 @@ class WorkerProcess:
         worker_ready.connect(self._on_ready)
         worker_shutting_down.connect(self._on_shutting_down)
         worker_shutdown.connect(self._on_shutdown)
+        call_before_shutdown(self._app, self._stopping.set)
 
     def _on_setup(self, instance: Any, **_: Any) -> None:
         """Called before the worker connects to anything."""
@@ -114,6 +116,8 @@ class WorkerProcess:
         if sender.app is not self._app:
             return
         self._pool = sender.pool
+        # Celery would cancel the tasks that run. A thread cannot be cancelled, but a stage stops at its next step.
+        signal.signal(signal.SIGQUIT, signal.getsignal(signal.SIGTERM))
         with self._ending_if_unfit():
             self._fitness.prove_at_start()
             info = WorkerInfo(
@@ -148,7 +152,10 @@ class WorkerProcess:
             sys.exit(UNFIT_EXIT_CODE)
 
     def _on_shutting_down(self, sender: str, **_: Any) -> None:
-        """Called on SIGTERM. The running stage stops at its next step, and its job returns to the queue."""
+        """Called on SIGTERM, at once. The running stage stops at its next step, and its job returns to the queue.
+
+        For every other end, `call_before_shutdown` does the same as soon as Celery's loop gets to it.
+        """
         if sender == self._node_name:
             self._stopping.set()
 

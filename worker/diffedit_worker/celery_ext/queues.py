@@ -24,11 +24,17 @@ class ServedQueues(Queues):  # type: ignore[misc]
         self._check("--queues", include or ())
         super().select(include)
 
-    def deselect(self, exclude: Sequence[str] | None) -> None:
-        """Do not read these queues (-X). Raises InvalidRequest."""
-        self._check("--exclude-queues", exclude or ())
+    def deselect(self, exclude: Sequence[str] | str | None) -> None:
+        """Do not read these queues (-X), or no longer the one that the remote command `cancel_consumer` names.
+
+        Raises:
+            InvalidRequest: an option is wrong. For a remote command nothing is raised: that would end the worker.
+        """
+        is_remote = isinstance(exclude, str)
+        if not is_remote:
+            self._check("--exclude-queues", exclude or ())
         super().deselect(exclude)
-        if not self.consume_from:
+        if not is_remote and not self.consume_from:
             raise InvalidRequest("--exclude-queues: no queue is left for this worker; name fewer")
 
     def _check(self, option: str, names: Sequence[str]) -> None:
