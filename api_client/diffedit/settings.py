@@ -4,9 +4,18 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 from diffedit.contract.validation import ProfileName, explain
@@ -23,7 +32,11 @@ class Settings(BaseModel):
     # An invalid value may contain a password.
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="forbid", hide_input_in_errors=True)
 
-    redis_url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"), validation_alias="DIFFEDIT_REDIS_URL")
+    redis_password: SecretStr | None = Field(default=None, validation_alias="DIFFEDIT_REDIS_PASSWORD")
+    """The password of Redis, with any characters. It becomes part of `redis_url`, unless that has a password."""
+    redis_url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"), validation_alias="DIFFEDIT_REDIS_URL", validate_default=True
+    )
     """The broker and the job records: redis:// or, with TLS, rediss://."""
     s3_bucket: str = Field(default="diffedit", validation_alias="DIFFEDIT_S3_BUCKET", min_length=3, max_length=63)
     """The bucket for pictures and artifacts."""
@@ -70,7 +83,7 @@ class Settings(BaseModel):
 
     @field_validator("redis_url")
     @classmethod
-    def _check_redis_url(cls, url: SecretStr) -> SecretStr:
+    def _check_redis_url(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
         if _is_malformed(url.get_secret_value(), "redis", "rediss"):
             raise ValueError("must be redis://[:password@]host:port/db, with special characters of the password as %XX")
         parts = urlsplit(url.get_secret_value())
@@ -80,7 +93,8 @@ class Settings(BaseModel):
             raise ValueError(
                 "must end with the number of the database, and only options like ?ssl_ca_certs=... may follow"
             )
-        return url
+        password: SecretStr | None = info.data.get("redis_password")
+        return _with_password(parts, password.get_secret_value()) if password and not parts.password else url
 
     @field_validator("s3_endpoint_url")
     @classmethod
@@ -112,6 +126,12 @@ def _variables(field: FieldInfo) -> list[str]:
     """Return the environment variables of a field, in order of precedence."""
     alias = field.validation_alias
     return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
+
+
+def _with_password(url: SplitResult, password: str) -> SecretStr:
+    user, _, host = url.netloc.rpartition("@")
+    netloc = f"{user.removesuffix(':')}:{quote(password, safe='')}@{host}"
+    return SecretStr(url._replace(netloc=netloc).geturl())
 
 
 def _is_malformed(url: str, *schemes: str) -> bool:

@@ -116,3 +116,22 @@ def test_the_addressing_style_is_path_for_servers_of_ones_own() -> None:
     assert Settings.from_env({**endpoint, "DIFFEDIT_S3_ADDRESSING_STYLE": "virtual"}).addressing_style == "virtual"
     with pytest.raises(InvalidRequest, match="DIFFEDIT_S3_ADDRESSING_STYLE"):
         Settings.from_env({"DIFFEDIT_S3_ADDRESSING_STYLE": "host"})
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://host:6379/0", "redis://:p%40%2F%3A%25%20%C3%A9@host:6379/0"),
+        (
+            "rediss://user@host/2?ssl_ca_certs=/ca.pem",
+            "rediss://user:p%40%2F%3A%25%20%C3%A9@host/2?ssl_ca_certs=/ca.pem",
+        ),
+        ("redis://:own@host:6379/0", "redis://:own@host:6379/0"),
+        (None, "redis://:p%40%2F%3A%25%20%C3%A9@127.0.0.1:6379/0"),
+    ],
+)
+def test_a_password_of_any_characters_becomes_part_of_a_url_without_one(url: str | None, expected: str) -> None:
+    environment = {"DIFFEDIT_REDIS_PASSWORD": "p@/:% é"} | ({"DIFFEDIT_REDIS_URL": url} if url else {})
+    settings = Settings.from_env(environment)
+    assert settings.redis_url.get_secret_value() == expected
+    assert "p@/" not in repr(settings) + settings.model_dump_json()
