@@ -21,6 +21,7 @@ class Health(Frozen):
     Attributes:
         broker: "ok", or why Redis or Valkey cannot be used.
         object_store: "ok", or why S3 cannot be used.
+        broker_warnings: what to correct in the configuration of Redis or Valkey. Jobs run, but may be lost.
         workers: the live workers, by name.
         troubles: the workers that are paused, that could not run a stage, or that left in the last hour as unfit.
         recent_stages: how many stages were done in the last ten minutes, and how often a worker could not run one for a
@@ -31,6 +32,7 @@ class Health(Frozen):
 
     broker: str
     object_store: str
+    broker_warnings: tuple[str, ...] = ()
     workers: tuple[WorkerInfo, ...] = ()
     troubles: tuple[Trouble, ...] = ()
     recent_stages: RecentStages = RecentStages(0, 0)
@@ -58,6 +60,7 @@ def check_health(backend: JobBackend, object_store: ObjectStore, configured_prof
     found: dict[str, object] = {"broker": "ok", "object_store": "ok"}
     try:
         backend.job_store.ping()
+        found["broker_warnings"] = tuple(backend.warnings())
         fleet = Fleet(backend.worker_registry, configured_profile)
         needed = {*queue_names(fleet.default_profile), *backend.job_store.waiting_jobs()}
         found["workers"] = tuple(fleet.workers)

@@ -1,10 +1,9 @@
 """The settings of a client. A worker has more: `diffedit_worker.settings`. Only these two read the environment."""
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Literal, Self
-from urllib.parse import SplitResult, parse_qs, quote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -20,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from diffedit.contract.validation import ProfileName, explain
 from diffedit.errors import InvalidRequest
+from diffedit.redis_url import RedisUrl, is_malformed, parse_redis_url, with_password
 
 
 class Settings(BaseModel):
@@ -37,7 +37,12 @@ class Settings(BaseModel):
     redis_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"), validation_alias="DIFFEDIT_REDIS_URL", validate_default=True
     )
-    """The broker and the job records: redis:// or, with TLS, rediss://."""
+    """The broker and the job records: redis:// or, with TLS, rediss://.
+
+    With Sentinel: redis+sentinel://[user:password@]host:26379,host:26379,host:26379/NAME/db, or rediss+sentinel:// with
+    TLS for sentinels and servers. NAME is what the sentinels call the primary. User and password are those of the
+    servers; for those of the sentinels add ?sentinel_username=...&sentinel_password=...
+    """
     s3_bucket: str = Field(default="diffedit", validation_alias="DIFFEDIT_S3_BUCKET", min_length=3, max_length=63)
     """The bucket for pictures and artifacts."""
     s3_endpoint_url: str | None = Field(
@@ -72,6 +77,11 @@ class Settings(BaseModel):
     """Client: the scope of its idempotency keys. Give each application that shares the Redis its own."""
 
     @property
+    def redis(self) -> RedisUrl:
+        """What `redis_url` says, in its parts."""
+        return parse_redis_url(self.redis_url.get_secret_value())
+
+    @property
     def addressing_style(self) -> str:
         """The addressing style in force. Self-hosted servers rarely have wildcard DNS, so theirs is "path"."""
         return self.s3_addressing_style or ("path" if self.s3_endpoint_url else "auto")
@@ -84,22 +94,14 @@ class Settings(BaseModel):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
-        if _is_malformed(url.get_secret_value(), "redis", "rediss"):
-            raise ValueError("must be redis://[:password@]host:port/db, with special characters of the password as %XX")
-        parts = urlsplit(url.get_secret_value())
-        # redis-py and kombu do not understand the same set of other options.
-        options = [name for name in parse_qs(parts.query) if not name.startswith("ssl_")]
-        if options or not re.fullmatch(r"(/\d*)?", parts.path):
-            raise ValueError(
-                "must end with the number of the database, and only options like ?ssl_ca_certs=... may follow"
-            )
+        parse_redis_url(url.get_secret_value())
         password: SecretStr | None = info.data.get("redis_password")
-        return _with_password(parts, password.get_secret_value()) if password and not parts.password else url
+        return SecretStr(with_password(url.get_secret_value(), password.get_secret_value())) if password else url
 
     @field_validator("s3_endpoint_url")
     @classmethod
     def _check_s3_endpoint_url(cls, url: str | None) -> str | None:
-        if url and _is_malformed(url, "http", "https"):
+        if url and is_malformed(url, "http", "https"):
             raise ValueError("must be http://host:port or https://host")
         if url and "@" in urlsplit(url).netloc:
             raise ValueError("must not contain a password; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
@@ -126,17 +128,3 @@ def _variables(field: FieldInfo) -> list[str]:
     """Return the environment variables of a field, in order of precedence."""
     alias = field.validation_alias
     return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
-
-
-def _with_password(url: SplitResult, password: str) -> SecretStr:
-    user, _, host = url.netloc.rpartition("@")
-    netloc = f"{user.removesuffix(':')}:{quote(password, safe='')}@{host}"
-    return SecretStr(url._replace(netloc=netloc).geturl())
-
-
-def _is_malformed(url: str, *schemes: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme not in schemes or not (parts.hostname or parts.path) or (parts.port or 1) < 1
-    except ValueError:  # the port is not a number, or a bracket is not closed
-        return True

@@ -105,11 +105,16 @@ def test_a_client_that_only_polls_opens_no_connection_of_celery(settings: Settin
         assert client._celery.made is None
 
 
-@pytest.fixture
-def mute(settings: Settings) -> Iterator[Client]:
-    """A client whose Redis takes connections and never answers, like a network that swallows packets."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        url = SecretStr(f"redis://127.0.0.1:{server.getsockname()[1]}/0")
+@pytest.fixture(
+    params=["redis://{0}/0", "redis+sentinel://{0},{0},{0},{0},{0},{0},{0}/main/0"], ids=["one", "sentinels"]
+)
+def mute(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """A client whose Redis takes connections and never answers, like a network that swallows packets.
+
+    Or whose seven sentinels do: they are asked one after the other, 2 s each, with one deadline for all.
+    """
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
+        url = SecretStr(request.param.format(f"127.0.0.1:{server.getsockname()[1]}"))
         yield Client(settings.model_copy(update={"redis_url": url}))
 
 

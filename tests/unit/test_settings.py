@@ -62,12 +62,21 @@ def test_an_error_names_the_variable_and_not_its_value(name: str, value: str) ->
         ("DIFFEDIT_REDIS_URL", "redis://:hunter2/x@host:6379/0"),
         ("DIFFEDIT_REDIS_URL", "hunter2:6379"),
         ("DIFFEDIT_REDIS_URL", "http://hunter2"),
+        ("DIFFEDIT_REDIS_URL", "redis+sentinel://:hunter2@host"),
+        ("DIFFEDIT_REDIS_URL", "redis+sentinel://:hunter2/x@host/main"),
+        ("DIFFEDIT_REDIS_URL", "redis+sentinel://:hunter2@host:1,/main"),
+        ("DIFFEDIT_REDIS_URL", "redis+sentinel://:hunter2@host:0/main"),
+        ("DIFFEDIT_REDIS_URL", "redis+sentinel://:hunter2@host/main/one"),
+        ("DIFFEDIT_REDIS_URL", "redis+sentinel://a:hunter2@host,b:hunter2@other/main"),
+        ("DIFFEDIT_REDIS_URL", "redis+sentinel:///main?sentinel_password=hunter2"),
+        ("DIFFEDIT_REDIS_URL", "http+sentinel://hunter2/main"),
+        ("DIFFEDIT_REDIS_URL", "redis+sentinel://host/main?password=hunter2"),
         ("DIFFEDIT_S3_ENDPOINT_URL", "hunter2:9000"),
         ("DIFFEDIT_S3_ENDPOINT_URL", "https://"),
     ],
 )
 def test_an_error_about_a_malformed_url_does_not_show_it(name: str, value: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"{name}: must be") as caught:
+    with pytest.raises(InvalidRequest, match=f"{name}: must (be|end with)") as caught:
         Settings.from_env({name: value})
     assert "hunter2" not in str(caught.value)
 
@@ -127,6 +136,7 @@ def test_the_addressing_style_is_path_for_servers_of_ones_own() -> None:
             "rediss://user:p%40%2F%3A%25%20%C3%A9@host/2?ssl_ca_certs=/ca.pem",
         ),
         ("redis://:own@host:6379/0", "redis://:own@host:6379/0"),
+        ("redis+sentinel://a:1,[::1]:2/main/0", "redis+sentinel://:p%40%2F%3A%25%20%C3%A9@a:1,[::1]:2/main/0"),
         (None, "redis://:p%40%2F%3A%25%20%C3%A9@127.0.0.1:6379/0"),
     ],
 )
@@ -135,3 +145,21 @@ def test_a_password_of_any_characters_becomes_part_of_a_url_without_one(url: str
     settings = Settings.from_env(environment)
     assert settings.redis_url.get_secret_value() == expected
     assert "p@/" not in repr(settings) + settings.model_dump_json()
+
+
+def test_a_sentinel_url_is_split_into_the_sentinels_and_the_server() -> None:
+    url = "redis+sentinel://us%40r:p%2Fw%3A@one:1,[::1],three:3/Main.eu-1/3?sentinel_password=s%20%26"
+    redis = Settings.from_env({"DIFFEDIT_REDIS_URL": url}).redis
+    assert redis.server == "redis://us%40r:p%2Fw%3A@Main.eu-1/3"
+    assert redis.sentinels is not None and redis.sentinels.primary == "Main.eu-1" and not redis.tls
+    addresses = ["one:1", "[::1]:26379", "three:3"]
+    assert redis.sentinels.urls == tuple(f"redis://:s%20%26@{address}/" for address in addresses)
+    assert "p%2Fw" not in repr(redis) and "s%20" not in repr(redis)
+
+
+def test_the_tls_options_of_a_sentinel_url_are_those_of_sentinels_and_server() -> None:
+    url = "rediss+sentinel://one/main?ssl_ca_certs=/own ca.pem&sentinel_username=u&sentinel_password=p"
+    redis = Settings.from_env({"DIFFEDIT_REDIS_URL": url}).redis
+    assert redis.tls and redis.server == "rediss://main/0?ssl_ca_certs=%2Fown+ca.pem"
+    assert redis.sentinels is not None
+    assert redis.sentinels.urls == ("rediss://u:p@one:26379/?ssl_ca_certs=%2Fown+ca.pem",)

@@ -45,6 +45,8 @@ def health_table(health: Health) -> Table:
     """Return one row each for the broker, the object store, every worker and every queue."""
     table = Table(box=None, show_header=False)
     table.add_row("broker", printable(health.broker))
+    for warning in health.broker_warnings:
+        table.add_row("warning", printable(warning))
     table.add_row("object store", printable(health.object_store))
     for worker in health.workers:
         table.add_row("worker", printable(_worker(worker)))

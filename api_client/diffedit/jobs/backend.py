@@ -1,6 +1,6 @@
 """The three interfaces together, over Redis or in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from diffedit.jobs.memory_state import MemoryState
@@ -19,12 +19,18 @@ DEFAULT_LIMITS = WorkerLimits()
 
 @dataclass(frozen=True)
 class JobBackend:
-    """Where jobs are recorded. `close` closes its connections."""
+    """Where jobs are recorded.
+
+    Attributes:
+        close: closes its connections.
+        warnings: says what to correct in the configuration of the server, although jobs run.
+    """
 
     job_store: JobStore
     worker_registry: WorkerRegistry
     artifact_locks: ArtifactLocks
     close: Callable[[], object] = lambda: None
+    warnings: Callable[[], Sequence[str]] = tuple
 
 
 def redis_backend(
@@ -37,7 +43,7 @@ def redis_backend(
     server = RedisServer(settings, policy)
     registry = RedisWorkerRegistry(server, limits)
     store = RedisJobStore(server, registry, settings, limits)
-    return JobBackend(store, registry, RedisArtifactLocks(server, limits), server.close)
+    return JobBackend(store, registry, RedisArtifactLocks(server, limits), server.close, server.warnings)
 
 
 def memory_backend(settings: Settings | None = None, limits: WorkerLimits = DEFAULT_LIMITS) -> JobBackend:

@@ -29,12 +29,12 @@ def celery_app(settings: Settings) -> "Celery":
     # Importing Celery takes 0.16 s; a client that only polls never needs it.
     from diffedit.jobs.independent_celery import IndependentCelery
 
-    url = settings.redis_url.get_secret_value()
-    app = IndependentCelery("diffedit", broker=url)
+    url = settings.redis
+    app = IndependentCelery("diffedit", broker=url.server)
     app.conf.update(
         broker_transport="diffedit.jobs.transport:Transport",
         # By default kombu accepts any certificate. Options in the URL (?ssl_...) still apply.
-        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss:") else None,
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.tls else None,
         broker_pool_limit=settings.publisher_connections,
         # JSON only: a worker must never unpickle what a queue holds.
         task_serializer="json",
@@ -49,6 +49,7 @@ def celery_app(settings: Settings) -> "Celery":
             "health_check_interval": 25,
             # A worker serves its queues strictly in the order in which they are named.
             "queue_order_strategy": "priority",
+            "sentinels": url.sentinels,
         },
         task_publish_retry_policy=PUBLISH_POLICY,
     )

@@ -15,7 +15,7 @@ from diffedit.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotF
 from diffedit.forks import PerProcess
 from diffedit.jobs import keys
 from diffedit.jobs.records import outcome_in
-from diffedit.jobs.redis_connection import SOCKET_TIMEOUT, Connection, SSLConnection
+from diffedit.jobs.redis_connection import SOCKET_TIMEOUT, Primary, connection_class, without_maintenance_notices
 from diffedit.retries import BoundedRetry, RedisPolicy
 from diffedit.settings import Settings
 
@@ -25,6 +25,7 @@ R = TypeVar("R")
 _LUA = files("diffedit.jobs") / "lua"
 SHARED = frozenset({"prelude", "only_open", "only_holder", "release", "workers"})
 """Parts of scripts."""
+NO_EVICTION = "noeviction"
 
 
 def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
@@ -63,6 +64,17 @@ class RedisServer:
         seconds, microseconds = self.connection.time()
         return seconds + microseconds / 1e6
 
+    @translate_errors
+    def warnings(self) -> list[str]:
+        """Say what to correct in the server's configuration. A user who may not run INFO is told nothing."""
+        try:
+            policy = self.connection.info("memory").get("maxmemory_policy", NO_EVICTION)
+        except redis.exceptions.NoPermissionError:
+            return []
+        if policy == NO_EVICTION:
+            return []
+        return [f"maxmemory-policy is {policy}, so Redis deletes jobs when its memory is full; set it to {NO_EVICTION}"]
+
     def close(self) -> None:
         if scripted := self._scripted.made:
             scripted.connection.close()
@@ -75,9 +87,9 @@ class _Scripted:
     """
 
     def __init__(self, settings: Settings, policy: RedisPolicy) -> None:
-        url = settings.redis_url.get_secret_value()
+        url = settings.redis
         pool = redis.BlockingConnectionPool.from_url(
-            url,
+            url.server,
             max_connections=settings.max_connections - 2 * settings.publisher_connections,
             timeout=policy.seconds,
             decode_responses=True,
@@ -85,7 +97,9 @@ class _Scripted:
             socket_keepalive=True,
             health_check_interval=30,
             retry=BoundedRetry(policy),
-            connection_class=SSLConnection if url.startswith("rediss:") else Connection,
+            connection_class=connection_class(url.server),
+            primary=Primary(url.sentinels) if url.sentinels else None,
+            **without_maintenance_notices(),
         )
         self.connection = redis.Redis.from_pool(pool)
         self.scripts = {name: self.connection.register_script(text) for name, text in _scripts().items()}

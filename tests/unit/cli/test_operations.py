@@ -1,5 +1,6 @@
 """`diffedit health` and `diffedit gc`."""
 
+import dataclasses
 import time
 from datetime import UTC, datetime
 
@@ -46,6 +47,15 @@ def test_health_names_a_service_that_does_not_answer(cli: Cli, monkeypatch) -> N
     assert "no Redis" in shown
     assert "no S3" in shown
     assert "\x1b" not in shown
+
+
+def test_health_shows_what_to_correct_and_is_healthy_all_the_same(cli: Cli, monkeypatch) -> None:
+    warned = dataclasses.replace(cli.client._backend, warnings=lambda: ["maxmemory-policy is x \x1b[2J"])
+    monkeypatch.setattr(cli.client, "_backend", warned)
+    shown = cli("health").stdout
+    assert "warning" in shown and "maxmemory-policy is x" in shown
+    assert "\x1b" not in shown
+    assert cli.json("health")["broker_warnings"] == ["maxmemory-policy is x \x1b[2J"]
 
 
 def test_health_as_json(cli: Cli) -> None:
