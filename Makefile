@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 KILLING := test_chaos test_recovery test_storage_faults
 
-.PHONY: demo test test-fast coverage check docs bench profile chaos quality train clean
+.PHONY: demo test test-fast test-system coverage check docs bench profile chaos quality train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/diffedit demo
@@ -12,6 +12,10 @@ demo: $(VENV)/.installed
 test: test-fast
 	# The acceptance tests start first, since they take longest; the integration tests fill the time that is left.
 	$(BIN)/pytest tests/acceptance tests/integration --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# Over servers of Debian's packages, which CI installs: apt-get install --no-install-recommends redis-server redis-sentinel
+test-system: $(VENV)/.installed
+	$(BIN)/pytest tests/system --numprocesses 2 --dist loadfile
 
 # What to run before each commit: no services, under a minute.
 test-fast: check

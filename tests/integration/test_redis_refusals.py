@@ -6,9 +6,10 @@ import time
 import pytest
 import redis
 
-from diffedit import BrokerFull, BrokerUnavailable, Client, Settings, State
+from diffedit import Client, Settings, State
 from tests.support.fake_service import TEXTS, png
 from tests.support.redis_faults import FAULTS, refusing
+from tests.support.redis_refusal_behaviour import check_that_a_client_goes_on
 
 pytestmark = pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")
 
@@ -17,16 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")
 def test_a_client_reports_the_outage_and_goes_on_after_it(settings: Settings, fault: str) -> None:
     server = redis.Redis.from_url(settings.redis_url.get_secret_value())
     with Client(settings) as client:
-        job = client.edit(png(), **TEXTS)
-        with refusing(server, fault):
-            with pytest.raises(BrokerUnavailable) as refusal:
-                client.edit(png(), **TEXTS)
-            assert (type(refusal.value) is BrokerFull) is (fault == "OOM")
-            assert client.health().broker != "ok"
-        assert client.health().broker == "ok"
-        assert client.edit(png(), **TEXTS).cancel()
-        assert job.cancel()
-        assert job.status().state is State.CANCELLED
+        check_that_a_client_goes_on(client, server, fault)
 
 
 def test_a_wait_outlasts_a_fail_over(settings: Settings) -> None:

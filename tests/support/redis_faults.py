@@ -1,9 +1,11 @@
 """Faults of a Redis or Valkey that goes on answering: it refuses what writes, or everything."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from tempfile import TemporaryDirectory
 
 import redis
 
@@ -62,10 +64,79 @@ FAULTS: dict[str, Callable[[redis.Redis], Callable[[], object]]] = {
 """Starts each fault and returns what ends it."""
 
 
+def _unable_to_save(server: redis.Redis) -> Callable[[], object]:
+    """Its directory is gone, as with a volume that was unmounted."""
+    directory = server.config_get("dir")["dir"]
+    with TemporaryDirectory() as gone:
+        server.config_set("dir", gone)
+    server.config_set("save", "3600 1")
+    _save(server, "err")
+
+    def end() -> None:
+        server.config_set("dir", directory)
+        _save(server, "ok")
+        server.config_set("save", "")
+
+    return end
+
+
+def _save(server: redis.Redis, result: str) -> None:
+    """Save in the background until the result is this."""
+    while server.info("persistence")["rdb_last_bgsave_status"] != result:
+        with suppress(redis.ResponseError):  # it is saving
+            server.bgsave()
+        time.sleep(0.05)
+
+
+def _loading(server: redis.Redis) -> Callable[[], object]:
+    """It loads its data again, slowly, as after a restart with many jobs."""
+    filling = {f"filling:{number}": os.urandom(4096) for number in range(LOADING_KEYS)}
+    server.mset(filling)
+    server.config_set("loading-process-events-interval-bytes", 1024)
+    server.config_set("key-load-delay", int(LOADING_SECONDS / LOADING_KEYS * 1e6))
+    known = server.get_connection_kwargs()
+    connection = redis.Redis(**{name: known[name] for name in ("host", "port", "password")}, socket_timeout=120)
+
+    def reload() -> None:
+        with suppress(redis.RedisError):
+            connection.execute_command("DEBUG", "RELOAD")
+
+    thread = threading.Thread(target=reload, daemon=True)
+    thread.start()
+    while not _is_loading(server):
+        time.sleep(0.02)
+
+    def end() -> None:
+        thread.join()
+        server.config_set("key-load-delay", 0)
+        server.delete(*filling)
+
+    return end
+
+
+def _is_loading(server: redis.Redis) -> bool:
+    try:
+        server.ping()
+    except redis.BusyLoadingError:
+        return True
+    return False
+
+
+LOADING_KEYS = 500
+LOADING_SECONDS = 10.0
+"""A worker repeats a command for longer, a client for less."""
+
+FAULTS_OF_A_SERVER_FOR_TESTS: dict[str, Callable[[redis.Redis], Callable[[], object]]] = {
+    "MISCONF": _unable_to_save,
+    "LOADING": _loading,
+}
+"""They need `enable-protected-configs` and `enable-debug-command`."""
+
+
 @contextmanager
 def refusing(server: redis.Redis, fault: str) -> Iterator[None]:
     """Let the server refuse as `fault` says while the context lasts."""
-    end = FAULTS[fault](server)
+    end = {**FAULTS, **FAULTS_OF_A_SERVER_FOR_TESTS}[fault](server)
     try:
         yield
     finally:

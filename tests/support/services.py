@@ -1,5 +1,6 @@
 """Real services for acceptance tests: what a running stack offers, and workers that a test may start and kill."""
 
+import functools
 import os
 import signal
 import uuid
@@ -65,8 +66,12 @@ class WorkerGroup:
         self.stack = stack
         self.settings = Settings.from_env(stack.environment)
         self.client = Client(self.settings)
-        self.redis = redis_of(stack, decode_responses=True)
         self.processes: dict[str, Process] = {}
+
+    @functools.cached_property
+    def redis(self) -> redis.Redis:
+        """A connection to the server, if the URL names one."""
+        return redis_of(self.stack, decode_responses=True)
 
     def start(self, count: int = 1, queues: Sequence[str] = (), **environment: str) -> list[Process]:
         """Start `count` workers and wait for their heartbeats; `environment` overrides the stack's variables."""

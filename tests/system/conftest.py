@@ -1,0 +1,23 @@
+"""Debian's Redis servers, and workers. `make test-system` runs these tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from diffedit_worker.local.stack import LocalServices
+from tests.support.debian_redis import missing_packages
+from tests.support.services import WorkerGroup
+
+
+def pytest_configure() -> None:
+    """End the run if a program is missing: no test can pass without."""
+    if missing := missing_packages():
+        raise pytest.UsageError(f"programs are missing; apt-get install --no-install-recommends {' '.join(missing)}")
+
+
+@pytest.fixture
+def workers(stack: LocalServices) -> Iterator[WorkerGroup]:
+    """Workers that the test may kill, on the `stack` of the module."""
+    workers = WorkerGroup(stack)
+    yield workers
+    workers.stop()
