@@ -28,6 +28,8 @@ class Health(Frozen):
             reason of its own.
         queues: the number of messages in each queue of the client's profile, of the live workers, and of waiting jobs.
         unserved: the queues of the client's profile and of waiting jobs from which no live worker takes jobs.
+        damaged: the names of keys in Redis that were found in the last hour to hold what cannot be read. They were
+            skipped. At most 1000.
     """
 
     broker: str
@@ -38,6 +40,7 @@ class Health(Frozen):
     recent_stages: RecentStages = RecentStages(0, 0)
     queues: dict[str, int] = Field(default_factory=dict)
     unserved: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -68,6 +71,7 @@ def check_health(backend: JobBackend, object_store: ObjectStore, configured_prof
         found["recent_stages"] = backend.job_store.recent_stages()
         found["unserved"] = tuple(sorted(needed - fleet.queues))
         found["queues"] = backend.job_store.queue_lengths(sorted(fleet.queues | needed))
+        found["damaged"] = tuple(backend.job_store.damaged_keys())
     except ServiceError as error:
         found["broker"] = str(error)
     try:

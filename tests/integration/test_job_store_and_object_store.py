@@ -54,6 +54,7 @@ def server(settings: Settings) -> redis.Redis:
 @pytest.fixture
 def make_backend(settings: Settings, server: redis.Redis) -> Callable[..., JobBackend]:
     server.flushdb()
+    server.set("diffedit:beating", "")  # workers have sent heartbeats before, so one without is dead
     return lambda limits=DEFAULT_LIMITS, **other: redis_backend(settings.model_copy(update=other), limits)
 
 

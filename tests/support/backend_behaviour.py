@@ -32,6 +32,12 @@ def at_mask(backend: JobBackend) -> Job:
     return job
 
 
+def orphans(backend: JobBackend, waited: float) -> list[str]:
+    """Return the jobs that maintenance would send again."""
+    store = backend.job_store
+    return [*store.abandoned_jobs(), *store.jobs_without_message(waited)]
+
+
 def until_overdue(backend: JobBackend, *jobs: Job) -> None:
     """Wait until the time of these jobs is over."""
     deadline = time.monotonic() + 30

@@ -10,7 +10,7 @@ from diffedit.contract.job import ErrorInfo, Job, State
 from diffedit.contract.stages import Artifact, Lane, Stage
 from diffedit.errors import JobNotFound, QueueFull
 from diffedit.jobs.backend import JobBackend
-from tests.support.backend_behaviour import ME, BackendBehaviour, at_mask, new_job, until_overdue
+from tests.support.backend_behaviour import ME, BackendBehaviour, at_mask, new_job, orphans, until_overdue
 from tests.support.factories import a_job, a_request, a_worker, done
 
 
@@ -26,7 +26,7 @@ class JobStoreBehaviour(BackendBehaviour):
         assert backend.job_store.start_stage(late.id, Stage.EMBED, ME).state is State.EXPIRED
         assert backend.job_store.status(late.id).state is State.EXPIRED
         assert backend.job_store.end_job(late.id, State.CANCELLED) is State.EXPIRED
-        assert late.id not in backend.job_store.orphaned_jobs(grace=0)
+        assert late.id not in orphans(backend, waited=0)
         assert backend.job_store.expire_job(punctual.id) is None
         assert not {late.id, punctual.id} & set(backend.job_store.overdue_jobs())
 
@@ -129,7 +129,7 @@ class JobStoreBehaviour(BackendBehaviour):
         backend.job_store.start_stage(job.id, Stage.EMBED, "rig")
         assert backend.job_store.create_job(job) == job.id
         assert backend.job_store.jobs_held_by("rig") == [job.id]
-        assert job.id not in backend.job_store.orphaned_jobs(grace=0)
+        assert job.id not in orphans(backend, waited=0)
 
     def test_a_discarded_job_frees_its_key(self, backend: JobBackend) -> None:
         key, first, second = uuid.uuid4().hex, a_job(), a_job()
@@ -138,7 +138,7 @@ class JobStoreBehaviour(BackendBehaviour):
         assert backend.job_store.create_job(second, key) == second.id
         with pytest.raises(JobNotFound):
             backend.job_store.status(first.id)
-        assert first.id not in backend.job_store.orphaned_jobs(grace=0)
+        assert first.id not in orphans(backend, waited=0)
 
     def test_jobs_are_listed_newest_first_and_by_state(self, backend: JobBackend) -> None:
         jobs = [new_job(backend).id for _ in range(5)]

@@ -9,7 +9,7 @@ from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import JobElsewhere, JobNotFound
 from diffedit.jobs.backend import JobBackend
 from diffedit.jobs.store import MaxAttemptsExceeded
-from tests.support.backend_behaviour import ME, OTHER, BackendBehaviour, at_mask, new_job
+from tests.support.backend_behaviour import ME, OTHER, BackendBehaviour, at_mask, new_job, orphans
 from tests.support.factories import a_job, a_worker, done
 
 
@@ -101,11 +101,11 @@ class StageBehaviour(BackendBehaviour):
 
     def test_the_job_of_a_dead_worker_is_orphaned_and_can_be_requeued(self, backend: JobBackend) -> None:
         job = at_mask(backend)
-        assert job.id not in backend.job_store.orphaned_jobs(grace=60)
+        assert job.id not in orphans(backend, waited=60)
         backend.worker_registry.unregister(ME)
-        assert job.id in backend.job_store.orphaned_jobs(grace=60)
+        assert job.id in orphans(backend, waited=60)
         assert backend.job_store.requeue(job) is None
-        assert job.id not in backend.job_store.orphaned_jobs(grace=60)
+        assert job.id not in orphans(backend, waited=60)
         # The dead worker was only asleep: what it does now is refused.
         with pytest.raises(JobElsewhere):
             backend.job_store.report_step(job.id, 1, 2, ME)
@@ -121,12 +121,12 @@ class StageBehaviour(BackendBehaviour):
 
     def test_a_job_that_waits_without_a_message_is_orphaned(self, backend: JobBackend) -> None:
         job = new_job(backend)
-        assert job.id not in backend.job_store.orphaned_jobs(grace=60)
-        assert job.id in backend.job_store.orphaned_jobs(grace=0)
+        assert job.id not in orphans(backend, waited=60)
+        assert job.id in orphans(backend, waited=0)
         backend.job_store.start_stage(job.id, Stage.EMBED, ME)
-        assert job.id not in backend.job_store.orphaned_jobs(grace=0)
+        assert job.id not in orphans(backend, waited=0)
         backend.job_store.end_job(job.id, State.CANCELLED)
-        assert job.id not in backend.job_store.orphaned_jobs(grace=0)
+        assert job.id not in orphans(backend, waited=0)
 
     def test_requeue_can_take_back_the_attempt(self, backend: JobBackend) -> None:
         job = at_mask(backend)

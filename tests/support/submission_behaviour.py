@@ -18,7 +18,7 @@ from diffedit import (
 )
 from diffedit.contract.job import Job
 from diffedit.testing import JobBackend, MemoryObjectStore
-from tests.support.backend_behaviour import BackendBehaviour
+from tests.support.backend_behaviour import BackendBehaviour, orphans
 from tests.support.fake_service import TEXTS, png
 
 ERRORS = [
@@ -47,7 +47,7 @@ def said_by(error: BaseException) -> str:
 def is_empty(backend: JobBackend) -> bool:
     """Whether there is nothing that any worker would ever run."""
     store = backend.job_store
-    return store.list_jobs().statuses == store.orphaned_jobs(grace=0) == [] and not store.keys_in_use()
+    return store.list_jobs().statuses == orphans(backend, waited=0) == [] and not store.keys_in_use()
 
 
 @pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")

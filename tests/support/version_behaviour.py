@@ -12,7 +12,7 @@ from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord, NewerRecord
 from diffedit.jobs.backend import JobBackend
 from diffedit.jobs.store import RefusedBefore
-from tests.support.backend_behaviour import ME, OTHER, BackendBehaviour, at_mask, new_job
+from tests.support.backend_behaviour import ME, OTHER, BackendBehaviour, at_mask, new_job, orphans
 from tests.support.factories import a_worker
 from tests.support.refusal_behaviour import ERROR
 
@@ -45,7 +45,7 @@ class VersionBehaviour(BackendBehaviour):
             backend.job_store.start_stage(job.id, Stage.EMBED, ME)
         status = backend.job_store.status(job.id)
         assert (status.state, status.attempts, status.contract) == (State.QUEUED, {}, int(NEWER))
-        assert job.id in backend.job_store.orphaned_jobs(grace=-1)
+        assert job.id in orphans(backend, waited=-1)
 
     @pytest.mark.parametrize("field", ["stage", "next", "outcome", "request"])
     def test_what_a_newer_version_calls_by_another_name_is_no_damage(

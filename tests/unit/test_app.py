@@ -37,13 +37,13 @@ NODE = "worker@here"
 def backend(monkeypatch: pytest.MonkeyPatch) -> JobBackend:
     """Memory backend and object store in the place of Redis and S3.
 
-    A worker's maintenance sends its heartbeats, but starts no thread. No signal handler is changed.
+    A worker's maintenance sends its heartbeats, but starts no threads. No signal handler is changed.
     """
     backend = memory_backend()
     monkeypatch.setattr(worker_process, "redis_backend", lambda *args: backend)
     monkeypatch.setattr(worker_process, "S3ObjectStore", lambda settings: MemoryObjectStore())
     monkeypatch.setattr(worker_process.signal, "signal", lambda *args: None)
-    monkeypatch.setattr(Maintenance, "start", Maintenance.send_heartbeat)
+    monkeypatch.setattr(Maintenance, "start", lambda maintenance: maintenance.heartbeat.send())
     return backend
 
 

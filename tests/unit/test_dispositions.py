@@ -42,6 +42,7 @@ from diffedit_worker.runtime.dispositions import (
     disposition_of,
 )
 from diffedit_worker.runtime.failures import MAX_ATTEMPTS_MESSAGES, error_info
+from tests.support.backend_behaviour import orphans
 from tests.support.factories import a_job, a_worker
 from tests.support.inline_worker import InlineWorker, tiny
 
@@ -181,7 +182,7 @@ def test_a_stage_that_nobody_else_can_try_waits_without_a_message(worker: Inline
     worker.restart(context={"enqueue": sent.append})
     job = worker.edit()
     assert sent == []
-    assert worker.job_store.orphaned_jobs(grace=0) == [job.id]
+    assert orphans(worker.backend, waited=0) == [job.id]
     worker.send(job.status().job)  # as the leader does after a while
     assert (job.status().state, job.status().attempts[Stage.MASK]) == (State.SUCCEEDED, 1)
 

@@ -10,6 +10,9 @@ from diffedit.jobs.workers import Trouble, TroubleKind, WorkerInfo
 from diffedit.progress import describe
 from diffedit.text import printable
 
+MOST_NAMES = 5
+"""Damaged keys that are named."""
+
 
 def status_table(status: JobStatus) -> Table:
     """Return one row for each fact about a job, with the seconds of each finished stage."""
@@ -58,6 +61,9 @@ def health_table(health: Health) -> Table:
     if refused:
         note = "; read the workers' logs" if health.many_refused else ""
         table.add_row("stages", f"{done} done, {refused} times a worker could not run one, in 10 minutes{note}")
+    if health.damaged:
+        names = ", ".join(health.damaged[:MOST_NAMES]) + (", ..." if len(health.damaged) > MOST_NAMES else "")
+        table.add_row("damaged", printable(f"{len(health.damaged)} keys in Redis cannot be read: {names}"))
     for queue, length in health.queues.items():
         unserved = "; no worker takes jobs from this queue" if queue in health.unserved else ""
         table.add_row("queue", printable(f"{queue}  {length} waiting{unserved}"))

@@ -8,6 +8,7 @@
     |-- ServiceError            a service does not answer
     |   |-- BrokerUnavailable   Redis or Valkey
     |   |   `-- BrokerFull      its memory is full
+    |   |-- BrokerDamaged       a key in Redis holds another type than it must
     |   `-- StoreUnavailable    S3
     |       `-- StoreRefused    it answers and refuses; correct the settings first
     |-- QueueFull               too many jobs wait; try again later
@@ -58,6 +59,7 @@ from diffedit.errors.requests import BadPicture, IdempotencyConflict, InvalidReq
 from diffedit.errors.services import (
     ArtifactError,
     ArtifactMissing,
+    BrokerDamaged,
     BrokerFull,
     BrokerUnavailable,
     LocalError,
@@ -82,6 +84,7 @@ __all__ = [
     "ArtifactMissing",
     "BadPicture",
     "BadRecord",
+    "BrokerDamaged",
     "BrokerFull",
     "BrokerUnavailable",
     "DeviceFailed",

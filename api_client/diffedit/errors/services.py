@@ -34,6 +34,21 @@ class BrokerFull(BrokerUnavailable):
         )
 
 
+class BrokerDamaged(ServiceError):
+    """Raised when a key in Redis or Valkey holds another type than it must. Delete the key.
+
+    `diffedit health` lists such keys. Only what the whole service shares raises this error; a damaged record raises
+    `BadRecord`.
+    """
+
+    code = "broker_damaged"
+    http_status = 500
+    retryable = False
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"a key in Redis was changed ({reason}); `diffedit health` lists such keys; delete it")
+
+
 class StoreUnavailable(ServiceError):
     """Raised when S3 does not answer. Check `DIFFEDIT_S3_ENDPOINT_URL` and the server, then try again."""
 

@@ -41,8 +41,7 @@ def redis_backend(
     Only workers need `limits`. `policy` says how often and how long a command is sent again without an answer.
     """
     server = RedisServer(settings, policy)
-    registry = RedisWorkerRegistry(server, limits)
-    store = RedisJobStore(server, registry, settings, limits)
+    store, registry = RedisJobStore(server, settings, limits), RedisWorkerRegistry(server, limits)
     return JobBackend(store, registry, RedisArtifactLocks(server, limits), server.close, server.warnings)
 
 

@@ -70,7 +70,7 @@ def send(app: "Celery", job: Job) -> None:
     from celery import chain
     from redis import OutOfMemoryError
 
-    # The header tells which jobs have a message in a queue (`RedisJobStore.orphaned_jobs`).
+    # The header tells which jobs have a message in a queue (`JobStore.jobs_without_message`).
     tasks = [
         app.signature(task_name(stage), queue=job.queue_of(stage), headers={"job_id": job.id})
         for stage in job.stages_left

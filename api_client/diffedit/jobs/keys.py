@@ -11,12 +11,15 @@
 | `diffedit:idempotency:<key>` | string | id of the job that was submitted with this key, as `scoped_key` returns it |
 | `diffedit:workers` | set | ids of workers; some may be gone |
 | `diffedit:worker:<id>` | string with TTL | the heartbeat of a worker: its `WorkerInfo` as JSON |
+| `diffedit:beating` | string with TTL | empty; there unless no worker sent a heartbeat for half its TTL |
+| `diffedit:outage` | string with TTL | when heartbeats came again; as long as it is there, no worker counts as dead |
 | `diffedit:refused` | sorted set | jobs of which a worker refused a stage, by the time of the first refusal |
 | `diffedit:stages:<minute>` | hash with TTL | how many stages were done and refused in this minute |
 | `diffedit:troubles` | set | names of workers that reported a trouble; some troubles may be over |
 | `diffedit:trouble:<name>` | string with TTL | the `Trouble` of a worker as JSON |
 | `diffedit:profiles` | hash | profile -> its parameter defaults as JSON, from the last worker that served it |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
+| `diffedit:damaged` | sorted set | keys that held what cannot be read, by the time when that was last seen |
 | `diffedit:ping` | string with TTL | empty; written to see whether the server takes writes |
 | `diffedit:lock:<artifact key>` | string with TTL | `<worker> <job>`; then `released`, for an hour |
 | `diffedit:content:<artifact key>` | string with TTL | what was last stored at this key: SHA-256 and length |
@@ -38,6 +41,9 @@ TROUBLES = f"{PREFIX}troubles"
 WORKERS = f"{PREFIX}workers"
 PROFILES = f"{PREFIX}profiles"
 LEADER = f"{PREFIX}leader"
+BEATING = f"{PREFIX}beating"
+OUTAGE = f"{PREFIX}outage"
+DAMAGED = f"{PREFIX}damaged"
 PING = f"{PREFIX}ping"
 
 JOB = f"{PREFIX}job:"
@@ -50,6 +56,8 @@ TROUBLE = f"{PREFIX}trouble:"
 CONTENT = f"{PREFIX}content:"
 LOCK = f"{PREFIX}lock:"
 WAITERS = f"{PREFIX}waiters:"
+QUEUE = "diffedit."
+"""How the names of Celery's queues begin."""
 
 
 def job_key(job_id: str) -> str:

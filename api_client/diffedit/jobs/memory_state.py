@@ -1,5 +1,6 @@
 """What the doubles in memory share."""
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ class MemoryState:
         self.running: dict[str, str] = {}
         self.waiting: dict[str, float] = {}
         self.heartbeats: dict[str, tuple[float, WorkerInfo]] = {}
+        self.beating_until = math.inf
+        self.outage_until = -math.inf
+        """As `diffedit:beating` and `diffedit:outage` in `keys.py`."""
         self.stages: list[tuple[float, str]] = []
         """When a stage was done or refused."""
         self.contents: dict[str, str] = {}
@@ -34,8 +38,15 @@ class MemoryState:
         self.made_at: dict[str, float] = {}
         self.waiters: dict[str, set[str]] = {}
 
-    def is_alive(self, worker: str) -> bool:
+    def is_announced(self, worker: str) -> bool:
         return worker in self.heartbeats and self.heartbeats[worker][0] > time.monotonic()
+
+    @property
+    def heartbeats_are_complete(self) -> bool:
+        return self.outage_until <= time.monotonic() < self.beating_until
+
+    def is_alive(self, worker: str) -> bool:
+        return self.is_announced(worker) or not self.heartbeats_are_complete
 
     def runs_elsewhere(self, job_id: str, worker: str | None) -> bool:
         holder = self.running.get(job_id)
@@ -58,12 +69,12 @@ class MemoryState:
             raise QueueFull(lane.value, profile, self.settings.max_queued)
 
     def name_of(self, worker: str) -> str:
-        return self.heartbeats[worker][1].name if self.is_alive(worker) else worker
+        return self.heartbeats[worker][1].name if self.is_announced(worker) else worker
 
     def workers_of(self, job_id: str, queue: str) -> list[WorkerInfo]:
         """Return the live workers that read the queue and can serve the job."""
         contract = int(self.records[job_id].get("contract", 1))
-        live = [info for worker, (_, info) in self.heartbeats.items() if self.is_alive(worker)]
+        live = [info for worker, (_, info) in self.heartbeats.items() if self.is_announced(worker)]
         return [info for info in live if queue in info.queues and info.contract >= contract]
 
     def release(self, keys: Sequence[str], job_id: str, worker: str) -> list[str]:

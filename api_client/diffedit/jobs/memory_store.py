@@ -7,12 +7,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
-from diffedit.errors import BadRecord, IdempotencyConflict, JobElsewhere, JobNotFound, NewerRecord
-from diffedit.jobs.memory_state import MemoryState, can_try
+from diffedit.errors import IdempotencyConflict, JobElsewhere, JobNotFound, NewerRecord
+from diffedit.jobs.keys import job_key
+from diffedit.jobs.memory_lost_jobs import MemoryLostJobs
+from diffedit.jobs.memory_state import can_try
 from diffedit.jobs.records import (
     content_fields,
     done_fields,
@@ -36,11 +37,8 @@ from diffedit.jobs.store import (
 )
 
 
-class MemoryJobStore:
+class MemoryJobStore(MemoryLostJobs):
     """A `JobStore` in this process."""
-
-    def __init__(self, state: MemoryState) -> None:
-        self._state = state
 
     def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
         state = self._state
@@ -77,10 +75,6 @@ class MemoryJobStore:
     def expire_job(self, job_id: str) -> State | None:
         with self._state.lock:
             return self._outcome(job_id, None)
-
-    def overdue_jobs(self) -> list[str]:
-        with self._state.lock:
-            return [job_id for job_id in self._state.records if self._is_overdue(job_id)]
 
     def keys_in_use(self) -> set[str]:
         with self._state.lock:
@@ -150,11 +144,14 @@ class MemoryJobStore:
         with self._state.lock:
             return {key: self._state.contents[key] for key in artifact_keys if key in self._state.contents}
 
-    def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:
+    def requeue(
+        self, job: Job, worker: str | None = None, *, count_attempt: bool = True, waited: float | None = None
+    ) -> State | None:
         with self._state.lock:
             outcome = self._outcome(job.id, worker)
             if outcome is None:
-                if self._state.runs_elsewhere(job.id, worker):
+                early = waited and job.id in self._state.waiting and not self._has_waited(job.id, waited)
+                if early or self._state.runs_elsewhere(job.id, worker):
                     raise JobElsewhere(job.id)
                 record, attempts = self._record(job.id), f"attempts:{job.stages_left[0].value}"
                 if not count_attempt:
@@ -178,7 +175,7 @@ class MemoryJobStore:
             since = float(record.setdefault(f"refused_since:{stage.value}", _now()))
             state.stages.append((time.time(), "refused"))
             others = can_try(state.workers_of(job.id, job.queue_of(stage)), refused)
-            impatient = not others and time.time() - since >= limits.refusal_patience
+            impatient = not others and state.heartbeats_are_complete and time.time() - since >= limits.refusal_patience
             if len(refused) >= limits.max_refusals or impatient:
                 record["error"] = text
                 self._end(job.id, State.FAILED)
@@ -188,16 +185,6 @@ class MemoryJobStore:
             state.set_waiting(job)
             return Refusal(None, others)
 
-    def refused_jobs(self, patience: float) -> list[str]:
-        before = time.time() - patience
-        with self._state.lock:
-            waiting = {job_id: self._state.records[job_id] for job_id in self._state.waiting}
-            return [
-                job_id
-                for job_id, record in waiting.items()
-                if float(record.get(f"refused_since:{record['next']}", "inf")) <= before
-            ]
-
     def end_refused(self, job_id: str) -> State | None:
         with self._state.lock:
             outcome, record = self._outcome(job_id, None), self._record(job_id)
@@ -205,7 +192,7 @@ class MemoryJobStore:
             if outcome is not None or job_id in self._state.running or not error:
                 return outcome
             workers = self._state.workers_of(job_id, self._queue(job_id))
-            if not workers or can_try(workers, ()):
+            if not workers or can_try(workers, ()) or not self._state.heartbeats_are_complete:
                 return None
             record["error"] = error
             self._end(job_id, State.FAILED)
@@ -241,22 +228,17 @@ class MemoryJobStore:
                 record["retries"] = str(int(record.get("retries", 0)) + 1)
             return outcome
 
-    def jobs_held_by(self, worker: str) -> list[str]:
-        with self._state.lock:
-            return [job_id for job_id, holder in self._state.running.items() if holder == worker]
-
-    def orphaned_jobs(self, grace: float) -> list[str]:
-        state = self._state
-        with state.lock:
-            abandoned = [job_id for job_id, worker in state.running.items() if not state.is_alive(worker)]
-            return abandoned + [job_id for job_id, since in state.waiting.items() if since <= time.time() - grace]
-
     def queue_lengths(self, queues: Sequence[str]) -> dict[str, int]:
         return dict.fromkeys(queues, 0)
 
     def waiting_jobs(self) -> dict[str, int]:
         with self._state.lock:
             return dict(Counter(map(self._queue, self._state.waiting)))
+
+    def damaged_keys(self) -> list[str]:
+        with self._state.lock:
+            records = self._state.records
+            return [job_key(job_id) for job_id in readable(records)[1] if not is_newer(records[job_id])]
 
     def now(self) -> float:
         return time.time()
@@ -282,11 +264,6 @@ class MemoryJobStore:
         if worker is not None and self._state.running.get(job_id) != worker:
             raise JobElsewhere(job_id)
         return None
-
-    def _is_overdue(self, job_id: str) -> bool:
-        with suppress(BadRecord):  # the job fails when a worker reads its record
-            return status_of(job_id, self._state.records[job_id]).is_overdue
-        return False
 
     def _end(self, job_id: str, outcome: State) -> None:
         self._state.records[job_id].update({"outcome": outcome.value, "finished": _now()})

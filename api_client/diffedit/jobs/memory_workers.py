@@ -20,9 +20,13 @@ class MemoryWorkerRegistry:
         self._state = state
 
     def send_heartbeat(self, worker: WorkerInfo) -> None:
-        with self._state.lock:
-            self._state.heartbeats[worker.id] = (time.monotonic() + self._state.limits.worker_ttl, worker)
-            self._state.profiles[worker.profile] = worker.profile_params
+        state, now, ttl = self._state, time.monotonic(), self._state.limits.worker_ttl
+        with state.lock:
+            if now >= state.beating_until:
+                state.outage_until = now + ttl
+            state.beating_until = now + ttl / 2
+            state.heartbeats[worker.id] = (now + ttl, worker)
+            state.profiles[worker.profile] = worker.profile_params
 
     def unregister(self, worker: str) -> None:
         with self._state.lock:
@@ -30,7 +34,7 @@ class MemoryWorkerRegistry:
 
     def workers(self) -> list[WorkerInfo]:
         with self._state.lock:
-            live = [worker for _, worker in self._state.heartbeats.values() if self._state.is_alive(worker.id)]
+            live = [worker for _, worker in self._state.heartbeats.values() if self._state.is_announced(worker.id)]
         return sorted(live, key=lambda worker: worker.name)
 
     def report_trouble(self, trouble: Trouble) -> None:

@@ -39,13 +39,23 @@ from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.contract.validation import explain
 from diffedit.contract.versions import dump_json
 from diffedit.errors import BadRecord, NewerRecord
+from diffedit.jobs.store import RecentStages
+
+_COUNT = re.compile("[0-9]{1,9}")
+LATEST = 1e11
+"""Seconds. A later time, in the year 5138, is none: dates end before a time limit could be added to it."""
 
 
-def status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
-    """Return the status of a job, derived from the fields of its record. Raises BadRecord, NewerRecord."""
+def status_of(job_id: str, fields: Mapping[str, str] | None) -> JobStatus:
+    """Return the status of a job, derived from the fields of its record. Raises BadRecord, NewerRecord.
+
+    `fields` is None if what is stored in the place of the record is not a hash.
+    """
+    if fields is None:
+        raise BadRecord(job_id, "it is not a hash")
     try:
         return _status_of(job_id, fields)
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         if is_newer(fields):
             raise NewerRecord(job_id) from None
         reason = explain(error) if isinstance(error, ValidationError) else type(error).__name__
@@ -63,15 +73,15 @@ def outcome_in(job_id: str, text: str) -> State:
 def is_newer(fields: Mapping[str, str]) -> bool:
     """Return whether the record needs a newer contract than ours."""
     number = fields.get("contract", "1")
-    return number.isdecimal() and int(number) > versions.CONTRACT
+    return number.isdecimal() and len(number) < 10 and int(number) > versions.CONTRACT
 
 
-def readable(records: Mapping[str, Mapping[str, str]]) -> tuple[list[JobStatus], list[str]]:
+def readable(records: Mapping[str, Mapping[str, str] | None]) -> tuple[list[JobStatus], list[str]]:
     """Return the statuses of those records that exist and can be read, and the ids of those that cannot be read."""
     statuses, unreadable = [], []
     for job_id, fields in records.items():
         try:
-            statuses += [status_of(job_id, fields)] if fields else []
+            statuses += [status_of(job_id, fields)] if fields != {} else []
         except BadRecord:
             unreadable.append(job_id)
     return statuses, unreadable
@@ -195,5 +205,14 @@ def refused_by(fields: Mapping[str, str], stage: Stage) -> tuple[str, ...]:
     return tuple(json.loads(fields.get(f"refused:{stage.value}", "[]")))
 
 
-def _moment(seconds: str) -> datetime:
-    return datetime.fromtimestamp(float(seconds), UTC)
+def recent_stages_in(fields: Mapping[str, str]) -> RecentStages | None:
+    """Return the stages that were counted in one minute, or None if it cannot be read."""
+    numbers = [fields.get(result, "0") for result in RecentStages._fields]
+    return RecentStages(*map(int, numbers)) if all(_COUNT.fullmatch(number) for number in numbers) else None
+
+
+def _moment(text: str) -> datetime:
+    seconds = float(text)
+    if not 0 <= seconds < LATEST:
+        raise ValueError(f"{text} is no time")
+    return datetime.fromtimestamp(seconds, UTC)

@@ -11,7 +11,15 @@ from typing import Any, ParamSpec, TypeVar, cast
 import redis
 
 from diffedit.contract.job import State
-from diffedit.errors import BrokerFull, BrokerUnavailable, JobElsewhere, JobNotFound, NewerRecord
+from diffedit.errors import (
+    BadRecord,
+    BrokerDamaged,
+    BrokerFull,
+    BrokerUnavailable,
+    JobElsewhere,
+    JobNotFound,
+    NewerRecord,
+)
 from diffedit.forks import PerProcess
 from diffedit.jobs import keys
 from diffedit.jobs.records import outcome_in
@@ -26,6 +34,13 @@ _LUA = files("diffedit.jobs") / "lua"
 SHARED = frozenset({"prelude", "only_open", "only_holder", "release", "workers"})
 """Parts of scripts."""
 NO_EVICTION = "noeviction"
+_DAMAGED = "DAMAGED "
+"""How a script says which record of a job it cannot use."""
+
+
+def is_wrong_type(answer: object) -> bool:
+    """Return whether Redis refused a command because the key holds another type."""
+    return isinstance(answer, redis.ResponseError) and str(answer).startswith("WRONGTYPE")
 
 
 def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
@@ -38,6 +53,8 @@ def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
         except redis.OutOfMemoryError as error:
             raise BrokerFull from error
         except redis.RedisError as error:
+            if is_wrong_type(error):
+                raise BrokerDamaged(str(error)) from error
             raise BrokerUnavailable(f"Redis error: {error}; check DIFFEDIT_REDIS_URL") from error
 
     return translated
@@ -57,7 +74,12 @@ class RedisServer:
     def run(self, script: str, **args: Any) -> object:
         """Run the Lua script of this name as one atomic step. Arguments that are None are left out."""
         given = {name: value for name, value in args.items() if value is not None}
-        return self._scripted().scripts[script](args=[json.dumps(given)])
+        try:
+            return self._scripted().scripts[script](args=[json.dumps(given)])
+        except redis.ResponseError as error:
+            if str(error).startswith(_DAMAGED):
+                raise BadRecord(str(error).split()[1].removeprefix(keys.JOB), "it does not hold what it must") from None
+            raise
 
     def now(self) -> float:
         """Return the server's time, in seconds."""

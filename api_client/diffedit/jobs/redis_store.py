@@ -1,7 +1,7 @@
 """The job records in Redis or Valkey: a hash for each job, and each change one atomic script (`lua/`)."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import cast
 
 import redis
@@ -10,9 +10,19 @@ from diffedit.contract import versions
 from diffedit.contract.content import is_content
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
-from diffedit.errors import IdempotencyConflict, JobNotFound, QueueFull
+from diffedit.errors import BadRecord, IdempotencyConflict, JobNotFound, NewerRecord, QueueFull
 from diffedit.jobs import keys
-from diffedit.jobs.records import done_fields, new_fields, object_keys_in, readable, status_of, undone_fields
+from diffedit.jobs.records import (
+    done_fields,
+    is_newer,
+    new_fields,
+    object_keys_in,
+    readable,
+    recent_stages_in,
+    status_of,
+    undone_fields,
+)
+from diffedit.jobs.redis_lost_jobs import RedisLostJobs
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
 from diffedit.jobs.store import (
     WORKER_LOST,
@@ -23,21 +33,20 @@ from diffedit.jobs.store import (
     RefusedBefore,
     StageCompletion,
 )
-from diffedit.jobs.workers import WorkerLimits, WorkerRegistry
+from diffedit.jobs.workers import WorkerLimits
 from diffedit.settings import Settings
 
 _PAGE = 500
 RECENT_MINUTES = 10
 
 
-class RedisJobStore:
+class RedisJobStore(RedisLostJobs):
     """A `JobStore` in Redis or Valkey."""
 
-    def __init__(self, server: RedisServer, registry: WorkerRegistry, settings: Settings, limits: WorkerLimits) -> None:
-        self._server = server
+    def __init__(self, server: RedisServer, settings: Settings, limits: WorkerLimits) -> None:
+        super().__init__(server)
         self._settings = settings
         self._limits = limits
-        self._registry = registry
 
     @property
     def _redis(self) -> redis.Redis:
@@ -71,10 +80,7 @@ class RedisJobStore:
 
     @translate_errors
     def status(self, job_id: str) -> JobStatus:
-        fields = cast(dict[str, str], self._redis.hgetall(keys.job_key(job_id)))
-        if not fields:
-            raise JobNotFound(job_id)
-        status = status_of(job_id, fields)
+        status = self._status_of(job_id, self._entries.records([job_id])[job_id])
         # If no worker is up, nobody else ends the job.
         if status.is_overdue and self.expire_job(job_id):
             return self.status(job_id)
@@ -85,15 +91,14 @@ class RedisJobStore:
         return outcome_of(job_id, self._server.run("expire_job", job_id=job_id))
 
     @translate_errors
-    def overdue_jobs(self) -> list[str]:
-        return cast(list[str], self._redis.zrangebyscore(keys.EXPIRING, "-inf", self._server.now()))
-
-    @translate_errors
     def keys_in_use(self) -> set[str]:
-        ids = set(cast(list[str], self._redis.hkeys(keys.RUNNING)))
-        for queue in self._waiting_queues():
-            ids.update(cast(list[str], self._redis.zrange(keys.WAITING + queue, 0, -1)))
-        return {key for fields in self._records(sorted(ids)).values() for key in object_keys_in(fields)}
+        waiting = [("zrange", keys.WAITING + queue, 0, -1) for queue in self._waiting_queues()]
+        ids = sorted({*self._running(), *chain.from_iterable(self._entries.read_all(waiting))})
+        used: set[str] = set()
+        for start in range(0, len(ids), _PAGE):
+            records = self._entries.records(ids[start : start + _PAGE])
+            used.update(key for fields in records.values() for key in object_keys_in(fields or {}))
+        return used
 
     @translate_errors
     def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
@@ -101,16 +106,17 @@ class RedisJobStore:
         unreadable: list[str] = []
         start, page = 0, max(limit, 50)
         while len(found) < limit:
-            ids = cast(list[str], self._redis.zrevrange(keys.INDEX, start, start + page - 1))
+            ids = cast(list[str], self._entries.read("zrevrange", keys.INDEX, start, start + page - 1))
             if not ids:
                 break
-            records = self._records(ids)
-            expired = [job_id for job_id, fields in records.items() if not fields]
+            records = self._entries.records(ids)
+            expired = [job_id for job_id, fields in records.items() if fields == {}]
             if expired:
                 self._redis.zrem(keys.INDEX, *expired)
             statuses, damaged = readable(records)
             found += [status for status in statuses if state is None or status.state is state]
             unreadable += damaged
+            self._entries.note(keys.job_key(job_id) for job_id in damaged if not is_newer(records[job_id] or {}))
             start += page - len(expired)
         return JobPage(found[:limit], unreadable)
 
@@ -130,7 +136,7 @@ class RedisJobStore:
         if answer == "refused":
             raise RefusedBefore(job_id)
         if isinstance(answer, list):
-            return status_of(job_id, dict(zip(answer[::2], answer[1::2], strict=True)))
+            return self._status_of(job_id, dict(zip(answer[::2], answer[1::2], strict=True)))
         outcome_of(job_id, answer)
         return self.status(job_id)
 
@@ -164,7 +170,9 @@ class RedisJobStore:
         return {key: text for key, text in zip(artifact_keys, found, strict=True) if text and is_content(text)}
 
     @translate_errors
-    def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:
+    def requeue(
+        self, job: Job, worker: str | None = None, *, count_attempt: bool = True, waited: float | None = None
+    ) -> State | None:
         answer = self._server.run(
             "requeue",
             job_id=job.id,
@@ -172,6 +180,7 @@ class RedisJobStore:
             stage=job.stages_left[0].value,
             queue=job.queue,
             count_attempt=count_attempt,
+            waited=waited,
             forget=undone_fields(job),
         )
         return outcome_of(job.id, answer)
@@ -192,21 +201,18 @@ class RedisJobStore:
         return Refusal(outcome_of(job.id, outcome), bool(others))
 
     @translate_errors
-    def refused_jobs(self, patience: float) -> list[str]:
-        return cast(list[str], self._redis.zrangebyscore(keys.REFUSED, "-inf", self._server.now() - patience))
-
-    @translate_errors
     def end_refused(self, job_id: str) -> State | None:
         return outcome_of(job_id, self._server.run("end_refused", job_id=job_id))
 
     @translate_errors
     def recent_stages(self) -> RecentStages:
         minute = int(self._server.now() // 60)
-        with self._redis.pipeline(transaction=False) as pipe:
-            for past in range(RECENT_MINUTES):
-                pipe.hgetall(f"{keys.STAGES}{minute - past}")
-            counts = pipe.execute()
-        return RecentStages(*(sum(int(each.get(result, 0)) for each in counts) for result in RecentStages._fields))
+        names = [f"{keys.STAGES}{minute - past}" for past in range(RECENT_MINUTES)]
+        found = self._entries.read_all([("hgetall", name) for name in names])
+        counts = {name: recent_stages_in(fields) for name, fields in zip(names, found, strict=True)}
+        self._entries.note(name for name, count in counts.items() if count is None)
+        known = [count for count in counts.values() if count]
+        return RecentStages(sum(count.done for count in known), sum(count.refused for count in known))
 
     @translate_errors
     def end_job(self, job_id: str, outcome: State, error: ErrorInfo | None = None, worker: str | None = None) -> State:
@@ -225,33 +231,18 @@ class RedisJobStore:
         return outcome_of(job_id, self._server.run("count_retry", job_id=job_id, worker=worker))
 
     @translate_errors
-    def jobs_held_by(self, worker: str) -> list[str]:
-        return [job_id for job_id, holder in self._running().items() if holder == worker]
-
-    @translate_errors
-    def orphaned_jobs(self, grace: float) -> list[str]:
-        live = {worker.id for worker in self._registry.workers()}
-        orphans = [job_id for job_id, worker in self._running().items() if worker not in live]
-        since = self._server.now() - grace
-        for queue in self._waiting_queues():
-            overdue = self._waiting_since(queue, since)
-            orphans += sorted(overdue - self._jobs_in(queue)) if overdue else []
-        return orphans
-
-    @translate_errors
     def queue_lengths(self, queues: Sequence[str]) -> dict[str, int]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for queue in queues:
-                pipe.llen(queue)
-            return dict(zip(queues, pipe.execute(), strict=True))
+        return dict(zip(queues, self._entries.read_all([("llen", queue) for queue in queues]), strict=True))
 
     @translate_errors
     def waiting_jobs(self) -> dict[str, int]:
-        queues = sorted(self._waiting_queues())
-        with self._redis.pipeline(transaction=False) as pipe:
-            for queue in queues:
-                pipe.zcard(keys.WAITING + queue)
-            return {queue: waiting for queue, waiting in zip(queues, pipe.execute(), strict=True) if waiting}
+        queues = self._waiting_queues()
+        waiting = self._entries.read_all([("zcard", keys.WAITING + queue) for queue in queues])
+        return {queue: number for queue, number in zip(queues, waiting, strict=True) if number}
+
+    @translate_errors
+    def damaged_keys(self) -> list[str]:
+        return self._entries.damaged()
 
     @translate_errors
     def now(self) -> float:
@@ -261,40 +252,12 @@ class RedisJobStore:
     def ping(self) -> None:
         self._redis.set(keys.PING, "", px=1)  # a server that refuses writes is of no use
 
-    def _running(self) -> dict[str, str]:
-        return cast(dict[str, str], self._redis.hgetall(keys.RUNNING))
-
-    def _waiting_queues(self) -> set[str]:
-        return cast(set[str], self._redis.smembers(keys.WAITING_QUEUES))
-
-    def _waiting_since(self, queue: str, since: float) -> set[str]:
-        """Return the jobs that have waited since before `since`, or none if the queue has a message for each job."""
-        with self._redis.pipeline() as pipe:
-            pipe.zcard(keys.WAITING + queue)
-            pipe.llen(queue)
-            pipe.zrangebyscore(keys.WAITING + queue, "-inf", since)
-            waiting, messages, overdue = pipe.execute()
-        return set(overdue) if waiting > messages else set()
-
-    def _jobs_in(self, queue: str) -> set[str]:
-        """Return the jobs that have a message in the queue."""
-        found: set[str] = set()
-        start = 0
-        while messages := cast(list[str], self._redis.lrange(queue, start, start + _PAGE - 1)):
-            found.update(_job_of(message) for message in messages)
-            start += _PAGE
-        return found
-
-    def _records(self, ids: Sequence[str]) -> dict[str, dict[str, str]]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in ids:
-                pipe.hgetall(keys.job_key(job_id))
-            return dict(zip(ids, pipe.execute(), strict=True))
-
-
-def _job_of(message: str) -> str:
-    """Return the job id in the header of a queued message (see `dispatch.send`); "" if the message is not ours."""
-    try:
-        return str(json.loads(message)["headers"]["job_id"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+    def _status_of(self, job_id: str, fields: Mapping[str, str] | None) -> JobStatus:
+        if fields == {}:
+            raise JobNotFound(job_id)
+        try:
+            return status_of(job_id, fields)
+        except BadRecord as error:
+            if not isinstance(error, NewerRecord):
+                self._entries.note([keys.job_key(job_id)])
+            raise

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from diffedit.contract import versions
 from diffedit.jobs import keys
+from diffedit.jobs.redis_entries import RedisEntries
 from diffedit.jobs.redis_server import RedisServer, translate_errors
-from diffedit.jobs.workers import LockResult, Trouble, WorkerInfo, WorkerLimits, read_info, read_params
+from diffedit.jobs.workers import LockResult, Trouble, WorkerInfo, WorkerLimits, is_object, read_info, read_params
 
 TROUBLE_TTL = 3600
 """Seconds. A worker that is started again and again reports its trouble each time."""
@@ -23,6 +24,7 @@ class RedisWorkerRegistry:
     def __init__(self, server: RedisServer, limits: WorkerLimits) -> None:
         self._server = server
         self._limits = limits
+        self._entries = RedisEntries(server)
 
     @property
     def _redis(self) -> redis.Redis:
@@ -34,6 +36,7 @@ class RedisWorkerRegistry:
             "send_heartbeat",
             worker=worker.id,
             info=worker.model_dump_json(),
+            queues=worker.queues,
             ttl_ms=int(1000 * self._limits.worker_ttl),
             profile=worker.profile,
             profile_params=json.dumps(worker.profile_params),
@@ -45,26 +48,22 @@ class RedisWorkerRegistry:
 
     @translate_errors
     def workers(self) -> list[WorkerInfo]:
-        ids = sorted(cast(set[str], self._redis.smembers(keys.WORKERS)))
-        if not ids:
-            return []
-        answers = cast(list[str | None], self._redis.mget(keys.HEARTBEAT + each for each in ids))
-        heartbeats = dict(zip(ids, answers, strict=True))
-        dead = [worker for worker, heartbeat in heartbeats.items() if not heartbeat]
+        ids = sorted(cast(set[str], self._entries.read("smembers", keys.WORKERS)))
+        answers = self._entries.read_all([("get", keys.HEARTBEAT + each) for each in ids])
+        heartbeats = cast(dict[str, str | None], dict(zip(ids, answers, strict=True)))
+        dead = [worker for worker, heartbeat in heartbeats.items() if heartbeat is None]
         if dead:
             self._redis.srem(keys.WORKERS, *dead)
-        live = [read_info(worker, heartbeat) for worker, heartbeat in heartbeats.items() if heartbeat]
-        return sorted(live, key=lambda worker: worker.name)
+        live = {worker: heartbeat for worker, heartbeat in heartbeats.items() if heartbeat is not None}
+        self._entries.note(keys.HEARTBEAT + worker for worker, heartbeat in live.items() if not is_object(heartbeat))
+        return sorted((read_info(*each) for each in live.items()), key=lambda worker: worker.name)
 
     @translate_errors
     def report_trouble(self, trouble: Trouble) -> None:
         before = self._trouble_of(trouble.name)
         if before and before.code == trouble.code:
             trouble = trouble.model_copy(update={"since": before.since})
-        with self._redis.pipeline() as pipe:
-            pipe.sadd(keys.TROUBLES, trouble.name)
-            pipe.set(keys.TROUBLE + trouble.name, trouble.model_dump_json(), ex=TROUBLE_TTL)
-            pipe.execute()
+        self._server.run("report_trouble", name=trouble.name, trouble=trouble.model_dump_json(), ttl=TROUBLE_TTL)
 
     @translate_errors
     def clear_trouble(self, name: str) -> None:
@@ -72,7 +71,7 @@ class RedisWorkerRegistry:
 
     @translate_errors
     def troubles(self) -> list[Trouble]:
-        names = sorted(cast(set[str], self._redis.smembers(keys.TROUBLES)))
+        names = sorted(cast(set[str], self._entries.read("smembers", keys.TROUBLES)))
         found = {name: self._trouble_of(name) for name in names}
         over = [name for name, trouble in found.items() if not trouble]
         if over:
@@ -80,24 +79,28 @@ class RedisWorkerRegistry:
         return [trouble for trouble in found.values() if trouble]
 
     def _trouble_of(self, name: str) -> Trouble | None:
-        text = cast(str | None, self._redis.get(keys.TROUBLE + name))
+        text = cast(str | None, self._entries.read("get", keys.TROUBLE + name))
         try:
-            return Trouble.model_validate_json(text) if text else None
-        except ValidationError:  # of another version
+            return None if text is None else Trouble.model_validate_json(text)
+        except ValidationError:  # damaged, or of another version
+            self._entries.note([keys.TROUBLE + name])
             return None
 
     @translate_errors
     def acquire_leadership(self, worker: str, seconds: float) -> bool:
         return bool(
             self._server.run(
-                "acquire_leadership", worker=worker, ttl_ms=int(1000 * seconds), contract=versions.CONTRACT
+                "acquire_leadership",
+                worker=worker,
+                ttl_ms=int(1000 * seconds),
+                worker_ttl_ms=int(1000 * self._limits.worker_ttl),
+                contract=versions.CONTRACT,
             )
         )
 
     @translate_errors
     def profile_params(self, profile: str) -> dict[str, Any]:
-        text = cast(str | None, self._redis.hget(keys.PROFILES, profile))
-        return read_params(text)
+        return read_params(cast(str | None, self._entries.read("hget", keys.PROFILES, profile)))
 
 
 class RedisArtifactLocks:

@@ -152,11 +152,16 @@ class JobStore(Protocol):
         It is known for as long as a record is kept, from the last time that a job made or found the artifact.
         """
 
-    def requeue(self, job: Job, worker: str | None = None, *, count_attempt: bool = True) -> State | None:
+    def requeue(
+        self, job: Job, worker: str | None = None, *, count_attempt: bool = True, waited: float | None = None
+    ) -> State | None:
         """Let the job wait for the first stage whose artifacts are not in `job`.
 
-        Without `count_attempt` the last start of that stage is not counted. Without a worker, only a job that no live
-        worker runs is requeued.
+        Args:
+            worker: the worker that runs the job. Without it, only a job that no live worker runs is requeued. After a
+                time in which no worker could send a heartbeat, every worker counts as live for a while.
+            count_attempt: if False, the last start of that stage is not counted.
+            waited: seconds for which a job must have waited if no worker runs it. Raises JobElsewhere if it has not.
         """
 
     def refuse_stage(self, job: Job, stage: Stage, worker: str, error: ErrorInfo) -> Refusal:
@@ -191,14 +196,20 @@ class JobStore(Protocol):
     def jobs_held_by(self, worker: str) -> list[str]:
         """Return the jobs that this worker runs."""
 
-    def orphaned_jobs(self, grace: float) -> list[str]:
-        """Return the jobs of dead workers, and jobs that waited for `grace` seconds without a message in a queue."""
+    def abandoned_jobs(self) -> list[str]:
+        """Return the jobs that a worker without a heartbeat runs. `requeue` tells whether the worker is dead."""
+
+    def jobs_without_message(self, waited: float) -> list[str]:
+        """Return the jobs that have waited for so many seconds, and that no message in a queue names."""
 
     def queue_lengths(self, queues: Sequence[str]) -> dict[str, int]:
         """Return the number of messages in each queue."""
 
     def waiting_jobs(self) -> dict[str, int]:
         """Return how many jobs wait in each queue in which one waits, whether a worker reads the queue or not."""
+
+    def damaged_keys(self) -> list[str]:
+        """Return the names of keys that were found in the last hour to hold what cannot be read; at most 1000."""
 
     def now(self) -> float:
         """Return the server's time, in seconds since 1970."""

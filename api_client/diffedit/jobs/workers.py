@@ -38,7 +38,7 @@ class WorkerInfo(Frozen):
     device: str
     queues: tuple[str, ...]
     job: str | None = None
-    memory: int = 0
+    memory: int = Field(default=0, ge=0, lt=2**63)
     paused: bool = False
     contract: int = 1
     version: str = ""
@@ -58,6 +58,11 @@ def read_info(worker: str, heartbeat: str) -> WorkerInfo:
         )
 
 
+def is_object(text: str) -> bool:
+    """Return whether the text can be an announcement, of whatever version."""
+    return _object_in(text) != {}
+
+
 def read_params(text: str | None) -> dict[str, Any]:
     """Return the parameter defaults that a worker announced for a profile; {} if they have a form of their own."""
     return _object_in(text or "{}")
@@ -66,7 +71,7 @@ def read_params(text: str | None) -> dict[str, Any]:
 def _object_in(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

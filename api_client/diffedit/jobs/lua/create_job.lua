@@ -9,7 +9,9 @@
 if redis.call('EXISTS', job) == 1 then return args.job_id end  -- repeated, because the first answer was lost
 if args.idempotency_key then
   local first = redis.call('GET', keys.idempotency .. args.idempotency_key)
-  if first and redis.call('EXISTS', keys.job .. first) == 1 then
+  -- A key is free if it names no record, or one of another type, which would be an error here.
+  local request = first and server.pcall('HGET', keys.job .. first, 'request')
+  if type(request) == 'string' then
     local recorded = redis.call('HGET', keys.job .. first, 'request_digest')
     -- Version 0.2.0 records no digest.
     if recorded and args.request_digest and recorded ~= args.request_digest then return {'conflict', first} end

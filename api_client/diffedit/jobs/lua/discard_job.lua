@@ -1,8 +1,7 @@
 #!lua flags=allow-oom
 -- Delete a job that never reached its queue. Arguments: job_id.
 -- include prelude
-clear_open()
+forget_job()
 redis.call('DEL', job)
-redis.call('ZREM', keys.expiring, args.job_id)
 redis.call('ZREM', keys.index, args.job_id)
 return ''

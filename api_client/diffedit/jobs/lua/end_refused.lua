@@ -8,7 +8,7 @@ local stage, queue = redis.call('HGET', job, 'next'), redis.call('HGET', job, 'q
 local error = stage and redis.call('HGET', job, 'refused_error:' .. stage)
 if holder or not error or not queue then return '' end
 local workers = workers_of(queue)
-if #workers == 0 or has_untried_worker(workers, {}) then return '' end
+if #workers == 0 or has_untried_worker(workers, {}) or not heartbeats_are_complete() then return '' end
 redis.call('HSET', job, 'error', error)
 end_job('failed')
 return 'failed'

@@ -1,7 +1,6 @@
 -- The script goes on only if the job has not ended. Returns 'missing' if there is no record, else the outcome.
 if redis.call('EXISTS', job) == 0 then
-  redis.call('ZREM', keys.expiring, args.job_id)
-  redis.call('ZREM', keys.refused, args.job_id)
+  forget_job()
   return 'missing'
 end
 local outcome = redis.call('HGET', job, 'outcome')

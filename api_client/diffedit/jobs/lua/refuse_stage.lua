@@ -8,7 +8,7 @@
 -- include only_open
 -- include only_holder
 -- include workers
-local since = redis.call('HGET', job, 'refused_since:' .. args.stage)
+local since = number(redis.call('HGET', job, 'refused_since:' .. args.stage))
 -- Without a time these are names of workers that refused the stage before it was done and had to be done again.
 local refused, name = since and refusers(args.stage) or {}, name_of(args.worker)
 if not contains(refused, name) then table.insert(refused, name) end
@@ -17,7 +17,8 @@ redis.call('HSET', job, 'refused:' .. args.stage, cjson.encode(refused), 'refuse
   'refused_since:' .. args.stage, since)
 count_stage('refused')
 local others = has_untried_worker(workers_of(args.queue), refused)
-if #refused >= args.max_refusals or (not others and now - since >= args.patience) then
+local nobody = not others and heartbeats_are_complete()
+if #refused >= args.max_refusals or (nobody and now - since >= args.patience) then
   redis.call('HSET', job, 'error', args.error)
   end_job('failed')
   return {'failed', 0}

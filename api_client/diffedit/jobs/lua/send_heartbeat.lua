@@ -1,7 +1,17 @@
 #!lua flags=allow-oom
--- Announce a live worker. Arguments: worker, info (JSON), ttl_ms, profile, profile_params (JSON).
+-- Announce a live worker. Arguments: worker, info (JSON), queues, ttl_ms, profile, profile_params (JSON).
 -- include prelude
+-- Workers send several heartbeats in half their time to live. If there was none, no worker could send any: the server was
+-- away, or it has lost its data. From then on each worker has its whole time until it counts as dead.
+if redis.call('EXISTS', keys.beating) == 0 then
+  redis.call('SET', keys.outage, now, 'PX', args.ttl_ms)
+else
+  redis.call('PEXPIRE', keys.outage, args.ttl_ms, 'NX')
+end
+redis.call('SET', keys.beating, '', 'PX', math.ceil(args.ttl_ms / 2))
 redis.call('SADD', keys.workers, args.worker)
 redis.call('SET', keys.heartbeat .. args.worker, args.info, 'PX', args.ttl_ms)
 redis.call('HSET', keys.profiles, args.profile, args.profile_params)
+-- Deletes what somebody has put in the place of a queue. The worker would wait there for ever.
+for _, queue in ipairs(args.queues) do redis.call('LLEN', queue) end
 return ''

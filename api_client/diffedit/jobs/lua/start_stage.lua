@@ -15,13 +15,13 @@ if #refused > 0 and contains(refused, name_of(args.worker))
   return 'refused'
 end
 local attempts = 'attempts:' .. args.stage
-if tonumber(redis.call('HGET', job, attempts) or 0) >= args.max_attempts then return 'max_attempts' end
-redis.call('ZREM', keys.waiting .. redis.call('HGET', job, 'queue'), args.job_id)
+if (number(redis.call('HGET', job, attempts)) or 0) >= args.max_attempts then return 'max_attempts' end
+clear_open()
 redis.call('HSET', keys.running, args.job_id, args.worker)
 redis.call('HSET', job, 'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker)
 redis.call('HINCRBY', job, attempts, 1)
 if redis.call('HSETNX', job, 'started', now) == 1 then
-  local deadline_at = redis.call('HGET', job, 'deadline_at')
+  local deadline_at = number(redis.call('HGET', job, 'deadline_at'))
   if deadline_at then
     redis.call('ZADD', keys.expiring, deadline_at, args.job_id)
   else

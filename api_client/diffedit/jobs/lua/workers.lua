@@ -19,7 +19,7 @@ end
 
 local function name_of(worker)
   local info = info_of(worker)
-  return info and info.name or worker
+  return info and type(info.name) == 'string' and info.name or worker
 end
 
 -- Version 0.2.0 has contract 1, and announces and records none.

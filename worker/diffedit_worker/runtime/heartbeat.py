@@ -1,0 +1,82 @@
+"""What shows that a worker lives, and what ends it when it hangs: the heartbeat and the watchdog."""
+
+import logging
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from diffedit.jobs.store import JobStore
+from diffedit.jobs.workers import WorkerInfo, WorkerRegistry
+from diffedit_worker.runtime.failures import TIMEOUT
+from diffedit_worker.settings import StageTimeouts
+
+if TYPE_CHECKING:
+    from diffedit_worker.runtime.running_stage import RunningStage
+
+log = logging.getLogger(__name__)
+
+RUNS_PER_TTL = 5
+"""A worker sends so many heartbeats before it would count as dead."""
+
+
+class Heartbeat:
+    """The heartbeat and the watchdog of one worker.
+
+    `running_stages` returns what the worker runs now, `paused` whether it takes no jobs. `exit_process` ends this
+    process at once.
+    """
+
+    def __init__(
+        self,
+        job_store: JobStore,
+        worker_registry: WorkerRegistry,
+        worker: WorkerInfo,
+        stage_timeouts: StageTimeouts,
+        running_stages: Callable[[], "Sequence[RunningStage]"],
+        paused: Callable[[], bool],
+        exit_process: Callable[[], object] = lambda: os._exit(1),
+    ) -> None:
+        self._job_store = job_store
+        self._worker_registry = worker_registry
+        self._worker = worker
+        self._stage_timeouts = stage_timeouts
+        self._running_stages = running_stages
+        self._paused = paused
+        self._exit_process = exit_process
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def send(self) -> None:
+        """Announce this worker, its job and its memory. Does nothing after `end`."""
+        running = self._running_stages()
+        # `ru_maxrss` is in kilobytes, on macOS in bytes.
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        job = running[-1].job_id if running else None
+        changes = {"job": job, "memory": memory, "paused": self._paused()}
+        with self._lock:
+            if not self._ended:
+                self._worker_registry.send_heartbeat(self._worker.model_copy(update=changes))
+
+    def end(self) -> None:
+        """Unregister the worker at once, instead of when its last heartbeat expires."""
+        with self._lock:
+            self._ended = True
+            self._worker_registry.unregister(self._worker.id)
+
+    def exit_if_stuck(self) -> None:
+        """End this process if a step takes longer than the stage's timeout. Nothing else stops a model that hangs."""
+        now, timeout_of = time.monotonic(), self._stage_timeouts.of
+        stuck = [each for each in self._running_stages() if now - each.last_progress_at >= timeout_of(each.stage)]
+        if not stuck:
+            return
+        try:
+            for each in stuck:
+                log.critical("job %s: stage %s is stuck; this worker ends", each.job_id, each.stage.value)
+                self._job_store.record_cause(each.job_id, each.stage, TIMEOUT)
+            self.end()
+        finally:
+            self._exit_process()
