@@ -1,8 +1,8 @@
 """What a worker does besides its stages, in two daemon threads.
 
 The first one sends the heartbeat and watches the running stages. Nothing in it takes long, because a worker whose
-heartbeat is late counts as dead. The second one does everything else, which may take any time: it asks S3, and there may
-be thousands of jobs to rescue (`rescue.py`).
+heartbeat is late counts as dead. The second one does everything else, which may take any time: it asks S3, and it may
+have thousands of jobs to rescue (`rescue.py`).
 """
 
 from collections.abc import Callable, Sequence

@@ -12,6 +12,8 @@ redis.call('SET', keys.beating, '', 'PX', math.ceil(args.ttl_ms / 2))
 redis.call('SADD', keys.workers, args.worker)
 redis.call('SET', keys.heartbeat .. args.worker, args.info, 'PX', args.ttl_ms)
 redis.call('HSET', keys.profiles, args.profile, args.profile_params)
--- Deletes what somebody has put in the place of a queue. The worker would wait there for ever.
-for _, queue in ipairs(args.queues) do redis.call('LLEN', queue) end
+for _, queue in ipairs(args.queues) do
+  redis.call('SADD', keys.waiting_queues, queue)  -- in case somebody has deleted the set
+  redis.call('LLEN', queue)  -- deletes what is no list, because no message can be taken from it
+end
 return ''
