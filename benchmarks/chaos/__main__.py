@@ -30,7 +30,13 @@ Rows:
     recovered          ... until another worker started the job, or the frozen worker continued. It includes the time in
                        the queue and the time that other faults cost
 
-The exit code is 1 unless the rows from "failed" to "processes left" are 0.
+When the faults are over, there is a flood (flood.py): the messages of 10,000 waiting jobs vanish, while all workers run
+long edits. Its rows, in this order: its jobs; how many of them have how many messages afterwards; how often a living
+worker had no heartbeat; edits that were started again; the age of the oldest heartbeat, as a part of the time after
+which it expires; how long the rescue took.
+
+The exit code is 1 unless the rows from "failed" to "processes left" are 0, each job of the flood has one message, each
+living worker always had a heartbeat, and no edit was touched.
 """
 
 import argparse
@@ -61,6 +67,10 @@ def _by_code(failed: Counter[str]) -> str:
     return f"{failed.total()}: " + ", ".join(f"{code} {number}" for code, number in failed.items()) if failed else "0"
 
 
+def _by_number(jobs: dict[int, int]) -> str:
+    return ", ".join(f"{number} with {messages}" for messages, number in sorted(jobs.items()))
+
+
 def _times(seconds: list[float]) -> str:
     return f"{statistics.median(seconds):.1f} / {max(seconds):.1f} s (n = {len(seconds)})" if seconds else "-"
 
@@ -89,6 +99,12 @@ ROWS: dict[str, Callable[[Outcome], object]] = {
     "artifacts stored again": lambda run: run.stored_without_need,
     "detected, median / max": lambda run: _times(run.detection_times),
     "recovered, median / max": lambda run: _times(run.recovery_times),
+    "flood: jobs": lambda run: run.flood and run.flood.jobs,
+    "flood: jobs by messages": lambda run: run.flood and _by_number(run.flood.messages),
+    "flood: workers counted as dead": lambda run: run.flood and run.flood.counted_dead,
+    "flood: edits touched": lambda run: run.flood and len(run.flood.touched),
+    "flood: oldest heartbeat / TTL": lambda run: run.flood and f"{run.flood.oldest_heartbeat:.2f}",
+    "flood: rescued after, s": lambda run: run.flood and f"{run.flood.seconds:.0f}",
     "duration, s": lambda run: f"{run.seconds:.0f}",
 }
 
@@ -107,6 +123,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=60)
     parser.add_argument("--seed", "--seeds", type=int, nargs="+", default=[1], dest="seeds", help="one run for each")
+    parser.add_argument("--flood", type=int, default=10_000, help="jobs whose messages vanish at the end; 0: none")
     parser.add_argument("--out", type=Path, default=Path("out/chaos"), help="directory of logs and data")
     return parser.parse_args()
 
@@ -129,6 +146,7 @@ def main() -> None:
                 faults=args.jobs // 4,
                 sick=args.jobs // 20,
                 seconds=args.jobs * 1.75,
+                flood=args.flood,
             )
     console.print(f"{args.jobs} jobs each, {WORKERS} workers whose heartbeats expire after {WORKER_TTL:g} s")
     console.print(report(outcomes))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.chaos.faults import FaultInjector
+from benchmarks.chaos.flood import FloodOutcome
 from benchmarks.chaos.forks import ForkedReads
 from benchmarks.chaos.stored_artifacts import stem
 from benchmarks.chaos.system import System
@@ -31,6 +32,7 @@ class Outcome:
         unfit: workers that ended because they were not fit.
         passed_on: how often a worker refused a stage of a job, and the job went to another one.
         processes_left: child processes that still ran after the end.
+        flood: what came of the flood at the end; None if there was none.
         injected: the faults that hit something, by kind.
         renewed: the workers that the rolling restart replaced.
         forked_reads: the results that forked processes read.
@@ -60,6 +62,7 @@ class Outcome:
     recovery_times: list[float]
     seconds: float
     processes_left: list[str] = field(default_factory=list)
+    flood: FloodOutcome | None = None
 
     @property
     def failed_for_a_workers_reason(self) -> Counter[str]:
@@ -68,7 +71,7 @@ class Outcome:
     @property
     def ok(self) -> bool:
         problems = (self.lost, self.double_outcomes, self.failed, self.unreadable, self.wrong, self.crashes)
-        return not any((*problems, self.processes_left))
+        return not any((*problems, self.processes_left)) and (self.flood is None or self.flood.ok)
 
 
 def collect_outcome(
@@ -80,6 +83,7 @@ def collect_outcome(
     stored: Counter[str],
     renewed: int,
     seconds: float,
+    flood: FloodOutcome | None,
 ) -> Outcome:
     """Read the results of all jobs and return the outcome.
 
@@ -120,6 +124,7 @@ def collect_outcome(
         detection_times=observer.detection_times,
         recovery_times=observer.recovery_times,
         seconds=seconds,
+        flood=flood,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from benchmarks.chaos.faults import WORKER_TTL, FaultInjector, schedule_faults
+from benchmarks.chaos.flood import Flood, FloodOutcome
 from benchmarks.chaos.forks import Fork, ForkedReads, fork, schedule_forks
 from benchmarks.chaos.observer import Observer
 from benchmarks.chaos.outcome import Outcome, collect_outcome
@@ -27,6 +28,7 @@ from benchmarks.harness.waiting import wait_until
 from benchmarks.harness.worker_pool import READY_TIMEOUT, WorkerPool
 from diffedit import Client, Settings
 from diffedit.errors import ServiceError
+from diffedit.jobs import keys
 from diffedit.jobs.backend import redis_backend
 from diffedit_worker.local.stack import S3, LocalServices, no_proxy
 
@@ -57,11 +59,19 @@ STEPS = (*((place, True) for place in range(WORKERS)), (0, False), (0, True))
 
 
 def run(
-    directory: Path, *, seed: int, jobs: int, faults: int, sick: int, seconds: float, timeout: float = 300
+    directory: Path,
+    *,
+    seed: int,
+    jobs: int,
+    faults: int,
+    sick: int,
+    seconds: float,
+    flood: int = 0,
+    timeout: float = 300,
 ) -> Outcome:
     """Submit `jobs` jobs, inject `faults` faults and bring `sick` sick workers within `seconds`.
 
-    Then wait until all jobs have ended.
+    Then wait until all jobs have ended, and flood the system with `flood` jobs.
 
     Args:
         directory: for data and logs. It is emptied first.
@@ -81,7 +91,7 @@ def run(
     ]
     with LocalServices(directory) as stack, FaultProxy(stack.environment[ENDPOINT]) as proxy:
         stack.environment |= {**ENVIRONMENT, ENDPOINT: proxy.url}
-        outcome = _Run(stack, proxy).play(events, submissions, mixed, timeout)
+        outcome = _Run(stack, proxy).play(events, submissions, mixed, timeout, flood)
     children = psutil.Process().children(recursive=True)
     outcome.processes_left = [str(child) for child in children if child not in before]
     return outcome
@@ -101,7 +111,9 @@ class _Run:
         self._forked = ForkedReads()
         self._renewed = 0
 
-    def play(self, events: Sequence[Event], submissions: Sequence[Submission], mixed: float, timeout: float) -> Outcome:
+    def play(
+        self, events: Sequence[Event], submissions: Sequence[Submission], mixed: float, timeout: float, flood: int
+    ) -> Outcome:
         """Start the workers, let the events happen, wait until all jobs have ended, and return the outcome."""
         self._workers.start(WORKERS, self._client)
         actions: dict[type, Callable[[Any], None]] = {
@@ -120,6 +132,7 @@ class _Run:
                 _happen(pool, [replace(event, at=event.at - mixed) for event in events if event.at >= mixed], actions)
                 wait_until(lambda: not observer.unfinished_jobs, timeout)
                 seconds = time.monotonic() - began
+                flooded = self._flood(flood) if flood else None
             finally:
                 finished.set()
         for future in background:
@@ -133,7 +146,14 @@ class _Run:
             stored=count_stored_artifacts(self._stack.directory / "logs"),
             renewed=self._renewed,
             seconds=seconds,
+            flood=flooded,
         )
+
+    def _flood(self, jobs: int) -> FloodOutcome:
+        """Flood the system when the faults are over: here a worker without a heartbeat is one that counts as dead."""
+        wait_until(lambda: len(self._client.health().workers) >= WORKERS, READY_TIMEOUT)
+        wait_until(lambda: not self._system.redis.exists(keys.OUTAGE), READY_TIMEOUT)
+        return Flood(Settings.from_env(self._stack.environment), WORKER_TTL).run(jobs)
 
     def _submit(self, submission: Submission) -> None:
         """Submit an edit, and submit it again while a service does not answer, as a user would."""

@@ -13,6 +13,7 @@ from celery.worker.state import reserved_requests, task_ready
 from kombu.transport.virtual import Message
 
 from diffedit.jobs import redis_connection, transport
+from diffedit.jobs.redis_server import is_wrong_type
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,9 @@ class Transport(transport.Transport):
         except (Empty, OSError):
             raise
         except Exception as error:
+            if is_wrong_type(error):
+                # Celery would end the worker. It connects again instead, and the next heartbeat deletes the key.
+                raise redis.ConnectionError(f"a queue is no list: {error}") from error
             if isinstance(error, redis.RedisError) and not isinstance(error, redis.DataError):
                 raise
             # The error's text may quote the message, so it is not logged.
