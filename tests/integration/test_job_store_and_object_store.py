@@ -40,6 +40,7 @@ from tests.support.idempotency_behaviour import IdempotencyBehaviour, a_client
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
+from tests.support.rescue_behaviour import RescueBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.submission_behaviour import SubmissionBehaviour
 from tests.support.version_behaviour import VersionBehaviour
@@ -74,6 +75,11 @@ def rewrite(server: redis.Redis) -> Callable[..., None]:
 
 
 @pytest.fixture
+def silence(server: redis.Redis) -> Callable[[JobBackend], None]:
+    return lambda backend: server.delete("diffedit:beating", *server.keys("diffedit:worker:*"))
+
+
+@pytest.fixture
 def object_store(settings: Settings) -> S3ObjectStore:
     return S3ObjectStore(settings)
 
@@ -83,6 +89,7 @@ class TestRedisBackend(
     JobStoreBehaviour,
     IdempotencyBehaviour,
     RefusalBehaviour,
+    RescueBehaviour,
     ContentBehaviour,
     SubmissionBehaviour,
     VersionBehaviour,

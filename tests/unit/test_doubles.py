@@ -1,5 +1,6 @@
 """The doubles behave as the real ones."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.idempotency_behaviour import IdempotencyBehaviour
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
+from tests.support.rescue_behaviour import RescueBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.submission_behaviour import SubmissionBehaviour
 from tests.support.version_behaviour import VersionBehaviour
@@ -24,6 +26,7 @@ class TestMemoryBackend(
     JobStoreBehaviour,
     IdempotencyBehaviour,
     RefusalBehaviour,
+    RescueBehaviour,
     ContentBehaviour,
     SubmissionBehaviour,
     VersionBehaviour,
@@ -43,6 +46,15 @@ class TestMemoryBackend(
                 del record[name]
 
         return rewrite
+
+    @pytest.fixture
+    def silence(self) -> Callable[[JobBackend], None]:
+        def silence(backend: JobBackend) -> None:
+            state = backend.job_store._state
+            state.heartbeats.clear()
+            state.beating_until = -math.inf
+
+        return silence
 
 
 class TestMemoryObjectStore(ObjectStoreBehaviour):

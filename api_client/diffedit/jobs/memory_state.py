@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffedit.contract.job import Job
+from diffedit.contract.stages import ModelGroup, queue_name
 from diffedit.errors import QueueFull
-from diffedit.jobs.records import status_of
 from diffedit.jobs.workers import Trouble, WorkerInfo, WorkerLimits
 from diffedit.settings import Settings
 
@@ -53,7 +53,7 @@ class MemoryState:
         return holder is not None and holder != worker and self.is_alive(holder)
 
     def set_waiting(self, job: Job) -> None:
-        self.records[job.id]["next"] = job.stages_left[0].value
+        self.records[job.id] |= {"next": job.stages_left[0].value, "queue": job.queue}
         self.waiting[job.id] = time.time()
 
     def clear_open(self, job_id: str) -> None:
@@ -63,9 +63,9 @@ class MemoryState:
     def check_queue(self, job: Job) -> None:
         """Raise QueueFull if no more jobs may wait in this lane of the profile."""
         lane, profile = job.options.lane, job.request.params.profile
-        waiting = [status_of(job_id, self.records[job_id]) for job_id in self.waiting]
-        queued = [one for one in waiting if (one.options.lane, one.request.params.profile) == (lane, profile)]
-        if len(queued) >= self.settings.max_queued:
+        queues = {queue_name(profile, group, lane) for group in ModelGroup}
+        queued = sum(self.records[job_id]["queue"] in queues for job_id in self.waiting)
+        if queued >= self.settings.max_queued:
             raise QueueFull(lane.value, profile, self.settings.max_queued)
 
     def name_of(self, worker: str) -> str:

@@ -252,7 +252,7 @@ class MemoryJobStore(MemoryLostJobs):
         return self._state.records[job_id]
 
     def _queue(self, job_id: str) -> str:
-        return status_of(job_id, self._record(job_id)).job.queue
+        return self._record(job_id)["queue"]
 
     def _outcome(self, job_id: str, worker: str | None) -> State | None:
         """Return the outcome if the job has ended. Raises JobElsewhere if `worker` does not run it."""

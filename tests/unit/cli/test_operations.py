@@ -58,6 +58,17 @@ def test_health_shows_what_to_correct_and_is_healthy_all_the_same(cli: Cli, monk
     assert cli.json("health")["broker_warnings"] == ["maxmemory-policy is x \x1b[2J"]
 
 
+def test_health_names_what_cannot_be_read(cli: Cli) -> None:
+    jobs = [cli.submit().id for _ in range(6)]
+    assert "damaged" not in cli("health").stdout
+    for job in jobs:
+        cli.job_store._state.records[job]["created"] = "1e300"
+    shown = " ".join(cli("health").stdout.split())
+    assert f"damaged 6 keys in Redis cannot be read: diffedit:job:{jobs[0]}, " in shown
+    assert jobs[5] not in shown
+    assert len(cli.json("health")["damaged"]) == 6
+
+
 def test_health_as_json(cli: Cli) -> None:
     report = cli.json("health")
     assert report["broker"] == report["object_store"] == "ok"
