@@ -21,7 +21,7 @@ import redis
 
 from benchmarks.harness.waiting import wait_until
 from benchmarks.harness.worker_pool import WorkerPool
-from diffedit import Client, EditParams, EditRequest, JobHandle, JobStatus, Settings, State
+from diffedit import Client, EditOptions, EditParams, EditRequest, JobHandle, JobStatus, Settings, State
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import input_key
 from diffedit.errors import NoWorkerWarning
@@ -36,7 +36,7 @@ WORKER_TTL = 3.0
 INTERVAL = 0.05
 SETTLED_AFTER = 3.0
 """Times the TTL of a worker. Whoever sends messages once more does so within this time."""
-LONG_EDIT = {
+LONG_EDIT: EditOptions = {
     "source_prompt": "a photograph of a pear on a green table",
     "target_prompt": "a photograph of some cherries on a green table",
     "num_inference_steps": 500,
@@ -141,7 +141,8 @@ class Flood:
             outcome.touched += _harm(self._seen.get(job_id), status)
             self._seen[job_id] = status
         for _ in range(len(self._workers) - sum(not status.is_terminal for status in statuses.values())):
-            edit = self._client.edit(SAMPLES / "06.png", **LONG_EDIT, caption=f"a pear {uuid.uuid4().hex}")
+            options: EditOptions = {**LONG_EDIT, "caption": f"a pear {uuid.uuid4().hex}"}  # shares no artifact
+            edit = self._client.edit(SAMPLES / "06.png", **options)
             self._edits[edit.id] = edit
 
     def _running_edits(self) -> list[str]:
@@ -158,7 +159,7 @@ def _harm(before: JobStatus | None, now: JobStatus) -> list[str]:
     return harm if not before or now.attempts != before.attempts or now.step < before.step else []
 
 
-def _job_of(message: str) -> str:
+def _job_of(message: bytes | str) -> str:
     return str(json.loads(message)["headers"]["job_id"])
 
 

@@ -9,7 +9,7 @@ from diffedit_worker.local.stack import LocalServices
 from tests.support.services import WorkerGroup
 from tests.support.waiting import until
 
-JOBS = 3000
+JOBS = 2000
 """One worker sends some hundreds in a second, so that these take longer than a heartbeat lives."""
 TTL = 3.0
 

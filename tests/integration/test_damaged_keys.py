@@ -200,6 +200,13 @@ def test_a_record_of_another_type_is_a_bad_record_and_nobody_looks_after_it(scen
     assert name in store.damaged_keys()
 
 
+def test_a_job_without_a_record_is_forgotten(scene: Scene) -> None:
+    scene.server.delete(*(keys.job_key(job.id) for job in (scene.victim, scene.other)))
+    scene.maintain()
+    assert scene.server.hgetall(keys.RUNNING) == scene.job_store.waiting_jobs() == {}
+    assert scene.sent == []
+
+
 @pytest.mark.parametrize("damaged", ["waiters", "lock", "content", "stages"])
 def test_a_damaged_key_of_one_artifact_does_not_prevent_the_end_of_a_stage(scene: Scene, damaged: str) -> None:
     job = done(scene.victim, Stage.EMBED)

@@ -78,7 +78,7 @@ class RedisEntries:
         with self._server.connection.pipeline(transaction=False) as pipe:
             for name, *args in commands:
                 getattr(pipe, name)(*args)
-            answers = cast(list[Any], pipe.execute(raise_on_error=False))
+            answers = pipe.execute(raise_on_error=False)
         wrong = [is_wrong_type(answer) for answer in answers]
         for answer, is_wrong in zip(answers, wrong, strict=True):
             if isinstance(answer, Exception) and not is_wrong:

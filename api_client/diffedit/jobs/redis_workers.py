@@ -82,8 +82,9 @@ class RedisWorkerRegistry:
         text = cast(str | None, self._entries.read("get", keys.TROUBLE + name))
         try:
             return None if text is None else Trouble.model_validate_json(text)
-        except ValidationError:  # damaged, or of another version
-            self._entries.note([keys.TROUBLE + name])
+        except ValidationError:
+            if text is not None and not is_object(text):  # else it is of another version
+                self._entries.note([keys.TROUBLE + name])
             return None
 
     @translate_errors

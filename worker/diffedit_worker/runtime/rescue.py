@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 SLICES_PER_LEASE = 3
 """A leader stays the leader for the time of so many slices, in case one takes longer."""
 
-Task = Callable[[], None]
+Task = Callable[[], object]
 """What is to be done for one job."""
 
 
