@@ -19,7 +19,7 @@
 | `diffedit:trouble:<name>` | string with TTL | the `Trouble` of a worker as JSON |
 | `diffedit:profiles` | hash | profile -> its parameter defaults as JSON, from the last worker that served it |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
-| `diffedit:damaged` | sorted set | keys that held what cannot be read, by the time when that was last seen |
+| `diffedit:damaged` | sorted set with TTL | keys that held what cannot be read, by the time when that was last seen |
 | `diffedit:ping` | string with TTL | empty; written to see whether the server takes writes |
 | `diffedit:lock:<artifact key>` | string with TTL | `<worker> <job>`; then `released`, for an hour |
 | `diffedit:content:<artifact key>` | string with TTL | what was last stored at this key: SHA-256 and length |

@@ -13,7 +13,7 @@ import redis
 from diffedit.jobs import keys
 from diffedit.jobs.redis_server import RedisServer, is_wrong_type
 
-SHOWN_FOR = 3600.0
+SHOWN_FOR = 3600
 """Seconds for which a damaged key is shown after it was last seen."""
 MOST_SHOWN = 1000
 _EMPTY: Mapping[str, Callable[[], Any]] = {
@@ -62,8 +62,9 @@ class RedisEntries:
         names = sorted(damaged)
         if names:
             with suppress(redis.RedisError):  # what was asked for matters more
-                now = self._server.now()
-                self._server.connection.zadd(keys.DAMAGED, dict.fromkeys(names, now))
+                now, connection = self._server.now(), self._server.connection
+                connection.zadd(keys.DAMAGED, dict.fromkeys(names, now))
+                connection.expire(keys.DAMAGED, SHOWN_FOR)
 
     def damaged(self) -> list[str]:
         """Return the keys that were noted in the last hour, those that were noted last first."""

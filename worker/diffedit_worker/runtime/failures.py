@@ -4,7 +4,7 @@ import logging
 
 from diffedit.contract.job import ErrorInfo, State
 from diffedit.contract.stages import Stage
-from diffedit.errors import ArtifactError, DiffEditError, JobElsewhere, JobNotFound, ServiceError
+from diffedit.errors import ArtifactError, DiffEditError, JobError, ServiceError
 from diffedit.jobs.store import WORKER_LOST, JobStore, MaxAttemptsExceeded
 
 log = logging.getLogger(__name__)
@@ -37,5 +37,5 @@ def record_failure(job_store: JobStore, job_id: str, error: ErrorInfo, worker: s
     log.error("job %s: failed in stage %s with %s: %s", job_id, error.stage or "-", error.code, error.message)
     try:
         job_store.end_job(job_id, State.FAILED, error, worker)
-    except (ServiceError, JobNotFound, JobElsewhere) as problem:
+    except (ServiceError, JobError) as problem:
         log.error("job %s: the failure could not be recorded: %s", job_id, problem)

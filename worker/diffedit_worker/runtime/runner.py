@@ -19,7 +19,7 @@ from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import (
     ArtifactError,
     BadRecord,
-    JobElsewhere,
+    JobError,
     JobNotFound,
     ServiceError,
 )
@@ -169,7 +169,7 @@ class Runner:
             self._running.pop(job.id, None)
             if refusal.outcome is None and refusal.others:
                 self._context.enqueue(job)
-        except (ServiceError, JobNotFound, JobElsewhere) as problem:
+        except (ServiceError, JobError) as problem:
             log.warning("job %s: could not be passed on: %s", job.id, problem)
         self._context.stage_refused(current.stage, job.id, error)
 
@@ -180,7 +180,7 @@ class Runner:
                 # The next message that this worker receives may be the one that it sends here.
                 self._running.pop(job.id, None)
                 self._context.enqueue(job)
-        except (ServiceError, JobNotFound, JobElsewhere) as error:
+        except (ServiceError, JobError) as error:
             log.warning("job %s: could not be requeued: %s", job.id, error)
 
     def _make_again(self, artifact: Artifact, job: Job, models: Models) -> None:
@@ -188,7 +188,7 @@ class Runner:
         try:
             self._artifacts_of(job, models).remove(job.artifact_keys[artifact])
             self._job_store.record_cause(job.id, STAGE_OF[artifact], ArtifactError.code)
-        except (ServiceError, JobNotFound) as error:
+        except (ServiceError, JobError) as error:
             log.warning("job %s: the damaged %s could not be deleted: %s", job.id, artifact.value, error)
         self._requeue(job.without_artifact(artifact))
 

@@ -18,6 +18,7 @@ function redis.call(command, key, ...)
     error(answer)
   end
   server.pcall('ZADD', keys.damaged, now, key)
+  server.pcall('EXPIRE', keys.damaged, 3600)
   if string.sub(key, 1, #keys.job) == keys.job then
     if wrong_type and key == job then forget_job() end
     error({err = 'DAMAGED ' .. key})
