@@ -156,6 +156,18 @@ def test_a_restart_of_redis_interrupts_no_job_no_wait_and_no_running_stage(
     back.join()
 
 
+def test_a_pause_of_redis_in_which_all_heartbeats_expire_interrupts_no_job(
+    stack: LocalServices, workers: WorkerGroup
+) -> None:
+    workers.start(2)
+    jobs = [workers.job_in_stage(Stage.INVERT) for _ in range(2)]
+    stack.processes["valkey"].send_signal(signal.SIGSTOP)
+    time.sleep(5)  # no command fails, so nobody sees an outage
+    stack.processes["valkey"].send_signal(signal.SIGCONT)
+    for job in jobs:
+        assert set(job.wait(timeout=90).attempts.values()) == {1}
+
+
 def test_an_edit_that_raised_runs_once_when_it_is_repeated_with_its_idempotency_key(
     stack: LocalServices, workers: WorkerGroup
 ) -> None:
