@@ -9,6 +9,7 @@ from diffedit.client import Client
 from diffedit.contract.job import ErrorInfo, JobOptions, JobStatus, State
 from diffedit.contract.request import EditParams, EditRequest, Prompts
 from diffedit.contract.stages import Artifact, Lane, Stage
+from diffedit.decoding import MAX_PIXELS
 from diffedit.errors import (
     ArtifactError,
     BadPicture,
@@ -36,7 +37,7 @@ from diffedit.handle import JobHandle
 from diffedit.health import Health
 from diffedit.jobs.workers import WorkerInfo
 from diffedit.options import EditOptions
-from diffedit.pictures import MAX_ASPECT, MAX_PICTURE_BYTES, MAX_PIXELS, MIN_SIDE
+from diffedit.pictures import MAX_ASPECT, MAX_PICTURE_BYTES, MIN_SIDE
 from diffedit.result import EditResult
 from diffedit.settings import Settings
 from diffedit.uploads import PictureLike

@@ -18,6 +18,7 @@ from diffedit.contract.job import Job, JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest, random_seed
 from diffedit.contract.stages import Artifact
 from diffedit.contract.validation import JOB_ID
+from diffedit.decoding import decoding_limits
 from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning, UnreadableJobsWarning
 from diffedit.fleet import Fleet
 from diffedit.forks import PerProcess
@@ -220,11 +221,12 @@ class Client:
 
     def _queue(self, image: PictureLike, goal: Artifact, edits: Sequence[EditOptions]) -> Queued:
         """Check all edits, then queue them. Return their jobs, and warnings if no live worker can run them."""
-        upload = image_upload(image)
-        fleet = Fleet(self._backend.worker_registry, self._settings.profile)
-        # With one seed, artifacts that depend on it are shared as well.
-        seed = random_seed()
-        submissions = [prepare(upload, goal, options, fleet, seed) for options in edits]
+        with decoding_limits(self._settings.max_pixels):
+            upload = image_upload(image)
+            fleet = Fleet(self._backend.worker_registry, self._settings.profile)
+            # With one seed, artifacts that depend on it are shared as well.
+            seed = random_seed()
+            submissions = [prepare(upload, goal, options, fleet, seed) for options in edits]
         check_keys(submissions)
         jobs: list[JobHandle] = []
         try:

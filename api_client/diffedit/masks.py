@@ -3,7 +3,7 @@
 from PIL import Image, ImageChops
 
 from diffedit.errors import BadPicture
-from diffedit.pictures import Size, by_size, decode_file, flatten, upright
+from diffedit.pictures import Size, by_size, decoded, flatten, upright
 
 
 def read_mask(data: bytes, size: Size | None = None) -> Image.Image:
@@ -19,10 +19,9 @@ def read_mask(data: bytes, size: Size | None = None) -> Image.Image:
         BadPicture: as read_picture; the size of the mask is not `size`; the mask selects nothing; it is transparent in
             parts and grey in others, so that either convention could be meant.
     """
-    source, _ = decode_file(data, "mask")
-    # On white, as pictures are flattened, transparent pixels would mean "change this".
-    grey = _erased(source) or flatten(source, "black").convert("L")
-    grey = upright(grey, source)
+    with decoded(data, "mask") as (source, file):
+        # On white, as pictures are flattened, transparent pixels would mean "change this".
+        grey = upright(_erased(source) or flatten(source, "black").convert("L"), file)
     if size is not None and grey.size != size:
         raise BadPicture(f"the mask is {by_size(grey.size)} pixels and the picture {by_size(size)}; use the same size")
     mask = grey.point([0] * 128 + [255] * 128)

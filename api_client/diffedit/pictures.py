@@ -1,24 +1,24 @@
 """Decoding and encoding of pictures. The client checks them before it queues a job, the worker again."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 
-from PIL import ExifTags, Image, ImageFile
+from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import MAX_TEXT_CHUNK, PngImageFile, PngInfo
 from PIL.WebPImagePlugin import WebPImageFile
 
-from diffedit.errors import BadPicture
-from diffedit.picture_files import lean_jpeg, lean_png
+from diffedit.decoding import LimitedFile, limits, pixel_budget
+from diffedit.errors import BadPicture, DiffEditError
+from diffedit.picture_files import PictureFile, damaged, is_costly_profile, lean_file
 
 MAX_PICTURE_BYTES = 32 * 2**20
 """Bytes of the file of a picture or a mask that a user sends, at most (32 MiB)."""
 MAX_RESULT_BYTES = 512 * 2**20
 """Bytes of a result, at most. It is a PNG file, several times as large as the JPEG file that it was made from."""
-MAX_PIXELS = 40_000_000
-"""Pixels of a picture, at most."""
 MIN_SIDE = 8
 """Pixels of the shorter side of a picture, at least."""
 MAX_ASPECT = 8
@@ -31,6 +31,7 @@ Size = tuple[int, int]
 """Width and height in pixels, as in PIL."""
 
 _GREY_MODES = {"1", "L", "LA", "I", "I;16"}
+_OPENERS: dict[str, type[ImageFile.ImageFile]] = {"png": PngImageFile, "jpg": JpegImageFile, "webp": WebPImageFile}
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -69,23 +70,25 @@ def read_picture(data: bytes, *, what: str = "picture", max_bytes: int = MAX_PIC
 
     Raises:
         BadPicture: not a complete still picture in one of the three formats; larger than `max_bytes` or MAX_PIXELS; a
-            side under MIN_SIDE pixels; one side over MAX_ASPECT times the other. The message calls the picture `what`.
+            side under MIN_SIDE pixels; one side over MAX_ASPECT times the other; too costly to decode. The message
+            calls the picture `what`.
+        DecodingBusy: this process decodes other pictures, and it was not this one's turn in time.
     """
-    source, extension = decode_file(data, what, max_bytes)
-    return _picture(source, extension)
+    with decoded(data, what, max_bytes) as (source, file):
+        return _picture(source, file)
 
 
 def read_result(data: bytes) -> Picture:
     """Return a result, with its text chunks. It may take more bytes than a user's picture. Raises BadPicture."""
-    source, extension = decode_file(data, "result", MAX_RESULT_BYTES, keep_text=True)
-    text = {key: str(value) for key, value in getattr(source, "text", {}).items()}
-    return replace(_picture(source, extension), text=text)
+    with decoded(data, "result", MAX_RESULT_BYTES, keep_text=True) as (source, file):
+        text = {key: str(value) for key, value in getattr(source, "text", {}).items()}
+        return replace(_picture(source, file), text=text)
 
 
-def _picture(source: ImageFile.ImageFile, extension: str) -> Picture:
+def _picture(source: ImageFile.ImageFile, file: PictureFile) -> Picture:
     flat, profile = _colour_managed(source, flatten(source, "white"))
     layer = _layer(source, flat, managed=profile is None)
-    return Picture(upright(flat, source), profile, extension, layer and upright(layer, source))
+    return Picture(upright(flat, file), profile, file.extension, layer and upright(layer, file))
 
 
 def encode_png(image: Image.Image, *, icc_profile: bytes | None = None, text: Mapping[str, str] | None = None) -> bytes:
@@ -114,62 +117,57 @@ def by_size(size: Size) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def decode_file(
+@contextmanager
+def decoded(
     data: bytes, what: str, max_bytes: int = MAX_PICTURE_BYTES, *, keep_text: bool = False
-) -> tuple[ImageFile.ImageFile, str]:
+) -> Iterator[tuple[ImageFile.ImageFile, PictureFile]]:
+    """Decode a file, and hold its share of the pixels that a process may decode at once until the context ends.
+
+    Raises:
+        BadPicture: as `read_picture`. DecodingBusy: other pictures are decoded.
+    """
     check_bytes(len(data), what, max_bytes)
-    opener, extension = _opener(data, what)
-    profile = None
-    if extension == "jpg":
-        data = lean_jpeg(data, what)
-    elif extension == "png" and not keep_text:
-        data, profile = lean_png(data, what)
-    try:
-        source = opener(BytesIO(data))
-        _check_header(source, what)
-        source.load()
-        if profile:
-            source.info["icc_profile"] = profile
-    except (BadPicture, MemoryError):
-        raise  # A lack of memory says nothing about the picture: another machine may read it.
-    except Image.DecompressionBombError as error:
-        # Only the WebP plugin raises it: it checks Pillow's own limit before the size can be read.
-        raise BadPicture(f"the {what} is too large ({error}); scale it down") from error
-    except Exception as error:
-        # On damaged files Pillow raises many kinds of errors: OSError, SyntaxError, ValueError, struct.error...
-        raise BadPicture(
-            f"the {what} cannot be decoded, it seems damaged or incomplete ({error}); save or download it again"
-        ) from error
-    return source, extension
+    file = lean_file(data, what, keep_text=keep_text)
+    check_size(file.size, what)
+    limited = LimitedFile(file.data, what)
+    with pixel_budget().taken(file.size[0] * file.size[1]):
+        try:
+            yield _loaded(file, limited, what), file
+        except (DiffEditError, MemoryError):
+            raise  # A lack of memory says nothing about the picture: another machine may read it.
+        except Exception as error:
+            if limited.stopped_by:
+                raise limited.stopped_by from None
+            # On damaged files Pillow raises many kinds of errors, some only when the pixels are converted.
+            raise damaged(what, str(error) or type(error).__name__) from error
 
 
-def _opener(data: bytes, what: str) -> tuple[type[ImageFile.ImageFile], str]:
+def _loaded(file: PictureFile, limited: LimitedFile, what: str) -> ImageFile.ImageFile:
     # Image.open would apply Pillow's process-wide pixel limit before ours, with a warning or an error without the size.
     # And it takes the JPEG files of many phones, which contain a second picture, for animations.
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImageFile, "png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return JpegImageFile, "jpg"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return WebPImageFile, "webp"
-    raise BadPicture(f"the {what} is not a PNG, JPEG or WebP file; convert it to one of them")
+    source = _OPENERS[file.extension](limited)
+    if source.size != file.size:
+        raise damaged(what, "it contains two sizes")
+    if (frames := getattr(source, "n_frames", 1)) > 1:
+        raise BadPicture(f"the {what} is an animation of {frames} frames; save one frame as a still picture")
+    source.load()
+    if file.profile:
+        source.info["icc_profile"] = file.profile
+    return source
 
 
-def _check_header(source: ImageFile.ImageFile, what: str) -> None:
-    (width, height), frames = source.size, getattr(source, "n_frames", 1)
-    if width * height > MAX_PIXELS:
+def check_size(size: Size, what: str) -> None:
+    """Raise BadPicture if a picture of this size is too large, too small or too narrow."""
+    (width, height), most = size, limits().max_pixels
+    if width * height > most:
         raise BadPicture(
-            f"the {what} has {by_size(source.size)} = {width * height / 1e6:.1f} million pixels, over the limit of "
-            f"{MAX_PIXELS / 1e6:g} million; scale it down"
+            f"the {what} has {by_size(size)} = {width * height / 1e6:.1f} million pixels, over the limit of "
+            f"{most / 1e6:g} million; scale it down"
         )
     if min(width, height) < MIN_SIDE:
-        raise BadPicture(f"the {what} is {by_size(source.size)} pixels; both sides need at least {MIN_SIDE}")
+        raise BadPicture(f"the {what} is {by_size(size)} pixels; both sides need at least {MIN_SIDE}")
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise BadPicture(
-            f"the {what} is {by_size(source.size)} pixels, one side over {MAX_ASPECT} times the other; crop it"
-        )
-    if frames > 1:
-        raise BadPicture(f"the {what} is an animation of {frames} frames; save one frame as a still picture")
+        raise BadPicture(f"the {what} is {by_size(size)} pixels, one side over {MAX_ASPECT} times the other; crop it")
 
 
 def _layer(source: Image.Image, flat: Image.Image, *, managed: bool) -> Image.Image | None:
@@ -216,6 +214,8 @@ def _colour_managed(source: Image.Image, flat: Image.Image) -> tuple[Image.Image
     if not profile:
         return flat, None
     try:
+        if is_costly_profile(profile):
+            return flat, None
         from PIL import ImageCms
 
         space = ImageCms.ImageCmsProfile(BytesIO(profile)).profile.xcolor_space.strip()
@@ -225,9 +225,11 @@ def _colour_managed(source: Image.Image, flat: Image.Image) -> tuple[Image.Image
         elif space == "GRAY" and source.mode in _GREY_MODES:
             image = flat.convert("L")
         # Building the transform proves that the profile is complete and fits these pixels, even if it is not applied.
+        keep = image is flat and len(profile) <= MAX_TEXT_CHUNK
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-        to_srgb = ImageCms.buildTransform(BytesIO(profile), srgb, image.mode, "RGB")
-        if image is flat and len(profile) <= MAX_TEXT_CHUNK:
+        flags = ImageCms.Flags.NOOPTIMIZE if keep else ImageCms.Flags.NONE
+        to_srgb = ImageCms.buildTransform(BytesIO(profile), srgb, image.mode, "RGB", flags=flags)
+        if keep:
             return flat, profile
         managed = to_srgb.apply(image)
     except Exception:
@@ -236,13 +238,10 @@ def _colour_managed(source: Image.Image, flat: Image.Image) -> tuple[Image.Image
     return managed, None
 
 
-def upright(flat: Image.Image, source: Image.Image) -> Image.Image:
-    # ImageOps.exif_transpose writes the EXIF data again, and therefore fails on other tags that it cannot write.
-    try:
-        turn = _UPRIGHT.get(source.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:
-        turn = None
-    return flat if turn is None else flat.transpose(turn)
+def upright(image: Image.Image, file: PictureFile) -> Image.Image:
+    """Return the image turned as the EXIF data of its file say."""
+    turn = _UPRIGHT.get(file.orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def side_by_side(images: Sequence[Image.Image]) -> Image.Image:

@@ -18,7 +18,9 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from diffedit.contract.validation import ProfileName, explain
+from diffedit.decoding import MAX_PIXELS
 from diffedit.errors import InvalidRequest
+from diffedit.pictures import MIN_SIDE
 from diffedit.redis_url import RedisUrl, is_malformed, parse_redis_url, with_password
 
 
@@ -72,6 +74,9 @@ class Settings(BaseModel):
     """The most connections to Redis that a client opens. A thread waits up to 10 s if all of them are in use."""
     retention: int = Field(default=7 * 24 * 3600, validation_alias="DIFFEDIT_RETENTION", ge=60)
     """Seconds for which the record of a job is kept after it has ended."""
+
+    max_pixels: int = Field(default=MAX_PIXELS, validation_alias="DIFFEDIT_MAX_PIXELS", ge=MIN_SIDE**2, le=MAX_PIXELS)
+    """Pixels of a picture that a user sends, at most. It can only be lowered; use the same number everywhere."""
 
     namespace: str = Field(default="", validation_alias="DIFFEDIT_NAMESPACE", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     """Client: the scope of its idempotency keys. Give each application that shares the Redis its own."""

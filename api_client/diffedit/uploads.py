@@ -13,10 +13,12 @@ from typing import Any, Protocol, cast
 from PIL import ExifTags, Image
 
 from diffedit.contract.object_keys import input_key
-from diffedit.errors import BadPicture
+from diffedit.decoding import pixel_budget
+from diffedit.errors import BadPicture, DecodingBusy
 from diffedit.masks import read_mask
 from diffedit.objects.store import ObjectStore
-from diffedit.pictures import MAX_PICTURE_BYTES, Size, check_bytes, read_picture
+from diffedit.picture_files import lean_file
+from diffedit.pictures import MAX_PICTURE_BYTES, Size, check_bytes, check_size, read_picture
 
 
 class Readable(Protocol):
@@ -75,7 +77,7 @@ def mask_upload(mask: PictureLike, size: Size) -> Upload:
     """Return the upload of the mask of a picture of this size. Raises BadPicture."""
     data = picture_bytes(mask, "mask")
     read_mask(data, size)
-    return Upload(input_key(data, read_picture(data, what="mask").extension), data, size)
+    return Upload(input_key(data, lean_file(data, "mask").extension), data, size)
 
 
 def store(uploads: Iterable[Upload], object_store: ObjectStore) -> None:
@@ -105,7 +107,7 @@ def _picture_bytes(picture: Any, what: str) -> bytes:
     if isinstance(picture, bytes):
         return picture
     if isinstance(picture, Image.Image):
-        return _encoded(picture)
+        return _encoded(picture, what)
     if isinstance(picture, bytearray | memoryview):
         view = memoryview(picture)
         check_bytes(view.nbytes, what)
@@ -119,11 +121,13 @@ def _picture_bytes(picture: Any, what: str) -> bytes:
     return _read(_file_of(picture), what)
 
 
-def _encoded(image: Image.Image) -> bytes:
+def _encoded(image: Image.Image, what: str) -> bytes:
     buffer = io.BytesIO()
+    check_size(image.size, what)
     try:
-        image.load()
-    except MemoryError:
+        with pixel_budget().taken(image.width * image.height):
+            image.load()
+    except (MemoryError, DecodingBusy):
         raise
     except Exception as error:  # Pillow raises errors of many kinds, and AssertionError for a file that was closed
         reason = str(error) or "its file was closed"

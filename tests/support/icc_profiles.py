@@ -43,3 +43,12 @@ def grown(profile: bytes, size: int) -> bytes:
     table += struct.pack(">4sII", b"prvt", begin + 12 + len(body), len(private))
     whole = profile[:128] + struct.pack(">I", count + 1) + table + body + private
     return struct.pack(">I", len(whole)) + whole[4:]
+
+
+def many_elements(number: int) -> bytes:
+    """Return an RGB profile with a pipeline of so many elements, which all share the same bytes."""
+    matrix = struct.pack(">4s4xHH12f", b"matf", 3, 3, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0)
+    place = struct.pack(">II", 16 + 8 * number, len(matrix))
+    body = struct.pack(">4s4xHHI", b"mpet", 3, 3, number) + place * number + matrix
+    profile = icc(b"RGB ", b"mntr", b"XYZ ", b"D2B0", body)
+    return profile[:8] + struct.pack(">I", 0x04300000) + profile[12:]

@@ -49,14 +49,14 @@ def test_the_orientation_of_a_jpeg_counts_and_other_metadata_does_not(orientatio
     picture = read_picture(data)
     assert picture.image.size == ((40, 20) if orientation == 1 else (20, 40))
     assert picture.icc_profile == SRGB
-    assert b"a comment" not in picture_files.lean_jpeg(data, "picture")
+    assert b"a comment" not in picture_files.lean_file(data, "picture").data
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": 0}])
 def test_a_lean_jpeg_has_the_same_pixels(options: dict[str, object]) -> None:
     for mode in ("RGB", "L", "CMYK"):
         data = saved(gradient((90, 70)).convert(mode), "JPEG", quality=90, **options)
-        lean = picture_files.lean_jpeg(data + b"\xff\xd8 the second picture of a phone", "picture")
+        lean = picture_files.lean_file(data + b"\xff\xd8 the second picture of a phone", "picture").data
         assert len(lean) <= len(data)
         assert Image.open(BytesIO(lean)).tobytes() == Image.open(BytesIO(data)).tobytes()
 

@@ -211,6 +211,7 @@ class WorkerProcess:
             self._context,
             s3_retry_timeout=self._settings.s3_retry_timeout,
             cache_bytes=self._settings.cache_bytes,
+            max_pixels=self._settings.max_pixels,
             pipeline=self._pipeline or PIPELINE,
         )
 

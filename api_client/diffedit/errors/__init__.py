@@ -9,6 +9,7 @@
     |   |-- BrokerUnavailable   Redis or Valkey
     |   |   `-- BrokerFull      its memory is full
     |   |-- BrokerDamaged       a key in Redis holds another type than it must
+    |   |-- DecodingBusy        this process decodes too many pictures at once
     |   `-- StoreUnavailable    S3
     |       `-- StoreRefused    it answers and refuses; correct the settings first
     |-- QueueFull               too many jobs wait; try again later
@@ -62,6 +63,7 @@ from diffedit.errors.services import (
     BrokerDamaged,
     BrokerFull,
     BrokerUnavailable,
+    DecodingBusy,
     LocalError,
     ServiceError,
     StoreRefused,
@@ -87,6 +89,7 @@ __all__ = [
     "BrokerDamaged",
     "BrokerFull",
     "BrokerUnavailable",
+    "DecodingBusy",
     "DeviceFailed",
     "DiffEditError",
     "EmptyMask",

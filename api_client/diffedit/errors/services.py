@@ -63,6 +63,18 @@ class StoreRefused(StoreUnavailable):
     retryable = False
 
 
+class DecodingBusy(ServiceError):
+    """Raised when this process decodes so many pictures that it was not one's turn in time. Nothing was queued.
+
+    Try again later, or submit from more processes.
+    """
+
+    code = "decoding_busy"
+
+    def __init__(self) -> None:
+        super().__init__("this process decodes too many pictures at once; try again later, or use more processes")
+
+
 class ArtifactError(DiffEditError):
     """Raised when a stored artifact is missing or damaged. Call the job's `retry()`, which makes it again."""
 

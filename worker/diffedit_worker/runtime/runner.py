@@ -16,13 +16,8 @@ from typing import Any
 
 from diffedit.contract.job import Job, JobStatus, State
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
-from diffedit.errors import (
-    ArtifactError,
-    BadRecord,
-    JobError,
-    JobNotFound,
-    ServiceError,
-)
+from diffedit.decoding import MAX_PIXELS, decoding_limits
+from diffedit.errors import ArtifactError, BadRecord, JobError, JobNotFound, ServiceError
 from diffedit.jobs.store import JobStore, MaxAttemptsExceeded
 from diffedit.jobs.workers import ArtifactLocks, LockResult
 from diffedit.objects.store import ObjectStore
@@ -70,6 +65,7 @@ class Runner:
         *,
         s3_retry_timeout: float,
         cache_bytes: int,
+        max_pixels: int = MAX_PIXELS,
         report_interval: float = REPORT_INTERVAL,
         hand_back_pause: float = HAND_BACK_PAUSE,
         pipeline: Mapping[Stage, StageDefinition] = PIPELINE,
@@ -81,6 +77,7 @@ class Runner:
         self._models_of = models_of
         self._context = context
         self._s3_retry_timeout = s3_retry_timeout
+        self._max_pixels = max_pixels
         self._report_interval = report_interval
         self._hand_back_pause = hand_back_pause
         self._pipeline = pipeline
@@ -274,7 +271,9 @@ class Runner:
     def _compute(self, current: RunningStage, job: Job, artifacts: JobArtifacts, models: Models) -> dict[Artifact, Any]:
         """Run the function of the stage."""
         stage, definition = current.stage, self._pipeline[current.stage]
-        needs = {artifact.value: value for artifact, value in artifacts.load(stage.needs).items()}
+        # A job that has ended, or a worker that shuts down, must not wait for a picture that takes long to decode.
+        with decoding_limits(self._max_pixels, partial(self._on_step, current, 0, 0)):
+            needs = {artifact.value: value for artifact, value in artifacts.load(stage.needs).items()}
         params = {name: param(job.request, name) for name in definition.params}
         on_step = partial(self._on_step, current)
         return models.run_within_memory(partial(definition.run, models=models, on_step=on_step, **needs, **params))
