@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 KILLING := test_chaos test_recovery test_storage_faults
 
-.PHONY: demo test test-fast test-system coverage check docs bench profile chaos quality train clean
+.PHONY: demo test test-fast test-system coverage check docs bench profile chaos fuzz quality train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/diffedit demo
@@ -46,6 +46,10 @@ profile: $(VENV)/.installed
 
 chaos: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.chaos
+
+# Ten minutes, for every night. The tests run half a minute of it.
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.fuzz
 
 # These three targets draw pictures and need the system's emoji font: apt-get install fonts-noto-color-emoji
 bench: $(VENV)/.installed

@@ -141,9 +141,9 @@ def layers() -> str:
 
 def public_names() -> str:
     import diffedit
-    from diffedit import pictures, testing, uploads
+    from diffedit import decoding, pictures, testing, uploads
 
-    constants = constant_docstrings(diffedit, pictures, uploads)
+    constants = constant_docstrings(diffedit, decoding, pictures, uploads)
     rows = []
     for module in (diffedit, testing):
         for name in sorted(module.__all__):
