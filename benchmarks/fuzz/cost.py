@@ -41,7 +41,7 @@ def pictures() -> dict[str, Callable[[], bytes]]:
         "JPEG, 25 scans of 4 components": partial(jpeg_of_many_scans, 25),
         "JPEG, 25 scans, all coefficients set": hostile.jpeg_of_many_coefficients,
         "JPEG, CMYK with a profile": lambda: _saved(_photograph("CMYK"), "JPEG", quality=85, icc_profile=_cmyk()),
-        "JPEG, 65,000 comments of 500 bytes": partial(_with_comments, 19_000),
+        "JPEG, 19,000 comments of 500 bytes": partial(_with_comments, 19_000),
         "PNG, RGB": partial(png, SIZE, 8, 2, row=ROW),
         "PNG, RGBA": partial(png, SIZE, 8, 6, row=ROW),
         "PNG, RGBA, 16 bits": partial(png, SIZE, 16, 6, row=ROW),

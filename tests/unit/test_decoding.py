@@ -19,6 +19,7 @@ from diffedit.deadline import deadline
 from diffedit.decoding import MAX_PIXELS, PixelBudget, decoding_limits, pixel_budget
 from diffedit.errors import DecodingBusy
 from diffedit.masks import read_mask
+from diffedit.picture_files import lean_file
 from diffedit.pictures import encode_png, read_picture, read_result
 from diffedit.testing import MemoryObjectStore, memory_backend
 from tests.support.factories import a_worker
@@ -207,7 +208,9 @@ def test_padding_between_segments_and_in_scans_costs_no_more_than_its_bytes() ->
     scan = data.index(b"\xff\xda")
     padding = b"\xff" * 2**20
     for place in (2, scan, len(data) - 2):
-        assert same(read_picture(data[:place] + padding + data[place:]).image, read_picture(data).image)
+        padded = data[:place] + padding + data[place:]
+        assert len(lean_file(padded, "picture").data) <= len(data) + 1
+        assert same(read_picture(padded).image, read_picture(data).image)
     assert same(read_picture(data[:2] + padding + b"\0" + data[2:]).image, read_picture(data).image)
 
 
