@@ -24,6 +24,10 @@ class Bits:
         """Write what was written so far so many times in all."""
         self._bits = ["".join(self._bits) * times]
 
+    def append(self, other: "Bits") -> None:
+        """Write the bits of another writer."""
+        self._bits += other._bits
+
     def to_bytes(self) -> bytes:
         text = "".join(self._bits)
         return int(text[::-1] or "0", 2).to_bytes((len(text) + 7) // 8, "little")
@@ -125,7 +129,7 @@ def webp_of_many_tables(groups: int, size: tuple[int, int] = SIZE) -> bytes:
     for _ in range(5):
         tables.put(0b0001, 4)
     tables.repeat(groups)
-    bits._bits += tables._bits
+    bits.append(tables)
     body = bits.to_bytes()
     body += bytes(len(body) % 2)
     return b"RIFF" + struct.pack("<I", len(body) + 12) + b"WEBPVP8L" + struct.pack("<I", len(body)) + body
