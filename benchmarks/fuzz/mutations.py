@@ -255,9 +255,9 @@ def json_value(draw: random.Random, value: Any) -> Any:
             return value * draw.choice((0, 2, 1000 if len(json.dumps(value)) < 1000 else 3))
         return [*value[:place], json_value(draw, value[place]), *value[place + 1 :]]
     if isinstance(value, str) and value[:1] in ("{", "[") and draw.random() < 0.8:
-        return json_text(draw, value.encode()).decode(errors="replace")
+        return json_text(draw, value.encode(errors="replace")).decode(errors="replace")
     if isinstance(value, str) and draw.random() < 0.3:
-        return any_bytes(draw, value.encode()).decode("utf-8", "replace")
+        return any_bytes(draw, value.encode(errors="replace")).decode("utf-8", "replace")
     return draw.choice(VALUES)
 
 

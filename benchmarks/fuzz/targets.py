@@ -151,13 +151,13 @@ def _record(draw: Any, data: bytes) -> bytes:
     fields = mutations.json_value(draw, json.loads(data))
     if not isinstance(fields, dict):
         return data
+    # Redis returns no halves of surrogate pairs.
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
-    return json.dumps(texts).encode()
+    return json.dumps({name: text.encode(errors="replace").decode() for name, text in texts.items()}).encode()
 
 
 def _read_record(data: bytes) -> None:
-    # Redis returns no halves of surrogate pairs.
-    fields = {name: value.encode(errors="replace").decode() for name, value in json.loads(data).items()}
+    fields = json.loads(data)
     is_newer(fields)
     object_keys_in(fields)
     readable({JOB_ID: fields})
