@@ -24,6 +24,7 @@ REPOSITORY_PAGES = {
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/RESULTS.md": "benchmark-results.md",
+    "benchmarks/FAULTS.md": "faults.md",
 }
 """Pages that live elsewhere in the repository, and the name of each on the site."""
 

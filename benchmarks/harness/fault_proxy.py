@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import closing, contextmanager
+from email.utils import formatdate
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -39,11 +40,8 @@ class Exchange(BaseHTTPRequestHandler):
 
     def passes(self, upto: int | None = None) -> None:
         """Send the server's answer, but only the first `upto` bytes of its body."""
-        with closing(self._send_on(self._body())) as upstream:
-            answer = upstream.getresponse()
-            body = answer.read()
-        headers = {name: value for name, value in answer.headers.items() if name != "Transfer-Encoding"}
-        self._answer(answer.status, {"Content-Length": str(len(body)), **headers}, body[:upto])
+        status, headers, body = self._upstreams_answer()
+        self._answer(status, headers, body[:upto])
 
     def is_slow(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -51,8 +49,25 @@ class Exchange(BaseHTTPRequestHandler):
 
     def fails(self, status: int, code: str = "InternalError") -> None:
         self._body()
-        error = f"<Error><Code>{code}</Code></Error>".encode()
-        self._answer(status, {"Content-Length": str(len(error))}, b"" if self.command == "HEAD" else error)
+        self._refuse(status, code, {})
+
+    def redirects(self, region: str) -> None:
+        """Answer as S3 does for a bucket in another region."""
+        self._body()
+        self._refuse(301, "PermanentRedirect", {"x-amz-bucket-region": region})
+
+    def is_ahead(self, seconds: float) -> None:
+        """Refuse as an S3 server does whose clock is so many seconds ahead of the client's."""
+        self._body()
+        self._refuse(403, "RequestTimeTooSkewed", {"Date": formatdate(time.time() + seconds, usegmt=True)})
+
+    def hides_missing(self) -> None:
+        """Answer 403 for a missing object, as S3 does if the caller may not list the bucket."""
+        status, headers, body = self._upstreams_answer()
+        if status == 404:
+            self._refuse(403, "AccessDenied", {})
+        else:
+            self._answer(status, headers, body)
 
     def is_reset(self) -> None:
         # Closed like this, a connection ends with RST instead of FIN.
@@ -71,6 +86,17 @@ class Exchange(BaseHTTPRequestHandler):
         """Send the server the first `after` bytes of the request's body, then reset both connections."""
         self._send_on(self.rfile.read(after)).close()
         self.is_reset()
+
+    def _upstreams_answer(self) -> tuple[int, dict[str, str], bytes]:
+        with closing(self._send_on(self._body())) as upstream:
+            answer = upstream.getresponse()
+            body = answer.read()
+        headers = {name: value for name, value in answer.headers.items() if name != "Transfer-Encoding"}
+        return answer.status, {"Content-Length": str(len(body)), **headers}, body
+
+    def _refuse(self, status: int, code: str, headers: dict[str, str]) -> None:
+        error = f"<Error><Code>{code}</Code></Error>".encode()
+        self._answer(status, {"Content-Length": str(len(error)), **headers}, b"" if self.command == "HEAD" else error)
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))

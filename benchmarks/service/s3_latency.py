@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from benchmarks.harness.environment import SIMULATED_WORKER, service_environment
-from benchmarks.harness.latency_proxy import latency_proxy
 from benchmarks.harness.results import ResultRow, measurement
+from benchmarks.harness.tcp_proxy import TcpProxy, address_of
 
 ENDPOINT = "DIFFEDIT_S3_ENDPOINT_URL"
 LATENCY = 0.02
@@ -15,9 +15,10 @@ def s3_latency(seconds: float = 0.25, jobs: int = 12) -> Iterator[ResultRow]:
     """Measure the share of the time in which the device of one worker computes while jobs are waiting."""
     with (
         service_environment(SIMULATED_SECONDS=str(seconds)) as env,
-        latency_proxy(env.stack.environment[ENDPOINT], LATENCY) as proxy,
+        TcpProxy(address_of(env.stack.environment[ENDPOINT])) as proxy,
+        proxy.delaying(LATENCY),
     ):
-        env.start_workers(1, SIMULATED_WORKER, **{ENDPOINT: proxy})
+        env.start_workers(1, SIMULATED_WORKER, **{ENDPOINT: f"http://127.0.0.1:{proxy.port}"})
         env.wait_succeeded(env.client.edit(**env.new_edit()))
         submitted = [env.client.edit(**env.new_edit()) for _ in range(jobs)]
         for job in submitted:

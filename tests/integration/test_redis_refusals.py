@@ -6,9 +6,9 @@ import time
 import pytest
 import redis
 
+from benchmarks.harness.redis_faults import FAULTS, refusing
 from diffedit import Client, Settings, State
 from tests.support.fake_service import TEXTS, png
-from tests.support.redis_faults import FAULTS, refusing
 from tests.support.redis_refusal_behaviour import check_that_a_client_goes_on
 
 pytestmark = pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")

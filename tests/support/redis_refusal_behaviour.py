@@ -5,9 +5,9 @@ import time
 import pytest
 import redis
 
+from benchmarks.harness.redis_faults import FAULTS, refusing
 from diffedit import BrokerFull, BrokerUnavailable, Client, Stage, State
 from tests.support.factories import PEAR, PICTURE, QUICK
-from tests.support.redis_faults import FAULTS, refusing
 from tests.support.services import WorkerGroup, redis_of
 from tests.support.waiting import until
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness.redis_faults import FAULTS, FAULTS_OF_A_SERVER_FOR_TESTS
 from diffedit import BrokerUnavailable, Client, Settings, State
 from diffedit_worker.local.stack import LocalServices
 from tests.support.debian_redis import SERVER, RedisProcesses
 from tests.support.factories import PEAR, PICTURE, QUICK
-from tests.support.redis_faults import FAULTS, FAULTS_OF_A_SERVER_FOR_TESTS
 from tests.support.redis_refusal_behaviour import RedisRefusalBehaviour, check_that_a_client_goes_on
 from tests.support.services import WorkerGroup, client_of, log_of
 from tests.support.waiting import until
@@ -22,7 +22,7 @@ USERS = re.findall(r"^user diffedit-.*$", SECURITY.read_text(), flags=re.MULTILI
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcesses]:
     with RedisProcesses(tmp_path_factory.mktemp("servers")) as servers:
-        servers.start("server", *SERVER, "enable-debug-command local", "enable-protected-configs local")
+        servers.start("server", *SERVER, "enable-debug-command local")
         servers.wait_for("server")
         yield servers
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from tempfile import TemporaryDirectory
+from pathlib import Path
 
 import redis
 
@@ -36,6 +36,31 @@ def _without_replicas(server: redis.Redis) -> Callable[[], object]:
     return lambda: server.config_set("min-replicas-to-write", 0)
 
 
+def _without_snapshots(server: redis.Redis) -> Callable[[], object]:
+    """Let snapshots fail, as on a full disk: a directory lies where the file goes."""
+    configured = server.config_get("dir") | server.config_get("dbfilename") | server.config_get("save")
+    place = Path(configured["dir"] or "") / (configured["dbfilename"] or "")
+    place.unlink(missing_ok=True)
+    place.mkdir()
+    server.config_set("save", "3600 1")
+    _save(server, "err")
+
+    def end() -> None:
+        place.rmdir()
+        _save(server, "ok")
+        server.config_set("save", configured["save"] or "")
+
+    return end
+
+
+def _save(server: redis.Redis, result: str) -> None:
+    """Save in the background until the result is this."""
+    while server.info("persistence")["rdb_last_bgsave_status"] != result:
+        with suppress(redis.ResponseError):  # it is saving
+            server.bgsave()
+        time.sleep(0.05)
+
+
 def _busy(server: redis.Redis) -> Callable[[], object]:
     server.config_set("busy-reply-threshold", 50)
     known = server.get_connection_kwargs()
@@ -59,33 +84,10 @@ FAULTS: dict[str, Callable[[redis.Redis], Callable[[], object]]] = {
     "READONLY": _replica,
     "MASTERDOWN": _replica_without_data,
     "NOREPLICAS": _without_replicas,
+    "MISCONF": _without_snapshots,
     "BUSY": _busy,
 }
 """Starts each fault and returns what ends it."""
-
-
-def _unable_to_save(server: redis.Redis) -> Callable[[], object]:
-    """Its directory is gone, as with a volume that was unmounted."""
-    directory = server.config_get("dir")["dir"]
-    with TemporaryDirectory() as gone:
-        server.config_set("dir", gone)
-    server.config_set("save", "3600 1")
-    _save(server, "err")
-
-    def end() -> None:
-        server.config_set("dir", directory)
-        _save(server, "ok")
-        server.config_set("save", "")
-
-    return end
-
-
-def _save(server: redis.Redis, result: str) -> None:
-    """Save in the background until the result is this."""
-    while server.info("persistence")["rdb_last_bgsave_status"] != result:
-        with suppress(redis.ResponseError):  # it is saving
-            server.bgsave()
-        time.sleep(0.05)
 
 
 def _loading(server: redis.Redis) -> Callable[[], object]:
@@ -127,10 +129,9 @@ LOADING_SECONDS = 10.0
 """A worker repeats a command for longer, a client for less."""
 
 FAULTS_OF_A_SERVER_FOR_TESTS: dict[str, Callable[[redis.Redis], Callable[[], object]]] = {
-    "MISCONF": _unable_to_save,
     "LOADING": _loading,
 }
-"""They need `enable-protected-configs` and `enable-debug-command`."""
+"""They need `enable-debug-command`."""
 
 
 @contextmanager

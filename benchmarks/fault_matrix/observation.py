@@ -1,0 +1,135 @@
+"""Meet one fault, and write down who does what."""
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from benchmarks.fault_matrix.faults import Fault
+from benchmarks.fault_matrix.system import READY_TIMEOUT, System
+from benchmarks.harness.environment import PROMPTS
+from benchmarks.harness.waiting import wait_until
+from diffedit import DiffEditError, JobHandle, Stage
+from diffedit_worker.models.profiles import SAMPLES
+
+SECONDS = 15.0
+"""How long a fault lasts, at least. A worker starts in this time."""
+JOB_TIMEOUT = 120.0
+STEPS = 250
+"""Steps of the edit that a fault interrupts: some seconds of inversion."""
+PICTURE = (SAMPLES / "06.png").read_bytes()
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was seen, in words.
+
+    Attributes:
+        worker: the worker that runs a job when the fault begins, and what becomes of the job.
+        starting: a worker that starts meanwhile.
+        client: the calls of a client that was used before.
+        health: the part of `diffedit health` that is not "ok".
+        seconds: the longest time of a call.
+        ok: whether both jobs succeeded, no attempt was lost, and the client works afterwards.
+    """
+
+    fault: Fault
+    worker: str
+    starting: str
+    client: str
+    health: str
+    seconds: float
+    ok: bool
+
+
+def observe(system: System, fault: Fault) -> Row:
+    """Run an edit, let the fault happen in its inversion, and look at everybody."""
+    worker = system.ready_worker()
+    seen = len(system.log_of(worker))
+    finished = _edit(system, steps=4)
+    finished.wait(JOB_TIMEOUT)
+    job = _edit(system, steps=STEPS)
+    wait_until(lambda: (now := job.status()).stage is Stage.INVERT and now.step > 0, JOB_TIMEOUT, interval=0.02)
+    with fault.lasting(system):
+        began = time.monotonic()
+        newcomer = system.start_worker()
+        calls: dict[str, Callable[[], object]] = {
+            "`status`": job.status,
+            "`edit`": lambda: _edit(system, steps=4),
+            "`result`": lambda: finished.result(timeout=10).image,
+        }
+        with ThreadPoolExecutor(len(calls) + 1) as threads:
+            health = threads.submit(lambda: _timed(system.client.health))
+            answers = dict(zip(calls, threads.map(_timed, calls.values()), strict=True))
+        wait_until(lambda: time.monotonic() - began > SECONDS, 2 * SECONDS)
+        ended = system.workers[newcomer].poll()
+        survived = system.workers[worker].poll()
+    found, waited = health.result()
+    paused = "takes no jobs until" in system.log_of(worker)[seen:]
+    after = _edit(system, steps=4)
+    statuses = [each.wait(JOB_TIMEOUT) for each in (job, after)]
+    attempts = max(max(status.attempts.values()) for status in statuses)
+    return Row(
+        fault,
+        _worker_in_words(survived, paused=paused, attempts=attempts),
+        _newcomer_in_words(system, newcomer, ended),
+        "; ".join(_calls_in_words({name: outcome for name, (outcome, _) in answers.items()})),
+        _health_in_words(found),
+        max([seconds for _, seconds in answers.values()] + [waited]),
+        ok=survived is None and attempts == 1 and after.result().image.size == (64, 64),
+    )
+
+
+def _edit(system: System, steps: int) -> JobHandle:
+    caption = f"a pear {uuid.uuid4().hex}"  # so that the inversion is not found
+    return system.client.edit(
+        PICTURE, **PROMPTS, caption=caption, num_inference_steps=steps, num_maps_per_mask=2, seed=0
+    )
+
+
+def _timed(call: Callable[[], object]) -> tuple[object, float]:
+    """Return what the call returned, or the error that it raised, and its seconds."""
+    began = time.monotonic()
+    try:
+        answer: object = call()
+    except DiffEditError as error:
+        answer = error
+    return answer, time.monotonic() - began
+
+
+def _worker_in_words(status: int | None, *, paused: bool, attempts: int) -> str:
+    lives = "goes on" if status is None else f"ends with status {status}"
+    attempt = "no attempt lost" if attempts == 1 else f"{attempts} attempts"
+    return f"{lives}{', paused meanwhile' if paused else ''}; its job succeeds, {attempt}"
+
+
+def _newcomer_in_words(system: System, name: str, ended: int | None) -> str:
+    if ended is not None:
+        return f"ends with status {ended}"
+    if not wait_until(lambda: system.is_ready(name), READY_TIMEOUT):
+        return "never ready"
+    log = system.log_of(name)
+    if "takes no jobs until" in log:
+        return "starts paused"
+    return "waits, then works" if "Cannot connect" in log or "Redis error" in log else "works"
+
+
+def _calls_in_words(outcomes: dict[str, object]) -> list[str]:
+    """Return for each kind of outcome the calls that had it."""
+    kinds: dict[str, list[str]] = {}
+    for name, outcome in outcomes.items():
+        word = f"`{outcome.code}`" if isinstance(outcome, DiffEditError) else "works"
+        kinds.setdefault(word, []).append(name)
+    return [f"{', '.join(names)}: {word}" for word, names in kinds.items()]
+
+
+def _health_in_words(health: object) -> str:
+    parts = {"Redis": getattr(health, "broker", ""), "S3": getattr(health, "object_store", "")}
+    troubles = [f"{name}: {_anonymous(text)}" for name, text in parts.items() if text != "ok"]
+    return "; ".join(troubles) or "ok"
+
+
+def _anonymous(message: str) -> str:
+    return re.sub(r"127\.0\.0\.1:\d+", "HOST", message).replace("|", "\\|")
