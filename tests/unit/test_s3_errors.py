@@ -19,10 +19,18 @@ from urllib3.exceptions import ProtocolError
 from diffedit.errors import ArtifactMissing, StoreRefused, StoreUnavailable
 from diffedit.objects.s3_errors import ERRORS, translated
 
+NOW = float(int(time.time()))
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the clock, because the answers below are made long before the last test of a long run."""
+    monkeypatch.setattr(time, "time", lambda: NOW)
+
 
 def at(seconds: float) -> str:
     """Return a Date header of so many seconds from now."""
-    return formatdate(time.time() + seconds, usegmt=True)
+    return formatdate(NOW + seconds, usegmt=True)
 
 
 def answer(status: int, code: str, operation: str = "PutObject", **headers: str) -> ClientError:
@@ -40,8 +48,8 @@ REFUSED = [
     (answer(403, "AccessDenied"), "that the keys may s3:PutObject$"),
     (answer(403, "403", "HeadObject"), r"s3:ListBucket \(without the latter, S3 answers so for a missing object"),
     (answer(403, "AccessDenied", "ListObjectsV2"), "that the keys may s3:ListBucket$"),
-    (answer(403, "RequestTimeTooSkewed", date=at(-3600)), r"36\d\d s ahead of that of S3"),
-    (answer(403, "403", "HeadObject", date=at(1800)), r"1[78]\d\d s behind that of S3"),
+    (answer(403, "RequestTimeTooSkewed", date=at(-3600)), "3600 s ahead of that of S3"),
+    (answer(403, "403", "HeadObject", date=at(1800)), "1800 s behind that of S3"),
     (answer(404, "NoSuchBucket"), "create the bucket"),
     (answer(405, "MethodNotAllowed"), "does not carry out PutObject; check that DIFFEDIT_S3_ENDPOINT_URL"),
     (answer(412, "PreconditionFailed"), "does not carry out PutObject"),
