@@ -11,8 +11,8 @@ from PIL import Image
 from diffedit.contract.job import State
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import STAGE_OF, Artifact
+from diffedit.decoding import MAX_PIXELS
 from diffedit.objects import store as store_module
-from diffedit.pictures import MAX_PIXELS
 from diffedit_worker.pipeline import PIPELINE
 from diffedit_worker.runtime import artifacts as artifacts_module
 from tests.support.inline_worker import InlineWorker
