@@ -33,7 +33,7 @@ def test_a_worker_outlives_what_somebody_has_put_in_the_place_of_its_queues(
         server.delete(queue)
         server.set(queue, "no list")
     unblock(server)
-    until(lambda: not server.exists(*queues), "maintenance deletes what is no list")
+    until(lambda: not server.exists(*queues), "the worker deletes what is no list")
     assert workers.client.edit(PICTURE, **PEAR, **QUICK, seed=98).wait(timeout=60).state is State.SUCCEEDED
     assert process.poll() is None
     assert set(queues) <= set(workers.client.health().damaged)

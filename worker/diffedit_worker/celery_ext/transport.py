@@ -5,6 +5,7 @@ worker. Some of them would return to the queue as it ends, for the next worker.
 """
 
 import logging
+import time
 from queue import Empty
 from typing import Any
 
@@ -12,7 +13,7 @@ import redis
 from celery.worker.state import reserved_requests, task_ready
 from kombu.transport.virtual import Message
 
-from diffedit.jobs import redis_connection, transport
+from diffedit.jobs import keys, redis_connection, transport
 from diffedit.jobs.redis_server import is_wrong_type
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,18 @@ class _Channel(transport.Channel):
     connection_class = _Connection
     connection_class_ssl = _SSLConnection
 
+    def _size(self, queue: str) -> int:
+        """Return the length of a queue, as its declaration does. What is no list is noted and deleted."""
+        try:
+            return int(super()._size(queue))
+        except redis.ResponseError as error:
+            if "WRONGTYPE" not in str(error) or not queue.startswith(keys.QUEUE):
+                raise
+            log.error("the queue %s was no list; what somebody had put in its place is deleted", queue)
+            self.client.zadd(keys.DAMAGED, {queue: time.time()})
+            self.client.delete(queue)
+            return 0
+
 
 class Transport(transport.Transport):
     Channel = _Channel
@@ -55,7 +68,7 @@ class Transport(transport.Transport):
             raise
         except Exception as error:
             if is_wrong_type(error):
-                # Celery would end the worker. It connects again instead, and the next heartbeat deletes the key.
+                # Celery would end the worker. It connects again instead, and declares its queues (`_Channel._size`).
                 raise redis.ConnectionError(f"a queue is no list: {error}") from error
             if isinstance(error, redis.RedisError) and not isinstance(error, redis.DataError):
                 raise
