@@ -113,13 +113,14 @@ def _lean_png(data: bytes, what: str, keep_text: bool) -> PictureFile:
         head = data[position : position + 8]
         kind, begin, position = head[4:], position, position + 12 + int.from_bytes(head[:4], "big")
         if kind == b"iCCP":
-            profile = profile or _inflated_profile(data[begin + 8 : position - 4])
+            # Only the first one counts: each can inflate to the limit from a thousandth of it.
+            profile = _inflated_profile(data[begin + 8 : position - 4]) if profile is None else profile
         elif kind == b"eXIf":
             orientation = orientation_in(data[begin + 8 : position - 4])
         elif keep_text or kind not in _TEXTS:
             parts.append(data[begin:position])
         if kind == b"IEND" or position >= len(data):
-            return PictureFile("png", b"".join(parts), size, orientation, profile)
+            return PictureFile("png", b"".join(parts), size, orientation, profile or None)
     raise BadPicture(f"the {what} has more than {MAX_PARTS} chunks; open it in an image program and save it again")
 
 
@@ -205,11 +206,12 @@ def _is_profile(kind: int, data: bytes, begin: int) -> bool:
     return kind == _ICC and data.startswith(b"ICC_PROFILE\0", begin + 4)
 
 
-def _inflated_profile(chunk: bytes) -> bytes | None:
+def _inflated_profile(chunk: bytes) -> bytes:
+    """Return the profile in a chunk; nothing if it is damaged or too large."""
     _, _, body = chunk.partition(b"\0")
     try:
         inflater = zlib.decompressobj()
         profile = inflater.decompress(body[1:], MAX_PROFILE_BYTES)
     except zlib.error:
-        return None
-    return profile if inflater.eof else None
+        return b""
+    return profile if inflater.eof else b""

@@ -21,7 +21,14 @@ from pathlib import Path
 from PIL import Image, ImageCms
 
 from benchmarks.fuzz import hostile
-from benchmarks.fuzz.hostile import SIZE, chunk, jpeg_of_many_scans, png, png_of_empty_blocks, webp_of_many_tables
+from benchmarks.fuzz.hostile import (
+    SIZE,
+    chunk,
+    jpeg_of_many_scans,
+    png,
+    png_of_empty_blocks,
+    webp_of_many_tables,
+)
 from diffedit.errors import BadPicture
 from diffedit.masks import read_mask
 from diffedit.uploads import image_upload
@@ -40,7 +47,9 @@ def pictures() -> dict[str, Callable[[], bytes]]:
         "JPEG, 4:4:4, of 32 MiB": _heavy_jpeg,
         "JPEG, 25 scans of 4 components": partial(jpeg_of_many_scans, 25),
         "JPEG, 25 scans, all coefficients set": hostile.jpeg_of_many_coefficients,
-        "JPEG, CMYK with a profile": lambda: _saved(_photograph("CMYK"), "JPEG", quality=85, icc_profile=_cmyk()),
+        "JPEG, CMYK with a profile": lambda: _saved(
+            _photograph("CMYK"), "JPEG", quality=85, icc_profile=hostile.cmyk_profile()
+        ),
         "JPEG, 19,000 comments of 500 bytes": partial(_with_comments, 19_000),
         "PNG, RGB": partial(png, SIZE, 8, 2, row=ROW),
         "PNG, RGBA": partial(png, SIZE, 8, 6, row=ROW),
@@ -139,22 +148,6 @@ def _metadata() -> bytes:
     noise = random.Random(0).randbytes(10 * 2**20)
     texts = chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(10**8), 9)) + chunk(b"tEXt", b"key\0" + noise)
     return texts + chunk(b"eXIf", hostile.exif_of_shared_values(10 * 2**20)) + chunk(b"iCCP", b"x\0\0" + noise)
-
-
-def _cmyk() -> bytes:
-    """Return a CMYK profile with a table of 9 ^ 4 colours."""
-    matrix = b"".join(struct.pack(">i", 65536 * (row == column)) for row in range(3) for column in range(3))
-    grid = random.Random(0).randbytes(3 * 9**4)
-    lut = b"mft1" + bytes(4) + bytes((4, 3, 9, 0)) + matrix + bytes(range(256)) * 4 + grid + bytes(range(256)) * 3
-    d50 = struct.pack(">III", 0xF6D6, 0x10000, 0xD32D)
-    tags = [(b"A2B0", lut), (b"wtpt", b"XYZ \0\0\0\0" + d50)]
-    table, offset = b"", 128 + 4 + 24
-    for name, body in tags:
-        table += name + struct.pack(">II", offset, len(body))
-        offset += len(body)
-    head = struct.pack(">I", offset) + b"lcms" + struct.pack(">I", 0x02400000) + b"prtrCMYKLab "
-    head += bytes(12) + b"acsp" + bytes(28) + d50 + bytes(48)
-    return head + struct.pack(">I", 2) + table + b"".join(body for _, body in tags)
 
 
 def _saved(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -1,5 +1,6 @@
 """Pictures that are small to send and costly to decode: the worst that each format allows, as far as we know it."""
 
+import random
 import struct
 import zlib
 from collections.abc import Iterator
@@ -140,6 +141,22 @@ def exif_of_shared_values(size: int) -> bytes:
     tags = min(65_000, size // 24)
     table = b"".join(struct.pack("<HHII", tag, 7, size - 12 * tags - 32, 10 + 12 * tags) for tag in range(1, tags + 1))
     return (b"II*\0\x08\0\0\0" + struct.pack("<H", tags) + table).ljust(size, b"\0")
+
+
+def cmyk_profile() -> bytes:
+    """Return a CMYK profile with a table of 9 ^ 4 colours."""
+    matrix = b"".join(struct.pack(">i", 65536 * (row == column)) for row in range(3) for column in range(3))
+    grid = random.Random(0).randbytes(3 * 9**4)
+    lut = b"mft1" + bytes(4) + bytes((4, 3, 9, 0)) + matrix + bytes(range(256)) * 4 + grid + bytes(range(256)) * 3
+    d50 = struct.pack(">III", 0xF6D6, 0x10000, 0xD32D)
+    tags = [(b"A2B0", lut), (b"wtpt", b"XYZ \0\0\0\0" + d50)]
+    table, offset = b"", 128 + 4 + 24
+    for name, body in tags:
+        table += name + struct.pack(">II", offset, len(body))
+        offset += len(body)
+    head = struct.pack(">I", offset) + b"lcms" + struct.pack(">I", 0x02400000) + b"prtrCMYKLab "
+    head += bytes(12) + b"acsp" + bytes(28) + d50 + bytes(48)
+    return head + struct.pack(">I", 2) + table + b"".join(body for _, body in tags)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

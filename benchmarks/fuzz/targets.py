@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 
 from benchmarks.fuzz import mutations
 from benchmarks.fuzz.cases import MIB, Cost, Target
+from benchmarks.fuzz.hostile import cmyk_profile
 from diffedit import testing
 from diffedit.contract.job import JobStatus
 from diffedit.contract.request import Prompts
@@ -52,7 +53,7 @@ def _pictures() -> list[bytes]:
         (rgb, "JPEG", {"progressive": True, "subsampling": 0}),
         (rgb, "JPEG", {"restart_marker_rows": 1}),
         (ramp, "JPEG", {"progressive": True}),
-        (rgb.convert("CMYK"), "JPEG", {}),
+        (rgb.convert("CMYK"), "JPEG", {"icc_profile": cmyk_profile()}),
         (rgb, "WEBP", {"exif": exif, "icc_profile": profile}),
         (rgba, "WEBP", {"quality": 70}),
         (rgba, "WEBP", {"lossless": True, "exact": True}),

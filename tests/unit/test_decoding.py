@@ -5,6 +5,7 @@ import struct
 import threading
 import time
 import warnings
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -12,7 +13,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from diffedit import BadPicture, Client, InvalidRequest, Settings, decoding
+from diffedit import BadPicture, Client, InvalidRequest, Settings, decoding, picture_files
 from diffedit.contract.job import State
 from diffedit.contract.stages import Stage
 from diffedit.deadline import deadline
@@ -219,6 +220,17 @@ def test_a_profile_whose_elements_share_their_bytes_is_ignored() -> None:
     profile = many_elements(100_000)
     for format in ("PNG", "JPEG", "WEBP"):
         assert read_picture(saved(gradient((64, 64)), format, icc_profile=profile)).icc_profile is None
+
+
+def test_only_the_first_profile_of_a_png_is_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each chunk of 8 KB can inflate to 8 MiB, and a file has room for thousands."""
+    calls: list[int] = []
+    inflater = zlib.decompressobj
+    monkeypatch.setattr(picture_files.zlib, "decompressobj", lambda: calls.append(1) or inflater())
+    bomb = png_chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(2**23 + 1)))
+    data = saved(gradient((64, 64)))
+    assert read_picture(data[:33] + bomb * 50 + data[33:]).icc_profile is None
+    assert calls == [1]
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
