@@ -24,6 +24,9 @@ from rich.table import Table
 from benchmarks.fuzz.cases import Findings, data_of, measure, run, save
 from benchmarks.fuzz.targets import TARGETS
 
+MOST = 20
+"""Failures of a target that are written, at most. Of those with the same reason, only the first one is."""
+
 
 def fuzz(names: list[str], seconds: float, seed: int, out: Path) -> dict[str, Findings]:
     """Fuzz these targets, each for an equal share of the seconds. Write what fails into `out`."""
@@ -33,7 +36,7 @@ def fuzz(names: list[str], seconds: float, seed: int, out: Path) -> dict[str, Fi
     for target in TARGETS:
         if target.name in names:
             found[target.name] = findings = run(target, seed, seconds=seconds / len(names))
-            for reason, number in findings.failures[:20]:
+            for reason, number in findings.examples[:MOST]:
                 save(reason, data_of(target, target.seeds(), seed, number), out, f"{target.name}-{seed}-{number}")
     return found
 
@@ -71,7 +74,7 @@ def main() -> None:
     found = fuzz(args.targets, args.seconds, args.seed, args.out)
     console.print(report(found))
     for name, findings in found.items():
-        for reason, number in findings.failures[:20]:
+        for reason, number in findings.examples[:MOST]:
             console.print(f"python -m benchmarks.fuzz --again {args.out}/{name}-{args.seed}-{number}: {reason}")
     sys.exit(any(findings.failures for findings in found.values()))
 

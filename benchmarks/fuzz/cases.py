@@ -69,6 +69,11 @@ class Findings:
     """The largest share of a limit that a case has taken."""
     failures: list[tuple[str, int]] = field(default_factory=list)
 
+    @property
+    def examples(self) -> list[tuple[str, int]]:
+        """The first failure for each reason."""
+        return list({reason: (reason, number) for reason, number in reversed(self.failures)}.values())[::-1]
+
 
 def data_of(target: Target, seeds: list[bytes], seed: int, number: int) -> bytes:
     """Return the input of a case. The same numbers give the same input."""

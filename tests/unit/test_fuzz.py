@@ -63,6 +63,7 @@ def test_a_fault_is_found_and_the_next_case_runs(fault: Callable[[bytes], object
     assert 0 < len(expected) < CASES
     assert [number for _, number in findings.failures] == expected
     assert all(reason in found for found, _ in findings.failures)
+    assert findings.examples[0] == findings.failures[0]
 
 
 def test_a_process_that_hangs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
