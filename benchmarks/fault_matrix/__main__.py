@@ -3,11 +3,13 @@
     python -m benchmarks.fault_matrix                  (all faults, about 15 minutes; writes benchmarks/FAULTS.md)
     python -m benchmarks.fault_matrix READONLY OOM     (some faults, only in the terminal)
 
-A real Valkey, a real S3 server over TLS, real workers. Each fault begins while a worker inverts a picture. The exit
-status is 1 if a worker ended, a job lost an attempt, or the same client does not work afterwards.
+A real Valkey, a real S3 server over TLS, real workers; for the fail-over Debian's Redis, with sentinels. Each fault
+begins while a worker inverts a picture. The exit status is 1 if a worker ended, a job lost an attempt, or the same
+client does not work afterwards.
 """
 
 import argparse
+import itertools
 import os
 import platform
 import sys
@@ -18,6 +20,7 @@ from pathlib import Path
 from benchmarks.fault_matrix.faults import FAULTS, Fault
 from benchmarks.fault_matrix.observation import SECONDS, Row, observe
 from benchmarks.fault_matrix.system import S3_RETRY_TIMEOUT, running_system
+from benchmarks.harness.redis_processes import missing_packages
 from diffedit.errors import NoWorkerWarning
 
 PAGE = Path(__file__).parents[1] / "FAULTS.md"
@@ -67,10 +70,14 @@ def main() -> None:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     warnings.simplefilter("ignore", NoWorkerWarning)
     rows: list[Row] = []
-    with running_system() as system:
-        for fault in chosen(args.names):
-            rows.append(observe(system, fault))
-            print(line(rows[-1]), flush=True)
+    faults = chosen(args.names)
+    if any(fault.replicated for fault in faults) and (missing := missing_packages()):
+        parser.error(f"programs are missing; apt-get install --no-install-recommends {' '.join(missing)}")
+    for replicated, group in itertools.groupby(faults, lambda fault: fault.replicated):
+        with running_system(replicated=replicated) as system:
+            for fault in group:
+                rows.append(observe(system, fault))
+                print(line(rows[-1]), flush=True)
     if not args.names:
         PAGE.write_text(HEAD + "".join(f"{line(row)}\n" for row in rows))
     sys.exit(not all(row.ok for row in rows))

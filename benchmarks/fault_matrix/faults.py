@@ -24,12 +24,14 @@ class Fault:
         server: "Redis" or "S3".
         name: what the server answers, or what happens to it.
         cause: when that happens in production.
+        replicated: whether it needs Redis with sentinels.
     """
 
     server: str
     name: str
     cause: str
     lasting: Callable[[System], AbstractContextManager[None]]
+    replicated: bool = False
 
 
 @contextmanager
@@ -56,6 +58,20 @@ def _untrusted(system: System) -> Iterator[None]:
     system.s3_network.drop_connections()
 
 
+@contextmanager
+def _failing_over(system: System) -> Iterator[None]:
+    """Kill the primary. The sentinels make one of the replicas the primary."""
+    servers = system.replicated
+    assert servers
+    former = servers.primary
+    # Replication is asynchronous: without this the new primary might not know of the last writes.
+    servers.wait_until_replicated()
+    servers.kill(former)
+    yield
+    servers.start_again(former)
+    servers.wait_until_redundant()
+
+
 def _answers(name: str, cause: str, act: Callable[..., None], **how: float | str) -> Fault:
     """Return a fault that S3 gives as its answer to every request."""
     return Fault("S3", name, cause, lambda system: system.s3_proxy.always(partial(act, **how)))
@@ -75,6 +91,7 @@ FAULTS: tuple[Fault, ...] = (
     _refuses("NOREPLICAS", "`min-replicas-to-write` not met"),
     _refuses("MISCONF", "snapshots fail, as on a full disk"),
     _refuses("BUSY", "a script that does not end"),
+    Fault("Redis", "fail-over by Sentinel", "the primary crashes", _failing_over, replicated=True),
     Fault("S3", "stopped", "crash, restart", partial(_killed, server=S3)),
     Fault("S3", "packets swallowed", "firewall, lost route", lambda system: system.s3_network.swallowing()),
     Fault("S3", "200 ms latency", "far region", lambda system: system.s3_network.delaying(LATENCY)),

@@ -1,4 +1,4 @@
-"""Valkey, S3 over TLS, one worker and one client, with the network between them in our hands."""
+"""Redis, S3 over TLS, one worker and one client, with the network between them in our hands."""
 
 import os
 import ssl
@@ -12,6 +12,7 @@ import redis
 import trustme
 
 from benchmarks.harness.fault_proxy import FaultProxy
+from benchmarks.harness.redis_processes import ReplicatedRedis
 from benchmarks.harness.tcp_proxy import TcpProxy, address_of
 from benchmarks.harness.waiting import wait_until
 from diffedit import Client, Settings
@@ -28,8 +29,10 @@ class System:
     """What a fault acts on, and who notices it.
 
     Attributes:
+        replicated: Redis servers with sentinels, if they are used instead of Valkey.
         redis: leads to Valkey directly, past `redis_network`.
-        redis_network, s3_network: between the servers and all clients and workers.
+        redis_network, s3_network: between the servers and all clients and workers. Servers with sentinels are reached
+            directly.
         s3_proxy: between `s3_network`, which ends TLS, and the S3 server.
         tls: the certificate that `s3_network` shows.
         authority: everybody accepts the certificates that it issues.
@@ -44,6 +47,7 @@ class System:
     authority: trustme.CA
     client: Client
     redis: redis.Redis
+    replicated: ReplicatedRedis | None
     workers: dict[str, Process] = field(default_factory=dict)
 
     def start_worker(self) -> str:
@@ -71,8 +75,8 @@ class System:
 
 
 @contextmanager
-def running_system() -> Iterator[System]:
-    """Run the services, without workers, as long as the context lasts."""
+def running_system(*, replicated: bool) -> Iterator[System]:
+    """Run the services, without workers, as long as the context lasts. If `replicated`, Redis has sentinels."""
     with ExitStack() as context:
         directory = Path(context.enter_context(tempfile.TemporaryDirectory()))
         stack = context.enter_context(LocalServices(directory / "services"))
@@ -93,6 +97,9 @@ def running_system() -> Iterator[System]:
             "DIFFEDIT_S3_RETRY_TIMEOUT": str(S3_RETRY_TIMEOUT),
             "AWS_CA_BUNDLE": str(bundle),
         }
+        servers = context.enter_context(ReplicatedRedis(directory / "replicated")) if replicated else None
+        if servers:
+            stack.environment["DIFFEDIT_REDIS_URL"] = f"{servers.sentinel_url}/0{servers.url_options}"
         client = context.enter_context(Client(Settings.from_env(stack.environment)))
         server = redis.Redis.from_url(url, decode_responses=True)
-        yield System(stack, redis_network, s3_network, s3_proxy, tls, authority, client, server)
+        yield System(stack, redis_network, s3_network, s3_proxy, tls, authority, client, server, servers)

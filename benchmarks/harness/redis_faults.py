@@ -101,7 +101,7 @@ def _loading(server: redis.Redis) -> Callable[[], object]:
 
     def reload() -> None:
         with suppress(redis.RedisError):
-            connection.execute_command("DEBUG", "RELOAD")
+            connection.execute_command("DEBUG", "RELOAD")  # type: ignore[no-untyped-call]
 
     thread = threading.Thread(target=reload, daemon=True)
     thread.start()

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.harness.redis_processes import missing_packages
 from diffedit_worker.local.stack import LocalServices
-from tests.support.debian_redis import missing_packages
 from tests.support.services import WorkerGroup
 
 

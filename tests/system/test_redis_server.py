@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.redis_faults import FAULTS, FAULTS_OF_A_SERVER_FOR_TESTS
+from benchmarks.harness.redis_processes import SERVER, RedisProcesses
 from diffedit import BrokerUnavailable, Client, Settings, State
 from diffedit_worker.local.stack import LocalServices
-from tests.support.debian_redis import SERVER, RedisProcesses
 from tests.support.factories import PEAR, PICTURE, QUICK
 from tests.support.redis_refusal_behaviour import RedisRefusalBehaviour, check_that_a_client_goes_on
 from tests.support.services import WorkerGroup, client_of, log_of

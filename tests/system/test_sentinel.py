@@ -9,11 +9,11 @@ from urllib.parse import quote
 import pytest
 import trustme
 
+from benchmarks.harness.redis_processes import PRIMARY, SENTINEL_PASSWORD, RedisProcesses, ReplicatedRedis, free_port
 from diffedit import Client, JobHandle, Settings, Stage, State
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app, send
 from diffedit_worker.local.stack import LocalServices
-from tests.support.debian_redis import PRIMARY, SENTINEL_PASSWORD, RedisProcesses, ReplicatedRedis, free_port
 from tests.support.factories import PEAR, PICTURE, QUICK, a_job
 from tests.support.services import WorkerGroup
 from tests.support.waiting import until

@@ -23,7 +23,13 @@ from diffedit.errors import (
 from diffedit.forks import PerProcess
 from diffedit.jobs import keys
 from diffedit.jobs.records import outcome_in
-from diffedit.jobs.redis_connection import SOCKET_TIMEOUT, Primary, connection_class, without_maintenance_notices
+from diffedit.jobs.redis_connection import (
+    SOCKET_TIMEOUT,
+    Primary,
+    ServerRefuses,
+    connection_class,
+    without_maintenance_notices,
+)
 from diffedit.retries import BoundedRetry, RedisPolicy
 from diffedit.settings import Settings
 
@@ -52,6 +58,8 @@ def translate_errors(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except redis.OutOfMemoryError as error:
             raise BrokerFull from error
+        except ServerRefuses as error:
+            raise BrokerUnavailable(f"Redis answers, but refuses commands ({error}); check the server") from error
         except redis.RedisError as error:
             if is_wrong_type(error):
                 raise BrokerDamaged(str(error)) from error

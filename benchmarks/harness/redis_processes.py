@@ -4,18 +4,18 @@ import shutil
 import socket
 import uuid
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import redis
 
+from benchmarks.harness.waiting import wait_until
 from diffedit_worker.local.process_group import Process, ProcessGroup
-from tests.support.waiting import until
 
 PACKAGES = ("redis-server", "redis-sentinel")
 """Each holds a program of the same name."""
-PASSWORD = "p@ss/w:rd%"  # what a URL needs to quote
-SENTINEL_PASSWORD = "s e&=?n#"
+PASSWORD = "p@ss/w:rd%"  # noqa: S105 - what a URL needs to quote
+SENTINEL_PASSWORD = "s e&=?n#"  # noqa: S105
 PRIMARY = "Images.eu-1"
 """What the sentinels call the primary."""
 
@@ -76,7 +76,8 @@ class RedisProcesses:
     def wait_for(self, name: str, password: str | None = PASSWORD) -> redis.Redis:
         """Wait until a server answers; return a connection to it."""
         server = self.connect(name, password)
-        until(lambda: answers(server), f"an answer of {name}", timeout=30)
+        if not wait_until(lambda: answers(server), 30):
+            raise TimeoutError(f"{name} does not answer")
         return server
 
 
@@ -125,7 +126,7 @@ class ReplicatedRedis(RedisProcesses):
     @property
     def primary(self) -> str:
         """The name of the server that is the primary, as a majority of the sentinels see it."""
-        found = [self.sentinel(name).sentinel_get_master_addr_by_name(PRIMARY) for name in self.sentinels]
+        found: list[Any] = [self.sentinel(name).sentinel_get_master_addr_by_name(PRIMARY) for name in self.sentinels]
         ports = {self.port(name): name for name in self.servers}
         names = [ports[port] for _, port in found]
         return max(names, key=names.count)
@@ -136,7 +137,8 @@ class ReplicatedRedis(RedisProcesses):
 
     def wait_until_redundant(self) -> None:
         """Wait until the primary has two replicas in step, and each sentinel knows all of them."""
-        until(self._is_redundant, "a primary with two replicas and three sentinels", timeout=60)
+        if not wait_until(self._is_redundant, 60):
+            raise TimeoutError("there is no primary with two replicas and three sentinels")
 
     def wait_until_replicated(self) -> None:
         """Wait until both replicas have everything that the primary has at this moment."""
@@ -147,7 +149,7 @@ class ReplicatedRedis(RedisProcesses):
     def _is_redundant(self) -> bool:
         try:
             replication = self.connect(self.primary).info("replication")
-            seen = [self.sentinel(name).sentinel_master(PRIMARY) for name in self.sentinels]
+            seen: list[Any] = [self.sentinel(name).sentinel_master(PRIMARY) for name in self.sentinels]
         except redis.RedisError:
             return False
         in_step = [key for key in replication if key.startswith("slave") and replication[key]["state"] == "online"]
