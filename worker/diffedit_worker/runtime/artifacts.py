@@ -112,7 +112,9 @@ class JobArtifacts:
                 value = replace(value, text={PROVENANCE: json.dumps(provenance)})
             objects[key] = CODECS[artifact].encode(value)
             try:
-                self._read_whole(artifact, key, objects.__getitem__)
+                read = self._read_whole(artifact, key, objects.__getitem__)
+                if artifact is Artifact.RESULT and read.icc_profile != value.icc_profile:
+                    raise ArtifactError("its colour profile is lost")
             except (ArtifactError, BadPicture, ValueError) as error:
                 raise UnreadableArtifact(
                     f"the {artifact.value} cannot be read again after it was written ({error}); report it, with the "
@@ -152,7 +154,7 @@ class JobArtifacts:
 
     def _read_whole(
         self, artifact: Artifact, key: str, get: Callable[[str], bytes], known: Content | None = None
-    ) -> None:
+    ) -> Any:
         """Read an artifact as its readers do. What is `known` was checked against the job before it was stored.
 
         Raises:
@@ -165,6 +167,7 @@ class JobArtifacts:
             self._check(artifact, value)
         if artifact is Artifact.RESULT:
             _check_manifest(get(manifest_key(key)), value)
+        return value
 
     def _check(self, artifact: Artifact, value: Any) -> None:
         """Raise ArtifactError or BadPicture if this cannot be the artifact of this job."""
