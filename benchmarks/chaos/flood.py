@@ -79,7 +79,7 @@ class Flood:
     `settings` are those of a client, `worker_ttl` is that of the workers.
     """
 
-    def __init__(self, settings: Settings, worker_ttl: float, timeout: float = 300) -> None:
+    def __init__(self, settings: Settings, worker_ttl: float, timeout: float = 900) -> None:
         settings = settings.model_copy(update={"max_queued": 10**6})
         self._client = Client(settings)
         self._backend = redis_backend(settings)
