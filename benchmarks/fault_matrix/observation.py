@@ -1,11 +1,13 @@
 """Meet one fault, and write down who does what."""
 
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+
+from PIL import Image
 
 from benchmarks.fault_matrix.faults import Fault
 from benchmarks.fault_matrix.system import READY_TIMEOUT, System
@@ -15,11 +17,16 @@ from diffedit import DiffEditError, JobHandle, Stage
 from diffedit_worker.models.profiles import SAMPLES
 
 SECONDS = 15.0
-"""How long a fault lasts, at least. A worker starts in this time."""
+"""How long a fault lasts, at least. It lasts longer if the worker that starts meanwhile has not met it yet."""
+MEETING_TIMEOUT = 60.0
+PAUSED = "takes no jobs until"
+UNCONNECTED = re.compile(r"Cannot connect|Redis (error|answers)")
+READY = re.compile(r"\bready\.")
+"""What a worker logs."""
 JOB_TIMEOUT = 120.0
 STEPS = 250
 """Steps of the edit that a fault interrupts: some seconds of inversion."""
-PICTURE = (SAMPLES / "06.png").read_bytes()
+PICTURE = SAMPLES / "06.png"
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,11 @@ def observe(system: System, fault: Fault) -> Row:
             health = threads.submit(lambda: _timed(system.client.health))
             answers = dict(zip(calls, threads.map(_timed, calls.values()), strict=True))
         wait_until(lambda: time.monotonic() - began > SECONDS, 2 * SECONDS)
+        wait_until(lambda: _has_met_the_fault(system, newcomer), MEETING_TIMEOUT)
         ended = system.workers[newcomer].poll()
         survived = system.workers[worker].poll()
     found, waited = health.result()
-    paused = "takes no jobs until" in system.log_of(worker)[seen:]
+    paused = PAUSED in system.log_of(worker)[seen:]
     after = _edit(system, steps=4)
     statuses = [each.wait(JOB_TIMEOUT) for each in (job, after)]
     attempts = max(max(status.attempts.values()) for status in statuses)
@@ -83,10 +91,10 @@ def observe(system: System, fault: Fault) -> Row:
 
 
 def _edit(system: System, steps: int) -> JobHandle:
-    caption = f"a pear {uuid.uuid4().hex}"  # so that the inversion is not found
-    return system.client.edit(
-        PICTURE, **PROMPTS, caption=caption, num_inference_steps=steps, num_maps_per_mask=2, seed=0
-    )
+    """Submit an edit of a picture that is not stored yet."""
+    picture = Image.open(PICTURE).convert("RGB")
+    picture.putpixel((0, 0), tuple(secrets.token_bytes(3)))
+    return system.client.edit(picture, **PROMPTS, num_inference_steps=steps, num_maps_per_mask=2, seed=0)
 
 
 def _timed(call: Callable[[], object]) -> tuple[object, float]:
@@ -105,15 +113,24 @@ def _worker_in_words(status: int | None, *, paused: bool, attempts: int) -> str:
     return f"{lives}{', paused meanwhile' if paused else ''}; its job succeeds, {attempt}"
 
 
+def _has_met_the_fault(system: System, name: str) -> bool:
+    """Return whether a worker that starts has ended, has connected, or has logged why it cannot."""
+    log = system.log_of(name)
+    return bool(
+        system.workers[name].poll() is not None or PAUSED in log or UNCONNECTED.search(log) or READY.search(log)
+    )
+
+
 def _newcomer_in_words(system: System, name: str, ended: int | None) -> str:
     if ended is not None:
         return f"ends with status {ended}"
     if not wait_until(lambda: system.is_ready(name), READY_TIMEOUT):
         return "never ready"
     log = system.log_of(name)
-    if "takes no jobs until" in log:
-        return "starts paused"
-    return "waits, then works" if "Cannot connect" in log or "Redis error" in log else "works"
+    if PAUSED in log:
+        ready = READY.search(log)
+        return "starts paused" if not ready or log.index(PAUSED) < ready.start() else "works, then pauses"
+    return "waits, then works" if UNCONNECTED.search(log) else "works"
 
 
 def _calls_in_words(outcomes: dict[str, object]) -> list[str]:

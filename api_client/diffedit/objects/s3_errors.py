@@ -69,7 +69,8 @@ def translated(error: Exception) -> DiffEditError:
 def _without_tls(error: SSLError) -> DiffEditError:
     """Return our error for a TLS connection that was not made. boto3 has the reason only in its text."""
     reason = str(error)
-    if "CERTIFICATE_VERIFY_FAILED" in reason:
+    # The second text is urllib3's, which checks the name of the host itself in some versions.
+    if "CERTIFICATE_VERIFY_FAILED" in reason or "doesn't match" in reason:
         return StoreRefused(
             f"the certificate of the S3 server cannot be verified: {reason}; for one of your own, set AWS_CA_BUNDLE"
         )
