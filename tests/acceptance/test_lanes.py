@@ -71,7 +71,8 @@ def test_twenty_clients_with_one_idempotency_key_make_one_job(client: Client, st
     clients = [client_of(stack) for _ in range(20)]
     with busy_worker(client), ThreadPoolExecutor(20) as pool:
         ids = set(pool.map(lambda one: one.edit(PICTURE, **PEAR, **QUICK, idempotency_key=key).id, clients))
-        assert redis_of(stack).llen("diffedit.tiny.language") == 1
+        # Maintenance adds a message if the client is slow to send its own.
+        assert 1 <= redis_of(stack).llen("diffedit.tiny.language") <= 2
     (job_id,) = ids
     status = client.job(job_id).wait(timeout=60)
     assert set(status.attempts.values()) == {1}

@@ -89,8 +89,8 @@ def test_channels_last_changes_only_the_layout(tiny, models, monkeypatch):
 @pytest.mark.parametrize(
     ("group", "wanted"),
     [
-        (ModelGroup.LANGUAGE, {"captioner", "prompter", "text_encoder"}),
-        (ModelGroup.DIFFUSION, {"unet", "vae", "scheduler_config"}),
+        (ModelGroup.LANGUAGE, {"captioner", "prompter", "text_encoder", "text_shape"}),
+        (ModelGroup.DIFFUSION, {"unet", "vae", "scheduler_config", "text_shape"}),
     ],
 )
 def test_a_group_loads_only_what_its_stages_use(tiny, group, wanted):

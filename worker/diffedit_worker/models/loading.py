@@ -48,9 +48,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 NEEDED: dict[ModelGroup, tuple[Part, ...]] = {
-    ModelGroup.LANGUAGE: ("captioner", "prompter", "text_encoder"),
+    ModelGroup.LANGUAGE: ("captioner", "prompter", "text_encoder", "text_shape"),
     # The scheduler first: its files are the configurations, by which a model is refused before weights are downloaded.
-    ModelGroup.DIFFUSION: ("scheduler_config", "unet", "vae"),
+    ModelGroup.DIFFUSION: ("scheduler_config", "text_shape", "unet", "vae"),
 }
 """The parts that the stages of each model group use. Each is an attribute of `Models`."""
 
