@@ -14,6 +14,7 @@ from benchmarks.chaos import artifact_faults, queue_faults, service_faults, sick
 from benchmarks.chaos.sickness import Sickness
 from benchmarks.chaos.system import Fault, System
 from diffedit.errors import ServiceError
+from diffedit_worker.local.stack import S3, VALKEY
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ OLD_KINDS: dict[str, Inject] = {
     "Valkey killed": service_faults.kill_valkey,
     "Valkey restarted": service_faults.restart_valkey,
     "S3 stopped": service_faults.stop_s3,
-    "S3 frozen": service_faults.freeze_s3,
+    "S3 frozen": partial(service_faults.freeze, server=S3),
     "queues deleted": queue_faults.delete_queues,
     "messages duplicated": queue_faults.duplicate_messages,
     "artifacts deleted": artifact_faults.delete_artifacts,
@@ -41,6 +42,9 @@ OLD_KINDS: dict[str, Inject] = {
 NEW_KINDS: dict[str, Inject] = {
     "S3 refuses uploads": partial(service_faults.refuse, methods=("PUT",)),
     "S3 refuses everything": service_faults.refuse,
+    "S3 slow": service_faults.slow_down,
+    "Valkey frozen": partial(service_faults.freeze, server=VALKEY),
+    "Valkey refuses": service_faults.refuse_writes,
     "artifacts changed": artifact_faults.change_artifacts,
     "artifacts swapped": artifact_faults.swap_artifacts,
 }
