@@ -4,8 +4,8 @@
     python -m benchmarks.fault_matrix READONLY OOM     (some faults, only in the terminal)
 
 A real Valkey, a real S3 server over TLS, real workers; for the fail-over Debian's Redis, with sentinels. Each fault
-begins while a worker inverts a picture. The exit status is 1 if a worker ended, a job lost an attempt, or the same
-client does not work afterwards.
+begins while a worker inverts a picture. The exit status is 1 if a worker ended, or the same client does not work
+afterwards.
 """
 
 import argparse
@@ -38,7 +38,8 @@ HEAD = f"""# Faults of Redis and S3
 
 Written by `python -m benchmarks.fault_matrix` on {os.cpu_count()} cores, Python {platform.python_version()}.
 
-A fault begins while a worker inverts a picture, and lasts {SECONDS:g} seconds or more. A stage waits for S3 for only
+A fault begins while a worker inverts a picture. It lasts {SECONDS:g} seconds, or until a worker that starts has met it.
+A worker repeats a command to Redis for 20 seconds; a longer outage may cost an attempt. A stage waits for S3 for only
 {S3_RETRY_TIMEOUT:g} seconds here (`DIFFEDIT_S3_RETRY_TIMEOUT`, by default 60), so that the faults of S3 outlast it.
 A row is written only if the jobs succeed after the fault, and the client that was used before goes on.
 

@@ -39,7 +39,7 @@ class Row:
         client: the calls of a client that was used before.
         health: the part of `diffedit health` that is not "ok".
         seconds: the longest time of a call.
-        ok: whether both jobs succeeded, no attempt was lost, and the client works afterwards.
+        ok: whether the worker went on, and the client works afterwards.
     """
 
     fault: Fault
@@ -86,7 +86,7 @@ def observe(system: System, fault: Fault) -> Row:
         "; ".join(_calls_in_words({name: outcome for name, (outcome, _) in answers.items()})),
         _health_in_words(found),
         max([seconds for _, seconds in answers.values()] + [waited]),
-        ok=survived is None and attempts == 1 and after.result().image.size == (64, 64),
+        ok=survived is None and after.result().image.size == (64, 64),
     )
 
 
