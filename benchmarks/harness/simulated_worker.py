@@ -20,6 +20,7 @@ from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.pictures import Picture
 from diffedit_worker.app import create_app
+from diffedit_worker.runtime import artifacts
 from diffedit_worker.settings import WorkerSettings
 
 SECONDS = float(os.environ.get("SIMULATED_SECONDS", "0"))
@@ -42,6 +43,10 @@ def smallest_artifacts(image: Picture | None) -> dict[Artifact, Any]:
     }
 
 
+def accept_every_artifact(*_: object) -> None:
+    """Stands for `pipeline.check_artifact`: the smallest artifacts have not the shapes that a job's models give."""
+
+
 def simulated(stage: Stage, function: StageFunction) -> StageFunction:
     """Return a stage function that sleeps instead of computing."""
 
@@ -54,6 +59,7 @@ def simulated(stage: Stage, function: StageFunction) -> StageFunction:
     return run
 
 
+vars(artifacts).update(check_artifact=accept_every_artifact)
 trace_services()
 settings = WorkerSettings.from_env()
 app = create_app(settings, pipeline_with(simulated))
