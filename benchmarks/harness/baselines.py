@@ -42,25 +42,31 @@ def run_stages(
     return values
 
 
+def diffusers_pipeline(models: Models) -> StableDiffusionDiffEditPipeline:
+    """Return diffusers' deprecated pipeline on the same weights as ours."""
+    tokenizer, text_encoder = models.text_encoder
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipeline = StableDiffusionDiffEditPipeline(
+            vae=models.vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=models.unet,
+            scheduler=models.scheduler("ddim"),
+            inverse_scheduler=models.inverse_scheduler("ddim"),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 class DiffusersBaseline:
     """The three calls of diffusers' DiffEdit guide, with the pipeline's defaults, on the same weights as ours."""
 
     def __init__(self, models: Models) -> None:
-        tokenizer, text_encoder = models.text_encoder
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._pipeline = StableDiffusionDiffEditPipeline(
-                vae=models.vae,
-                text_encoder=text_encoder,
-                tokenizer=tokenizer,
-                unet=models.unet,
-                scheduler=models.scheduler("ddim"),
-                inverse_scheduler=models.inverse_scheduler("ddim"),
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
-            )
-        self._pipeline.set_progress_bar_config(disable=True)
+        self._pipeline = diffusers_pipeline(models)
 
     def edit(
         self, picture: Image.Image, source: str, target: str, seed: int = 0, steps: int = 50

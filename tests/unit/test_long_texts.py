@@ -2,16 +2,14 @@
 
 import copy
 import logging
-import warnings
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionDiffEditPipeline
-from diffusers.utils import logging as diffusers_logging
 
+from benchmarks.harness.baselines import diffusers_pipeline
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
 from diffedit.errors import TextTooLong
@@ -120,23 +118,7 @@ def test_the_tokenizer_does_not_warn_of_a_long_text(models, caplog, monkeypatch)
 
 
 def test_each_window_is_what_the_pipeline_makes_of_its_words(models):
-    tokenizer, encoder = models.text_encoder
-    verbosity = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pipe = StableDiffusionDiffEditPipeline(
-            vae=models.vae,
-            text_encoder=encoder,
-            tokenizer=tokenizer,
-            unet=models.unet,
-            scheduler=models.scheduler("ddim"),
-            inverse_scheduler=models.inverse_scheduler("ddim"),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-    diffusers_logging.set_verbosity(verbosity)
+    pipe = diffusers_pipeline(models)
     text = of_tokens(120)
     words = text.split()
 
