@@ -45,7 +45,7 @@ def schedule_forks(submissions: Sequence[Submission]) -> list[Fork]:
 
 def fork(system: System, environment: Mapping[str, str], event: Fork, reads: ForkedReads) -> list[Submission]:
     """Run the fork. Return the submissions that it could not make because a service did not answer."""
-    # A child without a result to read opens no connection that another could share.
+    # A child without a result to read opens no connection to S3 that another could share.
     wait_until(lambda: _enough_to_read(system), TIMEOUT)
     readable = _readable(system)
     chosen = random.Random(event.at).sample(readable, min(CHILDREN, len(readable)))
@@ -69,9 +69,8 @@ def fork(system: System, environment: Mapping[str, str], event: Fork, reads: For
 
 
 def _enough_to_read(system: System) -> bool:
-    """Return whether there is a result for each child, or at least one when no more are being made."""
-    readable = _readable(system)
-    return len(readable) >= CHILDREN or (bool(readable) and not system.observer.unfinished_jobs)
+    """Return whether there is a result for each child, or no more are being made."""
+    return len(_readable(system)) >= CHILDREN or not system.observer.unfinished_jobs
 
 
 def _readable(system: System) -> list[str]:

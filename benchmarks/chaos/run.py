@@ -132,6 +132,8 @@ class _Run:
                 _happen(pool, [replace(event, at=event.at - mixed) for event in events if event.at >= mixed], actions)
                 wait_until(lambda: not observer.unfinished_jobs, timeout)
                 seconds = time.monotonic() - began
+                # A fork has nothing to read where all jobs before it were cancelled. This one has.
+                self._fork(Fork(seconds, submissions=()))
                 flooded = self._flood(flood) if flood else None
             finally:
                 finished.set()
