@@ -4,14 +4,8 @@ import pytest
 import torch
 
 from diffedit.errors import ModelUnavailable
-from diffedit_worker.models.devices import (
-    is_device_error,
-    is_out_of_memory,
-    limit_cpu_threads,
-    resolve_device,
-    resolve_dtype,
-    resolve_memory_format,
-)
+from diffedit_worker.diffusion.device_errors import is_device_error, is_out_of_memory
+from diffedit_worker.models.devices import limit_cpu_threads, resolve_device, resolve_dtype, resolve_memory_format
 from diffedit_worker.models.profiles import load_profiles
 
 

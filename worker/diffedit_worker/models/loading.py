@@ -33,10 +33,11 @@ from transformers.utils import logging as transformers_logging
 
 from diffedit.contract.stages import ModelGroup
 from diffedit.errors import OutOfMemory
+from diffedit_worker.diffusion.device_errors import is_out_of_memory
 from diffedit_worker.diffusion.solvers import DPMSolverPlusPlus
 from diffedit_worker.models.checkpoints import Checkpoint
 from diffedit_worker.models.compatibility import check_diffusion_model, check_language_model, text_shape, trained_size
-from diffedit_worker.models.devices import is_out_of_memory, resolve_device, resolve_dtype, resolve_memory_format
+from diffedit_worker.models.devices import resolve_device, resolve_dtype, resolve_memory_format
 from diffedit_worker.models.hub import Component, Part, component_of, load_from_files, must_exist
 from diffedit_worker.models.latent_cache import LatentCache
 from diffedit_worker.models.loading_clock import LoadingClock
