@@ -45,9 +45,9 @@ def round_trip_psnr(
     errors = []
     for z0 in z0s:
         options: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": 1.0}
-        trajectory = diffedit.invert(models.unet, inverse, z0, caption, **options)
+        trajectory = diffedit.invert(models.denoiser, inverse, z0, caption, **options)
         everywhere = torch.ones(1, *z0.shape[-2:], dtype=torch.bool)
-        restored = diffedit.edit(models.unet, scheduler, trajectory, everywhere, caption, **options)
+        restored = diffedit.edit(models.denoiser, scheduler, trajectory, everywhere, caption, **options)
         after, before = (diffedit.decode(models.vae, latents).clamp(-1, 1) for latents in (restored, z0))
         error = (after - before) / 2
         errors.append(float(error.square().mean()))

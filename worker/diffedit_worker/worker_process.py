@@ -188,7 +188,8 @@ class WorkerProcess:
     def _make_models(self, profile: str) -> "Models":
         """Return the models of a profile, none of them loaded. Imports torch."""
         from diffedit_worker.models.devices import limit_cpu_threads
-        from diffedit_worker.models.loading import Models, disable_progress_bars
+        from diffedit_worker.models.loading import Models
+        from diffedit_worker.models.progress_bars import disable_progress_bars
 
         named = profile_named(load_profiles(self._settings.profiles_file), profile)
         settings = self._settings

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
+from diffedit_worker.diffusion.denoiser import Denoiser
+
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from diffusers.schedulers.scheduling_ddim_inverse import DDIMInverseScheduler
 
@@ -84,7 +85,7 @@ def draw_noise(
 
 @torch.no_grad()
 def predict_noise(
-    unet: UNet2DConditionModel,
+    denoiser: Denoiser,
     x: Tensor,
     t: int,
     cond: Tensor,
@@ -100,21 +101,21 @@ def predict_noise(
         ValueError: guidance without `uncond`.
     """
     cond = cond.expand(len(x), -1, -1)
-    eps: Tensor
+    timesteps = torch.full((len(x),), t, device=x.device)
     if guidance_scale <= 1:
-        eps = unet(x, t, encoder_hidden_states=cond, return_dict=False)[0]
+        eps, _ = denoiser(x, timesteps, cond)
     elif uncond is None:
         raise ValueError(f"guidance_scale {guidance_scale} needs unconditional embeddings: pass them, or use 1")
     else:
         both = torch.cat([uncond.expand(len(x), -1, -1), cond])
-        eps_u, eps_c = unet(torch.cat([x, x]), t, encoder_hidden_states=both, return_dict=False)[0].chunk(2)
+        eps_u, eps_c = denoiser(torch.cat([x, x]), timesteps.repeat(2), both)[0].chunk(2)
         eps = eps_u + guidance_scale * (eps_c - eps_u)
     return eps
 
 
 @torch.no_grad()
 def difference_map(
-    unet: UNet2DConditionModel,
+    denoiser: Denoiser,
     scheduler: DDIMScheduler,
     z0: Tensor,
     source: Tensor,
@@ -153,7 +154,7 @@ def difference_map(
     chunks = [slice(start, start + size) for start in range(0, B * n, size)]
     differences = []
     for i, chunk in enumerate(chunks):
-        eps = predict_noise(unet, xt[chunk].repeat(2, 1, 1, 1), int(t), torch.cat([R[chunk], Q[chunk]]))
+        eps = predict_noise(denoiser, xt[chunk].repeat(2, 1, 1, 1), int(t), torch.cat([R[chunk], Q[chunk]]))
         eps_R, eps_Q = eps.float().chunk(2)
         differences.append((eps_Q - eps_R).abs())
         on_step(i + 1, len(chunks))
@@ -162,7 +163,7 @@ def difference_map(
 
 @torch.no_grad()
 def invert(
-    unet: UNet2DConditionModel,
+    denoiser: Denoiser,
     inverse_scheduler: DDIMInverseScheduler,
     z0: Tensor,
     caption: Tensor,
@@ -186,7 +187,7 @@ def invert(
     steps = count_steps(num_inference_steps, strength)
     x, trajectory = z0, [z0]
     for i, t in enumerate(scheduler.timesteps[:steps].tolist()):
-        eps = predict_noise(unet, x, t, caption, uncond, guidance_scale)
+        eps = predict_noise(denoiser, x, t, caption, uncond, guidance_scale)
         x = scheduler.step(eps, t, x, return_dict=False)[0]
         trajectory.append(x)
         on_step(i + 1, steps)
@@ -195,7 +196,7 @@ def invert(
 
 @torch.no_grad()
 def edit(
-    unet: UNet2DConditionModel,
+    denoiser: Denoiser,
     scheduler: DDIMScheduler,
     trajectory: Tensor,
     mask: Tensor,
@@ -227,7 +228,7 @@ def edit(
     scheduler = _prepared(scheduler, num_inference_steps)
     M, y = mask[:, None], trajectory[:, 0]
     for i, t in enumerate(scheduler.timesteps[num_inference_steps - steps :].tolist()):
-        eps = predict_noise(unet, y, t, target, negative, guidance_scale)
+        eps = predict_noise(denoiser, y, t, target, negative, guidance_scale)
         y = scheduler.step(eps, t, y, return_dict=False)[0]
         y = torch.where(M, y, trajectory[:, i + 1])
         on_step(i + 1, steps)

@@ -5,9 +5,7 @@ deprecated.
 """
 
 import gc
-import inspect
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,9 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import AutoencoderKL, DDIMInverseScheduler, DDIMScheduler, UNet2DConditionModel
-from diffusers.utils import logging as diffusers_logging
-from huggingface_hub.utils.tqdm import disable_progress_bars as disable_hub_progress_bars
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import (
     AutoTokenizer,
     BlipForConditionalGeneration,
@@ -29,12 +25,11 @@ from transformers import (
     CLIPTokenizer,
     T5ForConditionalGeneration,
 )
-from transformers.utils import logging as transformers_logging
 
 from diffedit.contract.stages import ModelGroup
 from diffedit.errors import OutOfMemory
+from diffedit_worker.diffusion.denoiser import Denoiser, UNetDenoiser
 from diffedit_worker.diffusion.device_errors import is_out_of_memory
-from diffedit_worker.diffusion.solvers import DPMSolverPlusPlus
 from diffedit_worker.models.checkpoints import Checkpoint
 from diffedit_worker.models.compatibility import check_diffusion_model, check_language_model, text_shape, trained_size
 from diffedit_worker.models.devices import resolve_device, resolve_dtype, resolve_memory_format
@@ -43,6 +38,7 @@ from diffedit_worker.models.latent_cache import LatentCache
 from diffedit_worker.models.loading_clock import LoadingClock
 from diffedit_worker.models.profiles import ModelSource, Profile, fingerprint
 from diffedit_worker.models.proof import prove
+from diffedit_worker.models.schedulers import ddim_config, new_inverse_scheduler, new_scheduler
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +53,6 @@ NEEDED: dict[ModelGroup, tuple[Part, ...]] = {
 
 _LOADING = threading.RLock()
 """One load at a time: while it runs, `from_pretrained` changes torch's default dtype for the whole process."""
-
-_DDIM = {"clip_sample": False, "thresholding": False, "timestep_spacing": "leading", "set_alpha_to_one": False}
-"""Settings of both DDIM schedulers, so that inversion and edit use the same noise levels."""
-
-
-def disable_progress_bars() -> None:
-    """Turn off the progress bars of downloads and loads, unless a person reads them in a terminal."""
-    if not sys.stderr.isatty():
-        disable_hub_progress_bars()
-        transformers_logging.disable_progress_bar()
-        diffusers_logging.disable_progress_bar()
 
 
 def loaded_once(load: Callable[[Any, Checkpoint], T]) -> "cached_property[T]":
@@ -110,6 +95,8 @@ class Models:
         self.loading_clock = LoadingClock()
         self._max_batch = 8
         self._max_batch_lock = threading.Lock()
+        self._denoiser: Denoiser | None = None
+        self._denoiser_lock = threading.Lock()
         self._fingerprints: dict[Component, str] = {}
         self._failed: set[Part] = set()
 
@@ -221,16 +208,22 @@ class Models:
         vae.enable_slicing()
         return self._placed(vae)
 
+    @property
+    def denoiser(self) -> Denoiser:
+        """The UNet as the algorithm calls it. It is one object, whichever thread asks."""
+        unet = self.unet
+        with self._denoiser_lock:
+            if self._denoiser is None:
+                self._denoiser = UNetDenoiser(unet)
+            return self._denoiser
+
     def scheduler(self, name: str) -> Any:
         """Return a new scheduler that goes from noise to the picture. `name` is "ddim" or "dpmsolver++"."""
-        ddim = DDIMScheduler.from_config(self.scheduler_config, **_DDIM)
-        return ddim if name == "ddim" else DPMSolverPlusPlus(ddim)
+        return new_scheduler(self.scheduler_config, name)
 
     def inverse_scheduler(self, name: str) -> Any:
         """Return a new scheduler that goes from the picture to noise, over the noise levels of `scheduler(name)`."""
-        if name == "ddim":
-            return DDIMInverseScheduler.from_config(self.scheduler_config, **_DDIM)
-        return DPMSolverPlusPlus(self.scheduler("ddim"), inverse=True)
+        return new_inverse_scheduler(self.scheduler_config, name)
 
     def identity(self, component: Component, group: ModelGroup = ModelGroup.DIFFUSION) -> str:
         """Return what the results of a component depend on: "id@revision/dtype", for "diffusion" with "/size".
@@ -263,10 +256,7 @@ class Models:
     def scheduler_config(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """The noise schedule, as the configuration of a DDIM scheduler."""
         self._check_diffusion_model(checkpoint)
-        config = checkpoint.pretrained(DDIMScheduler, subfolder="scheduler").config
-        # Stable Diffusion 1.5 has the configuration of a PNDM scheduler; diffusers warns of each entry unknown to DDIM.
-        known = {"_class_name", *inspect.signature(DDIMScheduler.__init__).parameters}
-        return {key: value for key, value in config.items() if key in known}
+        return ddim_config(checkpoint.pretrained(DDIMScheduler, subfolder="scheduler").config)
 
     @loaded_once
     def text_shape(self, checkpoint: Checkpoint) -> tuple[int | None, int | None]:

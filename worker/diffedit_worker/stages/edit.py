@@ -41,7 +41,7 @@ def edit(
     letterbox = Letterbox.fit(image.image.size, models.size, models.vae_scale_factor)
     cells = torch.from_numpy(np.array(downsample_mask(mask, letterbox, models.vae_scale_factor))) > 127
     latents = diffedit.edit(
-        models.unet,
+        models.denoiser,
         models.scheduler(scheduler),
         trajectory["latents"].to(models.device, models.dtype),
         cells[None].to(models.device),

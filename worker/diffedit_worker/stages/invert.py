@@ -32,7 +32,7 @@ def invert(
     """
     _, z0 = encode_picture(models, image)
     latents = diffedit.invert(
-        models.unet,
+        models.denoiser,
         models.inverse_scheduler(scheduler),
         z0,
         caption_embedding["caption"].to(models.device, models.dtype),
