@@ -220,7 +220,7 @@ class SharedDenoiser:
             given = [request.features for request in batch if request.features is not None]
             sizes = [request.samples for request in batch]
             eps, features = self._denoiser(x, t, cond, torch.cat(given) if given else None)
-            split = zip(batch, eps.split(sizes), given or features.split(sizes), strict=True)
+            split = zip(batch, torch.split(eps, sizes), given or torch.split(features, sizes), strict=True)
             for request, own_eps, own_features in split:
                 # A copy, because a view would keep the whole batch in memory for as long as the features are used.
                 request.result = own_eps.clone(), own_features if given else own_features.clone()
