@@ -79,7 +79,10 @@ def a_app(**settings: Any) -> Celery:
 def set_up(app: Celery, queues: tuple[str, ...] = queue_names("tiny"), node: str = NODE) -> None:
     """Send the signal that Celery sends before a worker connects."""
     app.amqp.queues.select(queues)
-    signals.celeryd_after_setup.send(sender=node, instance=SimpleNamespace(app=app, hostname=node), conf=app.conf)
+    worker = SimpleNamespace(app=app, hostname=node, concurrency=app.conf.worker_concurrency)
+    signals.celeryd_init.send(sender=node, instance=worker, conf=app.conf)
+    worker.concurrency = app.conf.worker_concurrency
+    signals.celeryd_after_setup.send(sender=node, instance=worker, conf=app.conf)
 
 
 def get_ready(app: Celery, queues: tuple[str, ...] = queue_names("tiny"), node: str = NODE) -> None:

@@ -249,7 +249,7 @@ def test_after_an_unexpected_error_at_the_start_the_job_stays_as_it_is_for_maint
         raise RuntimeError("a bug")
 
     start = worker.job_store.start_stage
-    monkeypatch.setattr(worker.job_store, "start_stage", lambda *args: (start(*args), fail())[1])
+    monkeypatch.setattr(worker.job_store, "start_stage", lambda *args, **options: (start(*args, **options), fail())[1])
     job = worker.edit()
     assert worker.job_store.jobs_held_by("rig") == [job.id]
 

@@ -71,7 +71,9 @@ def health_table(health: Health) -> Table:
 
 
 def _worker(worker: WorkerInfo) -> str:
-    state = "paused" if worker.paused else f"busy with job {worker.job}" if worker.job else "idle"
+    jobs = worker.running_jobs
+    busy = f"busy with {len(jobs)} of {worker.batch_jobs} jobs: {', '.join(jobs)}"
+    state = "paused" if worker.paused else busy if len(jobs) > 1 else f"busy with job {jobs[0]}" if jobs else "idle"
     version = f"  {worker.version}" if worker.version else ""
     return (
         f"{worker.name}{version}  profile {worker.profile} on {worker.device}, {state}, {worker.memory / 2**20:.0f} MiB"

@@ -21,7 +21,9 @@ class WorkerInfo(Frozen):
         name: Celery's node name. A worker that is started again has the same name.
         device: where its models run, such as "cuda:0"; "unknown" until they are imported.
         queues: the queues that it reads.
-        job: the job that it works on, if any.
+        job: the job that it works on, if any; one of `jobs` if there are several.
+        jobs: the jobs that it works on. Version 0.2.0 announces only `job`.
+        batch_jobs: how many stages it runs at once.
         memory: the largest resident size of its process so far, in bytes.
         paused: whether it takes no jobs for the time being; its `Trouble` says why.
         contract: the newest contract that it can serve (`contract.versions`). Version 0.2.0 announces none.
@@ -38,11 +40,18 @@ class WorkerInfo(Frozen):
     device: str
     queues: tuple[str, ...]
     job: str | None = None
+    jobs: tuple[str, ...] = ()
+    batch_jobs: int = 1
     memory: int = Field(default=0, ge=0, lt=2**63)
     paused: bool = False
     contract: int = 1
     version: str = ""
     profile_params: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def running_jobs(self) -> tuple[str, ...]:
+        """The jobs that it works on, whatever its version announces."""
+        return self.jobs or ((self.job,) if self.job else ())
 
 
 def read_info(worker: str, heartbeat: str) -> WorkerInfo:

@@ -4,7 +4,6 @@ Each component is loaded by its own `from_pretrained`. The pipeline class of dif
 deprecated.
 """
 
-import gc
 import logging
 import threading
 import time
@@ -27,11 +26,11 @@ from transformers import (
 )
 
 from diffedit.contract.stages import ModelGroup
-from diffedit.errors import OutOfMemory
+from diffedit_worker.diffusion.batching import PassCounts, SharedDenoiser
 from diffedit_worker.diffusion.denoiser import Denoiser, UNetDenoiser
-from diffedit_worker.diffusion.device_errors import is_out_of_memory
 from diffedit_worker.models.checkpoints import Checkpoint
 from diffedit_worker.models.compatibility import check_diffusion_model, check_language_model, text_shape, trained_size
+from diffedit_worker.models.device_memory import DeviceMemory
 from diffedit_worker.models.devices import resolve_device, resolve_dtype, resolve_memory_format
 from diffedit_worker.models.hub import Component, Part, component_of, load_from_files, must_exist
 from diffedit_worker.models.latent_cache import LatentCache
@@ -82,19 +81,25 @@ class Models:
         device: as in `resolve_device`.
         dtype: "float32", "float16" or "bfloat16"; None for the default of the device.
         vae_dtype: the number type of the VAE.
+        batch_jobs: how many jobs use them at the same time. If there are several, they share passes of the UNet.
     """
 
     def __init__(
-        self, profile: Profile, device: str | None = None, dtype: str | None = None, vae_dtype: str = "float32"
+        self,
+        profile: Profile,
+        device: str | None = None,
+        dtype: str | None = None,
+        vae_dtype: str = "float32",
+        batch_jobs: int = 1,
     ) -> None:
         self.profile = profile
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(self.device, dtype)
         self.vae_dtype = resolve_dtype(self.device, vae_dtype)
-        self.latent_cache = LatentCache()
+        self.batch_jobs = batch_jobs
+        self.latent_cache = LatentCache(batch_jobs)
         self.loading_clock = LoadingClock()
-        self._max_batch = 8
-        self._max_batch_lock = threading.Lock()
+        self.memory = DeviceMemory(self.device)
         self._denoiser: Denoiser | None = None
         self._denoiser_lock = threading.Lock()
         self._fingerprints: dict[Component, str] = {}
@@ -112,37 +117,8 @@ class Models:
 
     @property
     def max_batch(self) -> int:
-        """The most samples in one forward pass of the UNet."""
-        return self._max_batch
-
-    def make_room(self) -> None:
-        """Free unused memory and halve `max_batch` for good. To be called after an out-of-memory error."""
-        with self._max_batch_lock:
-            self._max_batch = max(2, self._max_batch // 2)
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def run_within_memory(self, run: Callable[[], T]) -> T:
-        """Return what `run` returns. If memory runs out, call it once more in smaller batches.
-
-        Raises:
-            OutOfMemory: memory ran out again.
-        """
-        try:
-            return run()
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            log.warning("out of memory; trying smaller batches")
-        # Outside of the handler: its exception keeps the frames of the failed call alive, and so their tensors.
-        self.make_room()
-        try:
-            return run()
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise OutOfMemory from error
+        """The most samples of one job in one forward pass of the UNet."""
+        return self.memory.max_batch
 
     def load(self, group: ModelGroup) -> None:
         """Load all models of a group now. Each runs once, as in `prove`.
@@ -215,7 +191,15 @@ class Models:
         with self._denoiser_lock:
             if self._denoiser is None:
                 self._denoiser = UNetDenoiser(unet)
+                if self.batch_jobs > 1:
+                    # Room for a guided step of each job, or for one mask beside them.
+                    self._denoiser = SharedDenoiser(self._denoiser, 2 * self.batch_jobs + self.max_batch)
             return self._denoiser
+
+    @property
+    def pass_counts(self) -> PassCounts | None:
+        """What went through the UNet so far, if jobs share its passes."""
+        return self._denoiser.counts if isinstance(self._denoiser, SharedDenoiser) else None
 
     def scheduler(self, name: str) -> Any:
         """Return a new scheduler that goes from noise to the picture. `name` is "ddim" or "dpmsolver++"."""

@@ -67,12 +67,15 @@ class Profile(Frozen):
         size: the side in pixels of the square that the diffusion model was trained on.
         cpu_threads: the most threads of torch where the models run on a CPU. A very small model is not faster with
             more threads, and slower when other processes use the same cores.
+        cpu_jobs: how many stages a worker runs at once where the models run on a CPU. It pays if a pass of several
+            samples takes less time for each of them, as with a very small model.
         params: defaults of `EditParams` that differ from the DiffEdit guide's.
     """
 
     name: ProfileName
     size: int = Field(ge=64, le=4096, multiple_of=8)
     cpu_threads: int | None = Field(None, ge=1)
+    cpu_jobs: int = Field(1, ge=1, le=64)
     diffusion: ModelSource
     captioner: ModelSource
     prompter: ModelSource
