@@ -129,6 +129,13 @@ def test_the_remote_command_that_cancels_queues_does_not_end_the_worker() -> Non
     assert not queues.consume_from
 
 
+@pytest.mark.parametrize(("settings", "jobs"), [({"batch_jobs": 3}, 3), ({}, 4), ({"device": "cuda:7"}, 1)])
+def test_the_setting_says_how_many_stages_run_at_once_or_else_the_device(backend: JobBackend, settings, jobs) -> None:
+    app = a_app(**settings)
+    signals.celeryd_init.send(sender=NODE, instance=SimpleNamespace(app=app), conf=app.conf)
+    assert app.conf.worker_concurrency == jobs
+
+
 def test_there_is_a_task_for_each_stage() -> None:
     assert {task_name(stage) for stage in Stage} <= a_app().tasks.keys()
 
