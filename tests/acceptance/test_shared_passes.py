@@ -25,7 +25,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
 
 def submitted(workers: WorkerGroup, count: int, **asked: object) -> list[JobHandle]:
     """Submit edits that have no artifact in common, so that none waits for another one."""
-    return [workers.client.edit(PICTURE, **{**PEAR, **slow(), **asked}) for _ in range(count)]
+    return [
+        workers.client.edit(PICTURE, **{**PEAR, **slow(), "num_inference_steps": 150, **asked}) for _ in range(count)
+    ]
 
 
 def in_stage(jobs: list[JobHandle], stage: Stage) -> None:
@@ -84,7 +86,7 @@ def test_a_worker_that_is_stopped_requeues_all_its_jobs_and_no_attempt_is_counte
 
 def test_the_jobs_of_a_killed_worker_run_alone_and_succeed(stack: LocalServices, workers: WorkerGroup) -> None:
     (killed,) = workers.start()
-    jobs = submitted(workers, JOBS, num_inference_steps=200)
+    jobs = submitted(workers, JOBS)
     in_stage(jobs, Stage.INVERT)
     workers.kill(killed)
     (process,) = workers.start()
@@ -96,7 +98,7 @@ def test_the_jobs_of_a_killed_worker_run_alone_and_succeed(stack: LocalServices,
 
 def test_a_job_that_kills_its_workers_does_not_fail_the_jobs_beside_it(workers: WorkerGroup) -> None:
     workers.start()
-    poison, *others = jobs = submitted(workers, JOBS, num_inference_steps=200)
+    poison, *others = jobs = submitted(workers, JOBS)
     in_stage(jobs, Stage.INVERT)
     for attempt in (1, 2, 3):
 

@@ -72,8 +72,8 @@ def health_table(health: Health) -> Table:
 
 def _worker(worker: WorkerInfo) -> str:
     jobs = worker.running_jobs
-    busy = f"busy with {len(jobs)} of {worker.batch_jobs} jobs: {', '.join(jobs)}"
-    state = "paused" if worker.paused else busy if len(jobs) > 1 else f"busy with job {jobs[0]}" if jobs else "idle"
+    busy = f"busy with job{'s' * (len(jobs) > 1)} {', '.join(jobs)}" if jobs else "idle"
+    state = "paused" if worker.paused else busy
     version = f"  {worker.version}" if worker.version else ""
     return (
         f"{worker.name}{version}  profile {worker.profile} on {worker.device}, {state}, {worker.memory / 2**20:.0f} MiB"

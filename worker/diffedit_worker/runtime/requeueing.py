@@ -84,11 +84,12 @@ def requeue_innocent(job_store: JobStore, context: WorkerContext, job_ids: Seque
 
     Called before the process ends. What cannot be done is left to the leader, and then an attempt counts.
     """
-    for job_id in job_ids:
-        try:
-            job = job_store.status(job_id).job
-            if job_store.requeue(job, context.id, count_attempt=False) is None:
-                log.warning("job %s: returns to its queue, because this worker ends", job_id)
-                context.enqueue(job)
-        except (ServiceError, JobError) as error:
-            log.warning("job %s: could not be requeued: %s", job_id, error)
+    try:
+        for job_id in job_ids:
+            with suppress(JobError):  # it is not started yet, or it has ended
+                job = job_store.status(job_id).job
+                if job_store.requeue(job, context.id, count_attempt=False) is None:
+                    log.warning("job %s: returns to its queue, because this worker ends", job_id)
+                    context.enqueue(job)
+    except ServiceError as error:
+        log.warning("jobs of this worker could not be requeued: %s", error)
