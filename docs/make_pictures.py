@@ -90,6 +90,7 @@ def draw_inversion(common: dict[str, Any], caption_embedding: dict[str, torch.Te
         **common,
         caption_embedding=caption_embedding,
         inversion_guidance_scale=PARAMS.inversion_guidance_scale,
+        inversion_feature_reuse=PARAMS.inversion_feature_reuse,
         **WALK,
     )[Artifact.TRAJECTORY]
     levels = trajectory["latents"][0]
@@ -116,6 +117,8 @@ def draw_edit(
             trajectory=trajectory,
             embeddings=embeddings,
             guidance_scale=PARAMS.guidance_scale,
+            guidance_interval=PARAMS.guidance_interval,
+            feature_reuse=PARAMS.feature_reuse,
             **WALK,
         )[Artifact.RESULT]
     # The UNet sees the latents twice a step, for guidance; the state before step i is its i-th input.

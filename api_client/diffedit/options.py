@@ -37,8 +37,14 @@ class EditOptions(TypedDict, total=False):
     """Share of the schedule that inversion and edit use. A higher value allows larger changes."""
     guidance_scale: float
     """How strongly the edit follows the target prompt. 1 means no guidance."""
+    guidance_interval: float
+    """Share of the edit's steps that have guidance, from the noisiest on. A step without it takes half the time."""
     inversion_guidance_scale: float
     """How strongly the inversion follows the caption. 1 means no guidance. Above 1, the edit retraces it less well."""
+    feature_reuse: int
+    """The edit runs the whole UNet in one of this many steps, and only its highest resolution in the others."""
+    inversion_feature_reuse: int
+    """The inversion runs the whole UNet in one of this many steps, and only its highest resolution in the others."""
     num_maps_per_mask: int
     """Number of noises whose difference maps are averaged for the mask."""
     mask_encode_strength: float
