@@ -28,7 +28,9 @@ from diffedit_worker.stages.mask import mask
 
 IMAGES = Path(__file__).parent / "images"
 PROFILE = load_profiles(None)["tiny"]
-PARAMS = EditParams.resolve("tiny", PROFILE.params, {"seed": 0})
+# The guide's steps, and the mask of the bundled model: all of its predictions are full passes of the UNet.
+MASK_PARAMS = {name: PROFILE.params[name] for name in ("mask_thresholding_ratio", "mask_cleanup")}
+PARAMS = EditParams.resolve("tiny", MASK_PARAMS, {"seed": 0})
 WALK: dict[str, Any] = {
     "scheduler": PARAMS.scheduler,
     "num_inference_steps": PARAMS.num_inference_steps,

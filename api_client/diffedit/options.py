@@ -31,6 +31,11 @@ class EditOptions(TypedDict, total=False):
 
     profile: str
     """The model profile. Default: `DIFFEDIT_PROFILE`, else the only one that live workers serve, else "tiny"."""
+    preset: str
+    """Named parameter defaults: "guide" for the DiffEdit guide's, or a preset of the profile, such as "draft".
+
+    Parameters that you give have priority. Default: "default", the profile's own.
+    """
     num_inference_steps: int
     """Denoising steps of the whole noise schedule. With the scheduler "dpmsolver++", 20 steps are enough."""
     strength: float

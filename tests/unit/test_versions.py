@@ -1,7 +1,7 @@
 """Contract numbers, and JSON that other versions can read."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import ValidationError
@@ -31,7 +31,17 @@ def a_new_request(params: dict[str, object] | None = None, **fields: object) -> 
 def test_a_job_of_today_can_be_served_by_the_first_contract() -> None:
     job = a_job()
     assert job.contract == 1
-    assert json.loads(dump_json(job.request)) == json.loads(job.request.model_dump_json())
+    written, whole = (json.loads(text) for text in (dump_json(job.request), job.request.model_dump_json()))
+    newer = {"guidance_interval": 1.0, "feature_reuse": 1, "inversion_feature_reuse": 1}
+    assert {**written, "params": {**written["params"], **newer}} == whole
+    assert not newer.keys() & written["params"].keys()
+
+
+@pytest.mark.parametrize("params", [{"guidance_interval": 0.6}, {"feature_reuse": 3}, {"inversion_feature_reuse": 2}])
+def test_a_job_with_cheaper_steps_is_for_workers_that_know_them(params: dict[str, Any]) -> None:
+    job = a_job(a_request(params))
+    assert job.contract == 2
+    assert json.loads(dump_json(job.request))["params"].items() >= params.items()
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ class WorkerProcess:
                 device=str(self._models_of(self._profile.name).device),
                 queues=tuple(sorted(queue.name for queue in sender.task_consumer.queues)),
                 profile_params=self._profile.params,
+                profile_presets=self._profile.presets,
                 contract=versions.CONTRACT,
                 version=version("diffedit-service"),
             )

@@ -75,6 +75,13 @@ def test_a_parameter_option_reaches_the_request(cli: Cli, image: Path, option: s
     assert getattr(cli.sent[0].request.params, field) == value
 
 
+def test_a_preset_reaches_the_request(cli: Cli, image: Path) -> None:
+    cli("edit", image, *TARGET, "--preset", "guide", "--seed", "3", "--no-wait")
+    assert cli.sent[0].request.params == EditParams(profile="tiny", seed=3)
+    result = cli("edit", image, *TARGET, "--preset", "fast", "--no-wait", code=2)
+    assert "unknown_preset: preset: profile tiny has no preset 'fast'; known: guide, default" in result.stderr
+
+
 @pytest.mark.parametrize("name", EditParams.model_fields)
 def test_param_reaches_every_parameter(cli: Cli, image: Path, name: str) -> None:
     typed, value = PARAMS[name]
