@@ -11,7 +11,7 @@ class EditOptions(TypedDict, total=False):
 
     Say what to change in one of three ways: `source_prompt` and `target_prompt`; `source_concept` and
     `target_concept`; or `target_prompt` alone. A stage is skipped when you provide its output. Everything after
-    `mask` and before `lane` is a field of `EditParams`, which lists defaults and ranges.
+    `mask` and before `lane` but `preset` is a field of `EditParams`, which lists defaults and ranges.
     """
 
     source_prompt: str | None

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import ValidationError
 
-from diffedit.contract.request import EditParams, EditRequest
+from diffedit.contract.request import MAX_REQUEST_BYTES, EditParams, EditRequest
 from diffedit.contract.validation import Frozen
 from diffedit.contract.versions import CONTRACT, Since, dump_json, needed_contract
 from diffedit.jobs.workers import WorkerInfo, read_info, read_params
@@ -35,6 +35,16 @@ def test_a_job_of_today_can_be_served_by_the_first_contract() -> None:
     newer = {"guidance_interval": 1.0, "feature_reuse": 1, "inversion_feature_reuse": 1}
     assert {**written, "params": {**written["params"], **newer}} == whole
     assert not newer.keys() & written["params"].keys()
+
+
+def test_the_largest_request_of_an_older_version_is_still_read() -> None:
+    texts = {"caption": "c" * 1000, "negative_prompt": "n" * 1000, "target_prompt": ""}
+    old = {**json.loads(dump_json(a_request())), **texts}
+    old["target_prompt"] = "t" * (MAX_REQUEST_BYTES - len(json.dumps(old)))
+    assert len(json.dumps(old)) == MAX_REQUEST_BYTES
+    assert EditRequest.model_validate_json(json.dumps(old)).caption == texts["caption"]
+    with pytest.raises(ValidationError, match="too long together"):
+        EditRequest.model_validate_json(json.dumps({**old, "target_prompt": old["target_prompt"] + "t"}))
 
 
 @pytest.mark.parametrize("params", [{"guidance_interval": 0.6}, {"feature_reuse": 3}, {"inversion_feature_reuse": 2}])

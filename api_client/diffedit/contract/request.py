@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, plan
 from diffedit.contract.validation import Frozen, InputKey, ProfileName, StrictNumbers, Text, digest
-from diffedit.contract.versions import Since
+from diffedit.contract.versions import Since, unused_fields
 
 MAX_REQUEST_BYTES = 3_300
 """Limit of a request as ASCII JSON. Redis keeps it in memory as long as the job's record."""
@@ -142,7 +142,8 @@ class EditRequest(Frozen):
     def _check_goal_and_size(self) -> Self:
         if self.goal in self.provided:
             raise ValueError(f"goal: the {self.goal.value} is given already, so there is nothing to compute")
-        if len(json.dumps(self.model_dump(mode="json"))) > MAX_REQUEST_BYTES:
+        # As it is recorded: a record of an older version must not grow by the fields that it does not have.
+        if len(json.dumps(self.model_dump(mode="json", exclude=unused_fields(self)))) > MAX_REQUEST_BYTES:
             raise ValueError(f"the texts are too long together; a request may take {MAX_REQUEST_BYTES} bytes as JSON")
         return self
 
