@@ -25,7 +25,7 @@ from diffedit_worker.stages.embed import embed
 
 CAPTION = "a photograph of a pear on a green table"
 STEPS = (10, 15, 20, 25, 50)
-REUSES = ((1, 1), (2, 1), (2, 2), (2, 3), (3, 3), (5, 5))
+REUSES = ((1, 1), (2, 1), (2, 2), (2, 3), (3, 3))
 """In how many steps the features are kept, in the inversion and in the edit."""
 
 
