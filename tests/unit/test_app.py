@@ -171,6 +171,7 @@ def test_a_ready_worker_announces_its_device_its_queues_and_the_defaults_of_its_
     assert (info.name, info.profile, info.queues) == (NODE, "tiny", ("diffedit.tiny.language",))
     assert info.device == "cpu"
     assert info.profile_params == load_profiles()["tiny"].params
+    assert info.profile_presets == load_profiles()["tiny"].presets
 
 
 def test_without_a_setting_the_best_device_is_announced(backend: JobBackend) -> None:

@@ -97,8 +97,8 @@ def test_guidance_without_a_negative_is_refused(models, z0):
 
 
 def test_guidance_extrapolates_from_the_negative(models, z0):
-    plain, negative = (predict_noise(models.denoiser, z0, 1, text) for text in (SOURCE, NEGATIVE))
-    guided = predict_noise(models.denoiser, z0, 1, SOURCE, NEGATIVE, 3.0)
+    plain, negative = (predict_noise(models.denoiser, z0, 1, text)[0] for text in (SOURCE, NEGATIVE))
+    guided, _ = predict_noise(models.denoiser, z0, 1, SOURCE, NEGATIVE, 3.0)
     assert torch.allclose(guided, 3 * plain - 2 * negative, atol=1e-5)
 
 

@@ -27,6 +27,7 @@ from diffedit.errors import (
     StoreRefused,
     StoreUnavailable,
     TextTooLong,
+    UnknownPreset,
     UnknownProfile,
     WorkerUnfit,
 )
@@ -67,6 +68,7 @@ CASES = [
     (TextTooLong("caption", 700, 600), Disposition.FAIL),
     (ArtifactError("not the picture that was uploaded"), Disposition.FAIL),
     (ArtifactMissing(), Disposition.REFUSE),
+    (UnknownPreset("tiny", "fast", ()), Disposition.FAIL),
     (UnknownProfile("no such profile"), Disposition.REFUSE),
     (StoreUnavailable("no answer"), Disposition.REFUSE),
     (StoreRefused("AccessDenied"), Disposition.REFUSE),

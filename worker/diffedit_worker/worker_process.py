@@ -139,6 +139,7 @@ class WorkerProcess:
                 queues=tuple(sorted(queue.name for queue in sender.task_consumer.queues)),
                 profile_params=self._profile.params,
                 batch_jobs=self._batch_jobs,
+                profile_presets=self._profile.presets,
                 contract=versions.CONTRACT,
                 version=version("diffedit-service"),
             )

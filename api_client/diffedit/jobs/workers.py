@@ -29,6 +29,7 @@ class WorkerInfo(Frozen):
         contract: the newest contract that it can serve (`contract.versions`). Version 0.2.0 announces none.
         version: the version of diffedit-service; "" if it announces none.
         profile_params: the parameter defaults of its profile.
+        profile_presets: the presets of its profile, each with what differs from these defaults.
     """
 
     # A newer worker may announce more than this client knows.
@@ -47,6 +48,7 @@ class WorkerInfo(Frozen):
     contract: int = 1
     version: str = ""
     profile_params: dict[str, Any] = Field(default_factory=dict)
+    profile_presets: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @property
     def running_jobs(self) -> tuple[str, ...]:
@@ -75,6 +77,11 @@ def is_object(text: str) -> bool:
 def read_params(text: str | None) -> dict[str, Any]:
     """Return the parameter defaults that a worker announced for a profile; {} if they have a form of their own."""
     return _object_in(text or "{}")
+
+
+def read_presets(text: str | None) -> dict[str, dict[str, Any]]:
+    """Return the presets that a worker announced for a profile, without those that have a form of their own."""
+    return {name: values for name, values in _object_in(text or "{}").items() if isinstance(values, dict)}
 
 
 def _object_in(text: str) -> dict[str, Any]:
@@ -173,6 +180,9 @@ class WorkerRegistry(Protocol):
 
     def profile_params(self, profile: str) -> dict[str, Any]:
         """Return the parameter defaults that a worker last announced for this profile; {} if none ever did."""
+
+    def profile_presets(self, profile: str) -> dict[str, dict[str, Any]]:
+        """Return the presets that a worker last announced for this profile; {} if none ever did."""
 
 
 class ArtifactLocks(Protocol):

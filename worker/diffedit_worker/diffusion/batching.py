@@ -107,7 +107,7 @@ class SharedDenoiser:
 
     @property
     def max_samples(self) -> int:
-        """The most samples in a pass that several calls share. It is halved when the memory is too small."""
+        """The most samples in a pass that several calls share. It falls when the memory is too small."""
         return self._max_samples
 
     @property
@@ -224,10 +224,8 @@ class SharedDenoiser:
             for request, own_eps, own_features in split:
                 # A copy, because a view would keep the whole batch in memory for as long as the features are used.
                 request.result = own_eps.clone(), own_features if given else own_features.clone()
-        passes, requests, samples, shared = self._counts
-        joined = len(batch) if len(batch) > 1 else 0
-        total = sum(request.samples for request in batch)
-        self._counts = PassCounts(passes + 1, requests + len(batch), samples + total, shared + joined)
+        served = (1, len(batch), sum(request.samples for request in batch), len(batch) if len(batch) > 1 else 0)
+        self._counts = PassCounts(*map(sum, zip(self._counts, served, strict=True)))
 
 
 class _Kind(NamedTuple):
