@@ -322,6 +322,13 @@ def test_beside_a_stuck_stage_only_those_that_hang_with_it_lose_an_attempt() -> 
     assert {job.id for job in worker.sent} == {stuck.job_id, with_it.job_id, innocent.job_id}
 
 
+def test_a_stuck_worker_ends_even_if_it_cannot_requeue_the_other_jobs(worker: MaintainedWorker, monkeypatch) -> None:
+    worker.running_stages = [started_minutes_ago(worker, minutes) for minutes in (60, 1)]
+    monkeypatch.setattr(worker.job_store, "requeue", unavailable)
+    worker.maintenance.heartbeat.exit_if_stuck()
+    assert (worker.exits, worker.sent) == (1, [])
+
+
 def test_stages_that_are_slow_but_not_stuck_end_nothing() -> None:
     worker = MaintainedWorker(stage_timeouts=StageTimeouts(default=3600))
     worker.running_stages = [started_minutes_ago(worker, minutes) for minutes in (59, 40)]
