@@ -28,7 +28,9 @@ from diffedit_worker.stages.mask import mask
 
 IMAGES = Path(__file__).parent / "images"
 PROFILE = load_profiles(None)["tiny"]
-PARAMS = EditParams.resolve("tiny", PROFILE.params, {"seed": 0})
+# The guide's steps, and the mask of the bundled model: all of its predictions are full passes of the UNet.
+MASK_PARAMS = {name: PROFILE.params[name] for name in ("mask_thresholding_ratio", "mask_cleanup")}
+PARAMS = EditParams.resolve("tiny", MASK_PARAMS, {"seed": 0})
 WALK: dict[str, Any] = {
     "scheduler": PARAMS.scheduler,
     "num_inference_steps": PARAMS.num_inference_steps,
@@ -90,6 +92,7 @@ def draw_inversion(common: dict[str, Any], caption_embedding: dict[str, torch.Te
         **common,
         caption_embedding=caption_embedding,
         inversion_guidance_scale=PARAMS.inversion_guidance_scale,
+        inversion_feature_reuse=PARAMS.inversion_feature_reuse,
         **WALK,
     )[Artifact.TRAJECTORY]
     levels = trajectory["latents"][0]
@@ -116,6 +119,8 @@ def draw_edit(
             trajectory=trajectory,
             embeddings=embeddings,
             guidance_scale=PARAMS.guidance_scale,
+            guidance_interval=PARAMS.guidance_interval,
+            feature_reuse=PARAMS.feature_reuse,
             **WALK,
         )[Artifact.RESULT]
     # The UNet sees the latents twice a step, for guidance; the state before step i is its i-th input.

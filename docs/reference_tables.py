@@ -28,7 +28,9 @@ from reference_cells import (
 )
 
 from diffedit import EditParams, EditRequest, JobOptions, Settings, State, cli, errors
+from diffedit.contract.presets import DEFAULT
 from diffedit.contract.stages import STAGE_OF
+from diffedit_worker.models.profiles import load_profiles
 
 DEFAULTS_OF_CLIENT = {"profile": "the configured or the served profile", "seed": "random"}
 """The parameters whose default the client finds out."""
@@ -47,6 +49,25 @@ def parameters() -> str:
         for name, meaning in meanings_of(EditParams)
     ]
     return markdown(("name", "type", "range", "default", "meaning"), rows)
+
+
+def presets() -> str:
+    """Return the parameters in which the presets of the built-in profiles differ from the guide's."""
+    columns = {
+        (name, preset): profile.params_of(preset)
+        for name, profile in load_profiles().items()
+        for preset in (DEFAULT, *profile.presets)
+    }
+    changed = [name for name in EditParams.model_fields if any(name in params for params in columns.values())]
+    rows = [
+        (
+            f"`{name}`",
+            default_of(name, EditParams.model_fields[name]),
+            *(f"`{params[name]!r}`" if name in params else "" for params in columns.values()),
+        )
+        for name in changed
+    ]
+    return markdown(("parameter", "`guide`", *(f"`{name}`: `{preset}`" for name, preset in columns)), rows)
 
 
 def request() -> str:
@@ -158,6 +179,7 @@ def public_names() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "parameters": parameters,
+    "presets": presets,
     "request": request,
     "options": options,
     "settings": settings,

@@ -30,6 +30,7 @@ from diffedit.errors import (
     ServiceError,
     StoreRefused,
     StoreUnavailable,
+    UnknownPreset,
     UnreadableJobsWarning,
 )
 from diffedit.garbage import Collected
@@ -87,6 +88,7 @@ __all__ = [
     "State",
     "StoreRefused",
     "StoreUnavailable",
+    "UnknownPreset",
     "UnreadableJobsWarning",
     "WorkerInfo",
     "__version__",

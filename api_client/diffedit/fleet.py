@@ -4,7 +4,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from diffedit.contract.presets import DEFAULT, GUIDE, preset_params
 from diffedit.contract.validation import ProfileName
+from diffedit.errors import UnknownPreset
 from diffedit.jobs.workers import WorkerRegistry
 
 FALLBACK_PROFILE = "tiny"
@@ -29,16 +31,26 @@ class Fleet:
         served = {worker.profile for worker in self.workers}
         self.default_profile = configured_profile or (served.pop() if len(served) == 1 else FALLBACK_PROFILE)
 
-    def params_of(self, profile: Any) -> dict[str, Any]:
-        """Return the parameter defaults of a profile: a live worker's, else the last ones that were announced.
+    def params_of(self, profile: Any, preset: str = DEFAULT) -> dict[str, Any]:
+        """Return the parameter defaults of a profile's preset: a live worker's, else the last ones that were announced.
 
-        A name that cannot be valid has none. It is refused when the request is checked.
+        Of workers of several versions, the defaults are those of an oldest one, so that all of them can serve the job.
+        A name of a profile that cannot be valid has none. It is refused when the request is checked.
+
+        Raises:
+            UnknownPreset: no live worker of the profile has announced this preset.
         """
         try:
             name = _PROFILE_NAME.validate_python(profile)
         except ValidationError:
             return {}
-        for worker in self.workers:
-            if worker.profile == name:
-                return worker.profile_params
-        return self._registry.profile_params(name)
+        serving = sorted((each for each in self.workers if each.profile == name), key=lambda each: each.contract)
+        for worker in serving:
+            if preset in (GUIDE, DEFAULT, *worker.profile_presets):
+                return preset_params(name, preset, worker.profile_params, worker.profile_presets)
+        if serving:
+            announced = {known for worker in serving for known in worker.profile_presets}
+            raise UnknownPreset(name, preset, (GUIDE, DEFAULT, *sorted(announced)))
+        params = {} if preset == GUIDE else self._registry.profile_params(name)
+        presets = {} if preset in (GUIDE, DEFAULT) else self._registry.profile_presets(name)
+        return preset_params(name, preset, params, presets)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from diffedit.contract.job import JobOptions
+from diffedit.contract.presets import DEFAULT
 from diffedit.contract.request import EditRequest
 from diffedit.contract.validation import digest
 from diffedit.errors import InvalidRequest
@@ -33,8 +34,8 @@ def scoped_key(namespace: str, key: str | None) -> str | None:
     return f"{namespace}{SEPARATOR}{key}" if namespace and key else key
 
 
-def request_digest(request: EditRequest, options: JobOptions, given: Iterable[str]) -> str:
-    """Return the digest of what the user gave: of the texts and pictures, the parameters in `given`, and the options.
+def request_digest(request: EditRequest, options: JobOptions, given: Iterable[str], preset: str = DEFAULT) -> str:
+    """Return the digest of what the user gave: texts and pictures, the parameters in `given`, the preset, the options.
 
     Values are digested as validation returns them, so 1, 1.0 and numpy's 1 are equal. Defaults are left out: the same
     call has the same digest when it draws another seed, when workers have other defaults, and in a version that knows
@@ -42,6 +43,7 @@ def request_digest(request: EditRequest, options: JobOptions, given: Iterable[st
     """
     return digest(
         {
+            **({} if preset == DEFAULT else {"preset": preset}),
             "request": request.model_dump(mode="json", exclude={"params"}, exclude_defaults=True),
             "params": request.params.model_dump(mode="json", include=set(given)),
             "options": options.model_dump(mode="json", exclude_defaults=True),

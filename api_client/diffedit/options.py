@@ -11,7 +11,7 @@ class EditOptions(TypedDict, total=False):
 
     Say what to change in one of three ways: `source_prompt` and `target_prompt`; `source_concept` and
     `target_concept`; or `target_prompt` alone. A stage is skipped when you provide its output. Everything after
-    `mask` and before `lane` is a field of `EditParams`, which lists defaults and ranges.
+    `mask` and before `lane` but `preset` is a field of `EditParams`, which lists defaults and ranges.
     """
 
     source_prompt: str | None
@@ -31,14 +31,25 @@ class EditOptions(TypedDict, total=False):
 
     profile: str
     """The model profile. Default: `DIFFEDIT_PROFILE`, else the only one that live workers serve, else "tiny"."""
+    preset: str
+    """Named parameter defaults: "guide" for the DiffEdit guide's, or a preset of the profile, such as "draft".
+
+    Parameters that you give have priority. Default: "default", the profile's own.
+    """
     num_inference_steps: int
     """Denoising steps of the whole noise schedule. With the scheduler "dpmsolver++", 20 steps are enough."""
     strength: float
     """Share of the schedule that inversion and edit use. A higher value allows larger changes."""
     guidance_scale: float
     """How strongly the edit follows the target prompt. 1 means no guidance."""
+    guidance_interval: float
+    """Share of the edit's steps that have guidance, from the noisiest on. A step without it takes half the time."""
     inversion_guidance_scale: float
     """How strongly the inversion follows the caption. 1 means no guidance. Above 1, the edit retraces it less well."""
+    feature_reuse: int
+    """The edit runs the whole UNet in one of this many steps, and only its highest resolution in the others."""
+    inversion_feature_reuse: int
+    """The inversion runs the whole UNet in one of this many steps, and only its highest resolution in the others."""
     num_maps_per_mask: int
     """Number of noises whose difference maps are averaged for the mask."""
     mask_encode_strength: float

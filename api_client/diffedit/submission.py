@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from diffedit.contract.job import JobOptions
+from diffedit.contract.presets import DEFAULT
 from diffedit.contract.request import EditParams, EditRequest
 from diffedit.contract.stages import Artifact, queue_name
 from diffedit.contract.validation import explain
@@ -40,23 +41,31 @@ def prepare(image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet, d
     """Check the options and resolve all defaults.
 
     Raises:
-        InvalidRequest: an option is unknown, out of its range, or contradicts another one. BadPicture: the mask.
+        InvalidRequest: an option is unknown, out of its range, or contradicts another one. UnknownPreset: the preset.
+        BadPicture: the mask.
     """
     given: dict[str, Any] = dict(options)
     key = checked_key(given.pop("idempotency_key", None))
+    preset = _checked_preset(given.pop("preset", DEFAULT))
     mask = None if (picture := given.pop("mask", None)) is None else mask_upload(picture, image.size)
     texts = {name: given.pop(name) for name in TEXTS if name in given}
     service = {name: given.pop(name) for name in SERVICE if name in given}
     try:
         profile = given.get("profile", fleet.default_profile)
-        params = EditParams.resolve(profile, {"seed": default_seed, **fleet.params_of(profile)}, given)
+        params = EditParams.resolve(profile, {"seed": default_seed, **fleet.params_of(profile, preset)}, given)
         pictures = {"image": image.key, "mask": mask and mask.key}
         request = EditRequest.model_validate({**texts, **pictures, "goal": goal, "params": params})
         job_options = JobOptions.model_validate(service)
     except ValidationError as error:
         raise InvalidRequest(explain(error, known=EditOptions.__annotations__)) from None
     uploads = [upload for upload in (image, mask) if upload]
-    return Submission(request, job_options, uploads, key, request_digest(request, job_options, given))
+    return Submission(request, job_options, uploads, key, request_digest(request, job_options, given, preset))
+
+
+def _checked_preset(preset: Any) -> str:
+    if not isinstance(preset, str):
+        raise InvalidRequest("preset: give the name of a preset, such as guide")
+    return preset
 
 
 def check_keys(submissions: Sequence[Submission]) -> None:

@@ -46,12 +46,19 @@ _EXTENSIONS = {Artifact.CAPTION: "json", Artifact.PROMPTS: "json", Artifact.MASK
 def memory_client(profile: str = "tiny") -> Client:
     """Return a client over doubles in memory. One worker counts as live and serves `profile`, but it never runs a job.
 
+    Its profile has the preset "draft" and no parameter defaults of its own.
+
     End the jobs with `succeed`, `fail` or `JobHandle.cancel`.
     """
     settings = Settings(profile=profile)
     backend = memory_backend(settings, WorkerLimits(worker_ttl=math.inf))
     worker = WorkerInfo(
-        id=_WORKER, name=f"{_WORKER}@localhost", profile=profile, device="none", queues=queue_names(profile)
+        id=_WORKER,
+        name=f"{_WORKER}@localhost",
+        profile=profile,
+        device="none",
+        queues=queue_names(profile),
+        profile_presets={"draft": {}},
     )
     backend.worker_registry.send_heartbeat(worker)
     return Client(settings, backend=backend, object_store=MemoryObjectStore(), send=lambda job: None)

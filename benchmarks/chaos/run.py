@@ -37,7 +37,10 @@ ENVIRONMENT = {
     "DIFFEDIT_WORKER_TTL": f"{WORKER_TTL:g}",
     "DIFFEDIT_MAX_ATTEMPTS": "10",
     "DIFFEDIT_S3_RETRY_TIMEOUT": "20",
+    "DIFFEDIT_BATCH_JOBS": "3",
 }
+ONE_JOB = {"DIFFEDIT_BATCH_JOBS": "1"}
+"""For the first worker of the present code, so that both kinds work side by side."""
 ENDPOINT = "DIFFEDIT_S3_ENDPOINT_URL"
 MIXED = 0.25
 """The part of the run in which workers of the last release work, too."""
@@ -173,7 +176,7 @@ class _Run:
 
     def _restart(self, event: RollingRestart) -> None:
         for place, present in STEPS:
-            self._workers.renew(place, {} if present else self._last_release)
+            self._workers.renew(place, self._last_release if not present else {} if place else ONE_JOB)
             self._renewed += 1
             wait_until(lambda: len(self._client.health().workers) >= WORKERS, READY_TIMEOUT)
         # Only what later workers make is known by its content.

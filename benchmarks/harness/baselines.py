@@ -2,13 +2,15 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import StableDiffusionDiffEditPipeline
 from PIL import Image
 
 from diffedit.contract.object_keys import input_key
+from diffedit.contract.presets import DEFAULT
 from diffedit.contract.request import EditParams, EditRequest
 from diffedit.contract.stages import Artifact, plan
 from diffedit_worker.models.loading import Models
@@ -17,8 +19,10 @@ from diffedit_worker.pipeline import PIPELINE, param
 
 
 def edit_request(profile: Profile, params: Mapping[str, Any], **texts: str | None) -> EditRequest:
-    """Return the request that a client would send. It names a picture that no store holds."""
-    resolved = EditParams.resolve(profile.name, profile.params, params)
+    """Return the request that a client would send, without its picture. `params` may name a `preset`."""
+    given = {**params}
+    defaults = profile.params_of(given.pop("preset", DEFAULT))
+    resolved = EditParams.resolve(profile.name, defaults, given)
     return EditRequest(image=input_key(b"", "png"), params=resolved, **texts)
 
 
@@ -92,12 +96,34 @@ class DiffusersBaseline:
             return self._pipeline.generate_mask(image=picture, source_prompt=source, target_prompt=target, **common)
 
 
-def count_unet_samples(unet: torch.nn.Module, function: Callable[[], object]) -> tuple[int, int]:
-    """Call `function`; return how many samples went through the UNet, and how many were in the largest batch."""
+class UNetSamples(NamedTuple):
+    """How many samples went through the UNet, how many through its first level alone, and the largest batch."""
+
+    full: int
+    shallow: int
+    largest_batch: int
+
+    def __str__(self) -> str:
+        shallow = f" + {self.shallow} shallow" if self.shallow else ""
+        return f"{self.full}{shallow}, largest batch {self.largest_batch}"
+
+
+def count_unet_samples(unet: Any, function: Callable[[], object]) -> UNetSamples:
+    """Call `function`, and count the samples that go through the UNet."""
+    full: list[int] = []
     batches: list[int] = []
-    hook = unet.register_forward_pre_hook(lambda module, args, kwargs: batches.append(len(args[0])), with_kwargs=True)
+    # Both kinds of passes run the first convolution.
+    hooks = [
+        module.register_forward_pre_hook(partial(_note_batch, noted), with_kwargs=True)
+        for module, noted in ((unet, full), (unet.conv_in, batches))
+    ]
     try:
         function()
     finally:
-        hook.remove()
-    return sum(batches), max(batches)
+        for hook in hooks:
+            hook.remove()
+    return UNetSamples(sum(full), sum(batches) - sum(full), max(batches))
+
+
+def _note_batch(noted: list[int], module: Any, args: Any, kwargs: Any) -> None:
+    noted.append(len(args[0]))

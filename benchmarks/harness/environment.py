@@ -83,9 +83,12 @@ class Environment:
 
 @contextmanager
 def service_environment(**environment: str) -> Iterator[Environment]:
-    """Run the services, without workers, in a temporary directory. `environment` holds variables for the workers."""
+    """Run the services, without workers, in a temporary directory. `environment` holds variables for the workers.
+
+    A worker runs one job at a time, unless they say otherwise, so that what is measured does not depend on a default.
+    """
     with tempfile.TemporaryDirectory() as directory, LocalServices(Path(directory)) as stack:
-        stack.environment |= environment
+        stack.environment |= {"DIFFEDIT_BATCH_JOBS": "1", **environment}
         yield Environment(stack)
 
 

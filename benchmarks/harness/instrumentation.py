@@ -24,6 +24,7 @@ from diffedit.contract.stages import Artifact, Stage
 from diffedit.jobs.redis_store import RedisJobStore
 from diffedit.jobs.redis_workers import RedisArtifactLocks
 from diffedit.objects.s3 import S3ObjectStore
+from diffedit_worker.diffusion.denoiser import UNetDenoiser
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import PIPELINE
 from diffedit_worker.runtime.runner import Runner
@@ -82,6 +83,9 @@ def trace_forwards(models: Models) -> None:
             prompter,
         ),
     }
+    # A shallow pass does not call the UNet's own forward.
+    shallow_pass = _traced_method(UNET, "shallow", UNetDenoiser._shallow_pass, only_if=lambda: True)
+    setattr(UNetDenoiser, "_shallow_pass", shallow_pass)  # noqa: B010 - mypy rejects the plain assignment
     for kind, traced in modules.items():
         for module in traced:
             _trace_forward(module, kind)

@@ -13,7 +13,8 @@ not edits; they show that the judge recognizes what is there. Columns:
     recall         share of the true region's pixels that the mask covers
     raw, composed  PSNR outside of the true region, as decoded, and after the original's pixels are put back
 
-Shares have Wilson's 95 % interval, means the normal one. `--try strength=0.6,num_maps_per_mask=20` adds a row.
+Shares have Wilson's 95 % interval, means the normal one. `--try strength=0.6,num_maps_per_mask=20` adds a row; so does
+`--try 'preset="draft"'`. `--against ROW` compares all other rows with that row, edit by edit.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from benchmarks.quality.held_out_edits import (
     edit_all,
     held_out_swaps,
 )
-from benchmarks.quality.report import save_contact_sheet, tables
+from benchmarks.quality.report import paired_tables, save_contact_sheet, tables
 from diffedit.contract.request import EditParams
 from diffedit.contract.validation import explain
 from diffedit_worker.models.loading import Models
@@ -47,7 +48,7 @@ def parse_params(text: str) -> dict[str, Any]:
     """Return "strength=0.6,num_maps_per_mask=20" as parameters of an edit. Raises what argparse reports."""
     try:
         params = {name: json.loads(value) for name, value in (pair.split("=") for pair in text.split(","))}
-        EditParams(profile="tiny", **params)
+        EditParams(profile="tiny", **{name: value for name, value in params.items() if name != "preset"})
     except ValidationError as error:
         raise argparse.ArgumentTypeError(explain(error, EditParams.model_fields)) from error
     except ValueError as error:
@@ -69,6 +70,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=300, help="number of swaps in scenes of one and two objects")
     parser.add_argument("--row", action="append", choices=METHODS, dest="rows", help="only these rows")
     parser.add_argument("--try", action="append", type=parse_params, default=[], dest="tries", metavar="NAME=VALUE,...")
+    parser.add_argument(
+        "--against", metavar="ROW", help='the row to compare the others with, such as "ours, our defaults"'
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--profiles", type=Path, help="a profiles file, as DIFFEDIT_PROFILES")
@@ -88,6 +92,8 @@ def main() -> None:
     methods = args.rows or ([] if args.tries else METHODS)
     variants = {method: Variant(method, {}) for method in methods}
     variants |= {f"ours, {format_params(params)}": Variant(OURS, params) for params in args.tries}
+    if args.against not in (None, *variants):
+        raise SystemExit(f"--against {args.against!r}: there is no such row; rows: {', '.join(variants)}")
 
     results = edit_all(held_out, variants, processes=args.processes, profile=args.profile, profiles_file=args.profiles)
 
@@ -97,7 +103,7 @@ def main() -> None:
         torch.set_num_threads(1)
         profile = profile_named(load_profiles(args.profiles), args.profile)
         console.print(component_quality(Models(profile, device="cpu"), args.seed, args.count))
-    for table in tables(results):
+    for table in tables(results) + (paired_tables(results, args.against) if args.against else []):
         console.print(table)
     args.out.mkdir(parents=True, exist_ok=True)
     edits = {name: edited for name, edited in results.items() if name not in (TRUE_RESULT, INPUT)}

@@ -3,11 +3,19 @@
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 from rich.table import Table
 
-from benchmarks.harness.estimates import mean_with_interval, psnr_of_errors, share_with_interval
+from benchmarks.harness.estimates import (
+    mean_with_interval,
+    paired_means,
+    paired_psnr,
+    paired_shares,
+    psnr_of_errors,
+    share_with_interval,
+)
 from benchmarks.quality.held_out_edits import OURS, Edit
 from training.scenes import Swap, draw
 
@@ -26,6 +34,14 @@ GROUPS: dict[str, Callable[[Edit], bool]] = {
     "two objects": lambda edit: edit.layout == "two",
     "bowl": lambda edit: edit.layout == "bowl",
 }
+PAIRED_COLUMNS: dict[str, tuple[str, Callable[[list[Any], list[Any]], str]]] = {
+    "success, points": ("succeeded", paired_shares),
+    "mask IoU": ("iou", paired_means),
+    "raw dB": ("raw_error", paired_psnr),
+    "composed dB": ("composed_error", paired_psnr),
+    "time": ("seconds", lambda ours, theirs: f"{statistics.median(ours) / statistics.median(theirs):.2f}"),
+}
+"""What is compared, and how, of the edits of a variant and those of the reference, in the same order."""
 SHEET_ROWS = 24
 
 
@@ -43,6 +59,28 @@ def tables(results: dict[str, list[Edit]]) -> list[Table]:
     if OURS in results:
         found.append(_table_by_kind(results[OURS]))
     return found
+
+
+def paired_tables(results: dict[str, list[Edit]], reference: str) -> list[Table]:
+    """Return one table for each layout: how each variant differs from the reference on the same swaps."""
+    found = []
+    for title, contains in GROUPS.items():
+        chosen = {name: [edit for edit in edits if contains(edit)] for name, edits in results.items()}
+        others = chosen.pop(reference)
+        if not (chosen and others):
+            continue
+        table = Table("", *PAIRED_COLUMNS, title=f"{title} (n = {len(others)}), against: {reference}")
+        for name, edits in chosen.items():
+            table.add_row(
+                name,
+                *(compare(_values(edits, value), _values(others, value)) for value, compare in PAIRED_COLUMNS.values()),
+            )
+        found.append(table)
+    return found
+
+
+def _values(edits: list[Edit], name: str) -> list[Any]:
+    return [getattr(edit, name) for edit in edits]
 
 
 def _table_by_kind(edits: list[Edit]) -> Table:

@@ -1,4 +1,5 @@
-"""How well a picture is restored from its inversion, by solver and number of steps; without mask and guidance.
+"""How well a picture is restored from its inversion, by solver, number of steps and reuse of features; without mask and
+guidance.
 
 python -m benchmarks.quality.solver_roundtrip
 """
@@ -24,6 +25,8 @@ from diffedit_worker.stages.embed import embed
 
 CAPTION = "a photograph of a pear on a green table"
 STEPS = (10, 15, 20, 25, 50)
+REUSES = ((1, 1), (2, 1), (2, 2), (2, 3), (3, 3))
+"""In how many steps the features are kept, in the inversion and in the edit."""
 
 
 def solver_pairs(models: Models) -> dict[str, tuple[Any, Any]]:
@@ -39,15 +42,22 @@ def solver_pairs(models: Models) -> dict[str, tuple[Any, Any]]:
 
 @torch.no_grad()
 def round_trip_psnr(
-    models: Models, inverse: Any, scheduler: Any, steps: int, z0s: list[torch.Tensor], caption: torch.Tensor
+    models: Models,
+    inverse: Any,
+    scheduler: Any,
+    steps: int,
+    z0s: list[torch.Tensor],
+    caption: torch.Tensor,
+    reuse: tuple[int, int] = (1, 1),
 ) -> float:
     """Return the PSNR in dB of the pictures decoded after the round trip against those decoded before it."""
     errors = []
     for z0 in z0s:
         options: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": 1.0}
-        trajectory = diffedit.invert(models.unet, inverse, z0, caption, **options)
+        trajectory = diffedit.invert(models.denoiser, inverse, z0, caption, **options, feature_reuse=reuse[0])
         everywhere = torch.ones(1, *z0.shape[-2:], dtype=torch.bool)
-        restored = diffedit.edit(models.unet, scheduler, trajectory, everywhere, caption, **options)
+        options["feature_reuse"] = reuse[1]
+        restored = diffedit.edit(models.denoiser, scheduler, trajectory, everywhere, caption, **options)
         after, before = (diffedit.decode(models.vae, latents).clamp(-1, 1) for latents in (restored, z0))
         error = (after - before) / 2
         errors.append(float(error.square().mean()))
@@ -75,6 +85,13 @@ def main() -> None:
         values = [round_trip_psnr(models, *pair, steps, z0s, caption) for pair in pairs.values()]
         table.add_row(str(steps), *(f"{value:.1f}" for value in values))
     Console().print(table)
+    for solver in ("ddim", "dpmsolver++"):
+        columns = (f"{inversion}, {edit}" for inversion, edit in REUSES)
+        table = Table("steps", *columns, title=f"{solver}, features kept for steps of inversion, edit")
+        for steps in step_counts:
+            values = [round_trip_psnr(models, *pairs[solver], steps, z0s, caption, reuse) for reuse in REUSES]
+            table.add_row(str(steps), *(f"{value:.1f}" for value in values))
+        Console().print(table)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,8 @@ from benchmarks.harness.results import ResultRow
 from benchmarks.quality.held_out_edits import DIFFUSERS, OURS, Edit, Variant, edit_all, held_out_swaps
 
 SEED = 2026
-VARIANTS: dict[str, Variant] = {
-    "the defaults of both": Variant(OURS, {}),
-    "ours with the reference's mask settings": Variant(OURS, {"mask_thresholding_ratio": 3.0, "mask_cleanup": False}),
-    "ours with dpmsolver++ at 20 steps": Variant(OURS, {"scheduler": "dpmsolver++", "num_inference_steps": 20}),
-}
+VARIANTS: dict[str, Variant] = {preset: Variant(OURS, {"preset": preset}) for preset in ("guide", "default", "draft")}
+"""The presets of the bundled model's profile."""
 GROUPS: dict[str, Callable[[Edit], bool]] = {
     "swaps": lambda edit: edit.layout != "bowl",
     "bowls": lambda edit: edit.layout == "bowl",

@@ -111,6 +111,7 @@ NAMES: dict[str, Callable[[Scene], str]] = {
     "a trouble": lambda scene: keys.TROUBLE + "rig",
     "the stage counters": lambda scene: keys.STAGES + str(int(time.time() // 60)),
     "the profiles": lambda scene: keys.PROFILES,
+    "the presets": lambda scene: keys.PRESETS,
     "the leader": lambda scene: keys.LEADER,
     "a lock": lambda scene: keys.LOCK + ARTIFACT,
     "the waiters": lambda scene: keys.WAITERS + ARTIFACT,
@@ -120,7 +121,7 @@ NAMES: dict[str, Callable[[Scene], str]] = {
     "the sign of an outage": lambda scene: keys.OUTAGE,
     "the damaged keys": lambda scene: keys.DAMAGED,
 }
-HASHES = {"a record", "the running jobs", "the stage counters", "the profiles"}
+HASHES = {"a record", "the running jobs", "the stage counters", "the profiles", "the presets"}
 TEXTS = ["no JSON", "1e300", "NaN", '{"memory": 1e300, "contract": NaN, "queues": 1e300, "since": 1e300}', "[" * 10_000]
 
 

@@ -10,6 +10,8 @@ from diffedit.contract.job import ErrorInfo, Job, State
 from diffedit.contract.stages import Artifact, Lane, Stage
 from diffedit.errors import JobNotFound, QueueFull
 from diffedit.jobs.backend import JobBackend
+from diffedit.jobs.store import MustRunAlone
+from diffedit.jobs.workers import WorkerLimits
 from tests.support.backend_behaviour import ME, BackendBehaviour, at_mask, new_job, orphans, until_overdue
 from tests.support.factories import a_job, a_request, a_worker, done
 
@@ -48,6 +50,35 @@ class JobStoreBehaviour(BackendBehaviour):
         )
         assert backend.job_store.status(watched.id).state is State.EXPIRED
         assert not {job.id for job in jobs} & set(backend.job_store.jobs_held_by(ME))
+
+    def test_a_stage_that_was_started_before_must_run_alone(self, backend: JobBackend) -> None:
+        backend.worker_registry.send_heartbeat(a_worker(id=ME))
+        job = a_job()
+        backend.job_store.create_job(job)
+        assert backend.job_store.start_stage(job.id, Stage.EMBED, ME, alone=False).attempts == {Stage.EMBED: 1}
+        backend.job_store.requeue(job, ME)
+        with pytest.raises(MustRunAlone):
+            backend.job_store.start_stage(job.id, Stage.EMBED, ME, alone=False)
+        assert backend.job_store.status(job.id).attempts == {Stage.EMBED: 1}
+        assert backend.job_store.jobs_held_by(ME) == []
+        assert backend.job_store.start_stage(job.id, Stage.EMBED, ME, alone=True).attempts == {Stage.EMBED: 2}
+
+    def test_a_stage_that_was_returned_without_an_attempt_need_not_run_alone(self, backend: JobBackend) -> None:
+        backend.worker_registry.send_heartbeat(a_worker(id=ME))
+        job = a_job()
+        backend.job_store.create_job(job)
+        backend.job_store.start_stage(job.id, Stage.EMBED, ME, alone=False)
+        backend.job_store.requeue(job, ME, count_attempt=False)
+        assert backend.job_store.start_stage(job.id, Stage.EMBED, ME, alone=False).attempts == {Stage.EMBED: 1}
+
+    def test_a_stage_that_may_be_tried_once_must_run_alone(self, make_backend: Callable[..., JobBackend]) -> None:
+        backend = make_backend(WorkerLimits(max_attempts=1))
+        backend.worker_registry.send_heartbeat(a_worker(id=ME))
+        job = a_job()
+        backend.job_store.create_job(job)
+        with pytest.raises(MustRunAlone):
+            backend.job_store.start_stage(job.id, Stage.EMBED, ME, alone=False)
+        backend.job_store.start_stage(job.id, Stage.EMBED, ME, alone=True)
 
     def test_a_full_lane_refuses_jobs(self, make_backend: Callable[..., JobBackend]) -> None:
         backend = make_backend(max_queued=3)

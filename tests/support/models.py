@@ -1,12 +1,13 @@
 """A diffusion model with random weights, small enough to build and run in milliseconds; nothing is downloaded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMInverseScheduler, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
+from diffedit_worker.diffusion.denoiser import UNetDenoiser
 from diffedit_worker.diffusion.diffedit import difference_map
 from diffedit_worker.diffusion.thresholding import threshold
 
@@ -23,6 +24,10 @@ class SmallModels:
     vae: AutoencoderKL
     scheduler: DDIMScheduler
     inverse_scheduler: DDIMInverseScheduler
+    denoiser: UNetDenoiser = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "denoiser", UNetDenoiser(self.unet))
 
 
 def small_models(prediction_type: str = "epsilon", seed: int = 0) -> SmallModels:

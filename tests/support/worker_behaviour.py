@@ -32,6 +32,13 @@ class WorkerRegistryBehaviour(BackendBehaviour):
         assert backend.worker_registry.workers() == []
         assert backend.worker_registry.profile_params("own") == worker.profile_params
 
+    def test_the_presets_of_a_profile_outlive_its_worker(self, backend: JobBackend) -> None:
+        assert backend.worker_registry.profile_presets("nobody-served-it") == {}
+        worker = a_worker(id="w", profile="own", profile_presets={"draft": {"num_inference_steps": 15}})
+        backend.worker_registry.send_heartbeat(worker)
+        backend.worker_registry.unregister("w")
+        assert backend.worker_registry.profile_presets("own") == worker.profile_presets
+
 
 class ArtifactLocksBehaviour(BackendBehaviour):
     @pytest.mark.parametrize("other", [ME, OTHER])

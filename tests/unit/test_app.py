@@ -79,7 +79,10 @@ def a_app(**settings: Any) -> Celery:
 def set_up(app: Celery, queues: tuple[str, ...] = queue_names("tiny"), node: str = NODE) -> None:
     """Send the signal that Celery sends before a worker connects."""
     app.amqp.queues.select(queues)
-    signals.celeryd_after_setup.send(sender=node, instance=SimpleNamespace(app=app, hostname=node), conf=app.conf)
+    worker = SimpleNamespace(app=app, hostname=node, concurrency=app.conf.worker_concurrency)
+    signals.celeryd_init.send(sender=node, instance=worker, conf=app.conf)
+    worker.concurrency = app.conf.worker_concurrency
+    signals.celeryd_after_setup.send(sender=node, instance=worker, conf=app.conf)
 
 
 def get_ready(app: Celery, queues: tuple[str, ...] = queue_names("tiny"), node: str = NODE) -> None:
@@ -126,6 +129,13 @@ def test_the_remote_command_that_cancels_queues_does_not_end_the_worker() -> Non
     assert not queues.consume_from
 
 
+@pytest.mark.parametrize(("settings", "jobs"), [({"batch_jobs": 3}, 3), ({}, 4), ({"device": "cuda:7"}, 1)])
+def test_the_setting_says_how_many_stages_run_at_once_or_else_the_device(backend: JobBackend, settings, jobs) -> None:
+    app = a_app(**settings)
+    signals.celeryd_init.send(sender=NODE, instance=SimpleNamespace(app=app), conf=app.conf)
+    assert app.conf.worker_concurrency == jobs
+
+
 def test_there_is_a_task_for_each_stage() -> None:
     assert {task_name(stage) for stage in Stage} <= a_app().tasks.keys()
 
@@ -161,6 +171,7 @@ def test_a_ready_worker_announces_its_device_its_queues_and_the_defaults_of_its_
     assert (info.name, info.profile, info.queues) == (NODE, "tiny", ("diffedit.tiny.language",))
     assert info.device == "cpu"
     assert info.profile_params == load_profiles()["tiny"].params
+    assert info.profile_presets == load_profiles()["tiny"].presets
 
 
 def test_without_a_setting_the_best_device_is_announced(backend: JobBackend) -> None:

@@ -118,6 +118,10 @@ def test_the_worker_command_takes_an_application_and_returns_the_exit_code() -> 
 def test_the_signals_name_the_application_or_the_node() -> None:
     text = source(worker_program) + source(WorkController)
     assert "celeryd_after_setup.send(\n            sender=self.hostname, instance=self" in text
+    assert (
+        "celeryd_init.send(\n            sender=self.hostname, instance=self,\n            conf=self.app.conf" in text
+    )
+    assert text.index("self.on_before_init(**kwargs)") < text.index("self.setup_defaults(**kwargs)")
     assert "worker_ready.send(sender=consumer)" in text
     assert "worker_shutting_down.send(\n                        sender=worker.hostname" in text
     assert "worker_shutdown.send(sender=self)" in text

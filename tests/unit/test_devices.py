@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from diffedit.errors import ModelUnavailable
+from diffedit_worker.diffusion.device_errors import is_device_error, is_out_of_memory
 from diffedit_worker.models.devices import (
-    is_device_error,
-    is_out_of_memory,
+    default_batch_jobs,
     limit_cpu_threads,
     resolve_device,
     resolve_dtype,
@@ -133,3 +133,11 @@ def test_other_errors_are_not_of_the_device(error):
 def test_a_lack_of_memory_that_torch_has_no_class_for_is_one(message: str) -> None:
     assert is_out_of_memory(RuntimeError(message))
     assert not is_device_error(RuntimeError(message))
+
+
+@pytest.mark.parametrize(
+    ("profile", "device", "jobs"),
+    [("tiny", "cpu", 4), ("sd21", "cpu", 1), ("sd21", "cuda:1", 4), ("tiny", "cuda", 4), ("sd21", "mps", 1)],
+)
+def test_by_default_a_worker_runs_several_stages_at_once_where_it_pays(profile: str, device: str, jobs: int) -> None:
+    assert default_batch_jobs(load_profiles()[profile], torch.device(device)) == jobs

@@ -63,7 +63,7 @@ def noise():
 
 @pytest.fixture(scope="module")
 def trajectory(models, z0):
-    return invert(models.unet, models.inverse_scheduler, z0, SOURCE, **STEPS)
+    return invert(models.denoiser, models.inverse_scheduler, z0, SOURCE, **STEPS)
 
 
 @pytest.mark.parametrize(("steps", "strength", "count"), [(50, 0.8, 40), (50, 1.0, 50), (50, 0.58, 28), (5, 0.0, 0)])
@@ -93,12 +93,12 @@ def test_the_seed_decides_the_noise():
 
 def test_guidance_without_a_negative_is_refused(models, z0):
     with pytest.raises(ValueError, match="unconditional"):
-        predict_noise(models.unet, z0, 1, SOURCE, guidance_scale=7.5)
+        predict_noise(models.denoiser, z0, 1, SOURCE, guidance_scale=7.5)
 
 
 def test_guidance_extrapolates_from_the_negative(models, z0):
-    plain, negative = (predict_noise(models.unet, z0, 1, text) for text in (SOURCE, NEGATIVE))
-    guided = predict_noise(models.unet, z0, 1, SOURCE, NEGATIVE, 3.0)
+    plain, negative = (predict_noise(models.denoiser, z0, 1, text)[0] for text in (SOURCE, NEGATIVE))
+    guided, _ = predict_noise(models.denoiser, z0, 1, SOURCE, NEGATIVE, 3.0)
     assert torch.allclose(guided, 3 * plain - 2 * negative, atol=1e-5)
 
 
@@ -107,13 +107,13 @@ def test_a_mask_does_not_depend_on_the_other_pictures_of_its_batch(models, z0, n
     target = torch.cat([TARGET, SOURCE + 0.1 * (TARGET - SOURCE)])
 
     def masks(pick):
-        return compute_mask(models.unet, models.scheduler, z0[pick], SOURCE, target[pick], noise[pick], **STEPS)
+        return compute_mask(models.denoiser, models.scheduler, z0[pick], SOURCE, target[pick], noise[pick], **STEPS)
 
     alone = torch.cat([masks([0]), masks([1])])
     assert [len(mask.unique()) for mask in alone] == [2, 2]
     assert torch.equal(masks([0, 1]), alone)
     # Unlike in diffusers, which takes the mean over the batch
-    D = difference_map(models.unet, models.scheduler, z0, SOURCE, target, noise, **STEPS)
+    D = difference_map(models.denoiser, models.scheduler, z0, SOURCE, target, noise, **STEPS)
     assert not torch.equal(threshold_by_batch_mean(D), alone)
 
 
@@ -122,7 +122,7 @@ def test_a_mask_does_not_depend_on_the_batch_size(models, z0, noise, forwards):
     for max_batch in (1, 2, 5, 100):
         forwards.clear()
         masks.append(
-            compute_mask(models.unet, models.scheduler, z0, SOURCE, TARGET, noise, max_batch=max_batch, **STEPS)
+            compute_mask(models.denoiser, models.scheduler, z0, SOURCE, TARGET, noise, max_batch=max_batch, **STEPS)
         )
         passes.append(forwards["passes"])
     assert len(masks[0].unique()) == 2
@@ -131,7 +131,7 @@ def test_a_mask_does_not_depend_on_the_batch_size(models, z0, noise, forwards):
 
 
 def test_equal_descriptions_give_an_empty_mask(models, z0, noise):
-    mask = compute_mask(models.unet, models.scheduler, z0, SOURCE, SOURCE, noise, **STEPS)
+    mask = compute_mask(models.denoiser, models.scheduler, z0, SOURCE, SOURCE, noise, **STEPS)
     assert mask.dtype == torch.bool
     assert mask.shape == (2, SIDE, SIDE)
     assert not mask.any()
@@ -140,42 +140,40 @@ def test_equal_descriptions_give_an_empty_mask(models, z0, noise):
 def test_equal_descriptions_give_an_empty_mask_with_otsus_cut(models, z0, noise):
     for cleanup in (False, True):
         options = {"mask_thresholding_ratio": "otsu", "mask_cleanup": cleanup, **STEPS}
-        assert not compute_mask(models.unet, models.scheduler, z0, SOURCE, SOURCE, noise, **options).any()
+        assert not compute_mask(models.denoiser, models.scheduler, z0, SOURCE, SOURCE, noise, **options).any()
 
 
 @pytest.mark.parametrize("ratio", [2.0, "otsu"])
 def test_each_picture_is_cleaned_up_by_itself(models, z0, noise, ratio):
     options = {"mask_cleanup": True, "mask_thresholding_ratio": ratio, **STEPS}
-    both = compute_mask(models.unet, models.scheduler, z0, SOURCE, TARGET, noise, **options)
+    both = compute_mask(models.denoiser, models.scheduler, z0, SOURCE, TARGET, noise, **options)
     alone = [
-        compute_mask(models.unet, models.scheduler, z0[[i]], SOURCE, TARGET, noise[[i]], **options) for i in (0, 1)
+        compute_mask(models.denoiser, models.scheduler, z0[[i]], SOURCE, TARGET, noise[[i]], **options) for i in (0, 1)
     ]
     assert both.dtype == torch.bool
     assert torch.equal(both, torch.cat(alone))
 
 
 def test_a_lower_threshold_gives_a_larger_mask(models, z0, noise):
-    small, large = (
-        compute_mask(models.unet, models.scheduler, z0, SOURCE, TARGET, noise, mask_thresholding_ratio=ratio, **STEPS)
-        for ratio in (3.0, 2.0)
-    )
+    inputs = (models.denoiser, models.scheduler, z0, SOURCE, TARGET, noise)
+    small, large = (compute_mask(*inputs, mask_thresholding_ratio=ratio, **STEPS) for ratio in (3.0, 2.0))
     assert 0 < small.sum() < large.sum() < large.numel()
     assert not (small & ~large).any()
 
 
 def test_a_mask_needs_at_least_one_step(models, z0, noise):
     with pytest.raises(ValueError, match="less than one step"):
-        compute_mask(models.unet, models.scheduler, z0, SOURCE, TARGET, noise, mask_encode_strength=0.1, **STEPS)
+        compute_mask(models.denoiser, models.scheduler, z0, SOURCE, TARGET, noise, mask_encode_strength=0.1, **STEPS)
 
 
 def test_an_edit_at_the_defaults_costs_140_samples(models, z0, forwards):
     one, costs = z0[:1], []
     noise = draw_noise((1, 10, 4, SIDE, SIDE), seed=0)
-    mask = compute_mask(models.unet, models.scheduler, one, SOURCE, TARGET, noise)
+    mask = compute_mask(models.denoiser, models.scheduler, one, SOURCE, TARGET, noise)
     costs.append(forwards["samples"])
-    trajectory = invert(models.unet, models.inverse_scheduler, one, SOURCE)
+    trajectory = invert(models.denoiser, models.inverse_scheduler, one, SOURCE)
     costs.append(forwards["samples"])
-    edit(models.unet, models.scheduler, trajectory, mask, TARGET, negative=NEGATIVE)
+    edit(models.denoiser, models.scheduler, trajectory, mask, TARGET, negative=NEGATIVE)
     costs.append(forwards["samples"])
     assert costs == [20, 20 + 40, 20 + 40 + 80]
 
@@ -188,7 +186,7 @@ def test_a_trajectory_ends_on_the_picture(trajectory, z0):
 
 
 def test_an_empty_mask_returns_the_picture(models, trajectory, z0):
-    latents = edit(models.unet, models.scheduler, trajectory, ~EVERYWHERE, TARGET, negative=NEGATIVE, **STEPS)
+    latents = edit(models.denoiser, models.scheduler, trajectory, ~EVERYWHERE, TARGET, negative=NEGATIVE, **STEPS)
     assert torch.equal(latents, z0)
 
 
@@ -196,10 +194,11 @@ def test_outside_the_mask_an_edit_follows_the_trajectory(models, trajectory, z0)
     mask = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
     mask[0, :4] = mask[1, 4:] = True
     outside = ~mask[:, None].expand_as(z0)
-    latents = edit(models.unet, models.scheduler, trajectory, mask, TARGET, negative=NEGATIVE, **STEPS)
+    latents = edit(models.denoiser, models.scheduler, trajectory, mask, TARGET, negative=NEGATIVE, **STEPS)
     assert torch.equal(latents[outside], z0[outside])
     assert not (latents == z0)[~outside].any()
-    behind = edit(models.unet, models.scheduler, one_level_behind(trajectory), mask, TARGET, negative=NEGATIVE, **STEPS)
+    behind = one_level_behind(trajectory)
+    behind = edit(models.denoiser, models.scheduler, behind, mask, TARGET, negative=NEGATIVE, **STEPS)
     assert torch.equal(behind[outside], trajectory[:, -2][outside])
 
 
@@ -211,8 +210,9 @@ def test_without_mask_and_guidance_the_edit_restores_the_picture(prediction_type
     text = embeddings(1, 2) / 10
     errors = []
     for steps in (10, 50):
-        there = invert(models.unet, models.inverse_scheduler, z0, text, num_inference_steps=steps)
-        back = edit(models.unet, models.scheduler, there, EVERYWHERE, text, num_inference_steps=steps, guidance_scale=1)
+        there = invert(models.denoiser, models.inverse_scheduler, z0, text, num_inference_steps=steps)
+        options = {"num_inference_steps": steps, "guidance_scale": 1}
+        back = edit(models.denoiser, models.scheduler, there, EVERYWHERE, text, **options)
         errors.append((back - z0).abs().mean())
         distance = (there[:, 0] - z0).abs().mean()
     assert errors[1] < 0.15 * distance
@@ -221,15 +221,15 @@ def test_without_mask_and_guidance_the_edit_restores_the_picture(prediction_type
 
 def test_no_strength_means_no_change(models, z0):
     none = {**STEPS, "strength": 0.0}
-    trajectory = invert(models.unet, models.inverse_scheduler, z0, SOURCE, **none)
+    trajectory = invert(models.denoiser, models.inverse_scheduler, z0, SOURCE, **none)
     assert trajectory.shape == (2, 1, 4, SIDE, SIDE)
-    assert torch.equal(edit(models.unet, models.scheduler, trajectory, EVERYWHERE, TARGET, **none), z0)
+    assert torch.equal(edit(models.denoiser, models.scheduler, trajectory, EVERYWHERE, TARGET, **none), z0)
 
 
 @pytest.mark.parametrize("other", [{"strength": 0.5}, {"num_inference_steps": 10}])
 def test_a_trajectory_made_with_other_steps_is_refused(models, trajectory, other):
     with pytest.raises(ValueError, match="the trajectory has 5 entries, but .* need"):
-        edit(models.unet, models.scheduler, trajectory, EVERYWHERE, TARGET, negative=NEGATIVE, **{**STEPS, **other})
+        edit(models.denoiser, models.scheduler, trajectory, EVERYWHERE, TARGET, negative=NEGATIVE, **{**STEPS, **other})
 
 
 @pytest.fixture
@@ -238,16 +238,15 @@ def walks(models, z0, noise, trajectory):
 
     def mask(on_step):
         return compute_mask(
-            models.unet, models.scheduler, z0, SOURCE, TARGET, noise, max_batch=4, on_step=on_step, **STEPS
+            models.denoiser, models.scheduler, z0, SOURCE, TARGET, noise, max_batch=4, on_step=on_step, **STEPS
         )
 
     def inversion(on_step):
-        return invert(models.unet, models.inverse_scheduler, z0, SOURCE, on_step=on_step, **STEPS)
+        return invert(models.denoiser, models.inverse_scheduler, z0, SOURCE, on_step=on_step, **STEPS)
 
     def edition(on_step):
-        return edit(
-            models.unet, models.scheduler, trajectory, EVERYWHERE, TARGET, negative=NEGATIVE, on_step=on_step, **STEPS
-        )
+        inputs = (models.denoiser, models.scheduler, trajectory, EVERYWHERE, TARGET)
+        return edit(*inputs, negative=NEGATIVE, on_step=on_step, **STEPS)
 
     return SimpleNamespace(mask=(mask, 3), invert=(inversion, 4), edit=(edition, 4))
 

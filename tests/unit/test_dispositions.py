@@ -27,6 +27,7 @@ from diffedit.errors import (
     StoreRefused,
     StoreUnavailable,
     TextTooLong,
+    UnknownPreset,
     UnknownProfile,
     WorkerUnfit,
 )
@@ -67,6 +68,7 @@ CASES = [
     (TextTooLong("caption", 700, 600), Disposition.FAIL),
     (ArtifactError("not the picture that was uploaded"), Disposition.FAIL),
     (ArtifactMissing(), Disposition.REFUSE),
+    (UnknownPreset("tiny", "fast", ()), Disposition.FAIL),
     (UnknownProfile("no such profile"), Disposition.REFUSE),
     (StoreUnavailable("no answer"), Disposition.REFUSE),
     (StoreRefused("AccessDenied"), Disposition.REFUSE),
@@ -249,7 +251,7 @@ def test_after_an_unexpected_error_at_the_start_the_job_stays_as_it_is_for_maint
         raise RuntimeError("a bug")
 
     start = worker.job_store.start_stage
-    monkeypatch.setattr(worker.job_store, "start_stage", lambda *args: (start(*args), fail())[1])
+    monkeypatch.setattr(worker.job_store, "start_stage", lambda *args, **options: (start(*args, **options), fail())[1])
     job = worker.edit()
     assert worker.job_store.jobs_held_by("rig") == [job.id]
 

@@ -102,6 +102,7 @@ def test_a_public_message_names_no_internals(kind: type[DiffEditError]) -> None:
     [
         (errors.BadPicture("too large"), 400, False),
         (errors.IdempotencyConflict("id"), 409, False),
+        (errors.UnknownPreset("tiny", "fast", ("guide",)), 400, False),
         (QueueFull("interactive", "tiny", 5), 429, True),
         (errors.BrokerUnavailable("redis://"), 503, True),
         (errors.StoreUnavailable("s3"), 503, True),

@@ -80,6 +80,7 @@ ARGUMENTS: dict[Stage, Callable[[], dict[str, Any]]] = {
         "image": picture(),
         "caption_embedding": {"caption": text(), "unconditional": -text()},
         "inversion_guidance_scale": 1.0,
+        "inversion_feature_reuse": 1,
         **WALK,
     },
     Stage.EDIT: lambda: {
@@ -88,6 +89,8 @@ ARGUMENTS: dict[Stage, Callable[[], dict[str, Any]]] = {
         "trajectory": {"latents": torch.zeros(1, 5, 4, 16, 16)},
         "embeddings": {"target": text(), "negative": -text()},
         "guidance_scale": 2.0,
+        "guidance_interval": 1.0,
+        "feature_reuse": 1,
         **WALK,
     },
 }
@@ -134,10 +137,10 @@ def test_a_single_bad_value_of_a_single_noise_spoils_no_mask(monkeypatch) -> Non
     """Without the check, the mean over all cells is NaN, and the mask is empty."""
     models, predict_noise = new_models(), diffedit.predict_noise
 
-    def one_is_nan(*args: Any, **kwargs: Any) -> torch.Tensor:
-        eps = predict_noise(*args, **kwargs)
+    def one_is_nan(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        eps, features = predict_noise(*args, **kwargs)
         eps[0, 0, 0, 0] = NAN
-        return eps
+        return eps, features
 
     monkeypatch.setattr(diffedit, "predict_noise", one_is_nan)
     with pytest.raises(NotFinite, match="UNet"):

@@ -90,6 +90,7 @@ ARGUMENTS: dict[Stage, Callable[[], dict[str, Any]]] = {
         "image": picture(),
         "caption_embedding": {"caption": embedding(SOURCE), "unconditional": embedding("")},
         "inversion_guidance_scale": 1.0,
+        "inversion_feature_reuse": 1,
         **WALK,
     },
     Stage.EDIT: lambda: {
@@ -98,6 +99,8 @@ ARGUMENTS: dict[Stage, Callable[[], dict[str, Any]]] = {
         "trajectory": trajectory(),
         "embeddings": {"target": embedding(TARGET), "negative": embedding(SOURCE)},
         "guidance_scale": 7.5,
+        "guidance_interval": 1.0,
+        "feature_reuse": 1,
         **WALK,
     },
 }

@@ -24,6 +24,7 @@ def service() -> FakeService:
 
 def keyed(service: FakeService, *, method: str = "edit", image: object = None, **options: object) -> JobHandle:
     """Call a method of the client with the key "k"."""
+    service.serve("tiny", profile_presets={"draft": {}})
     return getattr(service.client, method)(image or png(), **{**TEXTS, **options}, idempotency_key="k")
 
 
@@ -38,6 +39,7 @@ def keyed(service: FakeService, *, method: str = "edit", image: object = None, *
         ({"deadline": 60}, {"deadline": 60.0}),
         ({"lane": "batch"}, {"lane": Lane.BATCH}),
         ({"lane": "interactive"}, {}),
+        ({"preset": "default"}, {}),
         ({"start_timeout": None}, {}),
         ({"caption": "a  bowl "}, {"caption": "a bowl"}),
         ({"caption": None, "mask": None}, {}),
@@ -61,6 +63,8 @@ def test_two_calls_are_the_same_if_they_give_equal_values(service: FakeService, 
         ({}, {"seed": 1}),
         ({"seed": 1}, {"seed": 2}),
         ({}, {"profile": "tiny"}),
+        ({}, {"preset": "guide"}),
+        ({"preset": "guide"}, {"preset": "draft"}),
         ({}, {"mask": WHITE}),
         ({"mask": WHITE}, {"mask": GREY}),
         ({}, {"lane": "batch"}),

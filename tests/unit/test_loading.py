@@ -113,7 +113,7 @@ def test_make_room_halves_the_batch_down_to_two_samples(tiny):
     models, sizes = Models(tiny, device="cpu"), []
     for _ in range(4):
         sizes.append(models.max_batch)
-        models.make_room()
+        models.memory.make_room()
 
     assert sizes == [8, 4, 2, 2]
 
@@ -124,10 +124,10 @@ import sys
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub.utils import are_progress_bars_disabled
 from transformers.utils import logging as transformers_logging
-from diffedit_worker.models import loading
+from diffedit_worker.models import progress_bars
 enabled = transformers_logging.is_progress_bar_enabled, diffusers_logging.is_progress_bar_enabled
 print(*[each() for each in enabled], not are_progress_bars_disabled())
-loading.disable_progress_bars()
+progress_bars.disable_progress_bars()
 print(*[each() for each in enabled], not are_progress_bars_disabled())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -28,6 +28,8 @@ torch.set_num_threads(1)
 SOURCE = "a photograph of a pear on a green table"
 LONG = "a photograph of a pear on a green table and " * 8
 WALK: dict[str, Any] = {"scheduler": "ddim", "num_inference_steps": 5, "strength": 0.8}
+FROM_CAPTION: dict[str, Any] = {"inversion_guidance_scale": 1.5, "inversion_feature_reuse": 1}
+FROM_TARGET: dict[str, Any] = {"guidance_scale": 7.5, "guidance_interval": 1.0, "feature_reuse": 1}
 
 
 @pytest.fixture(scope="module")
@@ -230,13 +232,13 @@ def test_two_targets_that_differ_after_77_tokens_give_different_masks_and_pictur
             mask_thresholding_ratio="otsu",
             mask_cleanup=False,
         ).values()
-        inverted = invert(**common, caption_embedding=of_caption, inversion_guidance_scale=1.5, **WALK)
+        inverted = invert(**common, caption_embedding=of_caption, **FROM_CAPTION, **WALK)
         (result,) = edit(
             **common,
             mask=found,
             trajectory=inverted[Artifact.TRAJECTORY],
             embeddings=embeddings,
-            guidance_scale=7.5,
+            **FROM_TARGET,
             **WALK,
         ).values()
         results.append((embeddings["target"], np.asarray(found), np.asarray(result.image)))

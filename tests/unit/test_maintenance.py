@@ -86,7 +86,16 @@ def test_a_heartbeat_names_the_running_job_and_the_memory(worker: MaintainedWork
     worker.maintenance.heartbeat.send()
     (info,) = worker.worker_registry.workers()
     assert info.job == "ab" * 16
+    assert info.jobs == ("ab" * 16,)
     assert info.memory > 10**6
+
+
+def test_a_heartbeat_names_all_running_jobs(worker: MaintainedWorker) -> None:
+    worker.running_stages = [RunningStage("ab" * 16, Stage.MASK), RunningStage("cd" * 16, Stage.EDIT)]
+    worker.maintenance.heartbeat.send()
+    (info,) = worker.worker_registry.workers()
+    assert info.running_jobs == info.jobs == ("ab" * 16, "cd" * 16)
+    assert info.job == "cd" * 16  # for clients of version 0.2.0
 
 
 def test_the_job_of_a_dead_worker_continues_with_its_stage(worker: MaintainedWorker) -> None:
@@ -293,6 +302,38 @@ def test_a_stuck_stage_ends_the_worker_and_records_the_cause() -> None:
     assert worker.sent == [job]
     with pytest.raises(MaxAttemptsExceeded, match="timeout"):
         worker.job_store.start_stage(job.id, Stage.EMBED, "other")
+
+
+def started_minutes_ago(worker: MaintainedWorker, minutes: int) -> RunningStage:
+    return RunningStage(worker.started_job("me").id, Stage.EMBED, last_step_at=time.monotonic() - 60 * minutes)
+
+
+def test_beside_a_stuck_stage_only_those_that_hang_with_it_lose_an_attempt() -> None:
+    worker = MaintainedWorker(stage_timeouts=StageTimeouts(default=3600))
+    stuck, with_it, innocent = worker.running_stages = [started_minutes_ago(worker, minutes) for minutes in (60, 59, 1)]
+    worker.maintenance.heartbeat.exit_if_stuck()
+    assert worker.exits == 1
+    assert [job.id for job in worker.sent] == [innocent.job_id]
+    assert worker.job_store.status(innocent.job_id).attempts == {Stage.EMBED: 0}
+    for each in (stuck, with_it):
+        assert worker.job_store.status(each.job_id).attempts == {Stage.EMBED: 1}
+        assert worker.job_store._state.records[each.job_id]["cause:embed"] == "timeout"
+    worker.maintenance_of("other").rescue.rescue_orphans()
+    assert {job.id for job in worker.sent} == {stuck.job_id, with_it.job_id, innocent.job_id}
+
+
+def test_a_stuck_worker_ends_even_if_it_cannot_requeue_the_other_jobs(worker: MaintainedWorker, monkeypatch) -> None:
+    worker.running_stages = [started_minutes_ago(worker, minutes) for minutes in (60, 1)]
+    monkeypatch.setattr(worker.job_store, "requeue", unavailable)
+    worker.maintenance.heartbeat.exit_if_stuck()
+    assert (worker.exits, worker.sent) == (1, [])
+
+
+def test_stages_that_are_slow_but_not_stuck_end_nothing() -> None:
+    worker = MaintainedWorker(stage_timeouts=StageTimeouts(default=3600))
+    worker.running_stages = [started_minutes_ago(worker, minutes) for minutes in (59, 40)]
+    worker.maintenance.heartbeat.exit_if_stuck()
+    assert (worker.exits, worker.sent) == (0, [])
 
 
 def hour_without_a_step(worker: MaintainedWorker, clock: LoadingClock) -> RunningStage:

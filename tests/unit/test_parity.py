@@ -139,16 +139,16 @@ def ours(models, images, source, target, negative, case, behind) -> Result:
     noise = torch.randn(copies.flatten(0, 1).shape, generator=generator).view_as(copies)
     z0 = encode(models.vae, images)
     noise = noise_with_encodings(models.scheduler, z0, copies, noise, mask_timestep(models.scheduler))
-    inputs = (models.unet, models.scheduler, z0, source, target, noise)
+    inputs = (models.denoiser, models.scheduler, z0, source, target, noise)
     steps = {"num_inference_steps": STEPS, "mask_encode_strength": MASK_STRENGTH}
     mask = threshold_by_batch_mean(difference_map(*inputs, **steps))
     if case.count == 1:
         assert torch.equal(mask, compute_mask(*inputs, **steps))
     shared = {"num_inference_steps": STEPS, "strength": STRENGTH, "guidance_scale": case.guidance}
     z0 = sampled_encoding(models.vae, images, torch.Generator().manual_seed(case.seed))
-    trajectory = invert(models.unet, models.inverse_scheduler, z0, source, uncond=negative, **shared)
+    trajectory = invert(models.denoiser, models.inverse_scheduler, z0, source, uncond=negative, **shared)
     followed = one_level_behind(trajectory) if behind else trajectory
-    latents = edit(models.unet, models.scheduler, followed, mask, target, negative=negative, **shared)
+    latents = edit(models.denoiser, models.scheduler, followed, mask, target, negative=negative, **shared)
     return Result(mask, trajectory, latents, decode(models.vae, latents).clamp(-1, 1) / 2 + 0.5)
 
 

@@ -83,6 +83,25 @@ def test_a_task_that_uploads_releases_its_slot_for_one_other_task(pool: TaskPool
     assert pool.num_processes == 1
 
 
+def test_as_many_tasks_can_upload_as_can_compute() -> None:
+    pool, uploaded, started = TaskPool(limit=3), threading.Event(), threading.Semaphore(0)
+    assert pool.num_processes == 3
+
+    def task() -> None:
+        release_slot()
+        started.release()
+        uploaded.wait(10)
+
+    for _ in range(6):
+        pool.on_apply(task, (), callback=print)
+        assert started.acquire(timeout=10)
+    assert pool.num_processes == 6
+    uploaded.set()
+    pool.executor.shutdown()
+    assert pool.num_processes == 3
+    pool.on_stop()
+
+
 def test_the_extra_slot_is_removed_before_celery_releases_the_task(pool: TaskPool) -> None:
     slots: list[int] = []
     pool.on_apply(release_slot, (), callback=lambda _: slots.append(pool.num_processes)).wait(10)

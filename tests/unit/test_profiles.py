@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from diffedit.errors import InvalidRequest, UnknownProfile
+from diffedit.contract.request import EditParams
+from diffedit.errors import InvalidRequest, UnknownPreset, UnknownProfile
 from diffedit_worker.models import profiles as profiles_module
 from diffedit_worker.models.profiles import (
     BUILT_IN,
@@ -121,8 +122,48 @@ def test_a_profile_has_parameter_defaults(toml):
     profiles = load_profiles(toml(PROFILE + 'scheduler = "dpmsolver++"\nnum_inference_steps = 20\nstrength = 1'))
 
     assert profiles["mine"].params == {"scheduler": "dpmsolver++", "num_inference_steps": 20, "strength": 1}
-    assert profiles["tiny"].params == {"mask_thresholding_ratio": "otsu", "mask_cleanup": True}
-    assert profiles["sd21"].params == profiles["sd15"].params == {}
+    assert {"mask_thresholding_ratio": "otsu", "mask_cleanup": True}.items() <= profiles["tiny"].params.items()
+    assert profiles["sd21"].params == profiles["sd15"].params == {"guidance_interval": 0.9, "feature_reuse": 2}
+
+
+def test_a_preset_lists_what_differs_from_the_parameter_defaults(toml):
+    mine = load_profiles(toml(PROFILE + "strength = 0.7\n[mine.presets.draft]\nnum_inference_steps = 15"))["mine"]
+
+    assert mine.presets == {"draft": {"num_inference_steps": 15}}
+    assert mine.params_of("guide") == {}
+    assert mine.params_of("default") == {"strength": 0.7}
+    assert mine.params_of("draft") == {"strength": 0.7, "num_inference_steps": 15}
+    with pytest.raises(UnknownPreset, match="profile mine has no preset 'fast'; known: guide, default, draft"):
+        mine.params_of("fast")
+
+
+@pytest.mark.parametrize("name", ["tiny", "sd21", "sd15"])
+def test_each_built_in_profile_has_a_draft_that_is_faster(name):
+    profile = load_profiles()[name]
+    draft, default, guide = (
+        EditParams.resolve(name, profile.params_of(preset), {"seed": 0}) for preset in ("draft", "default", "guide")
+    )
+    assert guide == EditParams(profile=name, seed=0)
+    assert draft.num_inference_steps < default.num_inference_steps <= guide.num_inference_steps
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[mine.presets.draft]\nstrength = 2", r"presets\.draft: strength: Input should be less than or equal to 1"),
+        ("[mine.presets.draft]\nsteps = 2", r"presets\.draft: steps: unknown parameter"),
+        ('[mine.presets.draft]\nprofile = "tiny"', r"presets\.draft: must be a table of parameters, without profile"),
+        ("[mine.presets]\ndraft = 3", r"presets\.draft: Input should be a valid dictionary"),
+        ("[mine.presets.guide]\nstrength = 0.5", "presets: guide is the name of a preset that every profile has"),
+        ("[mine.presets.default]\nstrength = 0.5", "presets: default is the name of a preset that every profile has"),
+        ('[mine.presets."A B"]\nstrength = 0.5', r"presets\.A B.*: String should match"),
+        # Valid alone, and not with the parameter defaults of the profile
+        ("strength = 0.1\n[mine.presets.draft]\nnum_inference_steps = 9", r"presets\.draft: .*below one step"),
+    ],
+)
+def test_a_bad_preset_is_named_with_its_problem(toml, text, problem):
+    with pytest.raises(InvalidRequest, match=rf"mine\.toml: \[mine\] .*{problem}"):
+        load_profiles(toml(PROFILE + text))
 
 
 def test_a_profile_that_replaces_a_built_in_one_does_not_inherit_its_parameter_defaults(toml):

@@ -9,8 +9,8 @@ import torch
 
 from diffedit.contract.stages import ModelGroup
 from diffedit.errors import ModelUnavailable, NotFinite
+from diffedit_worker.diffusion.device_errors import is_device_error
 from diffedit_worker.models import loading, proof
-from diffedit_worker.models.devices import is_device_error
 from diffedit_worker.models.loading import NEEDED, Models
 from diffedit_worker.models.loading_clock import LoadingClock
 from diffedit_worker.models.profiles import load_profiles

@@ -1,12 +1,12 @@
 """Contract numbers, and JSON that other versions can read."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import ValidationError
 
-from diffedit.contract.request import EditParams, EditRequest
+from diffedit.contract.request import MAX_REQUEST_BYTES, EditParams, EditRequest
 from diffedit.contract.validation import Frozen
 from diffedit.contract.versions import CONTRACT, Since, dump_json, needed_contract
 from diffedit.jobs.workers import WorkerInfo, read_info, read_params
@@ -31,7 +31,27 @@ def a_new_request(params: dict[str, object] | None = None, **fields: object) -> 
 def test_a_job_of_today_can_be_served_by_the_first_contract() -> None:
     job = a_job()
     assert job.contract == 1
-    assert json.loads(dump_json(job.request)) == json.loads(job.request.model_dump_json())
+    written, whole = (json.loads(text) for text in (dump_json(job.request), job.request.model_dump_json()))
+    newer = {"guidance_interval": 1.0, "feature_reuse": 1, "inversion_feature_reuse": 1}
+    assert {**written, "params": {**written["params"], **newer}} == whole
+    assert not newer.keys() & written["params"].keys()
+
+
+def test_the_largest_request_of_an_older_version_is_still_read() -> None:
+    texts = {"caption": "c" * 1000, "negative_prompt": "n" * 1000, "target_prompt": ""}
+    old = {**json.loads(dump_json(a_request())), **texts}
+    old["target_prompt"] = "t" * (MAX_REQUEST_BYTES - len(json.dumps(old)))
+    assert len(json.dumps(old)) == MAX_REQUEST_BYTES
+    assert EditRequest.model_validate_json(json.dumps(old)).caption == texts["caption"]
+    with pytest.raises(ValidationError, match="too long together"):
+        EditRequest.model_validate_json(json.dumps({**old, "target_prompt": old["target_prompt"] + "t"}))
+
+
+@pytest.mark.parametrize("params", [{"guidance_interval": 0.6}, {"feature_reuse": 3}, {"inversion_feature_reuse": 2}])
+def test_a_job_with_cheaper_steps_is_for_workers_that_know_them(params: dict[str, Any]) -> None:
+    job = a_job(a_request(params))
+    assert job.contract == 2
+    assert json.loads(dump_json(job.request))["params"].items() >= params.items()
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 CONFIGURATION = {
     # A worker must survive any message that somebody puts into its queue.
     "broker_transport": "diffedit_worker.celery_ext.transport:Transport",
-    # One GPU computes one job at a time. In a thread, so that control commands and heartbeats continue meanwhile.
+    # In threads, so that jobs share the models, and control commands and heartbeats continue meanwhile. `WorkerProcess`
+    # sets how many, when the worker starts. A number here would look like the option --concurrency.
     "worker_pool": "diffedit_worker.celery_ext.pool:TaskPool",
-    "worker_concurrency": 1,
+    "worker_concurrency": None,
     # A worker takes a message only when it is free. All other messages stay in the queue, for any worker.
     "worker_disable_prefetch": True,
     "worker_prefetch_multiplier": 1,

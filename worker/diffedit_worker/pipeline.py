@@ -114,6 +114,8 @@ def manifest(job: Job, models: Models, texts: dict[str, Any]) -> dict[str, Any]:
         },
         "stages": {stage.value: PIPELINE[stage].version for stage in job.request.stages},
         "device": models.device.type,
+        # With several, the rounding of the results depends on the jobs that shared passes.
+        "batch_jobs": models.batch_jobs,
         "software": software(),
     }
 

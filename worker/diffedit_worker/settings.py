@@ -53,6 +53,13 @@ class WorkerSettings(Settings):
     machine reads all queues, and jobs that bring their own prompts need neither captioner nor prompter ("sd21": 1
     billion parameters to download and hold).
     """
+    batch_jobs: int | None = Field(default=None, validation_alias="DIFFEDIT_BATCH_JOBS", ge=1, le=64)
+    """How many stages a worker runs at once. Those that call the same UNet share its passes.
+
+    Unset: what suits the device and the profile (`cpu_jobs` on a CPU, 4 on CUDA). With 1, a result is equal to the last
+    bit whenever it is made; otherwise its rounding depends on the jobs beside it. `diffedit worker` has the option
+    --batch-jobs instead.
+    """
     worker_ttl: float = Field(default=20, validation_alias="DIFFEDIT_WORKER_TTL", ge=1, le=86400)
     """Seconds without a heartbeat after which a worker counts as dead and its jobs go to other workers."""
     max_attempts: int = Field(default=3, validation_alias="DIFFEDIT_MAX_ATTEMPTS", ge=1)

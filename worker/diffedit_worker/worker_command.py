@@ -21,6 +21,7 @@ def run(
     groups: Sequence[ModelGroup],
     lanes: Sequence[Lane],
     preload: bool,
+    batch_jobs: int | None = None,
     name: str | None,
     log_level: str,
     extra: Sequence[str],
@@ -32,6 +33,7 @@ def run(
         groups: the model groups to serve.
         lanes: the lanes to serve.
         preload: whether to load the models before the first job. Replaces DIFFEDIT_PRELOAD.
+        batch_jobs: how many stages to run at once. None means DIFFEDIT_BATCH_JOBS, or what suits the device.
         name: the worker's name, unique on this machine. `@` and the host name are added.
         log_level: "debug", "info", "warning", "error" or "critical".
         extra: more options of `celery worker`. They replace the ones above.
@@ -44,7 +46,8 @@ def run(
     """
     settings = WorkerSettings.from_env()
     served = profile or settings.profile or default_profile()
-    app = create_app(settings.model_copy(update={"profile": served, "preload": preload}))
+    changes = {"profile": served, "preload": preload, "batch_jobs": batch_jobs or settings.batch_jobs}
+    app = create_app(settings.model_copy(update=changes))
     options = {
         "--hostname": f"{name or DEFAULT_NAME}@%h",
         "--queues": ",".join(queue_names(served, groups, lanes)),

@@ -13,10 +13,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
-from celery.signals import celeryd_after_setup, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import celeryd_after_setup, celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
 
 from diffedit.contract import versions
 from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
+from diffedit.errors import DiffEditError
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import send
 from diffedit.jobs.workers import WorkerInfo
@@ -28,6 +29,7 @@ from diffedit_worker.models.profiles import Profile, load_profiles, profile_name
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE, Fitness
 from diffedit_worker.runtime.maintenance import Maintenance
+from diffedit_worker.runtime.requeueing import requeue_innocent
 from diffedit_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class WorkerProcess:
         self._maintenance: Maintenance | None = None
         self._node_name: str | None = None
         self._pool: Any = None
+        self._batch_jobs = 1
         self._fitness: Fitness
         self.get_runner = functools.cache(self._make_runner)
         self._models_of = functools.cache(self._make_models)
@@ -83,17 +86,25 @@ class WorkerProcess:
         Signals belong to the process, so each receiver checks whether the signal is about its own application. Celery
         holds receivers by weak references. The application keeps this object alive, through its tasks.
         """
+        celeryd_init.connect(self._on_init)
         celeryd_after_setup.connect(self._on_setup)
         worker_ready.connect(self._on_ready)
         worker_shutting_down.connect(self._on_shutting_down)
         worker_shutdown.connect(self._on_shutdown)
         call_before_shutdown(self._app, self._stopping.set)
 
+    def _on_init(self, instance: Any, conf: Any, **_: Any) -> None:
+        """Called before Celery reads how many threads its pool has."""
+        if instance.app is self._app:
+            conf.worker_concurrency = self._settings.batch_jobs or self._default_batch_jobs()
+
     def _on_setup(self, instance: Any, **_: Any) -> None:
         """Called before the worker connects to anything."""
         if instance.app is not self._app:
             return
         self._node_name = instance.hostname
+        # Not the setting: --concurrency of Celery has priority.
+        self._batch_jobs = instance.concurrency
         queues = instance.app.amqp.queues.consume_from
         self._fitness = Fitness(
             instance.hostname,
@@ -127,6 +138,8 @@ class WorkerProcess:
                 device=str(self._models_of(self._profile.name).device),
                 queues=tuple(sorted(queue.name for queue in sender.task_consumer.queues)),
                 profile_params=self._profile.params,
+                batch_jobs=self._batch_jobs,
+                profile_presets=self._profile.presets,
                 contract=versions.CONTRACT,
                 version=version("diffedit-service"),
             )
@@ -178,21 +191,32 @@ class WorkerProcess:
         self._set_paused(True)
         # Another stage may be uploading its result, or return its job to the queue.
         deadline = time.monotonic() + LEAVE_TIMEOUT
-        while self.get_runner().running_stages and time.monotonic() < deadline:
+        while (left := self.get_runner().running_stages) and time.monotonic() < deadline:
             time.sleep(0.05)
+        requeue_innocent(self._backend.job_store, self._context, [each.job_id for each in left])
         if self._maintenance:
             self._maintenance.stop()
         # A regular end would run the destructors of a device that may be broken.
         os._exit(UNFIT_EXIT_CODE)
 
+    def _default_batch_jobs(self) -> int:
+        """Return how many stages suit the device. 1 if that cannot be found out; then the worker will not be ready."""
+        try:
+            from diffedit_worker.models.devices import default_batch_jobs, resolve_device
+
+            return default_batch_jobs(self._profile, resolve_device(self._settings.device))
+        except (ImportError, DiffEditError):
+            return 1
+
     def _make_models(self, profile: str) -> "Models":
         """Return the models of a profile, none of them loaded. Imports torch."""
         from diffedit_worker.models.devices import limit_cpu_threads
-        from diffedit_worker.models.loading import Models, disable_progress_bars
+        from diffedit_worker.models.loading import Models
+        from diffedit_worker.models.progress_bars import disable_progress_bars
 
         named = profile_named(load_profiles(self._settings.profiles_file), profile)
         settings = self._settings
-        models = Models(named, device=settings.device, dtype=settings.dtype, vae_dtype=settings.vae_dtype)
+        models = Models(named, settings.device, settings.dtype, settings.vae_dtype, self._batch_jobs)
         limit_cpu_threads(named, models.device)
         disable_progress_bars()
         return models
@@ -212,6 +236,7 @@ class WorkerProcess:
             s3_retry_timeout=self._settings.s3_retry_timeout,
             cache_bytes=self._settings.cache_bytes,
             max_pixels=self._settings.max_pixels,
+            side_by_side=self._batch_jobs > 1,
             pipeline=self._pipeline or PIPELINE,
         )
 

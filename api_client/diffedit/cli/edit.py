@@ -63,6 +63,10 @@ def edit(
     ] = None,
     seed: Annotated[int | None, ParamOption(help=_help(EditParams, "seed"))] = None,
     profile: Annotated[str | None, ParamOption(help=_help(EditParams, "profile"))] = None,
+    preset: Annotated[
+        str | None,
+        ParamOption(help='Named parameter defaults: "guide", "default", or a preset of the profile, such as "draft".'),
+    ] = None,
     param: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a parameter of the list below (repeatable).")
     ] = None,
@@ -94,6 +98,7 @@ def edit(
         "guidance_scale": guidance_scale,
         "seed": seed,
         "profile": profile,
+        "preset": preset,
         "lane": lane,
         "start_timeout": start_timeout,
         "deadline": deadline,

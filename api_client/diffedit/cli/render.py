@@ -71,7 +71,9 @@ def health_table(health: Health) -> Table:
 
 
 def _worker(worker: WorkerInfo) -> str:
-    state = "paused" if worker.paused else f"busy with job {worker.job}" if worker.job else "idle"
+    jobs = worker.running_jobs
+    busy = f"busy with job{'s' * (len(jobs) > 1)} {', '.join(jobs)}" if jobs else "idle"
+    state = "paused" if worker.paused else busy
     version = f"  {worker.version}" if worker.version else ""
     return (
         f"{worker.name}{version}  profile {worker.profile} on {worker.device}, {state}, {worker.memory / 2**20:.0f} MiB"

@@ -65,6 +65,10 @@ def worker(
     ] = None,
     lane: Annotated[list[Lane] | None, typer.Option(metavar="LANE", help=_one_of(Lane, REPEATABLE))] = None,
     preload: Annotated[bool, typer.Option(help="Load the models before the first job.")] = True,
+    batch_jobs: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Stages to run at once.", show_default="what suits the device"),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the worker, unique on its host.")] = None,
     log_level: Annotated[
         LogLevel, typer.Option(metavar="LEVEL", case_sensitive=False, help=_one_of(LogLevel))
@@ -82,6 +86,7 @@ def worker(
         groups=tuple(group or ModelGroup),
         lanes=tuple(lane or Lane),
         preload=preload,
+        batch_jobs=batch_jobs,
         name=name,
         log_level=log_level.value,
         extra=tuple(celery_options or ()),

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, plan
 from diffedit.contract.validation import Frozen, InputKey, ProfileName, StrictNumbers, Text, digest
+from diffedit.contract.versions import Since, unused_fields
 
 MAX_REQUEST_BYTES = 3_300
 """Limit of a request as ASCII JSON. Redis keeps it in memory as long as the job's record."""
@@ -41,8 +42,14 @@ class EditParams(StrictNumbers):
     """Share of the schedule that inversion and edit use. A higher value allows larger changes."""
     guidance_scale: float = Field(default=7.5, ge=1, le=50)
     """How strongly the edit follows the target prompt. 1 means no guidance."""
+    guidance_interval: Annotated[float, Since(2)] = Field(default=1.0, gt=0, le=1)
+    """Share of the edit's steps that have guidance, from the noisiest on. A step without it takes half the time."""
     inversion_guidance_scale: float = Field(default=1.0, ge=1, le=50)
     """How strongly the inversion follows the caption. 1 means no guidance. Above 1, the edit retraces it less well."""
+    feature_reuse: Annotated[int, Since(2)] = Field(default=1, ge=1, le=10)
+    """The edit runs the whole UNet in one of this many steps, and only its highest resolution in the others."""
+    inversion_feature_reuse: Annotated[int, Since(2)] = Field(default=1, ge=1, le=10)
+    """The inversion runs the whole UNet in one of this many steps, and only its highest resolution in the others."""
     num_maps_per_mask: int = Field(default=10, ge=1, le=100)
     """Number of noises whose difference maps are averaged for the mask."""
     mask_encode_strength: float = Field(default=0.5, gt=0, le=1)
@@ -135,7 +142,8 @@ class EditRequest(Frozen):
     def _check_goal_and_size(self) -> Self:
         if self.goal in self.provided:
             raise ValueError(f"goal: the {self.goal.value} is given already, so there is nothing to compute")
-        if len(json.dumps(self.model_dump(mode="json"))) > MAX_REQUEST_BYTES:
+        # As it is recorded: a record of an older version must not grow by the fields that it does not have.
+        if len(json.dumps(self.model_dump(mode="json", exclude=unused_fields(self)))) > MAX_REQUEST_BYTES:
             raise ValueError(f"the texts are too long together; a request may take {MAX_REQUEST_BYTES} bytes as JSON")
         return self
 

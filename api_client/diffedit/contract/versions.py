@@ -35,7 +35,7 @@ def needed_contract(*models: BaseModel) -> int:
 
 def dump_json(model: BaseModel) -> str:
     """Return the model as JSON, without the newer fields that have their default values."""
-    return model.model_dump_json(exclude=_unused(model))
+    return model.model_dump_json(exclude=unused_fields(model))
 
 
 def _marked(model: BaseModel) -> Iterator[tuple[Since, bool]]:
@@ -49,7 +49,7 @@ def _marked(model: BaseModel) -> Iterator[tuple[Since, bool]]:
                 yield mark, value != field.get_default(call_default_factory=True)
 
 
-def _unused(model: BaseModel) -> dict[str, Any]:
+def unused_fields(model: BaseModel) -> dict[str, Any]:
     """Return the newer fields at their defaults, in the form that pydantic's `exclude` has."""
     unused: dict[str, Any] = {}
     for name, field in type(model).model_fields.items():
@@ -57,6 +57,6 @@ def _unused(model: BaseModel) -> dict[str, Any]:
         is_new = any(isinstance(mark, Since) for mark in field.metadata)
         if is_new and value == field.get_default(call_default_factory=True):
             unused[name] = True
-        elif isinstance(value, BaseModel) and (within := _unused(value)):
+        elif isinstance(value, BaseModel) and (within := unused_fields(value)):
             unused[name] = within
     return unused

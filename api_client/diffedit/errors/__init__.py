@@ -4,7 +4,8 @@
     |-- InvalidRequest          the request is not valid; raised before anything is queued
     |   |-- BadPicture          the picture or the mask cannot be used
     |   |-- IdempotencyConflict the key names the job of another request; has job_id
-    |   `-- UnknownProfile      there is no such model profile
+    |   |-- UnknownProfile      there is no such model profile
+    |   `-- UnknownPreset       the profile has no such preset
     |-- ServiceError            a service does not answer
     |   |-- BrokerUnavailable   Redis or Valkey
     |   |   `-- BrokerFull      its memory is full
@@ -56,7 +57,14 @@ from diffedit.errors.jobs import (
     NoWorkerWarning,
     UnreadableJobsWarning,
 )
-from diffedit.errors.requests import BadPicture, IdempotencyConflict, InvalidRequest, QueueFull, UnknownProfile
+from diffedit.errors.requests import (
+    BadPicture,
+    IdempotencyConflict,
+    InvalidRequest,
+    QueueFull,
+    UnknownPreset,
+    UnknownProfile,
+)
 from diffedit.errors.services import (
     ArtifactError,
     ArtifactMissing,
@@ -114,6 +122,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "TextTooLong",
+    "UnknownPreset",
     "UnknownProfile",
     "UnreadableArtifact",
     "UnreadableJobsWarning",

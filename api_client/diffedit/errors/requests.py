@@ -1,5 +1,7 @@
 """Errors of a submission: nothing was queued."""
 
+from collections.abc import Iterable
+
 from diffedit.errors.base import DiffEditError
 
 
@@ -39,6 +41,21 @@ class UnknownProfile(InvalidRequest):
     """Raised by a worker when no model profile has the name that it should serve. The message lists the known ones."""
 
     code = "unknown_profile"
+
+
+class UnknownPreset(InvalidRequest):
+    """Raised when the workers of the profile announce no preset of this name. Nothing was queued.
+
+    The message lists the presets that there are. Use one of them, or add this one to the profile of the workers.
+    """
+
+    code = "unknown_preset"
+
+    def __init__(self, profile: str, preset: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"preset: profile {profile} has no preset {preset!r}; known: {', '.join(known)}. Use one of them, or add "
+            "it to the profile of the workers and upgrade those before 0.3.0, which announce none"
+        )
 
 
 class QueueFull(DiffEditError):

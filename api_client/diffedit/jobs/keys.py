@@ -18,6 +18,7 @@
 | `diffedit:troubles` | set | names of workers that reported a trouble; some troubles may be over |
 | `diffedit:trouble:<name>` | string with TTL | the `Trouble` of a worker as JSON |
 | `diffedit:profiles` | hash | profile -> its parameter defaults as JSON, from the last worker that served it |
+| `diffedit:presets` | hash | profile -> its presets as JSON, from the last worker that served it |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
 | `diffedit:damaged` | sorted set with TTL | keys that held what cannot be read, by the time when that was last seen |
 | `diffedit:ping` | string with TTL | empty; written to see whether the server takes writes |
@@ -40,6 +41,7 @@ REFUSED = f"{PREFIX}refused"
 TROUBLES = f"{PREFIX}troubles"
 WORKERS = f"{PREFIX}workers"
 PROFILES = f"{PREFIX}profiles"
+PRESETS = f"{PREFIX}presets"
 LEADER = f"{PREFIX}leader"
 BEATING = f"{PREFIX}beating"
 OUTAGE = f"{PREFIX}outage"

@@ -33,6 +33,7 @@ class MemoryState:
         self.contents: dict[str, str] = {}
         self.troubles: dict[str, Trouble] = {}
         self.profiles: dict[str, dict[str, Any]] = {}
+        self.presets: dict[str, dict[str, dict[str, Any]]] = {}
         self.leader = ("", 0.0)
         self.locks: dict[str, tuple[str, str]] = {}
         self.made_at: dict[str, float] = {}

@@ -30,6 +30,7 @@ from diffedit.jobs.store import (
     WORKER_LOST,
     JobPage,
     MaxAttemptsExceeded,
+    MustRunAlone,
     RecentStages,
     Refusal,
     RefusedBefore,
@@ -87,7 +88,7 @@ class MemoryJobStore(MemoryLostJobs):
         found = [status for status in statuses if state is None or status.state is state]
         return JobPage(found[:limit], unreadable)
 
-    def start_stage(self, job_id: str, stage: Stage, worker: str) -> JobStatus:
+    def start_stage(self, job_id: str, stage: Stage, worker: str, *, alone: bool = True) -> JobStatus:
         with self._state.lock:
             record = self._record(job_id)
             if self._outcome(job_id, None) is not None:
@@ -103,6 +104,8 @@ class MemoryJobStore(MemoryLostJobs):
             attempts = int(record.get(f"attempts:{stage.value}", 0))
             if attempts >= self._state.limits.max_attempts:
                 raise MaxAttemptsExceeded(record.get(f"cause:{stage.value}", WORKER_LOST))
+            if not alone and (attempts or self._state.limits.max_attempts == 1):
+                raise MustRunAlone(job_id)
             self._state.waiting.pop(job_id, None)
             self._state.running[job_id] = worker
             record.setdefault("started", _now())

@@ -27,6 +27,7 @@ class MemoryWorkerRegistry:
             state.beating_until = now + ttl / 2
             state.heartbeats[worker.id] = (now + ttl, worker)
             state.profiles[worker.profile] = worker.profile_params
+            state.presets[worker.profile] = worker.profile_presets
 
     def unregister(self, worker: str) -> None:
         with self._state.lock:
@@ -66,6 +67,9 @@ class MemoryWorkerRegistry:
 
     def profile_params(self, profile: str) -> dict[str, Any]:
         return self._state.profiles.get(profile, {})
+
+    def profile_presets(self, profile: str) -> dict[str, dict[str, Any]]:
+        return self._state.presets.get(profile, {})
 
 
 class MemoryArtifactLocks:

@@ -28,6 +28,7 @@ from diffedit.jobs.store import (
     WORKER_LOST,
     JobPage,
     MaxAttemptsExceeded,
+    MustRunAlone,
     RecentStages,
     Refusal,
     RefusedBefore,
@@ -121,7 +122,7 @@ class RedisJobStore(RedisLostJobs):
         return JobPage(found[:limit], unreadable)
 
     @translate_errors
-    def start_stage(self, job_id: str, stage: Stage, worker: str) -> JobStatus:
+    def start_stage(self, job_id: str, stage: Stage, worker: str, *, alone: bool = True) -> JobStatus:
         answer = self._server.run(
             "start_stage",
             job_id=job_id,
@@ -129,12 +130,15 @@ class RedisJobStore(RedisLostJobs):
             stage=stage.value,
             max_attempts=self._limits.max_attempts,
             contract=versions.CONTRACT,
+            alone=alone,
         )
         if answer == "max_attempts":
             cause = cast(str | None, self._redis.hget(keys.job_key(job_id), f"cause:{stage.value}"))
             raise MaxAttemptsExceeded(cause or WORKER_LOST)
         if answer == "refused":
             raise RefusedBefore(job_id)
+        if answer == "alone":
+            raise MustRunAlone(job_id)
         if isinstance(answer, list):
             return self._status_of(job_id, dict(zip(answer[::2], answer[1::2], strict=True)))
         outcome_of(job_id, answer)

@@ -12,7 +12,16 @@ from diffedit.contract import versions
 from diffedit.jobs import keys
 from diffedit.jobs.redis_entries import RedisEntries
 from diffedit.jobs.redis_server import RedisServer, translate_errors
-from diffedit.jobs.workers import LockResult, Trouble, WorkerInfo, WorkerLimits, is_object, read_info, read_params
+from diffedit.jobs.workers import (
+    LockResult,
+    Trouble,
+    WorkerInfo,
+    WorkerLimits,
+    is_object,
+    read_info,
+    read_params,
+    read_presets,
+)
 
 TROUBLE_TTL = 3600
 """Seconds. A worker that is started again and again reports its trouble each time."""
@@ -40,6 +49,7 @@ class RedisWorkerRegistry:
             ttl_ms=int(1000 * self._limits.worker_ttl),
             profile=worker.profile,
             profile_params=json.dumps(worker.profile_params),
+            profile_presets=json.dumps(worker.profile_presets),
         )
 
     @translate_errors
@@ -102,6 +112,10 @@ class RedisWorkerRegistry:
     @translate_errors
     def profile_params(self, profile: str) -> dict[str, Any]:
         return read_params(cast(str | None, self._entries.read("hget", keys.PROFILES, profile)))
+
+    @translate_errors
+    def profile_presets(self, profile: str) -> dict[str, dict[str, Any]]:
+        return read_presets(cast(str | None, self._entries.read("hget", keys.PRESETS, profile)))
 
 
 class RedisArtifactLocks:

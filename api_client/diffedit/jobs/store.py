@@ -78,6 +78,10 @@ class RefusedBefore(Exception):
     """This worker refused the stage before, and another live worker has not tried it yet. The job waits for it."""
 
 
+class MustRunAlone(Exception):
+    """The stage may be what ended an earlier worker, so no other stage should run beside it."""
+
+
 class JobStore(Protocol):
     """The records of jobs.
 
@@ -120,10 +124,10 @@ class JobStore(Protocol):
     def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
         """Return the newest `limit` jobs (of this state), newest first."""
 
-    def start_stage(self, job_id: str, stage: Stage, worker: str) -> JobStatus:
+    def start_stage(self, job_id: str, stage: Stage, worker: str, *, alone: bool = True) -> JobStatus:
         """Let the worker run this stage of a waiting job, and count an attempt.
 
-        The job of a dead worker counts as waiting.
+        The job of a dead worker counts as waiting. `alone` is whether the worker runs no other stage meanwhile.
 
         Returns:
             The status of the job. If it has an outcome, nothing was started.
@@ -131,6 +135,8 @@ class JobStore(Protocol):
         Raises:
             MaxAttemptsExceeded: the stage was started as often as allowed.
             RefusedBefore: another worker should try the stage first.
+            MustRunAlone: it is not `alone`, and the stage was started before and not finished, or only one attempt is
+                allowed. If the worker is lost, each of its stages has lost an attempt, whichever was the cause.
             NewerRecord: only a worker of a newer contract can run the job.
             BadRecord: the record cannot be read. The stage counts as started.
         """

@@ -21,12 +21,15 @@ class WorkerInfo(Frozen):
         name: Celery's node name. A worker that is started again has the same name.
         device: where its models run, such as "cuda:0"; "unknown" until they are imported.
         queues: the queues that it reads.
-        job: the job that it works on, if any.
+        job: the job that it works on, if any; one of `jobs` if there are several.
+        jobs: the jobs that it works on. Version 0.2.0 announces only `job`.
+        batch_jobs: how many stages it runs at once.
         memory: the largest resident size of its process so far, in bytes.
         paused: whether it takes no jobs for the time being; its `Trouble` says why.
         contract: the newest contract that it can serve (`contract.versions`). Version 0.2.0 announces none.
         version: the version of diffedit-service; "" if it announces none.
         profile_params: the parameter defaults of its profile.
+        profile_presets: the presets of its profile, each with what differs from these defaults.
     """
 
     # A newer worker may announce more than this client knows.
@@ -38,11 +41,19 @@ class WorkerInfo(Frozen):
     device: str
     queues: tuple[str, ...]
     job: str | None = None
+    jobs: tuple[str, ...] = ()
+    batch_jobs: int = 1
     memory: int = Field(default=0, ge=0, lt=2**63)
     paused: bool = False
     contract: int = 1
     version: str = ""
     profile_params: dict[str, Any] = Field(default_factory=dict)
+    profile_presets: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @property
+    def running_jobs(self) -> tuple[str, ...]:
+        """The jobs that it works on, whatever its version announces."""
+        return self.jobs or ((self.job,) if self.job else ())
 
 
 def read_info(worker: str, heartbeat: str) -> WorkerInfo:
@@ -66,6 +77,11 @@ def is_object(text: str) -> bool:
 def read_params(text: str | None) -> dict[str, Any]:
     """Return the parameter defaults that a worker announced for a profile; {} if they have a form of their own."""
     return _object_in(text or "{}")
+
+
+def read_presets(text: str | None) -> dict[str, dict[str, Any]]:
+    """Return the presets that a worker announced for a profile, without those that have a form of their own."""
+    return {name: values for name, values in _object_in(text or "{}").items() if isinstance(values, dict)}
 
 
 def _object_in(text: str) -> dict[str, Any]:
@@ -164,6 +180,9 @@ class WorkerRegistry(Protocol):
 
     def profile_params(self, profile: str) -> dict[str, Any]:
         """Return the parameter defaults that a worker last announced for this profile; {} if none ever did."""
+
+    def profile_presets(self, profile: str) -> dict[str, dict[str, Any]]:
+        """Return the presets that a worker last announced for this profile; {} if none ever did."""
 
 
 class ArtifactLocks(Protocol):

@@ -20,7 +20,10 @@ PARAMS = {
     "num_inference_steps": ("20", 20),
     "strength": ("0.5", 0.5),
     "guidance_scale": ("3", 3.0),
+    "guidance_interval": ("0.6", 0.6),
     "inversion_guidance_scale": ("1.5", 1.5),
+    "feature_reuse": ("3", 3),
+    "inversion_feature_reuse": ("2", 2),
     "num_maps_per_mask": ("4", 4),
     "mask_encode_strength": ("0.7", 0.7),
     "mask_thresholding_ratio": ("otsu", "otsu"),
@@ -70,6 +73,13 @@ def test_a_parameter_option_reaches_the_request(cli: Cli, image: Path, option: s
     typed, value = PARAMS[field]
     cli("edit", image, *TARGET, option, typed, "--no-wait")
     assert getattr(cli.sent[0].request.params, field) == value
+
+
+def test_a_preset_reaches_the_request(cli: Cli, image: Path) -> None:
+    cli("edit", image, *TARGET, "--preset", "guide", "--seed", "3", "--no-wait")
+    assert cli.sent[0].request.params == EditParams(profile="tiny", seed=3)
+    result = cli("edit", image, *TARGET, "--preset", "fast", "--no-wait", code=2)
+    assert "unknown_preset: preset: profile tiny has no preset 'fast'; known: guide, default" in result.stderr
 
 
 @pytest.mark.parametrize("name", EditParams.model_fields)

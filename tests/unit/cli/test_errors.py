@@ -29,6 +29,7 @@ from diffedit.errors import (
     ServiceError,
     StoreRefused,
     StoreUnavailable,
+    UnknownPreset,
     UnknownProfile,
 )
 from tests.support.cli import Cli
@@ -50,6 +51,7 @@ def tree(error: type[DiffEditError] = DiffEditError) -> Iterator[type[DiffEditEr
         (EmptyMask("x"), 1),
         (InvalidRequest("x"), 2),
         (BadPicture("x"), 2),
+        (UnknownPreset("tiny", "x", ()), 2),
         (UnknownProfile("x"), 2),
         (ServiceError("x"), 3),
         (BrokerUnavailable("x"), 3),

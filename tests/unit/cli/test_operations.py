@@ -30,6 +30,12 @@ def test_health_shows_each_worker_with_its_device(cli: Cli) -> None:
     ]
 
 
+def test_health_shows_all_jobs_of_a_worker(cli: Cli) -> None:
+    jobs = ("ab" * 16, "cd" * 16)
+    cli.worker_registry.send_heartbeat(a_worker(id="2", name="gpu@here", job=jobs[1], jobs=jobs))
+    assert f"busy with jobs {jobs[0]}, {jobs[1]}," in " ".join(cli("health").stdout.split())
+
+
 def test_health_without_workers(cli: Cli) -> None:
     cli.worker_registry.unregister(WORKER)
     shown = cli("health", code=7).stdout

@@ -3,9 +3,9 @@
 1. It wakes Celery's event loop when a task ends. With `worker_disable_prefetch`, a worker asks for its next message
    only while it has fewer tasks than the pool has slots, and it checks that at each turn of its loop. Without the
    wake-up an idle worker would leave a message in the queue for up to a second, more than most of a job's other costs.
-2. The last task of a job can release its slot when it only has to upload the result. The next task then computes
+2. The last task of a job can release its slot when it only has to upload the result. Another task then computes
    during the upload. Only a job's last stage does so. Otherwise a batch job could run between two stages of an
-   interactive one.
+   interactive one. As many tasks can upload as can compute.
 3. It can be paused, so that the worker takes no messages.
 4. It drops a malformed message. Celery unpacks the parts of a message besides its arguments (chain, callbacks) in the
    thread. An error there goes unnoticed: the task would count as running for ever, and the worker would never ask for
@@ -27,9 +27,6 @@ from celery.concurrency.thread import TaskPool as ThreadPool
 
 log = logging.getLogger(__name__)
 
-MAX_UPLOADING = 1
-"""How many tasks may upload their results while the next task computes."""
-
 _thread = threading.local()
 
 
@@ -43,7 +40,7 @@ def release_slot() -> None:
 class TaskPool(ThreadPool):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.executor = ThreadPoolExecutor(self.limit + MAX_UPLOADING)
+        self.executor = ThreadPoolExecutor(2 * self.limit)
         self._paused = False
         self._uploading: set[int] = set()
         """The threads whose tasks have released their slots."""
@@ -54,7 +51,7 @@ class TaskPool(ThreadPool):  # type: ignore[misc]
     @property
     def num_processes(self) -> int:
         """The number of slots. The name is Celery's."""
-        return 0 if self._paused else int(self.limit) + min(len(self._uploading), MAX_UPLOADING)
+        return 0 if self._paused else int(self.limit) + min(len(self._uploading), int(self.limit))
 
     def release_slot(self) -> None:
         """Add a slot while the task of this thread uploads its result."""

@@ -10,6 +10,9 @@ The three steps of the paper's section 3.2, on latents instead of pixels:
 `draw_noise` complete the steps. Shapes: B pictures, n noises for each picture, latents (4, h, w), text embeddings (B or
 1, tokens, D). N = `count_steps(...)` is the number of steps taken.
 
+Two means make a step cheaper, both off by default: guidance in the noisiest steps only (`guidance_interval`), and the
+UNet's lower resolutions only in some steps (`feature_reuse`).
+
 The functions keep no state. The two schedulers share one sequence of noise levels, for epsilon or v-prediction: either
 diffusers' DDIM pair of one configuration, or `solvers.DPMSolverPlusPlus`. `on_step(done, total)` is called after each
 step; an exception that it raises (a cancelled job) ends the function.
@@ -27,9 +30,10 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
+from diffedit_worker.diffusion.denoiser import Denoiser
+
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from diffusers.schedulers.scheduling_ddim_inverse import DDIMInverseScheduler
 
@@ -84,37 +88,43 @@ def draw_noise(
 
 @torch.no_grad()
 def predict_noise(
-    unet: UNet2DConditionModel,
+    denoiser: Denoiser,
     x: Tensor,
     t: int,
     cond: Tensor,
     uncond: Tensor | None = None,
     guidance_scale: float = 1.0,
-) -> Tensor:
+    features: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Return eps_theta(x_t, t, cond), shaped like x (B, 4, h, w), or the velocity if the model predicts that.
 
     A scale g above 1 adds classifier-free guidance (Ho & Salimans, arXiv 2207.12598), eps_u + g (eps_c - eps_u), in one
     forward pass of 2 B samples. Otherwise `uncond` is ignored and the pass has B samples.
 
+    Also returns the features of the pass. With the `features` that an earlier call for the same x returned, the pass is
+    a shallow one (`denoiser`). Those of a call with guidance, B without the text and then B with it, also serve a call
+    without guidance, which takes the latter.
+
     Raises:
         ValueError: guidance without `uncond`.
     """
     cond = cond.expand(len(x), -1, -1)
-    eps: Tensor
+    timesteps = torch.full((len(x),), t, device=x.device)
     if guidance_scale <= 1:
-        eps = unet(x, t, encoder_hidden_states=cond, return_dict=False)[0]
+        eps, features = denoiser(x, timesteps, cond, None if features is None else features[-len(x) :])
     elif uncond is None:
         raise ValueError(f"guidance_scale {guidance_scale} needs unconditional embeddings: pass them, or use 1")
     else:
         both = torch.cat([uncond.expand(len(x), -1, -1), cond])
-        eps_u, eps_c = unet(torch.cat([x, x]), t, encoder_hidden_states=both, return_dict=False)[0].chunk(2)
+        predicted, features = denoiser(torch.cat([x, x]), timesteps.repeat(2), both, features)
+        eps_u, eps_c = predicted.chunk(2)
         eps = eps_u + guidance_scale * (eps_c - eps_u)
-    return eps
+    return eps, features
 
 
 @torch.no_grad()
 def difference_map(
-    unet: UNet2DConditionModel,
+    denoiser: Denoiser,
     scheduler: DDIMScheduler,
     z0: Tensor,
     source: Tensor,
@@ -153,7 +163,7 @@ def difference_map(
     chunks = [slice(start, start + size) for start in range(0, B * n, size)]
     differences = []
     for i, chunk in enumerate(chunks):
-        eps = predict_noise(unet, xt[chunk].repeat(2, 1, 1, 1), int(t), torch.cat([R[chunk], Q[chunk]]))
+        eps, _ = predict_noise(denoiser, xt[chunk].repeat(2, 1, 1, 1), int(t), torch.cat([R[chunk], Q[chunk]]))
         eps_R, eps_Q = eps.float().chunk(2)
         differences.append((eps_Q - eps_R).abs())
         on_step(i + 1, len(chunks))
@@ -162,7 +172,7 @@ def difference_map(
 
 @torch.no_grad()
 def invert(
-    unet: UNet2DConditionModel,
+    denoiser: Denoiser,
     inverse_scheduler: DDIMInverseScheduler,
     z0: Tensor,
     caption: Tensor,
@@ -171,11 +181,13 @@ def invert(
     strength: float = 0.8,
     uncond: Tensor | None = None,
     guidance_scale: float = 1.0,
+    feature_reuse: int = 1,
     on_step: OnStep = ignore_steps,
 ) -> Tensor:
     """Step 2: return the trajectory (B, N + 1, 4, h, w) of the DDIM inversion of z0 (B, 4, h, w).
 
-    The noisiest latents are first and z0 is last. Entry i has the noise level at which step i of `edit` starts.
+    The noisiest latents are first and z0 is last. Entry i has the noise level at which step i of `edit` starts. Of
+    `feature_reuse` steps, the first one is a full pass and the others are shallow ones with its features.
 
     Deviations from diffusers:
     - Guidance 1 instead of 7.5. With guidance above 1 the inversion drifts, and DDIM does not retrace it. (The paper
@@ -184,9 +196,11 @@ def invert(
     """
     scheduler = _prepared(inverse_scheduler, num_inference_steps)
     steps = count_steps(num_inference_steps, strength)
-    x, trajectory = z0, [z0]
+    x, trajectory, features = z0, [z0], None
     for i, t in enumerate(scheduler.timesteps[:steps].tolist()):
-        eps = predict_noise(unet, x, t, caption, uncond, guidance_scale)
+        if i % feature_reuse == 0:
+            features = None
+        eps, features = predict_noise(denoiser, x, t, caption, uncond, guidance_scale, features)
         x = scheduler.step(eps, t, x, return_dict=False)[0]
         trajectory.append(x)
         on_step(i + 1, steps)
@@ -195,7 +209,7 @@ def invert(
 
 @torch.no_grad()
 def edit(
-    unet: UNet2DConditionModel,
+    denoiser: Denoiser,
     scheduler: DDIMScheduler,
     trajectory: Tensor,
     mask: Tensor,
@@ -205,12 +219,18 @@ def edit(
     num_inference_steps: int = 50,
     strength: float = 0.8,
     guidance_scale: float = 7.5,
+    guidance_interval: float = 1.0,
+    feature_reuse: int = 1,
     on_step: OnStep = ignore_steps,
 ) -> Tensor:
     """Step 3: return the latents (B, 4, h, w) of the edited pictures, by DDIM from trajectory[:, 0] with `target`.
 
     trajectory (B, N + 1, 4, h, w) as `invert` returns it; mask (B or 1, h, w), bool, true where the picture may change.
     After each step y_t <- M y_t + (1 - M) x_t, so an empty mask returns z0.
+
+    Only the first `guidance_interval`, a share in [0, 1], of the steps has guidance (Kynkäänniemi et al. 2024, arXiv
+    2404.07724): near the picture it changes little, and a step without it is one sample instead of two.
+    `feature_reuse` is as in `invert`.
 
     Deviation from diffusers: x_t is the entry of the noise level that the step has reached. diffusers uses the level at
     which the step started, which is one level too noisy, also after the last step.
@@ -225,9 +245,13 @@ def edit(
             f"need {steps + 1}: invert and edit with the same steps and strength"
         )
     scheduler = _prepared(scheduler, num_inference_steps)
-    M, y = mask[:, None], trajectory[:, 0]
+    M, y, features = mask[:, None], trajectory[:, 0], None
+    guided = count_steps(steps, guidance_interval)
     for i, t in enumerate(scheduler.timesteps[num_inference_steps - steps :].tolist()):
-        eps = predict_noise(unet, y, t, target, negative, guidance_scale)
+        if i % feature_reuse == 0:
+            features = None
+        scale = guidance_scale if i < guided else 1.0
+        eps, features = predict_noise(denoiser, y, t, target, negative, scale, features)
         y = scheduler.step(eps, t, y, return_dict=False)[0]
         y = torch.where(M, y, trajectory[:, i + 1])
         on_step(i + 1, steps)

@@ -1,21 +1,9 @@
 """Where models run: the device, the number type, the memory layout, and the threads of a CPU."""
 
-import re
-
 import torch
 
 from diffedit.errors import ModelUnavailable
 from diffedit_worker.models.profiles import Profile
-
-_DEVICE_ERROR = re.compile(
-    r"\b(CUDA|HIP|cuDNN|MIOpen|cuBLAS|cuFFT|cuSOLVER|cuSPARSE|NVRTC|Triton)\b[\w\[\] ]*\berror\b"
-    r"|\b(CUDNN|CUBLAS|CUFFT|CUSOLVER|CUSPARSE|HIPBLAS|MIOPEN)_STATUS_|\b(cuda|hip)Error\w*",
-    re.IGNORECASE,
-)
-"""How torch begins or marks the messages of errors that come from a device and its libraries."""
-
-_OUT_OF_MEMORY = re.compile(r"out of memory|ALLOC_FAILED|ErrorMemoryAllocation", re.IGNORECASE)
-"""How CUDA and its libraries name a lack of memory, where torch has no class for it."""
 
 
 def resolve_device(wanted: str | None = None) -> torch.device:
@@ -60,29 +48,16 @@ def resolve_memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type == "cuda" else torch.preserve_format
 
 
+CUDA_JOBS = 4
+"""How many stages a worker runs at once on CUDA, unless it is told. It has not been measured on a GPU."""
+
+
+def default_batch_jobs(profile: Profile, device: torch.device) -> int:
+    """Return how many stages a worker runs at once: what the profile says for a CPU, several on CUDA, else one."""
+    return {"cpu": profile.cpu_jobs, "cuda": CUDA_JOBS}.get(device.type, 1)
+
+
 def limit_cpu_threads(profile: Profile, device: torch.device) -> None:
     """Set torch's thread count for the whole process to the profile's `cpu_threads`, if the models run on a CPU."""
     if device.type == "cpu" and profile.cpu_threads:
         torch.set_num_threads(profile.cpu_threads)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether the memory of the device or of the machine was too small. A smaller batch may fit."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
-
-
-def is_device_error(error: BaseException) -> bool:
-    """Return whether the error, or one that caused it, is of the device itself: of CUDA, its libraries, or HIP.
-
-    After such an error every later call of the process to the device may fail. To run out of memory is not one.
-    """
-    if is_out_of_memory(error):
-        return False
-    # Before torch 2.8 there was no such class.
-    if isinstance(error, getattr(torch, "AcceleratorError", ())):
-        return True
-    if isinstance(error, RuntimeError) and _DEVICE_ERROR.search(str(error)):
-        return True
-    return error.__cause__ is not None and is_device_error(error.__cause__)

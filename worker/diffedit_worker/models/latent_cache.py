@@ -1,33 +1,33 @@
-"""A cache for the latents of one picture."""
+"""A cache for the latents of pictures."""
 
 import threading
 from collections.abc import Callable
 
+from cachetools import LRUCache
 from torch import Tensor
 
 
 class LatentCache:
-    """Keeps the latents of the last picture. Threads may share it.
+    """Keeps the latents of the pictures that were used last. Threads may share it.
 
     Mask and inversion start with the same latents, and mostly run one after the other on the same worker.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pictures: int = 1) -> None:
         self._lock = threading.Lock()
-        self._last: tuple[str, Tensor] | None = None
+        self._latents: LRUCache[str, Tensor] = LRUCache(pictures)
 
     def get(self, key: str, encode: Callable[[], Tensor]) -> Tensor:
         """Return the latents of the picture that `key` identifies; call `encode` if they are not in the cache."""
         with self._lock:
-            last = self._last
-        if last is not None and last[0] == key:
-            return last[1]
-        latents = encode()
-        with self._lock:
-            self._last = (key, latents)
+            latents = self._latents.get(key)
+        if latents is None:
+            latents = encode()
+            with self._lock:
+                self._latents[key] = latents
         return latents
 
     def clear(self) -> None:
-        """Remove the latents."""
+        """Remove all latents."""
         with self._lock:
-            self._last = None
+            self._latents.clear()

@@ -4,10 +4,7 @@ Each component is loaded by its own `from_pretrained`. The pipeline class of dif
 deprecated.
 """
 
-import gc
-import inspect
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,9 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import AutoencoderKL, DDIMInverseScheduler, DDIMScheduler, UNet2DConditionModel
-from diffusers.utils import logging as diffusers_logging
-from huggingface_hub.utils.tqdm import disable_progress_bars as disable_hub_progress_bars
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import (
     AutoTokenizer,
     BlipForConditionalGeneration,
@@ -29,19 +24,20 @@ from transformers import (
     CLIPTokenizer,
     T5ForConditionalGeneration,
 )
-from transformers.utils import logging as transformers_logging
 
 from diffedit.contract.stages import ModelGroup
-from diffedit.errors import OutOfMemory
-from diffedit_worker.diffusion.solvers import DPMSolverPlusPlus
+from diffedit_worker.diffusion.batching import PassCounts, SharedDenoiser
+from diffedit_worker.diffusion.denoiser import Denoiser, UNetDenoiser
 from diffedit_worker.models.checkpoints import Checkpoint
 from diffedit_worker.models.compatibility import check_diffusion_model, check_language_model, text_shape, trained_size
-from diffedit_worker.models.devices import is_out_of_memory, resolve_device, resolve_dtype, resolve_memory_format
+from diffedit_worker.models.device_memory import DeviceMemory
+from diffedit_worker.models.devices import resolve_device, resolve_dtype, resolve_memory_format
 from diffedit_worker.models.hub import Component, Part, component_of, load_from_files, must_exist
 from diffedit_worker.models.latent_cache import LatentCache
 from diffedit_worker.models.loading_clock import LoadingClock
 from diffedit_worker.models.profiles import ModelSource, Profile, fingerprint
 from diffedit_worker.models.proof import prove
+from diffedit_worker.models.schedulers import ddim_config, new_inverse_scheduler, new_scheduler
 
 log = logging.getLogger(__name__)
 
@@ -56,17 +52,6 @@ NEEDED: dict[ModelGroup, tuple[Part, ...]] = {
 
 _LOADING = threading.RLock()
 """One load at a time: while it runs, `from_pretrained` changes torch's default dtype for the whole process."""
-
-_DDIM = {"clip_sample": False, "thresholding": False, "timestep_spacing": "leading", "set_alpha_to_one": False}
-"""Settings of both DDIM schedulers, so that inversion and edit use the same noise levels."""
-
-
-def disable_progress_bars() -> None:
-    """Turn off the progress bars of downloads and loads, unless a person reads them in a terminal."""
-    if not sys.stderr.isatty():
-        disable_hub_progress_bars()
-        transformers_logging.disable_progress_bar()
-        diffusers_logging.disable_progress_bar()
 
 
 def loaded_once(load: Callable[[Any, Checkpoint], T]) -> "cached_property[T]":
@@ -96,19 +81,27 @@ class Models:
         device: as in `resolve_device`.
         dtype: "float32", "float16" or "bfloat16"; None for the default of the device.
         vae_dtype: the number type of the VAE.
+        batch_jobs: how many jobs use them at the same time. If there are several, they share passes of the UNet.
     """
 
     def __init__(
-        self, profile: Profile, device: str | None = None, dtype: str | None = None, vae_dtype: str = "float32"
+        self,
+        profile: Profile,
+        device: str | None = None,
+        dtype: str | None = None,
+        vae_dtype: str = "float32",
+        batch_jobs: int = 1,
     ) -> None:
         self.profile = profile
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(self.device, dtype)
         self.vae_dtype = resolve_dtype(self.device, vae_dtype)
-        self.latent_cache = LatentCache()
+        self.batch_jobs = batch_jobs
+        self.latent_cache = LatentCache(batch_jobs)
         self.loading_clock = LoadingClock()
-        self._max_batch = 8
-        self._max_batch_lock = threading.Lock()
+        self.memory = DeviceMemory(self.device)
+        self._denoiser: Denoiser | None = None
+        self._denoiser_lock = threading.Lock()
         self._fingerprints: dict[Component, str] = {}
         self._failed: set[Part] = set()
 
@@ -124,37 +117,8 @@ class Models:
 
     @property
     def max_batch(self) -> int:
-        """The most samples in one forward pass of the UNet."""
-        return self._max_batch
-
-    def make_room(self) -> None:
-        """Free unused memory and halve `max_batch` for good. To be called after an out-of-memory error."""
-        with self._max_batch_lock:
-            self._max_batch = max(2, self._max_batch // 2)
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def run_within_memory(self, run: Callable[[], T]) -> T:
-        """Return what `run` returns. If memory runs out, call it once more in smaller batches.
-
-        Raises:
-            OutOfMemory: memory ran out again.
-        """
-        try:
-            return run()
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            log.warning("out of memory; trying smaller batches")
-        # Outside of the handler: its exception keeps the frames of the failed call alive, and so their tensors.
-        self.make_room()
-        try:
-            return run()
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise OutOfMemory from error
+        """The most samples of one job in one forward pass of the UNet."""
+        return self.memory.max_batch
 
     def load(self, group: ModelGroup) -> None:
         """Load all models of a group now. Each runs once, as in `prove`.
@@ -220,16 +184,30 @@ class Models:
         vae.enable_slicing()
         return self._placed(vae)
 
+    @property
+    def denoiser(self) -> Denoiser:
+        """The UNet as the algorithm calls it. It is one object, whichever thread asks."""
+        unet = self.unet
+        with self._denoiser_lock:
+            if self._denoiser is None:
+                self._denoiser = UNetDenoiser(unet)
+                if self.batch_jobs > 1:
+                    # Room for a guided step of each job, or for one mask beside them.
+                    self._denoiser = SharedDenoiser(self._denoiser, 2 * self.batch_jobs + self.max_batch)
+            return self._denoiser
+
+    @property
+    def pass_counts(self) -> PassCounts | None:
+        """What went through the UNet so far, if jobs share its passes."""
+        return self._denoiser.counts if isinstance(self._denoiser, SharedDenoiser) else None
+
     def scheduler(self, name: str) -> Any:
         """Return a new scheduler that goes from noise to the picture. `name` is "ddim" or "dpmsolver++"."""
-        ddim = DDIMScheduler.from_config(self.scheduler_config, **_DDIM)
-        return ddim if name == "ddim" else DPMSolverPlusPlus(ddim)
+        return new_scheduler(self.scheduler_config, name)
 
     def inverse_scheduler(self, name: str) -> Any:
         """Return a new scheduler that goes from the picture to noise, over the noise levels of `scheduler(name)`."""
-        if name == "ddim":
-            return DDIMInverseScheduler.from_config(self.scheduler_config, **_DDIM)
-        return DPMSolverPlusPlus(self.scheduler("ddim"), inverse=True)
+        return new_inverse_scheduler(self.scheduler_config, name)
 
     def identity(self, component: Component, group: ModelGroup = ModelGroup.DIFFUSION) -> str:
         """Return what the results of a component depend on: "id@revision/dtype", for "diffusion" with "/size".
@@ -262,10 +240,7 @@ class Models:
     def scheduler_config(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """The noise schedule, as the configuration of a DDIM scheduler."""
         self._check_diffusion_model(checkpoint)
-        config = checkpoint.pretrained(DDIMScheduler, subfolder="scheduler").config
-        # Stable Diffusion 1.5 has the configuration of a PNDM scheduler; diffusers warns of each entry unknown to DDIM.
-        known = {"_class_name", *inspect.signature(DDIMScheduler.__init__).parameters}
-        return {key: value for key, value in config.items() if key in known}
+        return ddim_config(checkpoint.pretrained(DDIMScheduler, subfolder="scheduler").config)
 
     @loaded_once
     def text_shape(self, checkpoint: Checkpoint) -> tuple[int | None, int | None]:

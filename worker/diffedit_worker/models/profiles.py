@@ -4,11 +4,13 @@ import hashlib
 import re
 import shutil
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from diffedit.contract.presets import DEFAULT, GUIDE, preset_params
 from diffedit.contract.request import EditParams
 from diffedit.contract.validation import Frozen, ProfileName, explain
 from diffedit.errors import InvalidRequest, UnknownProfile
@@ -67,27 +69,53 @@ class Profile(Frozen):
         size: the side in pixels of the square that the diffusion model was trained on.
         cpu_threads: the most threads of torch where the models run on a CPU. A very small model is not faster with
             more threads, and slower when other processes use the same cores.
+        cpu_jobs: how many stages a worker runs at once where the models run on a CPU. It pays if a pass of several
+            samples takes less time for each of them, as with a very small model.
         params: defaults of `EditParams` that differ from the DiffEdit guide's.
+        presets: named sets of such defaults, each with what differs from `params`.
     """
 
     name: ProfileName
     size: int = Field(ge=64, le=4096, multiple_of=8)
     cpu_threads: int | None = Field(None, ge=1)
+    cpu_jobs: int = Field(1, ge=1, le=64)
     diffusion: ModelSource
     captioner: ModelSource
     prompter: ModelSource
     params: dict[str, Any] = Field(default_factory=dict)
+    presets: dict[ProfileName, dict[str, Any]] = Field(default_factory=dict)
 
     @field_validator("params", mode="before")
     @classmethod
     def _check_params(cls, params: Any) -> Any:
-        if not isinstance(params, dict) or "profile" in params:
-            raise ValueError("params: must be a table of parameters, without profile")
-        try:
-            EditParams.model_validate({"profile": "any", **params})
-        except ValidationError as error:
-            raise ValueError(f"params: {explain(error, EditParams.model_fields)}") from None
-        return params
+        return _checked("params", params)
+
+    @model_validator(mode="after")
+    def _check_presets(self) -> Self:
+        for name, params in self.presets.items():
+            if name in (GUIDE, DEFAULT):
+                raise ValueError(f"presets: {name} is the name of a preset that every profile has")
+            _checked(f"presets.{name}", params, self.params)
+        return self
+
+    def params_of(self, preset: str) -> dict[str, Any]:
+        """Return the parameter defaults of a preset.
+
+        Raises:
+            UnknownPreset: the profile has none of this name.
+        """
+        return preset_params(self.name, preset, self.params, self.presets)
+
+
+def _checked(name: str, params: Any, others: Mapping[str, Any] | None = None) -> Any:
+    """Return a table of parameters that is valid together with others. Raises ValueError, which names the table."""
+    if not isinstance(params, dict) or "profile" in params:
+        raise ValueError(f"{name}: must be a table of parameters, without profile")
+    try:
+        EditParams.model_validate({**(others or {}), **params, "profile": "any"})
+    except ValidationError as error:
+        raise ValueError(f"{name}: {explain(error, EditParams.model_fields)}") from None
+    return params
 
 
 def load_profiles(extra: Path | None = None) -> dict[str, Profile]:

@@ -22,7 +22,7 @@ from diffedit.errors import (
     UnknownProfile,
 )
 from diffedit.jobs.store import MaxAttemptsExceeded, RefusedBefore
-from diffedit_worker.models.devices import is_device_error
+from diffedit_worker.diffusion.device_errors import is_device_error
 from diffedit_worker.models.hub import first_line
 from diffedit_worker.runtime.artifacts import ArtifactDamaged
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from diffedit.jobs.store import JobStore
 from diffedit.jobs.workers import WorkerInfo, WorkerRegistry
+from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.failures import TIMEOUT
+from diffedit_worker.runtime.requeueing import requeue_innocent
 from diffedit_worker.settings import StageTimeouts
 
 if TYPE_CHECKING:
@@ -21,6 +23,11 @@ log = logging.getLogger(__name__)
 
 RUNS_PER_TTL = 5
 """A worker sends so many heartbeats before it would count as dead."""
+
+BLAMED_SHARE = 0.5
+"""Beside a stuck stage, one that made no step for this share of its timeout is to blame as well.
+
+Stages that share a pass of the model hang together, and not at the very same moment."""
 
 
 class Heartbeat:
@@ -36,6 +43,7 @@ class Heartbeat:
         worker_registry: WorkerRegistry,
         worker: WorkerInfo,
         stage_timeouts: StageTimeouts,
+        context: WorkerContext,
         running_stages: Callable[[], "Sequence[RunningStage]"],
         paused: Callable[[], bool],
         exit_process: Callable[[], object] = lambda: os._exit(1),
@@ -44,6 +52,7 @@ class Heartbeat:
         self._worker_registry = worker_registry
         self._worker = worker
         self._stage_timeouts = stage_timeouts
+        self._context = context
         self._running_stages = running_stages
         self._paused = paused
         self._exit_process = exit_process
@@ -51,12 +60,12 @@ class Heartbeat:
         self._ended = False
 
     def send(self) -> None:
-        """Announce this worker, its job and its memory. Does nothing after `end`."""
-        running = self._running_stages()
+        """Announce this worker, its jobs and its memory. Does nothing after `end`."""
+        jobs = tuple(each.job_id for each in self._running_stages())
         # `ru_maxrss` is in kilobytes, on macOS in bytes.
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        job = running[-1].job_id if running else None
-        changes = {"job": job, "memory": memory, "paused": self._paused()}
+        job = jobs[-1] if jobs else None
+        changes = {"job": job, "jobs": jobs, "memory": memory, "paused": self._paused()}
         with self._lock:
             if not self._ended:
                 self._worker_registry.send_heartbeat(self._worker.model_copy(update=changes))
@@ -68,15 +77,24 @@ class Heartbeat:
             self._worker_registry.unregister(self._worker.id)
 
     def exit_if_stuck(self) -> None:
-        """End this process if a step takes longer than the stage's timeout. Nothing else stops a model that hangs."""
-        now, timeout_of = time.monotonic(), self._stage_timeouts.of
-        stuck = [each for each in self._running_stages() if now - each.last_progress_at >= timeout_of(each.stage)]
-        if not stuck:
+        """End this process if a step takes longer than the stage's timeout. Nothing else stops a model that hangs.
+
+        The other stages of this worker return to their queues, and their attempts do not count.
+        """
+        running = self._running_stages()
+        if not self._without_step(running, 1):
             return
         try:
+            stuck = self._without_step(running, BLAMED_SHARE)
             for each in stuck:
                 log.critical("job %s: stage %s is stuck; this worker ends", each.job_id, each.stage.value)
                 self._job_store.record_cause(each.job_id, each.stage, TIMEOUT)
+            requeue_innocent(self._job_store, self._context, [each.job_id for each in running if each not in stuck])
             self.end()
         finally:
             self._exit_process()
+
+    def _without_step(self, running: "Sequence[RunningStage]", share: float) -> "list[RunningStage]":
+        """Return the stages that made no step for this share of their timeouts."""
+        now, timeout_of = time.monotonic(), self._stage_timeouts.of
+        return [each for each in running if now - each.last_progress_at >= share * timeout_of(each.stage)]

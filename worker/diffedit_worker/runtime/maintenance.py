@@ -40,6 +40,7 @@ class Maintenance:
             worker_registry,
             worker,
             settings.stage_timeouts,
+            context,
             running_stages,
             paused=lambda: fitness.paused,
         )

@@ -10,17 +10,18 @@ stage stops early.
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
 from diffedit.contract.job import Job, JobStatus, State
-from diffedit.contract.stages import STAGE_OF, Artifact, Stage
+from diffedit.contract.stages import Artifact, Lane, Stage
 from diffedit.decoding import MAX_PIXELS, decoding_limits
-from diffedit.errors import ArtifactError, BadRecord, JobError, JobNotFound, ServiceError
-from diffedit.jobs.store import JobStore, MaxAttemptsExceeded
+from diffedit.errors import BadRecord, ServiceError
+from diffedit.jobs.store import JobStore, MaxAttemptsExceeded, MustRunAlone
 from diffedit.jobs.workers import ArtifactLocks, LockResult
 from diffedit.objects.store import ObjectStore
+from diffedit_worker.diffusion.batching import yielding
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import PIPELINE, cache_key, param
 from diffedit_worker.runtime.artifacts import ArtifactDamaged, JobArtifacts, can_skip_lookup
@@ -35,8 +36,10 @@ from diffedit_worker.runtime.dispositions import (
     log_disposition,
 )
 from diffedit_worker.runtime.failures import error_info, record_failure
+from diffedit_worker.runtime.requeueing import Requeueing
 from diffedit_worker.runtime.retrying_store import RetryingStore
 from diffedit_worker.runtime.running_stage import RunningStage
+from diffedit_worker.runtime.stage_gate import StageGate
 from diffedit_worker.stages.definition import StageDefinition
 
 log = logging.getLogger(__name__)
@@ -51,8 +54,9 @@ HAND_BACK_PAUSE = 1.0
 class Runner:
     """Runs stages on behalf of a worker, in any thread.
 
-    `models_of` returns the models of a profile, which are loaded on first use. Progress is reported, and a cancelled
-    job is noticed, every `report_interval` seconds at most.
+    `models_of` returns the models of a profile, which are loaded on first use. With `side_by_side`, the worker runs
+    several stages at the same time. Progress is reported, and a cancelled job is noticed, every `report_interval`
+    seconds at most.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Runner:
         s3_retry_timeout: float,
         cache_bytes: int,
         max_pixels: int = MAX_PIXELS,
+        side_by_side: bool = False,
         report_interval: float = REPORT_INTERVAL,
         hand_back_pause: float = HAND_BACK_PAUSE,
         pipeline: Mapping[Stage, StageDefinition] = PIPELINE,
@@ -79,14 +84,16 @@ class Runner:
         self._s3_retry_timeout = s3_retry_timeout
         self._max_pixels = max_pixels
         self._report_interval = report_interval
-        self._hand_back_pause = hand_back_pause
+        self._side_by_side = side_by_side
+        self._gate = StageGate()
         self._pipeline = pipeline
         self._running: dict[str, RunningStage] = {}
+        self._requeueing = Requeueing(job_store, context, self._forget, hand_back_pause)
         self._is_right_bucket = False
 
     @property
     def running_stages(self) -> list[RunningStage]:
-        """The stages that this worker runs: one that computes, and perhaps an earlier one that uploads its result."""
+        """The stages that this worker runs. Some of them may only upload their results, or wait for their turn."""
         return list(self._running.values())
 
     def run(self, stage: Stage, job_id: str) -> Job | None:
@@ -95,25 +102,55 @@ class Runner:
         Returns:
             The job with the artifacts of the stage, for the next stage. None if there is nothing more to do here.
         """
-        current = RunningStage(job_id, stage)
+        current = RunningStage(job_id, stage, alone=not self._side_by_side)
         if self._running.setdefault(job_id, current) is not current:
             log.info("job %s: stage %s is dropped: this worker already runs a stage of this job", job_id, stage.value)
             return None
         try:
-            status = self._start(current)
-            return self._run_started(current, status) if status else None
+            return self._run_in_turn(current)
+        except WorkerStopping:
+            # The message returns to the queue, for the other workers.
+            self._requeueing.send([job_id])
+            return None
         finally:
             if self._running.get(job_id) is current:
                 del self._running[job_id]
 
-    def _start(self, current: RunningStage) -> JobStatus | None:
-        """Start the stage in the job's record. Returns None if it must not run here."""
+    def hand_back(self, job_id: str) -> None:
+        """Return a message to its queue, after a pause in which this task takes no other, so that others can."""
+        self._requeueing.hand_back(job_id)
+
+    def _run_in_turn(self, current: RunningStage) -> Job | None:
+        """Run the stage beside others, or alone if an earlier attempt was lost. Raises WorkerStopping."""
+
+        def wait() -> None:
+            self._require_work()
+            current.last_step_at = time.monotonic()
+
         try:
-            if self._context.shutting_down() or self._context.paused():
-                # The message returns to the queue, for the other workers.
-                self._send([current.job_id])
-                return None
-            return self._job_store.start_stage(current.job_id, current.stage, self._context.id)
+            with self._gate.beside_others(wait):
+                return self._start_and_run(current)
+        except MustRunAlone:
+            log.info("job %s: stage %s runs alone, because it was lost before", current.job_id, current.stage.value)
+            with self._gate.alone(wait):
+                current.alone = True
+                return self._start_and_run(current)
+
+    def _require_work(self) -> None:
+        if self._context.shutting_down() or self._context.paused():
+            raise WorkerStopping
+
+    def _start(self, current: RunningStage) -> JobStatus | None:
+        """Start the stage in the job's record. Returns None if it must not run here.
+
+        Raises:
+            MustRunAlone: it runs beside others, and must not. WorkerStopping: this worker takes no jobs.
+        """
+        self._require_work()
+        try:
+            return self._job_store.start_stage(current.job_id, current.stage, self._context.id, alone=current.alone)
+        except MustRunAlone:
+            raise
         except Exception as error:
             # Without the status no job can be passed on. If the stage was started, maintenance requeues it.
             disposition = log_disposition(error, current.job_id, current.stage)
@@ -123,7 +160,10 @@ class Runner:
                 self.hand_back(current.job_id)
             return None
 
-    def _run_started(self, current: RunningStage, status: JobStatus) -> Job | None:
+    def _start_and_run(self, current: RunningStage) -> Job | None:
+        status = self._start(current)
+        if status is None:
+            return None
         try:
             return self._make_artifacts(current, status)
         except Exception as caught:
@@ -137,14 +177,15 @@ class Runner:
             case Disposition.FAIL:
                 self._fail(error, current)
             case Disposition.REFUSE:
-                self._refuse(error, current, job)
+                self._requeueing.refuse(error, job, current.stage)
+                self._context.stage_refused(current.stage, job.id, error)
             case Disposition.REQUEUE:
-                self._requeue(job, count_attempt=False)
+                self._requeueing.requeue(job, count_attempt=False)
             case Disposition.WAIT_FOR_LOCK:
-                self._requeue(job, count_attempt=False, send=False)
+                self._requeueing.requeue(job, count_attempt=False, send=False)
             case Disposition.MAKE_AGAIN:
                 assert isinstance(error, ArtifactDamaged) and current.models
-                self._make_again(error.artifact, job, current.models)
+                self._requeueing.make_again(error.artifact, job, self._artifacts_of(job, current.models).remove)
             case Disposition.DROP:
                 pass
 
@@ -153,41 +194,6 @@ class Runner:
         not_started = isinstance(error, BadRecord | MaxAttemptsExceeded)
         worker = None if not_started else self._context.id
         record_failure(self._job_store, current.job_id, error_info(error, current.stage), worker)
-
-    def _refuse(self, error: Exception, current: RunningStage, job: Job) -> None:
-        """Hand the job to another worker, and note that this one could not run the stage.
-
-        If no other live worker can try, the job waits without a message, until the leader sends it again. So a worker
-        that is alone does not fail at the same job without a pause.
-        """
-        try:
-            info = error_info(error, current.stage)
-            refusal = self._job_store.refuse_stage(job, current.stage, self._context.id, info)
-            self._running.pop(job.id, None)
-            if refusal.outcome is None and refusal.others:
-                self._context.enqueue(job)
-        except (ServiceError, JobError) as problem:
-            log.warning("job %s: could not be passed on: %s", job.id, problem)
-        self._context.stage_refused(current.stage, job.id, error)
-
-    def _requeue(self, job: Job, *, count_attempt: bool = True, send: bool = True) -> None:
-        """Let the job wait for the first stage that it lacks, with a message in its queue unless `send` is False."""
-        try:
-            if self._job_store.requeue(job, self._context.id, count_attempt=count_attempt) is None and send:
-                # The next message that this worker receives may be the one that it sends here.
-                self._running.pop(job.id, None)
-                self._context.enqueue(job)
-        except (ServiceError, JobError) as error:
-            log.warning("job %s: could not be requeued: %s", job.id, error)
-
-    def _make_again(self, artifact: Artifact, job: Job, models: Models) -> None:
-        """Let the stage of a damaged artifact make it again."""
-        try:
-            self._artifacts_of(job, models).remove(job.artifact_keys[artifact])
-            self._job_store.record_cause(job.id, STAGE_OF[artifact], ArtifactError.code)
-        except (ServiceError, JobError) as error:
-            log.warning("job %s: the damaged %s could not be deleted: %s", job.id, artifact.value, error)
-        self._requeue(job.without_artifact(artifact))
 
     def _make_artifacts(self, current: RunningStage, status: JobStatus) -> Job:
         """Make the missing artifacts of the stage and complete it. Returns the job with the artifacts."""
@@ -216,11 +222,13 @@ class Runner:
         updated_job = job.with_artifacts(keys, contents)
         seconds = time.perf_counter() - started_at
         completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, self._context.id)
-        self._send(completion.waiters)
+        self._requeueing.send(completion.waiters)
         if missing:
             self._context.stage_computed(stage)
         _raise_if_ended(completion.outcome)
-        log.info("job %s: %s %s in %.2f s", job.id, stage.value, "made" if missing else "found", seconds)
+        counts, found = models.pass_counts, "made" if missing else "found"
+        passes = f"; so far {counts.requests} calls of the UNet in {counts.passes} passes" if counts else ""
+        log.info("job %s: %s %s in %.2f s%s", job.id, stage.value, found, seconds, passes)
         return updated_job
 
     def _artifacts_of(self, job: Job, models: Models) -> JobArtifacts:
@@ -242,25 +250,11 @@ class Runner:
             yield lock
         except BaseException:
             with suppress(ServiceError):
-                self._send(self._artifact_locks.release(keys, job.id, self._context.id))
+                self._requeueing.send(self._artifact_locks.release(keys, job.id, self._context.id))
             raise
 
-    def hand_back(self, job_id: str) -> None:
-        """Return a message to its queue, after a pause in which this worker takes no other, so that others can."""
-        time.sleep(self._hand_back_pause)
-        self._running.pop(job_id, None)  # as in `_requeue`
-        self._send([job_id])
-
-    def _send(self, job_ids: Sequence[str]) -> None:
-        """Send these jobs, if they have not ended. Maintenance sends those that cannot be sent here."""
-        try:
-            for job_id in job_ids:
-                with suppress(JobNotFound, BadRecord):
-                    status = self._job_store.status(job_id)
-                    if not status.is_terminal:
-                        self._context.enqueue(status.job)
-        except ServiceError as error:
-            log.warning("jobs that wait could not be sent: %s", error)
+    def _forget(self, job_id: str) -> None:
+        self._running.pop(job_id, None)
 
     def _require_right_bucket(self, artifacts: JobArtifacts) -> None:
         """Before this worker stores anything, find a client's picture in its bucket. Nobody looks in another one."""
@@ -276,7 +270,11 @@ class Runner:
             needs = {artifact.value: value for artifact, value in artifacts.load(stage.needs).items()}
         params = {name: param(job.request, name) for name in definition.params}
         on_step = partial(self._on_step, current)
-        return models.run_within_memory(partial(definition.run, models=models, on_step=on_step, **needs, **params))
+        run = partial(definition.run, models=models, on_step=on_step, **needs, **params)
+        # What other stages use may be what is missing, so the second try is alone.
+        again = nullcontext if current.alone else partial(self._gate.alone_from_now, partial(on_step, 0, 0))
+        with yielding(job.options.lane is Lane.BATCH):
+            return models.memory.run_within(run, again)
 
     def _on_retry(self, job_id: str) -> None:
         """Called before a request to S3 is repeated. Raises if there is no reason to wait for S3."""

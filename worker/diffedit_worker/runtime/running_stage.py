@@ -16,6 +16,7 @@ class RunningStage:
 
     Attributes:
         models: the models that it uses, as soon as they are known.
+        alone: whether no other stage is computed in this worker meanwhile.
     """
 
     job_id: str
@@ -23,6 +24,7 @@ class RunningStage:
     last_step_at: float = field(default_factory=time.monotonic)
     last_reported_at: float = field(default_factory=time.monotonic)
     models: "Models | None" = None
+    alone: bool = False
 
     @property
     def last_progress_at(self) -> float:

@@ -30,6 +30,8 @@ def edit(
     num_inference_steps: int,
     strength: float,
     guidance_scale: float,
+    guidance_interval: float,
+    feature_reuse: int,
 ) -> dict[Artifact, Any]:
     """Return the edited picture (DiffEdit, step 3) in the original's size, with the original's pixels outside the mask.
 
@@ -41,7 +43,7 @@ def edit(
     letterbox = Letterbox.fit(image.image.size, models.size, models.vae_scale_factor)
     cells = torch.from_numpy(np.array(downsample_mask(mask, letterbox, models.vae_scale_factor))) > 127
     latents = diffedit.edit(
-        models.unet,
+        models.denoiser,
         models.scheduler(scheduler),
         trajectory["latents"].to(models.device, models.dtype),
         cells[None].to(models.device),
@@ -50,6 +52,8 @@ def edit(
         num_inference_steps=num_inference_steps,
         strength=strength,
         guidance_scale=guidance_scale,
+        guidance_interval=guidance_interval,
+        feature_reuse=feature_reuse,
         on_step=on_step,
     )
     require_finite(latents, "UNet", models.unet)

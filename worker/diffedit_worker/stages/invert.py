@@ -24,6 +24,7 @@ def invert(
     num_inference_steps: int,
     strength: float,
     inversion_guidance_scale: float,
+    inversion_feature_reuse: int,
 ) -> dict[Artifact, Any]:
     """Return the inverted latents (DiffEdit, step 2), (1, steps + 1, 4, h, w): noisiest first, the picture's last.
 
@@ -32,7 +33,7 @@ def invert(
     """
     _, z0 = encode_picture(models, image)
     latents = diffedit.invert(
-        models.unet,
+        models.denoiser,
         models.inverse_scheduler(scheduler),
         z0,
         caption_embedding["caption"].to(models.device, models.dtype),
@@ -40,6 +41,7 @@ def invert(
         num_inference_steps=num_inference_steps,
         strength=strength,
         guidance_scale=inversion_guidance_scale,
+        feature_reuse=inversion_feature_reuse,
         on_step=on_step,
     )
     return {Artifact.TRAJECTORY: {"latents": require_finite(latents, "UNet", models.unet)}}

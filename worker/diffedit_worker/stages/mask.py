@@ -41,7 +41,7 @@ def mask(
     letterbox, z0 = encode_picture(models, image)
     noise = diffedit.draw_noise((1, num_maps_per_mask, *z0.shape[1:]), seed, device=models.device, dtype=models.dtype)
     D = diffedit.difference_map(
-        models.unet,
+        models.denoiser,
         models.scheduler(scheduler),
         z0,
         embeddings["source"].to(models.device, models.dtype),

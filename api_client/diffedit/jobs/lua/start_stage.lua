@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- Let a worker start the stage that the job waits for. The job of a dead worker counts as waiting.
--- Arguments: job_id, worker, stage, max_attempts, contract (of the worker).
+-- Arguments: job_id, worker, stage, max_attempts, contract (of the worker), alone (whether it runs nothing beside it).
 -- Returns the record, 'max_attempts' if no attempt is left, 'newer' if only a worker of a newer contract can run the job,
--- or 'refused' if this worker refused the stage before and another live worker has not tried it yet.
+-- 'refused' if this worker refused the stage before and another live worker has not tried it yet, or 'alone' if the stage
+-- must run alone: it was started before and not finished, or a lost worker would cost its only attempt.
 -- include prelude
 -- include only_open
 -- include workers
@@ -15,7 +16,9 @@ if #refused > 0 and contains(refused, name_of(args.worker))
   return 'refused'
 end
 local attempts = 'attempts:' .. args.stage
-if (number(redis.call('HGET', job, attempts)) or 0) >= args.max_attempts then return 'max_attempts' end
+local started = number(redis.call('HGET', job, attempts)) or 0
+if started >= args.max_attempts then return 'max_attempts' end
+if not args.alone and (started > 0 or args.max_attempts == 1) then return 'alone' end
 clear_open()
 redis.call('HSET', keys.running, args.job_id, args.worker)
 redis.call('HSET', job, 'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker)
