@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from diffedit_worker.local.stack import WORKER_COMMAND, LocalServices
+from diffedit_worker.local.stack import LocalServices
 from tests.support.services import client_of, log_of
 from tests.support.waiting import until
 from tests.support.worker_template import ForkedProcess, WorkerTemplate
@@ -94,12 +94,24 @@ def test_a_variable_that_a_library_may_read_early_needs_a_new_interpreter(
     assert template.has_imported_with(os.environ | variables) is is_forked
 
 
-def test_the_stack_forks_its_workers_unless_they_are_another_application(stack: LocalServices) -> None:
+def test_the_stack_forks_its_workers_unless_their_variables_are_others(stack: LocalServices) -> None:
     (name,) = {worker.name.partition("@")[0] for worker in client_of(stack).health().workers}
-    process = stack.processes[name]
-    assert WORKER_COMMAND not in psutil.Process(process.pid).cmdline()
-    another = stack.start_worker("another", app="no.such.module")
-    until(lambda: another.poll() is not None, "the end of a worker without a module")
-    assert "no.such.module" in log_of(stack, "another")
-    assert isinstance(another, subprocess.Popen)
-    stack.stop(another)
+    assert isinstance(stack.processes[name], ForkedProcess)
+    forked = stack.start_worker("forked", app="no.such.module")
+    new = stack.start_worker("new", app="no.such.module", environment={"HF_HOME": "/nowhere"})
+    assert (isinstance(forked, ForkedProcess), isinstance(new, subprocess.Popen)) == (True, True)
+    assert forked.wait(timeout=60) == new.wait(timeout=60) == 2
+    # The first line has the time, and the name of the process that started it.
+    logs = [log_of(stack, each).splitlines()[1:] for each in ("forked", "new")]
+    assert logs[0] == logs[1]
+    assert "no.such.module" in " ".join(logs[0])
+    stack.stop(forked, new)
+
+
+def test_a_forked_worker_of_another_application_imports_it_from_the_current_directory(
+    template: WorkerTemplate, tmp_path: Path
+) -> None:
+    with LocalServices(tmp_path) as stack:
+        worker = stack.start_worker("simulated", app="benchmarks.harness.simulated_worker")
+        assert isinstance(worker, ForkedProcess)
+        until(lambda: client_of(stack).health().workers, "the worker of another application")

@@ -1,9 +1,9 @@
 """Workers that are forked from a process which has imported torch and the libraries of models already.
 
 The start of a worker is mostly imports, and the tests start a hundred workers. A forked one is a process of its own:
-it has its own session, signals, environment, streams and exit status. Only the `diffedit worker` command of
-`LocalServices` is forked. What tests start with `subprocess` runs in a new interpreter, and so does a worker with
-another Celery application, or with variables that a library may read while it is imported.
+it has its own session, signals, environment, streams and exit status. Only the workers of `LocalServices` are forked.
+What tests start with `subprocess` runs in a new interpreter, and so does a worker with variables that a library may
+read while it is imported.
 """
 
 import json
@@ -24,10 +24,19 @@ import pytest
 from diffedit_worker.local import process_group
 from diffedit_worker.local.stack import WORKER_COMMAND
 
-READ_LATE = ("AWS_", "DIFFEDIT_", "PYTEST_", "no_proxy", "NO_PROXY")
+READ_LATE = ("AWS_", "CHAOS_", "DIFFEDIT_", "PYTEST_", "no_proxy", "NO_PROXY")
 """Prefixes of variables that are not read before the worker's command runs."""
 _SCRIPT = Path(__file__).with_name("forked_program.py")
-_INTERPRETER = [sys.executable, "-P", "-c", WORKER_COMMAND]
+_PROGRAMS = {
+    ("-P", "-c", WORKER_COMMAND): WORKER_COMMAND,
+    # Unlike -P, -m makes the modules of the current directory importable.
+    ("-m", "celery"): """
+import os, runpy, sys
+sys.path.insert(0, os.getcwd())
+runpy.run_module("celery", run_name="__main__", alter_sys=True)
+""",
+}
+"""What a worker's interpreter is told, and the program that does the same in a forked process."""
 
 
 class ForkedProcess:
@@ -80,10 +89,11 @@ class WorkerTemplate:
         """Start a process as `subprocess.Popen` does."""
         # Before it comes what lets the kernel kill the process with its owner. The template's children have the same.
         start = next((n for n, word in enumerate(command) if n and word == sys.executable), len(command))
-        program = list(command[start:])
-        if program[: len(_INTERPRETER)] != _INTERPRETER or not self.has_imported_with(options["env"]):
-            return subprocess.Popen(command, **options)
-        return self.fork(WORKER_COMMAND, program[len(_INTERPRETER) :], options["env"], options["stdout"])
+        for words, code in _PROGRAMS.items():
+            first, end = start + 1, start + 1 + len(words)
+            if tuple(command[first:end]) == words and self.has_imported_with(options["env"]):
+                return self.fork(code, command[end:], options["env"], options["stdout"])
+        return subprocess.Popen(command, **options)
 
     def has_imported_with(self, environment: Mapping[str, str]) -> bool:
         """Return whether the imports of a new process with these variables would be the same."""
