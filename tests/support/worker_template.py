@@ -77,7 +77,7 @@ class ForkedProcess:
 
 
 class WorkerTemplate:
-    """The process that has imported everything. It starts with the first worker, and ends with this process."""
+    """The process that has imported everything. It starts with the first worker at the latest."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -105,7 +105,7 @@ class WorkerTemplate:
         program = {"code": code, "arguments": list(arguments), "environment": dict(environment)}
         (stdin, stdin_writer), (status_reader, status) = os.pipe(), os.pipe()
         with self._lock:
-            requests = self._requests or self._start()
+            requests = self._requests or self.start()
             streams = [stdin, output.fileno(), output.fileno()]
             socket.send_fds(requests, [json.dumps(program).encode()], [*streams, status])
             pid = int.from_bytes(requests.recv(4), "big")
@@ -119,7 +119,8 @@ class WorkerTemplate:
             self._requests.close()
             self._process.wait()
 
-    def _start(self) -> socket.socket:
+    def start(self) -> socket.socket:
+        """Start the template. Does not wait until it has imported everything. Returns the socket for requests."""
         # The path of `python -c` begins with the current directory, or not at all (-P).
         self._requests, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
@@ -138,6 +139,8 @@ def workers_from_template() -> Iterator[WorkerTemplate]:
     template = WorkerTemplate()
     with pytest.MonkeyPatch.context() as patch:
         if sys.platform == "linux":
+            # At once, because a test may look for child processes that were not there when it began.
+            template.start()
             patch.setattr(process_group, "Popen", template.popen)
         try:
             yield template
