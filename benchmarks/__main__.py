@@ -25,6 +25,7 @@ from benchmarks.service.overhead import overhead
 from benchmarks.service.s3_latency import s3_latency
 from benchmarks.service.traffic_per_job import traffic_per_job
 from benchmarks.service.worker_scaling import worker_scaling
+from benchmarks.service.worker_start import worker_start
 from benchmarks.speed.edit_time import edit_time_bundled, edit_time_midsize
 from benchmarks.speed.mask_memory import mask_memory
 from training.scenes import require_font
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         chain_overhead,
         traffic_per_job,
         worker_scaling,
+        worker_start,
         s3_latency,
         overhead,
         cache_reuse,

@@ -8,6 +8,14 @@ from diffedit import Client
 from diffedit_worker.local.stack import LocalServices
 from tests.support.services import WorkerGroup, cancel_unfinished_jobs, client_of
 from tests.support.waiting import until
+from tests.support.worker_template import WorkerTemplate, workers_from_template
+
+
+@pytest.fixture(scope="session", autouse=True)
+def template() -> Iterator[WorkerTemplate]:
+    """The process from which workers are forked."""
+    with workers_from_template() as template:
+        yield template
 
 
 @pytest.fixture(scope="session")

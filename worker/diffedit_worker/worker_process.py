@@ -28,6 +28,7 @@ from diffedit_worker.celery_ext.shutdown import call_before_shutdown
 from diffedit_worker.models.profiles import Profile, load_profiles, profile_named
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE, Fitness
+from diffedit_worker.runtime.imports import without_collections
 from diffedit_worker.runtime.maintenance import Maintenance
 from diffedit_worker.runtime.requeueing import requeue_innocent
 from diffedit_worker.settings import WorkerSettings
@@ -223,8 +224,9 @@ class WorkerProcess:
 
     def _make_runner(self) -> "Runner":
         """Return a runner on the real services. Imports torch."""
-        from diffedit_worker.pipeline import PIPELINE
-        from diffedit_worker.runtime.runner import Runner
+        with without_collections():
+            from diffedit_worker.pipeline import PIPELINE
+            from diffedit_worker.runtime.runner import Runner
 
         backend = redis_backend(self._settings, self._settings.limits, WORKER_REDIS_POLICY)
         return Runner(

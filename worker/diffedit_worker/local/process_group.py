@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from subprocess import Popen
 from typing import Any, Self
 
 from diffedit.errors import LocalError
@@ -32,7 +33,7 @@ if os.getppid() == int(owner):
 """
 """Becomes `command`, which the kernel kills when its owner ends. A `preexec_fn` could deadlock among threads."""
 
-Process = subprocess.Popen[bytes]
+Process = Popen[bytes]
 
 
 class ProcessGroup:
@@ -161,7 +162,7 @@ class ProcessGroup:
             command = [sys.executable, "-I", "-S", "-c", DIE_WITH_OWNER, str(os.getpid()), *command]
         with open(self.directory / "logs" / f"{name}.log", "ab", buffering=0) as log:
             log.write(f"--- {name} starts, {time.strftime('%F %T')} ---\n".encode())
-            process = subprocess.Popen(
+            process = Popen(
                 command,
                 cwd=cwd,
                 env=environment,
