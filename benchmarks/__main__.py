@@ -1,6 +1,6 @@
 """The rows of benchmarks/RESULTS.md.
 
-    make bench                                  (all rows, three rounds, about 40 minutes on two cores)
+    make bench                                  (all rows, three rounds, about an hour on two cores)
     python -m benchmarks chain_overhead         (some rows, one round, only in the terminal)
 
 Only a run of all rows writes RESULTS.md, after each row, so that an interrupted run leaves what it had.
@@ -23,11 +23,14 @@ from benchmarks.service.chain_overhead import chain_overhead
 from benchmarks.service.client_cost import client_cost
 from benchmarks.service.overhead import overhead
 from benchmarks.service.s3_latency import s3_latency
+from benchmarks.service.shared_device import shared_device
+from benchmarks.service.shared_worker import shared_worker_bundled, shared_worker_device, shared_worker_midsize
 from benchmarks.service.traffic_per_job import traffic_per_job
 from benchmarks.service.worker_scaling import worker_scaling
 from benchmarks.service.worker_start import worker_start
 from benchmarks.speed.edit_time import edit_time_bundled, edit_time_midsize
 from benchmarks.speed.mask_memory import mask_memory
+from benchmarks.speed.shared_passes import shared_passes_bundled, shared_passes_midsize
 from training.scenes import require_font
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -38,6 +41,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         edit_time_bundled,
         edit_time_midsize,
         mask_memory,
+        shared_passes_bundled,
+        shared_passes_midsize,
         speed_vs_quality,
         client_cost,
         chain_overhead,
@@ -45,6 +50,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         worker_scaling,
         worker_start,
         s3_latency,
+        shared_device,
+        shared_worker_device,
+        shared_worker_bundled,
+        shared_worker_midsize,
         overhead,
         cache_reuse,
         backlog,

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from diffusers import StableDiffusionDiffEditPipeline
@@ -46,7 +46,24 @@ def run_stages(
     return values
 
 
-def diffusers_pipeline(models: Models) -> StableDiffusionDiffEditPipeline:
+class PipelineParts(Protocol):
+    """What diffusers' pipeline is made of: `Models`, or another model with parts of these names."""
+
+    @property
+    def vae(self) -> Any: ...
+
+    @property
+    def unet(self) -> Any: ...
+
+    @property
+    def text_encoder(self) -> tuple[Any, Any]: ...
+
+    def scheduler(self, name: str) -> Any: ...
+
+    def inverse_scheduler(self, name: str) -> Any: ...
+
+
+def diffusers_pipeline(models: PipelineParts) -> StableDiffusionDiffEditPipeline:
     """Return diffusers' deprecated pipeline on the same weights as ours."""
     tokenizer, text_encoder = models.text_encoder
     with warnings.catch_warnings():

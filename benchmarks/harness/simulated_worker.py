@@ -2,8 +2,10 @@
 
     celery -A benchmarks.harness.simulated_worker worker
 
-Everything else is the real worker. SIMULATED_SECONDS is the time that a stage sleeps. With SPANS, the worker writes
-down what it does when. The tasks `plain` and `plain.last` are the baseline: what a chain costs with Celery alone.
+Everything else is the real worker. SIMULATED_SECONDS is how long a stage sleeps. If SIMULATED_DEVICE names a device
+of `simulated_device`, the stages of the diffusion model make their passes on that device instead, and share them. With
+SPANS, the worker writes down what it does when. The tasks `plain` and `plain.last` are the baseline: what a chain costs
+with Celery alone.
 """
 
 import os
@@ -16,10 +18,20 @@ import torch
 from PIL import Image
 
 from benchmarks.harness.instrumentation import StageFunction, pipeline_with, trace_services
+from benchmarks.harness.pass_times import max_samples
+from benchmarks.harness.simulated_device import (
+    DEVICES,
+    DIFFUSION_STAGES,
+    SimulatedDenoiser,
+    run_passes,
+    use_one_thread,
+)
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.pictures import Picture
 from diffedit_worker.app import create_app
+from diffedit_worker.diffusion.batching import SharedDenoiser
+from diffedit_worker.diffusion.denoiser import Denoiser
 from diffedit_worker.runtime import artifacts
 from diffedit_worker.settings import WorkerSettings
 
@@ -47,13 +59,26 @@ def accept_every_artifact(*_: object) -> None:
     """Stands for `pipeline.check_artifact`: the smallest artifacts have not the shapes that a job's models give."""
 
 
+def _shared_device(settings: WorkerSettings) -> Denoiser | None:
+    if "SIMULATED_DEVICE" not in os.environ:
+        return None
+    use_one_thread()
+    device = SimulatedDenoiser(DEVICES[os.environ["SIMULATED_DEVICE"]])
+    return SharedDenoiser(device, max_samples(settings.batch_jobs or 1))
+
+
 def simulated(stage: Stage, function: StageFunction) -> StageFunction:
     """Return a stage function that sleeps instead of computing."""
 
     def run(*, on_step: Callable[[int, int], None], image: Picture | None = None, **_: object) -> dict[Artifact, Any]:
-        time.sleep(SECONDS)
-        on_step(1, 1)
         values = smallest_artifacts(image)
+        if denoiser and stage in DIFFUSION_STAGES:
+            run_passes(stage, denoiser, on_step)
+            # As large as with Stable Diffusion 1.5 in float16, because it has to be stored before the next stage.
+            values[Artifact.TRAJECTORY] = {"latents": torch.zeros(1, 41, 4, 64, 64, dtype=torch.float16)}
+        else:
+            time.sleep(SECONDS)
+            on_step(1, 1)
         return {artifact: values[artifact] for artifact in stage.gives}
 
     return run
@@ -62,6 +87,7 @@ def simulated(stage: Stage, function: StageFunction) -> StageFunction:
 vars(artifacts).update(check_artifact=accept_every_artifact)
 trace_services()
 settings = WorkerSettings.from_env()
+denoiser = _shared_device(settings)
 app = create_app(settings, pipeline_with(simulated))
 
 

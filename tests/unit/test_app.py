@@ -6,8 +6,10 @@ import weakref
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from celery import Celery, signals
+from celery.bin.worker import worker as celery_worker
 
 import diffedit_worker.app
 from diffedit import InvalidRequest, Stage
@@ -319,3 +321,15 @@ def test_a_stage_releases_the_slot_of_celerys_pool(backend: JobBackend) -> None:
     process = worker_process.WorkerProcess(app, settings, load_profiles()["tiny"])
     assert process.get_runner()._context.release_slot is release_slot
     assert process.get_runner() is process.get_runner()
+
+
+@pytest.mark.usefixtures("backend")
+def test_the_celery_command_leaves_the_number_of_threads_to_the_worker() -> None:
+    """The command takes a number in the configuration before the worker starts, and that one has priority."""
+    option = next(option for option in celery_worker.params if option.name == "concurrency")
+    app = create_app(WorkerSettings(profile="tiny", device="cpu", batch_jobs=3))
+    context = click.Context(celery_worker, obj=SimpleNamespace(app=app))
+    assert option.callback(context, option, None) is None
+    worker = SimpleNamespace(app=app)
+    signals.celeryd_init.send(NODE, instance=worker, conf=app.conf, options={})
+    assert app.conf.worker_concurrency == 3
