@@ -50,6 +50,12 @@ class EditOptions(TypedDict, total=False):
     """
     mask_cleanup: bool
     """Remove small spots from the mask and fill its holes."""
+    concept_prompts: Literal["caption", "sentences"]
+    """How two concepts become prompts.
+
+    "caption": where the caption names the source concept, the prompts are the caption and the caption with the target
+    concept in its place; the language model writes sentences otherwise. "sentences": it always does.
+    """
     num_prompts: int
     """Number of sentences that the language model writes for each concept."""
     seed: int

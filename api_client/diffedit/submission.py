@@ -1,6 +1,6 @@
 """From the arguments of `Client.edit` to a checked request. Everything that can be wrong with it is found here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ def prepare(image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet, d
     service = {name: given.pop(name) for name in SERVICE if name in given}
     try:
         profile = given.get("profile", fleet.default_profile)
-        params = EditParams.resolve(profile, {"seed": default_seed, **fleet.params_of(profile)}, given)
+        params = EditParams.resolve(profile, {"seed": default_seed, **_defaults(profile, texts, fleet)}, given)
         pictures = {"image": image.key, "mask": mask and mask.key}
         request = EditRequest.model_validate({**texts, **pictures, "goal": goal, "params": params})
         job_options = JobOptions.model_validate(service)
@@ -57,6 +57,17 @@ def prepare(image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet, d
         raise InvalidRequest(explain(error, known=EditOptions.__annotations__)) from None
     uploads = [upload for upload in (image, mask) if upload]
     return Submission(request, job_options, uploads, key, request_digest(request, job_options, given))
+
+
+def _defaults(profile: str, texts: Mapping[str, Any], fleet: Fleet) -> dict[str, Any]:
+    """Return the profile's defaults, except those that this way of asking does not use.
+
+    A newer field that has a value of its own would keep the job from workers of an older release.
+    """
+    defaults = dict(fleet.params_of(profile))
+    if not texts.get("source_concept"):
+        defaults.pop("concept_prompts", None)
+    return defaults
 
 
 def check_keys(submissions: Sequence[Submission]) -> None:

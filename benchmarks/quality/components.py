@@ -65,6 +65,7 @@ def _sentences(models: Models, concept: str, count: int) -> Sequence[str]:
         target_prompt=None,
         source_concept=concept,
         target_concept=concept,
+        concept_prompts="sentences",
         num_prompts=count,
         seed=0,
     )

@@ -121,8 +121,12 @@ def test_a_profile_has_parameter_defaults(toml):
     profiles = load_profiles(toml(PROFILE + 'scheduler = "dpmsolver++"\nnum_inference_steps = 20\nstrength = 1'))
 
     assert profiles["mine"].params == {"scheduler": "dpmsolver++", "num_inference_steps": 20, "strength": 1}
-    assert profiles["tiny"].params == {"mask_thresholding_ratio": "otsu", "mask_cleanup": True}
-    assert profiles["sd21"].params == profiles["sd15"].params == {}
+    assert profiles["tiny"].params == {
+        "mask_thresholding_ratio": "otsu",
+        "mask_cleanup": True,
+        "concept_prompts": "caption",
+    }
+    assert profiles["sd21"].params == profiles["sd15"].params == {"concept_prompts": "caption"}
 
 
 def test_a_profile_that_replaces_a_built_in_one_does_not_inherit_its_parameter_defaults(toml):

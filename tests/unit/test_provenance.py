@@ -35,6 +35,7 @@ OTHER: dict[str, Any] = {
     "mask_encode_strength": 0.6,
     "mask_thresholding_ratio": 2.5,
     "mask_cleanup": True,
+    "concept_prompts": "sentences",
     "num_prompts": 3,
     "seed": 4_242_424_242,
     "scheduler": "dpmsolver++",

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, plan
 from diffedit.contract.validation import Frozen, InputKey, ProfileName, StrictNumbers, Text, digest
+from diffedit.contract.versions import Since
 
 MAX_REQUEST_BYTES = 3_300
 """Limit of a request as ASCII JSON. Redis keeps it in memory as long as the job's record."""
@@ -54,6 +55,12 @@ class EditParams(StrictNumbers):
     """
     mask_cleanup: bool = False
     """Remove small spots from the mask and fill its holes."""
+    concept_prompts: Annotated[Literal["caption", "sentences"], Since(2)] = "sentences"
+    """How two concepts become prompts.
+
+    "caption": where the caption names the source concept, the prompts are the caption and the caption with the target
+    concept in its place; the language model writes sentences otherwise. "sentences": it always does.
+    """
     num_prompts: int = Field(default=16, ge=1, le=64)
     """Number of sentences that the language model writes for each concept."""
     seed: int = Field(default_factory=random_seed, ge=0, lt=2**32)
