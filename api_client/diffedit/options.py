@@ -19,7 +19,7 @@ class EditOptions(TypedDict, total=False):
     target_prompt: str | None
     """A sentence that describes the picture as it should be."""
     source_concept: str | None
-    """The thing to replace, in a few words. The language model writes the prompts."""
+    """The thing to replace, in a few words. `concept_prompts` says how two concepts become prompts."""
     target_concept: str | None
     """The thing that replaces it, in a few words."""
     caption: str | None

@@ -55,6 +55,7 @@ def test_the_target_takes_the_place_of_the_source(caption, source, target, expec
         ("Dogs on a couch", "dog", "cat", "Cats on a couch"),
         ("a dog on a couch", "Dogs", "cats", "a cat on a couch"),
         ("the dog on a couch", "a dog", "an apple", "the apple on a couch"),
+        ("a dog on a couch", '"Dog".', "a cat.", "a cat on a couch"),
         ("DOG ON A COUCH", "dog", "cat", "CAT ON A COUCH"),
         ("A dog on a couch", "dog", "apple", "An apple on a couch"),
         ("a BMW on a street", "bmw", "Tesla", "a Tesla on a street"),
@@ -88,6 +89,7 @@ def test_number_letter_case_articles_and_hyphens_make_no_difference(caption, sou
         ("...", "dog"),
         ("a dog", "\U0001f436"),
         ("a dog", "-"),
+        ("a dog", "?"),
     ],
 )
 def test_a_caption_that_does_not_name_the_source(caption, source):
@@ -183,6 +185,7 @@ def test_a_concept_may_be_the_whole_caption():
 
 def test_a_target_that_changes_nothing_or_makes_the_text_too_long_is_none():
     assert replaced("two dogs", "dog", "Dogs") is None
+    assert replaced("two dogs", "dog", "?!") is None
     assert replaced("a dog and a dog", "dog", "c" * (MAX_TEXT_CHARS // 2)) is None
     assert replaced("a dog", "dog", "c" * (MAX_TEXT_CHARS - 2)) is not None
 

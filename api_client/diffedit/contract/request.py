@@ -97,7 +97,7 @@ class EditRequest(Frozen):
     """What the user asks for, in one of three ways.
 
     - two prompts: `source_prompt` and `target_prompt`;
-    - two concepts: `source_concept` and `target_concept`; the language model writes the prompts;
+    - two concepts: `source_concept` and `target_concept`; caption or language model make the prompts of them;
     - a target alone: `target_prompt`; the caption is the source.
     """
 
@@ -110,7 +110,7 @@ class EditRequest(Frozen):
     target_prompt: Text | None = None
     """A sentence that describes the picture as it should be."""
     source_concept: Text | None = None
-    """The thing to replace, in a few words. The language model writes the prompts."""
+    """The thing to replace, in a few words. `concept_prompts` says how two concepts become prompts."""
     target_concept: Text | None = None
     """The thing that replaces it, in a few words."""
     caption: Text | None = None

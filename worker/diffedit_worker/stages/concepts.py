@@ -34,6 +34,7 @@ from diffedit_worker.stages.naming import (
 Replacement = tuple[int, int, str]
 """Start and end of a part of the caption, and the text that replaces it."""
 
+_PUNCTUATION = " .,;:!?\"'\u201c\u201d\u2018\u2019"
 _HERDS = word_set("herd flock group school bunch pair couple lot number row pack pile crowd")
 _VERBS_OF_ONE = {"is": "are", "was": "were", "has": "have"}
 _VERBS_OF_MANY = {many: one for one, many in _VERBS_OF_ONE.items()}
@@ -60,6 +61,7 @@ class Concept:
 
     @classmethod
     def parse(cls, text: str) -> "Concept":
+        text = text.strip(_PUNCTUATION)
         first, _, rest = text.partition(" ")
         return cls(first, rest) if rest and is_determiner(first.casefold()) else cls(None, text)
 
@@ -94,6 +96,8 @@ def caption_prompts(caption: str, source: str, target: str) -> Prompts | None:
         than a text may be.
     """
     asked, wanted = Concept.parse(source), Concept.parse(target)
+    if not wanted.noun:
+        return None
     changed = caption
     replacements = [
         each for found in mentions(Sentence.of(caption), asked.names) for each in _replace(found, asked, wanted)
