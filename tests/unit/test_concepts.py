@@ -108,6 +108,7 @@ def test_a_colour_that_is_a_thing():
         (TWO_CATS, "a cat", "an apple", "two apples sitting on top of a bed"),
         (TWO_CATS, "cats", "a dog", "two dogs sitting on top of a bed"),
         ("2 dogs and 1 cat", "dog", "fox", "2 foxes and 1 cat"),
+        ("2 dogs and 1 cat", "cat", "foxes", "2 dogs and some foxes"),
         ("several men standing around", "man", "woman", "several women standing around"),
         ("two cups of coffee", "cup of coffee", "glass of wine", "two glasses of wine"),
         ("a bunch of bananas", "bananas", "apple", "a bunch of apples"),
@@ -140,6 +141,7 @@ def test_the_number_of_the_sentence_is_kept_and_its_articles_fit(caption, source
         ("the dog was running", "dog", "two cats", "two cats were running"),
         ("dogs are running", "dogs", "a cat", "a cat is running"),
         ("there are two dogs", "dog", "cat", "there are two cats"),
+        ("a man and his dogs are walking", "dogs", "a cat", "a man and his cat are walking"),
         ("this dog has a bone", "dog", "cats", "these cats have a bone"),
     ],
 )

@@ -70,7 +70,7 @@ class Concept:
         determiner = (self.determiner or "").casefold()
         if is_of_many(determiner):
             return Number.MANY
-        return Number.ONE if determiner in ("a", "an", "one") else Number.of(self.noun)
+        return Number.ONE if determiner in ("a", "an", "one", "1") else Number.of(self.noun)
 
     @property
     def names(self) -> Collection[str]:
@@ -178,7 +178,7 @@ def _determiner_of_target(found: Mention, was: Number, number: Number, wanted: C
         return determiner
     if number is Number.ONE:
         return "a" if determiner in INDEFINITE else determiner
-    if determiner in ("a", "an", "one") or (number is Number.MASS and is_of_many(determiner)):
+    if determiner in ("a", "an", "one", "1") or (number is Number.MASS and is_of_many(determiner)):
         return "some"
     if number is Number.MANY:
         return {"this": "these", "that": "those", "another": "some other"}.get(determiner, determiner)

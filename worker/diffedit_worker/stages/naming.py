@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from diffedit_worker.stages.english import word_set
 
 INDEFINITE = word_set("a an some any")
-OF_ONE = word_set("one this that another each every")
+OF_ONE = word_set("1 one this that another each every")
 _OF_MANY = word_set(
     "two three four five six seven eight nine ten eleven twelve many several few both these those various multiple "
     "numerous"
@@ -100,11 +100,16 @@ class Mention:
 
     @property
     def verbs(self) -> list[Word]:
-        """The words beside the phrase that may be its verb: "there is a dog", "a dog is", "a dog that is"."""
+        """The words beside the phrase that may be its verb: "there is a dog", "a dog is", "a dog that is".
+
+        The verb after "a man and a dog" is not the dog's alone.
+        """
         words, found = self.sentence.words, []
         begin = self.phrase if self.determiner is None else self.determiner
         if begin > 1 and words[begin - 2].folded == "there":
             found.append(words[begin - 1])
+        if begin and words[begin - 1].folded in ("and", "or"):
+            return found
         after = self.last + 1
         if after + 1 < len(words) and words[after].folded in ("that", "which", "who"):
             after += 1
