@@ -8,9 +8,8 @@ edit is kept there, and a second run with the same file makes only those that ar
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from rich.console import Console
@@ -46,17 +45,21 @@ class KeptEdits:
                 file.write(json.dumps({"seed": self.seed, "way": way, "number": number, "edit": fields}) + "\n")
 
 
-def edit_both_ways(seed: int, count: int, kept: KeptEdits) -> dict[str, list[Edit]]:
-    """Return the edits of the swaps, by way. The edits that were kept are not made again."""
+def make_edits(seed: int, count: int, ways: Collection[str], kept: KeptEdits) -> dict[str, list[Edit | None]]:
+    """Make the edits of the swaps in these ways, but not those that were kept.
+
+    Returns:
+        the edits of the swaps by way, None for an edit that was not made.
+    """
     editor: Editor | None = None
-    results: dict[str, list[Edit]] = {way: [] for way in WAYS}
+    results: dict[str, list[Edit | None]] = {way: [] for way in WAYS}
     for number, swap in track(numbered(held_out_swaps(seed, count)), transient=True):
         for way in WAYS:
             place = way, swap.before.layout, number
-            if place not in kept.edits:
+            if place not in kept.edits and way in ways:
                 editor = editor or Editor("tiny", None)
                 kept.add(way, number, editor.edit(swap, Variant(CONCEPTS, {"concept_prompts": way})))
-            results[way].append(kept.edits[place])
+            results[way].append(kept.edits.get(place))
     return results
 
 
@@ -71,24 +74,29 @@ def numbered(swaps: Sequence[Swap]) -> list[tuple[int, Swap]]:
     return pairs
 
 
-def table(results: dict[str, list[Edit]]) -> Table:
+def table(results: Mapping[str, Sequence[Edit | None]]) -> Table:
     """Return a row for each group of swaps and each way; the last column compares the pairs of a group."""
-    made = Table("", "", *COLUMNS, "only one succeeds, p")
+    made = Table("", "", *COLUMNS, "succeeds in one way only")
     for title, contains in GROUPS.items():
-        chosen = {way: [edit for edit in edits if contains(edit)] for way, edits in results.items()}
-        for way, edits in chosen.items():
-            cells: list[Any] = [column(edits) for column in COLUMNS.values()] if edits else ["-"] * len(COLUMNS)
-            made.add_row(f"{title} (n = {len(edits)})", way, *cells, paired(chosen) if way == WAYS[-1] else "")
+        for way in WAYS:
+            edits = [edit for edit in results[way] if edit and contains(edit)]
+            cells = [column(edits) if edits else "-" for column in COLUMNS.values()]
+            comparison = paired(results, contains) if way == WAYS[-1] else ""
+            made.add_row(f"{title} (n = {len(edits)})", way, *cells, comparison)
     return made
 
 
-def paired(results: dict[str, list[Edit]]) -> str:
+def paired(results: Mapping[str, Sequence[Edit | None]], contains: Callable[[Edit], bool]) -> str:
     """Return how many swaps only one way edits right, and McNemar's exact test of the difference, two-sided."""
-    pairs = list(zip(*(results[way] for way in WAYS), strict=True))
-    sentences = sum(one.succeeded and not other.succeeded for one, other in pairs)
-    caption = sum(other.succeeded and not one.succeeded for one, other in pairs)
+    by_sentences, by_caption = (results[way] for way in WAYS)
+    pairs = [
+        (one.succeeded, other.succeeded)
+        for one, other in zip(by_sentences, by_caption, strict=True)
+        if one and other and contains(one)
+    ]
+    sentences, caption = pairs.count((True, False)), pairs.count((False, True))
     p = binomtest(caption, sentences + caption).pvalue if sentences + caption else 1.0
-    return f"sentences {sentences}, caption {caption}, p = {p:.2g}"
+    return f"sentences {sentences}, caption {caption} of {len(pairs)}, p = {p:.2g}"
 
 
 def main() -> None:
@@ -99,10 +107,11 @@ def main() -> None:
     parser.add_argument(
         "--count", type=int, default=300, help="number of swaps; a fifth as many bowls come in addition"
     )
+    parser.add_argument("--way", action="append", choices=WAYS, dest="ways", help="make edits in this way only")
     parser.add_argument("--edits", type=Path, help="a file that keeps the edits")
     args = parser.parse_args()
     require_font()
-    results = edit_both_ways(args.seed, args.count, KeptEdits(args.seed, args.edits))
+    results = make_edits(args.seed, args.count, args.ways or WAYS, KeptEdits(args.seed, args.edits))
     console = Console(width=160)
     console.print(f"seed {args.seed}, {args.count} swaps and {args.count // 5} bowls, one process of one thread")
     console.print(table(results))

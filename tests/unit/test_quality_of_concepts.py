@@ -12,22 +12,24 @@ def edit(succeeds: bool) -> Edit:
     return Edit("two", "dog", "cat", "cat" if succeeds else "dog", 0.5, 0.5, 10.0, 5.0, 1.0, NO_PICTURE, NO_PICTURE)
 
 
-def edits(sentences: str, caption: str) -> dict[str, list[Edit]]:
-    return {
-        way: [edit(mark == "+") for mark in marks] for way, marks in (("sentences", sentences), ("caption", caption))
-    }
+def edits(sentences: str, caption: str) -> dict[str, list[Edit | None]]:
+    """Return an edit that succeeds for "+", one that fails for "-", and none for a space."""
+    marks = {"sentences": sentences, "caption": caption}
+    return {way: [None if mark == " " else edit(mark == "+") for mark in each] for way, each in marks.items()}
 
 
 @pytest.mark.parametrize(
     ("sentences", "caption", "expected"),
     [
-        ("++--", "++--", "sentences 0, caption 0, p = 1"),
-        ("+-----++", "-+++++++", "sentences 1, caption 5, p = 0.22"),
-        ("-" * 10, "+" * 10, "sentences 0, caption 10, p = 0.002"),
+        ("++--", "++--", "sentences 0, caption 0 of 4, p = 1"),
+        ("+-----++", "-+++++++", "sentences 1, caption 5 of 8, p = 0.22"),
+        ("-" * 10, "+" * 10, "sentences 0, caption 10 of 10, p = 0.002"),
+        ("-- +", "++- ", "sentences 0, caption 2 of 2, p = 0.5"),
+        ("    ", "++--", "sentences 0, caption 0 of 0, p = 1"),
     ],
 )
 def test_the_paired_test_counts_what_only_one_way_edits_right(sentences: str, caption: str, expected: str) -> None:
-    assert paired(edits(sentences, caption)) == expected
+    assert paired(edits(sentences, caption), lambda edit: edit.layout == "two") == expected
 
 
 def test_a_group_without_swaps_has_no_row_of_numbers() -> None:
