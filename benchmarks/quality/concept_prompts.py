@@ -3,7 +3,8 @@
     python -m benchmarks.quality.concept_prompts --seed 40961 --count 300
 
 The source is named as in docs/explanation/quality.md, and the captioner writes the caption. With `--edits FILE`, each
-edit is kept there, and a second run with the same file makes only those that are missing.
+edit is kept there, and a second run with the same file makes only those that are missing. `--texts` edits nothing; it
+counts in how many swaps the caption way has the very texts of the row "ours, our defaults", and so the same edits.
 """
 
 import argparse
@@ -17,9 +18,15 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import binomtest
 
+from benchmarks.quality.components import caption_of
 from benchmarks.quality.held_out_edits import CONCEPTS, Edit, Editor, Variant, held_out_swaps
 from benchmarks.quality.report import COLUMNS, GROUPS
-from training.scenes import Layout, Swap, require_font
+from diffedit.contract.request import Prompts
+from diffedit_worker.models.loading import Models
+from diffedit_worker.models.profiles import load_profiles
+from diffedit_worker.stages.concepts import caption_prompts
+from training.bundle import edit_texts
+from training.scenes import Layout, Swap, draw, require_font
 
 WAYS = ("sentences", "caption")
 NO_PICTURE = Image.new("L", (1, 1))
@@ -61,6 +68,16 @@ def make_edits(seed: int, count: int, ways: Collection[str], kept: KeptEdits) ->
                 kept.add(way, number, editor.edit(swap, Variant(CONCEPTS, {"concept_prompts": way})))
             results[way].append(kept.edits.get(place))
     return results
+
+
+def share_like_prompts(models: Models, swaps: Sequence[Swap]) -> str:
+    """Return in how many swaps the caption gives exactly the two prompts of the row "ours, our defaults"."""
+    count = 0
+    for swap in track(swaps, transient=True):
+        texts, caption = edit_texts(swap), caption_of(models, draw(swap.before))
+        made = caption_prompts(caption, texts["source_concept"], texts["target_concept"])
+        count += made == Prompts(source=(texts["source_prompt"],), target=(texts["target_prompt"],))
+    return f"{count} of {len(swaps)}"
 
 
 def numbered(swaps: Sequence[Swap]) -> list[tuple[int, Swap]]:
@@ -107,12 +124,18 @@ def main() -> None:
     parser.add_argument(
         "--count", type=int, default=300, help="number of swaps; a fifth as many bowls come in addition"
     )
+    parser.add_argument("--texts", action="store_true", help="edit nothing; only compare the texts of the caption way")
     parser.add_argument("--way", action="append", choices=WAYS, dest="ways", help="make edits in this way only")
     parser.add_argument("--edits", type=Path, help="a file that keeps the edits")
     args = parser.parse_args()
     require_font()
-    results = make_edits(args.seed, args.count, args.ways or WAYS, KeptEdits(args.seed, args.edits))
     console = Console(width=160)
+    if args.texts:
+        models = Models(load_profiles()["tiny"], device="cpu")
+        found = share_like_prompts(models, held_out_swaps(args.seed, args.count))
+        console.print(f"seed {args.seed}: the prompts by the caption equal those of two prompts in {found} swaps")
+        return
+    results = make_edits(args.seed, args.count, args.ways or WAYS, KeptEdits(args.seed, args.edits))
     console.print(f"seed {args.seed}, {args.count} swaps and {args.count // 5} bowls, one process of one thread")
     console.print(table(results))
 

@@ -31,7 +31,16 @@ def a_new_request(params: dict[str, object] | None = None, **fields: object) -> 
 def test_a_job_of_today_can_be_served_by_the_first_contract() -> None:
     job = a_job()
     assert job.contract == 1
-    assert json.loads(dump_json(job.request)) == json.loads(job.request.model_dump_json())
+    written, whole = (json.loads(text) for text in (dump_json(job.request), job.request.model_dump_json()))
+    newer = {"concept_prompts": "sentences"}
+    assert {**written, "params": {**written["params"], **newer}} == whole
+    assert not newer.keys() & written["params"].keys()
+
+
+def test_a_job_of_two_concepts_by_the_caption_is_for_workers_that_know_this_way() -> None:
+    job = a_job(a_request({"concept_prompts": "caption"}, source_concept="bowl", target_concept="basket"))
+    assert job.contract == 2
+    assert json.loads(dump_json(job.request))["params"]["concept_prompts"] == "caption"
 
 
 @pytest.mark.parametrize(
