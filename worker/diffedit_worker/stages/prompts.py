@@ -62,7 +62,7 @@ def prompts(
     """Return the caption and a target prompt, or `num_prompts` sentences for each of two concepts.
 
     Two concepts get the caption, if `concept_prompts` says so and the caption names the source. Flan-T5 is then not
-    loaded.
+    needed, and not loaded here.
 
     Raises:
         TextTooLong: a concept has so many tokens that the prompter would not read all of its instruction.
