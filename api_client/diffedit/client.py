@@ -102,9 +102,9 @@ class Client:
     def edit(self, image: PictureLike, **options: Unpack[EditOptions]) -> JobHandle:
         """Queue an edit of a picture, and return at once.
 
-        Say what to change in one of three ways: two prompts; two concepts, from which the language model writes the
-        prompts; or a target prompt alone. A stage is skipped when you provide its output: `caption`, both prompts, or
-        `mask`.
+        Say what to change in one of three ways: two prompts; two concepts, of which the caption or the language
+        model makes prompts; or a target prompt alone. A stage is skipped when you provide its output: `caption`, both
+        prompts, or `mask`.
 
         Args:
             image: the path of a PNG, JPEG or WebP file (a `str` is a path), its bytes, an open binary file or upload,

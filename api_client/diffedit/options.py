@@ -19,7 +19,7 @@ class EditOptions(TypedDict, total=False):
     target_prompt: str | None
     """A sentence that describes the picture as it should be."""
     source_concept: str | None
-    """The thing to replace, in a few words. The language model writes the prompts."""
+    """The thing to replace, in a few words. `concept_prompts` says how two concepts become prompts."""
     target_concept: str | None
     """The thing that replaces it, in a few words."""
     caption: str | None
@@ -61,6 +61,12 @@ class EditOptions(TypedDict, total=False):
     """
     mask_cleanup: bool
     """Remove small spots from the mask and fill its holes."""
+    concept_prompts: Literal["caption", "sentences"]
+    """How two concepts become prompts.
+
+    "caption": where the caption names the source concept, the prompts are the caption and the caption with the target
+    concept in its place; the language model writes sentences otherwise. "sentences": it always does.
+    """
     num_prompts: int
     """Number of sentences that the language model writes for each concept."""
     seed: int

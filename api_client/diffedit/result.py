@@ -70,7 +70,11 @@ class EditResult:
 
     @functools.cached_property
     def prompts(self) -> Prompts:
-        """The sentences that describe the picture before and after the edit: the user's, or the language model's."""
+        """The sentences that describe the picture before and after the edit.
+
+        They are the user's, or those made of two concepts: one each from the caption, or `num_prompts` each by the
+        language model.
+        """
         given = self._request.given_prompts
         return given or _decoded("prompts", self._bytes(Artifact.PROMPTS), Prompts.model_validate_json)
 

@@ -108,7 +108,13 @@ def _random_edit(rng: random.Random, variant: str, like: _Edit | None = None) ->
         scene, thing, colour = next(each for each in SCENES if each[0] == like.scene)
     source, target = (f"a photograph of {kind} on a {colour} table" for kind in (thing, rng.choice(TARGETS)))
     prompts = {"source_prompt": source, "target_prompt": target}
-    concepts = {"source_concept": thing, "target_concept": target, "num_prompts": 2}
+    # Sentences, so that the language model has work as well.
+    concepts = {
+        "source_concept": thing,
+        "target_concept": target,
+        "concept_prompts": "sentences",
+        "num_prompts": 2,
+    }
     texts = rng.choice((prompts, prompts, concepts, {"target_prompt": target}))
     params = {"num_inference_steps": rng.choice((4, 8, 8, 60)), "num_maps_per_mask": 2, "seed": rng.randrange(10)}
     left, top = rng.randrange(8, 28), rng.randrange(8, 28)

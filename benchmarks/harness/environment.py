@@ -25,8 +25,8 @@ from diffedit_worker.models.profiles import load_profiles
 SIMULATED_WORKER, TRACED_WORKER = "benchmarks.harness.simulated_worker", "benchmarks.harness.traced_worker"
 """The Celery applications that a benchmark may start instead of the real one."""
 
-CONCEPTS: dict[str, Any] = {"source_concept": "pear", "target_concept": "ball"}
-"""The arguments of an edit of six stages."""
+CONCEPTS: dict[str, Any] = {"source_concept": "pear", "target_concept": "ball", "concept_prompts": "sentences"}
+"""The arguments of an edit of six stages that uses all models."""
 
 PROMPTS: dict[str, Any] = {"source_prompt": "a pear on a table", "target_prompt": "a ball on a table"}
 """The arguments of an edit of four stages."""

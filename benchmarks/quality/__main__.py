@@ -3,9 +3,9 @@
     make quality        (or: python -m benchmarks.quality --seed 1000 --count 300)
 
 Every picture is drawn, so the true result and the true changed region are known. The rows are edits of the same
-pictures: by diffusers' pipeline with its defaults; by ours with our defaults, with the true mask, with concepts (the
-prompter writes the sentences), and with the target alone (the captioner's text is the source). Two rows are controls,
-not edits; they show that the judge recognizes what is there. Columns:
+pictures: by diffusers' pipeline with its defaults; by ours with our defaults, with the true mask, with concepts (as
+the profile's `concept_prompts` says), and with the target alone (the captioner's text is the source). Two rows are
+controls, not edits; they show that the judge recognizes what is there. Columns:
 
     success        the edited place is most like the target, among everything that could be there (judge.py)
     still source   ... most like the object that was there before

@@ -31,7 +31,7 @@ def component_quality(models: Models, seed: int, count: int = 300, num_prompts: 
     images = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
     images = images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    captions = [_caption(models, picture) for picture in pictures]
+    captions = [caption_of(models, picture) for picture in pictures]
     complete = [
         all(_contains(text, words) for words in phrases(scene)) for text, scene in zip(captions, held_out, strict=True)
     ]
@@ -51,7 +51,8 @@ def component_quality(models: Models, seed: int, count: int = 300, num_prompts: 
     return table
 
 
-def _caption(models: Models, picture: Image.Image) -> str:
+def caption_of(models: Models, picture: Image.Image) -> str:
+    """Return what the captioner writes."""
     artifacts = caption(models=models, on_step=ignore_steps, image=Picture(picture, None, "png"))
     text: str = artifacts[Artifact.CAPTION]
     return text
@@ -65,6 +66,7 @@ def _sentences(models: Models, concept: str, count: int) -> Sequence[str]:
         target_prompt=None,
         source_concept=concept,
         target_concept=concept,
+        concept_prompts="sentences",
         num_prompts=count,
         seed=0,
     )

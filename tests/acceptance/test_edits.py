@@ -76,7 +76,9 @@ def test_concepts_and_a_target_alone_run_the_stages_that_they_need(client: Clien
     picture = SAMPLES / "02.png"
     seed = secrets.randbelow(2**32)
     common = {**QUICK, "seed": seed}
-    concepts = client.edit(picture, source_concept="dog", target_concept="apple", num_prompts=4, **common)
+    asked = {"source_concept": "dog", "target_concept": "apple", "num_prompts": 4}
+    concepts = client.edit(picture, **asked, concept_prompts="sentences", **common)
+    by_caption = client.edit(picture, **asked, **common)
     alone = client.edit(picture, target_prompt="a photograph of an apple and a ball on a blue table", **common)
 
     result = concepts.result(timeout=60)
@@ -84,6 +86,10 @@ def test_concepts_and_a_target_alone_run_the_stages_that_they_need(client: Clien
     assert "dog" in result.caption
     assert len(result.prompts.source) == len(result.prompts.target) == 4
     assert any("apple" in prompt for prompt in result.prompts.target)
+
+    result = by_caption.result(timeout=60)
+    assert result.prompts.source == (result.caption,)
+    assert result.prompts.target == (result.caption.replace("a dog", "an apple"),)
 
     result = alone.result(timeout=60)
     assert result.prompts.source == (result.caption,)

@@ -64,7 +64,8 @@ def test_the_first_job_needs_no_model_to_be_loaded(client: Client, models: Path,
     start()
     until(lambda: client.health().workers, "a ready worker")
     shutil.rmtree(models)  # from now on no model can be loaded
-    job = client.edit(PICTURE, source_concept="pear", target_concept="apple", num_prompts=2, **QUICK)
+    concepts = {"source_concept": "pear", "target_concept": "apple", "concept_prompts": "sentences", "num_prompts": 2}
+    job = client.edit(PICTURE, **concepts, **QUICK)
     assert job.wait(timeout=60).state is State.SUCCEEDED
 
 

@@ -104,6 +104,7 @@ BAD_PARAMS = {
     "mask_encode_strength": [0, 1.1],
     "mask_thresholding_ratio": [0, -3, 101, "auto"],
     "mask_cleanup": ["perhaps", 2],
+    "concept_prompts": ["captions", "", None],
     "num_prompts": [0, 65],
     "seed": [-1, 2**32, "lucky"],
     "scheduler": ["euler", ""],
@@ -265,6 +266,7 @@ all_params = st.builds(
     num_maps_per_mask=st.integers(1, 100),
     mask_encode_strength=st.floats(0.1, 1),
     mask_thresholding_ratio=st.floats(0.1, 100) | st.just("otsu"),
+    concept_prompts=st.sampled_from(["caption", "sentences"]),
     num_prompts=st.integers(1, 64),
     seed=st.integers(0, 2**32 - 1),
 )

@@ -61,7 +61,8 @@ def test_language_models_write_in_half_precision(name: str) -> None:
     worker = InlineWorker()
     worker.models_of = lambda profile: models_in(name)
     worker.restart()
-    job = worker.edit(source_prompt=None, target_prompt=None, source_concept="pear", target_concept="dog")
+    texts = {"source_prompt": None, "target_prompt": None, "source_concept": "pear", "target_concept": "dog"}
+    job = worker.edit(**texts, concept_prompts="sentences")
 
     assert job.result(timeout=1).caption.startswith("a photograph of ")
 

@@ -57,6 +57,7 @@ ARGUMENTS: dict[Stage, Callable[[], dict[str, Any]]] = {
         "target_prompt": None,
         "source_concept": "pear",
         "target_concept": "cherries",
+        "concept_prompts": "sentences",
         "num_prompts": 2,
         "seed": 7,
     },

@@ -20,6 +20,7 @@ from diffedit import (
     UnknownPreset,
     submission,
 )
+from diffedit.contract.versions import needed_contract
 from diffedit.testing import memory_client
 from tests.support.fake_service import TEXTS, FakeService, png
 
@@ -66,6 +67,15 @@ def test_the_defaults_of_a_profile_are_those_of_its_live_worker() -> None:
     assert (params.profile, params.num_inference_steps, params.mask_cleanup) == ("mine", 20, True)
     assert params.strength == 0.7  # what the user gives comes before the profile's default
     assert service.client.edit(png(), **TEXTS, profile="other").status().request.params.num_inference_steps == 50
+
+
+def test_an_edit_with_prompts_has_no_default_that_only_concepts_use() -> None:
+    service = FakeService(profile="mine")
+    service.serve("mine", profile_params={"concept_prompts": "caption"})
+    concepts = {"source_concept": "bowl", "target_concept": "basket"}
+    assert service.client.edit(png(), **concepts).status().request.params.concept_prompts == "caption"
+    for texts in (TEXTS, {"target_prompt": "a bowl"}, {**TEXTS, "source_concept": None}):
+        assert needed_contract(service.client.edit(png(), **texts).status().request) == 1
 
 
 @pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")

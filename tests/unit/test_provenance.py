@@ -38,23 +38,26 @@ OTHER: dict[str, Any] = {
     "mask_encode_strength": 0.6,
     "mask_thresholding_ratio": 2.5,
     "mask_cleanup": True,
+    "concept_prompts": "caption",
     "num_prompts": 3,
     "seed": 4_242_424_242,
     "scheduler": "dpmsolver++",
 }
 """Another value of each parameter than `InlineWorker.edit` has."""
+CONCEPTS: dict[str, Any] = {
+    **dict.fromkeys(TEXTS),
+    "source_concept": "pear",
+    "target_concept": "cherries",
+    "num_prompts": 2,
+    "mask": DRAWN,
+}
 ASKED: dict[str, dict[str, Any]] = {
     "two prompts": {},
     "a drawn mask": {"mask": DRAWN},
     "a caption for both": {"source_prompt": None, "caption": TEXTS["source_prompt"], "mask": DRAWN},
     "a target": {"source_prompt": None, "mask": DRAWN},
-    "two concepts": {
-        **dict.fromkeys(TEXTS),
-        "source_concept": "pear",
-        "target_concept": "cherries",
-        "num_prompts": 2,
-        "mask": DRAWN,
-    },
+    "two concepts, by sentences": {**CONCEPTS, "concept_prompts": "sentences"},
+    "two concepts, by the caption": {**CONCEPTS, "concept_prompts": "caption"},
 }
 
 

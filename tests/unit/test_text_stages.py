@@ -2,6 +2,7 @@
 
 import json
 import threading
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -11,12 +12,12 @@ from safetensors.torch import save
 
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
-from diffedit.errors import TextTooLong
+from diffedit.errors import ArtifactError, TextTooLong
 from diffedit_worker.models.loading import Models
 from diffedit_worker.models.profiles import SAMPLES, load_profiles
 from diffedit_worker.stages.caption import caption, tidy
 from diffedit_worker.stages.embed import embed
-from diffedit_worker.stages.prompts import prompts
+from diffedit_worker.stages.prompts import check, prompts
 
 # When the machine has other work, two threads of a small model wait for each other much longer than they compute.
 torch.set_num_threads(1)
@@ -111,14 +112,17 @@ def test_tidy():
 # Prompts
 
 
-def concepts(models: Models, on_step=ignore, num_prompts: int = 16, seed: int = 0) -> Prompts:
+def concepts(
+    models: Models, on_step=ignore, num_prompts: int = 16, seed: int = 0, way: str = "sentences", caption: str = "a dog"
+) -> Prompts:
     return prompts(
         models=models,
         on_step=on_step,
-        caption="not used",
+        caption=caption,
         target_prompt=None,
         source_concept="dog",
         target_concept="grapes",
+        concept_prompts=way,
         num_prompts=num_prompts,
         seed=seed,
     )[Artifact.PROMPTS]
@@ -197,7 +201,8 @@ def test_a_concept_that_the_prompter_would_not_read_to_its_end_is_refused_with_t
 
 
 def ask(models, on_step=ignore, **asked):
-    given = {"target_prompt": None, "source_concept": None, "target_concept": None, **asked}
+    texts = dict.fromkeys(("target_prompt", "source_concept", "target_concept"))
+    given = {**texts, "concept_prompts": "sentences", **asked}
     return prompts(models=models, on_step=on_step, caption="a dog", num_prompts=4, seed=0, **given)
 
 
@@ -205,6 +210,42 @@ def test_a_target_alone_needs_no_language_model():
     made = ask(object(), target_prompt="a cat")
 
     assert made == {Artifact.PROMPTS: Prompts(source=("a dog",), target=("a cat",))}
+
+
+def test_a_caption_that_names_the_source_needs_no_language_model():
+    steps = []
+    caption = "a photograph of a dog on a blue table"
+    made = concepts(object(), lambda *step: steps.append(step), way="caption", caption=caption)
+
+    assert made == Prompts(source=(caption,), target=("a photograph of some grapes on a blue table",))
+    assert steps == [(1, 1)]
+
+
+def test_a_caption_that_does_not_name_the_source_gives_the_sentences_of_the_language_model(models):
+    made = concepts(models, num_prompts=2, way="caption", caption="a photograph of a cat")
+
+    assert made == concepts(models, num_prompts=2)
+
+
+CAPTION, SENTENCES = ("a dog",), ("a dog", "a big dog", "the dog")
+
+
+@pytest.mark.parametrize(
+    ("way", "concept", "source", "target", "is_fine"),
+    [
+        ("caption", "dog", CAPTION, CAPTION, True),
+        ("caption", "dog", SENTENCES, SENTENCES, True),
+        ("caption", "dog", SENTENCES, CAPTION, False),
+        ("caption", "dog", SENTENCES[:2], SENTENCES[:2], False),
+        ("caption", None, SENTENCES, SENTENCES, False),
+        ("sentences", "dog", CAPTION, CAPTION, False),
+        ("sentences", "dog", SENTENCES, SENTENCES, True),
+        ("sentences", None, CAPTION, CAPTION, True),
+    ],
+)
+def test_prompts_have_as_many_sentences_as_the_stage_may_give(way, concept, source, target, is_fine):
+    with nullcontext() if is_fine else pytest.raises(ArtifactError, match="sentences instead of"):
+        check(Prompts(source=source, target=target), source_concept=concept, concept_prompts=way, num_prompts=3)
 
 
 # Embed

@@ -32,7 +32,7 @@ def test_a_job_of_today_can_be_served_by_the_first_contract() -> None:
     job = a_job()
     assert job.contract == 1
     written, whole = (json.loads(text) for text in (dump_json(job.request), job.request.model_dump_json()))
-    newer = {"guidance_interval": 1.0, "feature_reuse": 1, "inversion_feature_reuse": 1}
+    newer = {"guidance_interval": 1.0, "feature_reuse": 1, "inversion_feature_reuse": 1, "concept_prompts": "sentences"}
     assert {**written, "params": {**written["params"], **newer}} == whole
     assert not newer.keys() & written["params"].keys()
 
@@ -52,6 +52,12 @@ def test_a_job_with_cheaper_steps_is_for_workers_that_know_them(params: dict[str
     job = a_job(a_request(params))
     assert job.contract == 2
     assert json.loads(dump_json(job.request))["params"].items() >= params.items()
+
+
+def test_a_job_of_two_concepts_by_the_caption_is_for_workers_that_know_this_way() -> None:
+    job = a_job(a_request({"concept_prompts": "caption"}, source_concept="bowl", target_concept="basket"))
+    assert job.contract == 2
+    assert json.loads(dump_json(job.request))["params"]["concept_prompts"] == "caption"
 
 
 @pytest.mark.parametrize(

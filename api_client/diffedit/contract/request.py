@@ -61,6 +61,12 @@ class EditParams(StrictNumbers):
     """
     mask_cleanup: bool = False
     """Remove small spots from the mask and fill its holes."""
+    concept_prompts: Annotated[Literal["caption", "sentences"], Since(2)] = "sentences"
+    """How two concepts become prompts.
+
+    "caption": where the caption names the source concept, the prompts are the caption and the caption with the target
+    concept in its place; the language model writes sentences otherwise. "sentences": it always does.
+    """
     num_prompts: int = Field(default=16, ge=1, le=64)
     """Number of sentences that the language model writes for each concept."""
     seed: int = Field(default_factory=random_seed, ge=0, lt=2**32)
@@ -97,7 +103,7 @@ class EditRequest(Frozen):
     """What the user asks for, in one of three ways.
 
     - two prompts: `source_prompt` and `target_prompt`;
-    - two concepts: `source_concept` and `target_concept`; the language model writes the prompts;
+    - two concepts: `source_concept` and `target_concept`; caption or language model make the prompts of them;
     - a target alone: `target_prompt`; the caption is the source.
     """
 
@@ -110,7 +116,7 @@ class EditRequest(Frozen):
     target_prompt: Text | None = None
     """A sentence that describes the picture as it should be."""
     source_concept: Text | None = None
-    """The thing to replace, in a few words. The language model writes the prompts."""
+    """The thing to replace, in a few words. `concept_prompts` says how two concepts become prompts."""
     target_concept: Text | None = None
     """The thing that replaces it, in a few words."""
     caption: Text | None = None

@@ -68,7 +68,8 @@ def _keys_match_artifacts(keys: dict[Artifact, str]) -> dict[Artifact, str]:
     return keys
 
 
-Text = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_clean_text)]
+MAX_TEXT_CHARS = 1000
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS), AfterValidator(_clean_text)]
 ProfileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 JobId = Annotated[str, StringConstraints(pattern=rf"^{JOB_ID.pattern}$")]
 InputKey = Annotated[str, StringConstraints(pattern=INPUT_KEY)]

@@ -28,6 +28,7 @@ PARAMS = {
     "mask_encode_strength": ("0.7", 0.7),
     "mask_thresholding_ratio": ("otsu", "otsu"),
     "mask_cleanup": ("true", True),
+    "concept_prompts": ("caption", "caption"),
     "num_prompts": ("8", 8),
     "seed": ("3", 3),
     "scheduler": ("dpmsolver++", "dpmsolver++"),

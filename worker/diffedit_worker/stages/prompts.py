@@ -1,6 +1,6 @@
-"""Stage prompts: sentences for the picture before and after the edit, by Flan-T5 or from caption and target."""
+"""Stage prompts: sentences for the picture before and after the edit, from the caption or by Flan-T5."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -14,6 +14,7 @@ from diffedit_worker.codecs import json_codec
 from diffedit_worker.diffusion.diffedit import OnStep
 from diffedit_worker.models.finite import FiniteScores
 from diffedit_worker.models.loading import Models
+from diffedit_worker.stages.concepts import caption_prompts
 from diffedit_worker.stages.definition import Output, StageDefinition
 from diffedit_worker.stages.text_generation import StepPerToken, tidy
 
@@ -54,16 +55,23 @@ def prompts(
     target_prompt: str | None,
     source_concept: str | None,
     target_concept: str | None,
+    concept_prompts: Literal["caption", "sentences"],
     num_prompts: int,
     seed: int,
 ) -> dict[Artifact, Any]:
-    """Return `num_prompts` sentences for each of two concepts, or the caption and the target prompt.
+    """Return the caption and a target prompt, or `num_prompts` sentences for each of two concepts.
+
+    Two concepts get the caption, if `concept_prompts` says so and the caption names the source. Flan-T5 is then not
+    needed, and not loaded here.
 
     Raises:
         TextTooLong: a concept has so many tokens that the prompter would not read all of its instruction.
         NotFinite: the prompter returned values that are not finite.
     """
     if source_concept and target_concept:
+        if concept_prompts == "caption" and (made := caption_prompts(caption, source_concept, target_concept)):
+            on_step(1, 1)
+            return {Artifact.PROMPTS: made}
         source, target = _sentences(models, on_step, (source_concept, target_concept), num_prompts, seed)
         return {Artifact.PROMPTS: Prompts(source=source, target=target)}
     assert target_prompt  # EditRequest refuses a request without concepts and without a target prompt.
@@ -99,11 +107,21 @@ def _sentences(
     return [tuple(filled[start : start + num_prompts]) for start in range(0, len(filled), num_prompts)]
 
 
-def check(prompts: Prompts, *, source_concept: str | None, num_prompts: int) -> None:
+def check(
+    prompts: Prompts,
+    *,
+    source_concept: str | None,
+    concept_prompts: Literal["caption", "sentences"],
+    num_prompts: int,
+) -> None:
     """Raise ArtifactError unless there are as many sentences as `prompts` gives, each as a request may have it."""
-    wanted = num_prompts if source_concept else 1
-    if not len(prompts.source) == len(prompts.target) == wanted:
-        raise ArtifactError(f"holds {len(prompts.source)} and {len(prompts.target)} sentences instead of {wanted} each")
+    counts = {num_prompts} if source_concept else {1}
+    if concept_prompts == "caption":
+        counts.add(1)
+    found = len(prompts.source), len(prompts.target)
+    if found[0] != found[1] or found[0] not in counts:
+        wanted = " or ".join(str(count) for count in sorted(counts))
+        raise ArtifactError(f"holds {found[0]} and {found[1]} sentences instead of {wanted} each")
     try:
         _SENTENCES.validate_python(prompts.source + prompts.target)
     except ValidationError as error:

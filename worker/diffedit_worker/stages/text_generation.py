@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria
 
+from diffedit.contract.validation import MAX_TEXT_CHARS
 from diffedit_worker.diffusion.diffedit import OnStep
-
-MAX_CHARS = 1000
 
 
 class StepPerToken(StoppingCriteria):  # type: ignore[misc]
@@ -26,4 +25,4 @@ class StepPerToken(StoppingCriteria):  # type: ignore[misc]
 def tidy(text: str) -> str:
     """Return a generated text in the form of the contract: one line, single spaces, no control characters, limited."""
     text = " ".join(text.split())
-    return "".join(char for char in text if unicodedata.category(char) != "Cc")[:MAX_CHARS].strip()
+    return "".join(char for char in text if unicodedata.category(char) != "Cc")[:MAX_TEXT_CHARS].strip()
