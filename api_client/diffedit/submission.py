@@ -52,7 +52,9 @@ def prepare(image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet, d
     service = {name: given.pop(name) for name in SERVICE if name in given}
     try:
         profile = given.get("profile", fleet.default_profile)
-        params = EditParams.resolve(profile, {"seed": default_seed, **_defaults(fleet.params_of(profile, preset), texts)}, given)
+        params = EditParams.resolve(
+            profile, {"seed": default_seed, **_defaults(fleet.params_of(profile, preset), texts)}, given
+        )
         pictures = {"image": image.key, "mask": mask and mask.key}
         request = EditRequest.model_validate({**texts, **pictures, "goal": goal, "params": params})
         job_options = JobOptions.model_validate(service)

@@ -124,11 +124,15 @@ def test_a_profile_has_parameter_defaults(toml):
     assert profiles["mine"].params == {"scheduler": "dpmsolver++", "num_inference_steps": 20, "strength": 1}
     known = {"mask_thresholding_ratio": "otsu", "mask_cleanup": True, "concept_prompts": "caption"}
     assert known.items() <= profiles["tiny"].params.items()
-    assert profiles["sd21"].params == profiles["sd15"].params == {
-        "concept_prompts": "caption",
-        "guidance_interval": 0.9,
-        "feature_reuse": 2,
-    }
+    assert (
+        profiles["sd21"].params
+        == profiles["sd15"].params
+        == {
+            "concept_prompts": "caption",
+            "guidance_interval": 0.9,
+            "feature_reuse": 2,
+        }
+    )
 
 
 def test_a_preset_lists_what_differs_from_the_parameter_defaults(toml):
