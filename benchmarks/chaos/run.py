@@ -21,7 +21,7 @@ from benchmarks.chaos.sickness import OTHER_BUCKET
 from benchmarks.chaos.stored_artifacts import count_stored_artifacts
 from benchmarks.chaos.system import Fault, System
 from benchmarks.chaos.truth import true_contents
-from benchmarks.chaos.workload import Submission, schedule_submissions
+from benchmarks.chaos.workload import MIXED, Submission, schedule_submissions
 from benchmarks.harness.fault_proxy import FaultProxy
 from benchmarks.harness.previous_release import unpack_release
 from benchmarks.harness.waiting import wait_until
@@ -42,8 +42,6 @@ ENVIRONMENT = {
 ONE_JOB = {"DIFFEDIT_BATCH_JOBS": "1"}
 """For the first worker of the present code, so that both kinds work side by side."""
 ENDPOINT = "DIFFEDIT_S3_ENDPOINT_URL"
-MIXED = 0.25
-"""The part of the run in which workers of the last release work, too."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import io
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -13,6 +13,27 @@ SCENES = (("00.png", "a dog", "pink"), ("01.png", "a cat", "green"), ("03.png", 
 TARGETS = ("some grapes", "a pineapple", "some cherries")
 SHADES = 3
 """By how many levels, of 256, the pixels of a picture differ from its scene's."""
+
+MIXED = 0.25
+"""The part of a run in which workers of the last release work, too."""
+GUIDE = {
+    "scheduler": "ddim",
+    "mask_encode_strength": 0.5,
+    "mask_thresholding_ratio": "otsu",
+    "mask_cleanup": True,
+    "guidance_interval": 1.0,
+    "feature_reuse": 1,
+    "inversion_feature_reuse": 1,
+}
+"""Parameters that the last release knows as well. Given, because each release announces defaults of its own."""
+CHEAPER = {
+    **GUIDE,
+    "scheduler": "dpmsolver++",
+    "guidance_interval": 0.6,
+    "feature_reuse": 3,
+    "inversion_feature_reuse": 2,
+}
+"""Parameters of cheaper steps, for every second job after the part with the last release."""
 
 Box = tuple[int, int, int, int]
 
@@ -81,9 +102,9 @@ class _Edit:
 def schedule_submissions(seed: int, jobs: int, seconds: float) -> list[Submission]:
     """Return the submissions of `jobs` jobs at random times within `seconds`.
 
-    They are edits by prompts, by concepts and by a target alone, short and long, some with a mask. Some repeat the edit
-    before them, some edit the same picture in another way, some jobs are submitted twice, and one in five is submitted
-    by a forked process.
+    They are edits by prompts, by concepts and by a target alone, short and long, some with a mask, some with cheaper
+    steps. Some repeat the edit before them, some edit the same picture in another way, some jobs are submitted twice,
+    and one in five is submitted by a forked process.
     """
     # Another string would be another schedule, and the documented runs could not be repeated.
     rng = random.Random(f"asks {seed}")
@@ -94,9 +115,11 @@ def schedule_submissions(seed: int, jobs: int, seconds: float) -> list[Submissio
         if chance > 0.15:
             edit = _random_edit(rng, key, like=edit if chance < 0.35 else None)
         forked = rng.random() < 0.2
-        submissions.append(Submission(at, key, **vars(edit), forked=forked))
+        steps = CHEAPER if at >= seconds * MIXED and number % 2 else GUIDE
+        asked = replace(edit, arguments={**edit.arguments, **steps})
+        submissions.append(Submission(at, key, **vars(asked), forked=forked))
         if not forked and rng.random() < 0.15:
-            submissions.append(Submission(at + rng.uniform(0, 0.5), key, **vars(edit), forked=False))
+            submissions.append(Submission(at + rng.uniform(0, 0.5), key, **vars(asked), forked=False))
     return submissions
 
 

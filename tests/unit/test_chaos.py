@@ -11,10 +11,13 @@ from benchmarks.chaos.artifact_faults import changed
 from benchmarks.chaos.faults import KINDS, OLD_KINDS, schedule_faults
 from benchmarks.chaos.forks import CHILDREN, schedule_forks
 from benchmarks.chaos.truth import TOLERANCE, differences
-from benchmarks.chaos.workload import schedule_submissions
-from diffedit.contract.request import Prompts
+from benchmarks.chaos.workload import MIXED, Submission, schedule_submissions
+from diffedit.contract.request import EditParams, Prompts
 from diffedit.contract.stages import Artifact
+from diffedit.contract.versions import needed_contract
 from diffedit.pictures import Picture
+from diffedit.submission import TEXTS
+from diffedit_worker.models.profiles import load_profiles
 from diffedit_worker.pipeline import CODECS
 from tests.support.images import plain
 
@@ -77,3 +80,20 @@ def test_two_variants_of_a_scene_differ_in_every_part_of_the_picture() -> None:
     difference = ImageChops.difference(*pictures)
     boxes = [(left, top, left + 8, top + 8) for left in range(0, 64, 8) for top in range(0, 64, 8)]
     assert all(difference.crop(box).getbbox() for box in boxes)
+
+
+@pytest.mark.parametrize("announced", [{}, load_profiles()["tiny"].params], ids=["last release", "this one"])
+def test_what_a_submission_asks_for_depends_on_no_defaults_that_a_release_announces(announced: dict[str, Any]) -> None:
+    submissions = schedule_submissions(1, 100, seconds=100)
+    resolved = [_params(submission, announced) for submission in submissions]
+    assert resolved == [_params(submission, load_profiles()["tiny"].params) for submission in submissions]
+    contracts = [(needed_contract(params), each.at) for params, each in zip(resolved, submissions, strict=True)]
+    assert {contract for contract, at in contracts if at < 100 * MIXED} == {1}
+    assert {contract for contract, at in contracts if at >= 101 * MIXED} == {1, 2}
+
+
+def _params(submission: Submission, announced: dict[str, Any]) -> EditParams:
+    given = {name: value for name, value in submission.arguments.items() if name not in TEXTS}
+    # Only the way of two concepts has a use for this one, and then the submission says it.
+    unused = {} if "concept_prompts" in given else {"concept_prompts": "sentences"}
+    return EditParams.resolve("tiny", announced, {**unused, **given})
