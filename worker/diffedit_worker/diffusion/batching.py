@@ -1,9 +1,9 @@
 """Jobs that share the passes of the diffusion model.
 
-A job calls the model once for each of its steps, with one or two samples. A device needs nearly the same time for a
-pass of eight samples as for one of two. So the calls of several threads that wait at the same moment go through the
-model as one batch, whatever their job, stage, timestep, text and guidance, if their tensors have the same shape. Each
-sample has a timestep of its own, and no operation of the model mixes samples.
+A job calls the model once for each of its steps, with one or two samples. Part of a pass's time does not depend on how
+many samples it has. So the calls of several threads that wait at the same moment go through the model as one batch,
+whatever their job, stage, timestep, text and guidance, if their tensors have the same shape. Each sample has a timestep
+of its own, and no operation of the model mixes samples.
 
 There is no thread for it. Of the callers that wait, one becomes the *leader*: it chooses the requests of the next pass,
 runs the pass, and hands the results to the others. While a pass runs, further requests gather for the next one. When a
