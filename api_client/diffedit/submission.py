@@ -1,6 +1,6 @@
 """From the arguments of `Client.edit` to a checked request. Everything that can be wrong with it is found here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +52,7 @@ def prepare(image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet, d
     service = {name: given.pop(name) for name in SERVICE if name in given}
     try:
         profile = given.get("profile", fleet.default_profile)
-        params = EditParams.resolve(
-            profile, {"seed": default_seed, **_defaults(fleet.params_of(profile, preset), texts)}, given
-        )
+        params = EditParams.resolve(profile, {"seed": default_seed, **fleet.params_of(profile, preset)}, given)
         pictures = {"image": image.key, "mask": mask and mask.key}
         request = EditRequest.model_validate({**texts, **pictures, "goal": goal, "params": params})
         job_options = JobOptions.model_validate(service)
@@ -68,17 +66,6 @@ def _checked_preset(preset: Any) -> str:
     if not isinstance(preset, str):
         raise InvalidRequest("preset: give the name of a preset, such as guide")
     return preset
-
-
-def _defaults(announced: Mapping[str, Any], texts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the profile's defaults, except those that this way of asking does not use.
-
-    A newer field that has a value of its own would keep the job from workers of an older release.
-    """
-    defaults = dict(announced)
-    if not texts.get("source_concept"):
-        defaults.pop("concept_prompts", None)
-    return defaults
 
 
 def check_keys(submissions: Sequence[Submission]) -> None:

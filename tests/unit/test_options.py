@@ -20,7 +20,6 @@ from diffedit import (
     UnknownPreset,
     submission,
 )
-from diffedit.contract.versions import needed_contract
 from diffedit.testing import memory_client
 from tests.support.fake_service import TEXTS, FakeService, png
 
@@ -69,13 +68,12 @@ def test_the_defaults_of_a_profile_are_those_of_its_live_worker() -> None:
     assert service.client.edit(png(), **TEXTS, profile="other").status().request.params.num_inference_steps == 50
 
 
-def test_an_edit_with_prompts_has_no_default_that_only_concepts_use() -> None:
+def test_an_edit_by_the_newer_defaults_of_a_profile_can_be_served_by_every_version() -> None:
     service = FakeService(profile="mine")
-    service.serve("mine", profile_params={"concept_prompts": "caption"})
-    concepts = {"source_concept": "bowl", "target_concept": "basket"}
-    assert service.client.edit(png(), **concepts).status().request.params.concept_prompts == "caption"
-    for texts in (TEXTS, {"target_prompt": "a bowl"}, {**TEXTS, "source_concept": None}):
-        assert needed_contract(service.client.edit(png(), **texts).status().request) == 1
+    service.serve("mine", profile_params={"concept_prompts": "caption", "feature_reuse": 3})
+    status = service.client.edit(png(), source_concept="bowl", target_concept="basket").status()
+    assert (status.request.params.concept_prompts, status.request.params.feature_reuse) == ("caption", 3)
+    assert status.contract == 1
 
 
 @pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from diffedit.contract.request import MAX_REQUEST_BYTES, EditParams, EditRequest
 from diffedit.contract.validation import Frozen
 from diffedit.contract.versions import CONTRACT, Since, dump_json, needed_contract
+from diffedit.errors import BadRecord
+from diffedit.jobs.records import new_fields, status_of
 from diffedit.jobs.workers import WorkerInfo, read_info, read_params
 from tests.support.factories import a_job, a_request, a_worker
 
@@ -47,17 +49,41 @@ def test_the_largest_request_of_an_older_version_is_still_read() -> None:
         EditRequest.model_validate_json(json.dumps({**old, "target_prompt": old["target_prompt"] + "t"}))
 
 
-@pytest.mark.parametrize("params", [{"guidance_interval": 0.6}, {"feature_reuse": 3}, {"inversion_feature_reuse": 2}])
-def test_a_job_with_cheaper_steps_is_for_workers_that_know_them(params: dict[str, Any]) -> None:
-    job = a_job(a_request(params))
-    assert job.contract == 2
-    assert json.loads(dump_json(job.request))["params"].items() >= params.items()
+HINTS: dict[str, Any] = {
+    "guidance_interval": 0.6,
+    "feature_reuse": 3,
+    "inversion_feature_reuse": 2,
+    "concept_prompts": "caption",
+}
 
 
-def test_a_job_of_two_concepts_by_the_caption_is_for_workers_that_know_this_way() -> None:
-    job = a_job(a_request({"concept_prompts": "caption"}, source_concept="bowl", target_concept="basket"))
-    assert job.contract == 2
-    assert json.loads(dump_json(job.request))["params"]["concept_prompts"] == "caption"
+@pytest.mark.parametrize("names", [[name] for name in HINTS] + [[], list(HINTS)], ids="+".join)
+def test_hints_are_recorded_apart_so_that_every_version_reads_and_serves_the_job(names: list[str]) -> None:
+    hints = {name: HINTS[name] for name in names}
+    job = a_job(a_request(hints))
+    assert job.contract == 1
+    record = {**new_fields(job, 60), "created": "1"}
+    first = json.loads(record["request"])
+    assert not HINTS.keys() & first["params"].keys()
+    assert EditRequest.model_validate(first) == a_request({"seed": job.request.params.seed})
+    assert json.loads(record.get("hints", "{}")) == ({"params": hints} if hints else {})
+    assert status_of(job.id, record).request == job.request
+
+
+@pytest.mark.parametrize(
+    "hints", ["", "5", "[]", "{", '{"params": 5}', '{"params": {"feature_reuse": 0}}', '{"goal": {}}']
+)
+def test_hints_that_cannot_be_read_are_damage_of_the_record(hints: str) -> None:
+    job = a_job()
+    with pytest.raises(BadRecord):
+        status_of(job.id, {**new_fields(job, 60), "created": "1", "hints": hints})
+
+
+def test_hints_of_a_newer_version_are_ignored() -> None:
+    job = a_job(a_request({"feature_reuse": 3}))
+    hints = json.dumps({"params": {"feature_reuse": 3, "tiles": 2}, "style": "sketch"})
+    record = {**new_fields(job, 60), "created": "1", "hints": hints}
+    assert status_of(job.id, record).request == job.request
 
 
 @pytest.mark.parametrize(

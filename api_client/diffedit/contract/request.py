@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, plan
 from diffedit.contract.validation import Frozen, InputKey, ProfileName, StrictNumbers, Text, digest
-from diffedit.contract.versions import Since, unused_fields
+from diffedit.contract.versions import Hint, not_recorded
 
 MAX_REQUEST_BYTES = 3_300
 """Limit of a request as ASCII JSON. Redis keeps it in memory as long as the job's record."""
@@ -42,13 +42,13 @@ class EditParams(StrictNumbers):
     """Share of the schedule that inversion and edit use. A higher value allows larger changes."""
     guidance_scale: float = Field(default=7.5, ge=1, le=50)
     """How strongly the edit follows the target prompt. 1 means no guidance."""
-    guidance_interval: Annotated[float, Since(2)] = Field(default=1.0, gt=0, le=1)
+    guidance_interval: Annotated[float, Hint()] = Field(default=1.0, gt=0, le=1)
     """Share of the edit's steps that have guidance, from the noisiest on. A step without it takes half the time."""
     inversion_guidance_scale: float = Field(default=1.0, ge=1, le=50)
     """How strongly the inversion follows the caption. 1 means no guidance. Above 1, the edit retraces it less well."""
-    feature_reuse: Annotated[int, Since(2)] = Field(default=1, ge=1, le=10)
+    feature_reuse: Annotated[int, Hint()] = Field(default=1, ge=1, le=10)
     """The edit runs the whole UNet in one of this many steps, and only its highest resolution in the others."""
-    inversion_feature_reuse: Annotated[int, Since(2)] = Field(default=1, ge=1, le=10)
+    inversion_feature_reuse: Annotated[int, Hint()] = Field(default=1, ge=1, le=10)
     """The inversion runs the whole UNet in one of this many steps, and only its highest resolution in the others."""
     num_maps_per_mask: int = Field(default=10, ge=1, le=100)
     """Number of noises whose difference maps are averaged for the mask."""
@@ -61,7 +61,7 @@ class EditParams(StrictNumbers):
     """
     mask_cleanup: bool = False
     """Remove small spots from the mask and fill its holes."""
-    concept_prompts: Annotated[Literal["caption", "sentences"], Since(2)] = "sentences"
+    concept_prompts: Annotated[Literal["caption", "sentences"], Hint()] = "sentences"
     """How two concepts become prompts.
 
     "caption": where the caption names the source concept, the prompts are the caption and the caption with the target
@@ -148,8 +148,8 @@ class EditRequest(Frozen):
     def _check_goal_and_size(self) -> Self:
         if self.goal in self.provided:
             raise ValueError(f"goal: the {self.goal.value} is given already, so there is nothing to compute")
-        # As it is recorded: a record of an older version must not grow by the fields that it does not have.
-        if len(json.dumps(self.model_dump(mode="json", exclude=unused_fields(self)))) > MAX_REQUEST_BYTES:
+        # As it is recorded: a request of an older version must not grow by the fields that it does not have.
+        if len(json.dumps(self.model_dump(mode="json", exclude=not_recorded(self)))) > MAX_REQUEST_BYTES:
             raise ValueError(f"the texts are too long together; a request may take {MAX_REQUEST_BYTES} bytes as JSON")
         return self
 

@@ -6,6 +6,8 @@ can serve the job, so a worker of an older version still serves what it understa
 - Readers ignore fields that they do not know.
 - A field that is newer than the first contract is marked with `Since`, and it is left out at its default, because a
   reader of 0.2.0 refuses fields that it does not know.
+- A newer field that an older version may ignore is marked with `Hint` instead. It is recorded apart, so that everybody
+  can read and serve the job.
 """
 
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 CONTRACT = 2
 """The contract of this version. Increase it together with a new field, stage or artifact.
@@ -28,14 +31,38 @@ class Since:
     contract: int
 
 
+@dataclass(frozen=True)
+class Hint:
+    """Marks a field that older versions may ignore: they serve the job as if the field had its default."""
+
+
 def needed_contract(*models: BaseModel) -> int:
     """Return the lowest contract that understands these values: 1, unless they use a newer field."""
     return max((since.contract for model in models for since, is_used in _marked(model) if is_used), default=1)
 
 
 def dump_json(model: BaseModel) -> str:
-    """Return the model as JSON, without the newer fields that have their default values."""
-    return model.model_dump_json(exclude=unused_fields(model))
+    """Return the model as JSON, without its hints and the newer fields that have their default values."""
+    return model.model_dump_json(exclude=not_recorded(model))
+
+
+def hints_of(model: BaseModel) -> dict[str, Any]:
+    """Return the hints that do not have their default values, in the form of `model_dump`; also of models in this."""
+    hints: dict[str, Any] = {}
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            hints |= {name: within} if (within := hints_of(value)) else {}
+        elif _is_marked(field, Hint) and value != field.get_default(call_default_factory=True):
+            hints[name] = value
+    return hints
+
+
+def with_hints(fields: Any, hints: Any) -> Any:
+    """Return what `dump_json` wrote, read as JSON, together with `hints_of` the same model."""
+    if not (isinstance(fields, dict) and isinstance(hints, dict)):
+        return hints
+    return {**fields, **{name: with_hints(fields.get(name), hint) for name, hint in hints.items()}}
 
 
 def _marked(model: BaseModel) -> Iterator[tuple[Since, bool]]:
@@ -49,14 +76,18 @@ def _marked(model: BaseModel) -> Iterator[tuple[Since, bool]]:
                 yield mark, value != field.get_default(call_default_factory=True)
 
 
-def unused_fields(model: BaseModel) -> dict[str, Any]:
-    """Return the newer fields at their defaults, in the form that pydantic's `exclude` has."""
-    unused: dict[str, Any] = {}
+def not_recorded(model: BaseModel) -> dict[str, Any]:
+    """Return the hints and the newer fields at their defaults, in the form that pydantic's `exclude` has."""
+    fields: dict[str, Any] = {}
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
-        is_new = any(isinstance(mark, Since) for mark in field.metadata)
-        if is_new and value == field.get_default(call_default_factory=True):
-            unused[name] = True
-        elif isinstance(value, BaseModel) and (within := unused_fields(value)):
-            unused[name] = within
-    return unused
+        is_unused = _is_marked(field, Since) and value == field.get_default(call_default_factory=True)
+        if is_unused or _is_marked(field, Hint):
+            fields[name] = True
+        elif isinstance(value, BaseModel) and (within := not_recorded(value)):
+            fields[name] = within
+    return fields
+
+
+def _is_marked(field: FieldInfo, mark: type) -> bool:
+    return any(isinstance(each, mark) for each in field.metadata)

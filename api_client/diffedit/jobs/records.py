@@ -3,6 +3,7 @@
 | field | written by | content |
 |---|---|---|
 | `request`, `options` | `create_job` | the `EditRequest` and the `JobOptions` as JSON |
+| `hints` | `create_job` | the fields of the request that older versions may ignore, as JSON, if there are any |
 | `contract` | `create_job` | the lowest contract that can serve the job; 1 if it is missing |
 | `retention` | `create_job` | seconds that the record is kept after the job has ended |
 | `created`, `started`, `finished` | scripts | times of the Redis server, in seconds |
@@ -37,7 +38,7 @@ from diffedit.contract.object_keys import OBJECT_KEY
 from diffedit.contract.request import EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.contract.validation import explain
-from diffedit.contract.versions import dump_json
+from diffedit.contract.versions import dump_json, hints_of, with_hints
 from diffedit.errors import BadRecord, NewerRecord
 from diffedit.jobs.store import RecentStages
 
@@ -93,7 +94,7 @@ def object_keys_in(fields: Mapping[str, str]) -> set[str]:
 
 
 def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
-    request = EditRequest.model_validate_json(fields["request"], extra="ignore")
+    request = _request_in(fields)
     stages = request.stages
     stage = Stage(fields["stage"]) if "stage" in fields else None  # type: ignore[call-arg] # a look-up by value
     index = stages.index(stage) if stage in stages else 0
@@ -133,6 +134,13 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
     )
 
 
+def _request_in(fields: Mapping[str, str]) -> EditRequest:
+    text = fields["request"]
+    if "hints" in fields:
+        text = json.dumps(with_hints(json.loads(text), json.loads(fields["hints"])))
+    return EditRequest.model_validate_json(text, extra="ignore")
+
+
 def _refusal(fields: Mapping[str, str]) -> ErrorInfo | None:
     """Return why the last worker could not run the stage that the job waits for."""
     text = fields.get(f"refused_error:{fields.get('next')}")
@@ -164,8 +172,10 @@ def _progress(stages: Sequence[Stage], stage: Stage | None, done: Sequence[Stage
 
 def new_fields(job: Job, retention: int) -> dict[str, str]:
     """Return what the caller writes into the record of a new job."""
+    hints = hints_of(job.request)
     return {
         "request": dump_json(job.request),
+        **({"hints": json.dumps(hints)} if hints else {}),
         "options": dump_json(job.options),
         "contract": str(job.contract),
         "retention": str(retention),
