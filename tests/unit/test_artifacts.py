@@ -159,7 +159,8 @@ def test_a_retry_makes_a_lost_manifest_again(worker: InlineWorker, damage: bytes
     key = manifest_key(job.status().artifact_keys[Artifact.RESULT])
     intact = worker.object_store.get(key)
     worker.object_store.delete(key) if damage is None else worker.object_store.put(key, damage)
-    assert job.result(timeout=1).manifest == json.loads(intact)  # from the file of the result
+    asked = job.status().request.model_dump(mode="json")
+    assert job.result(timeout=1).manifest == {**json.loads(intact), "request": asked}  # from the file of the result
     assert job.retry().status().state is State.SUCCEEDED
     assert worker.object_store.get(key) == intact
 
