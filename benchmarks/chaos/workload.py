@@ -18,6 +18,8 @@ MIXED = 0.25
 """The part of a run in which workers of the last release work, too."""
 GUIDE = {
     "scheduler": "ddim",
+    "strength": 0.8,
+    "guidance_scale": 7.5,
     "mask_encode_strength": 0.5,
     "mask_thresholding_ratio": "otsu",
     "mask_cleanup": True,

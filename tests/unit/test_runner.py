@@ -143,7 +143,7 @@ def test_a_worker_that_shuts_down_requeues_its_job_within_a_step(worker: InlineW
 
     worker.before_report(shut_down_at_second_step)
     worker.restart(context={"enqueue": enqueue})
-    status = worker.edit(num_inference_steps=6).status()
+    status = worker.edit(num_inference_steps=6, strength=0.8).status()
     assert steps == [1, 2, 1, 2, 3, 4]
     assert resumed == [(Stage.INVERT, Stage.EDIT)]
     assert status.state is State.SUCCEEDED
