@@ -1,6 +1,6 @@
 """From the arguments of `Client.edit` to a checked request. Everything that can be wrong with it is found here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,8 @@ def prepare(image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet, d
     service = {name: given.pop(name) for name in SERVICE if name in given}
     try:
         profile = given.get("profile", fleet.default_profile)
-        params = EditParams.resolve(profile, {"seed": default_seed, **fleet.params_of(profile, preset)}, given)
+        defaults = _used_defaults(fleet.params_of(profile, preset), texts)
+        params = EditParams.resolve(profile, {"seed": default_seed, **defaults}, given)
         pictures = {"image": image.key, "mask": mask and mask.key}
         request = EditRequest.model_validate({**texts, **pictures, "goal": goal, "params": params})
         job_options = JobOptions.model_validate(service)
@@ -66,6 +67,12 @@ def _checked_preset(preset: Any) -> str:
     if not isinstance(preset, str):
         raise InvalidRequest("preset: give the name of a preset, such as guide")
     return preset
+
+
+def _used_defaults(defaults: Mapping[str, Any], texts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults without those that only two concepts use, if there are none: the result depends on no such."""
+    unused = () if texts.get("source_concept") else ("concept_prompts",)
+    return {name: value for name, value in defaults.items() if name not in unused}
 
 
 def check_keys(submissions: Sequence[Submission]) -> None:
