@@ -70,7 +70,7 @@ def _checked_preset(preset: Any) -> str:
 
 
 def _used_defaults(defaults: Mapping[str, Any], texts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults without those that only two concepts use, if there are none: the result depends on no such."""
+    """Return the defaults without what only two concepts use, if there are none: the result does not depend on it."""
     unused = () if texts.get("source_concept") else ("concept_prompts",)
     return {name: value for name, value in defaults.items() if name not in unused}
 
