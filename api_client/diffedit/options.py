@@ -43,7 +43,7 @@ class EditOptions(TypedDict, total=False):
     guidance_scale: float
     """How strongly the edit follows the target prompt. 1 means no guidance."""
     guidance_interval: float
-    """Share of the edit's steps that have guidance, from the noisiest on. A step without it takes half the time."""
+    """Share of the edit's steps that have guidance, from the noisiest on. A step without it has one sample, not two."""
     inversion_guidance_scale: float
     """How strongly the inversion follows the caption. 1 means no guidance. Above 1, the edit retraces it less well."""
     feature_reuse: int

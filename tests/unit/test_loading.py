@@ -113,7 +113,7 @@ def test_make_room_halves_the_batch_down_to_two_samples(tiny):
     models, sizes = Models(tiny, device="cpu"), []
     for _ in range(4):
         sizes.append(models.max_batch)
-        models.memory.make_room()
+        models.memory.make_room(models.max_batch)
 
     assert sizes == [8, 4, 2, 2]
 

@@ -43,7 +43,7 @@ class EditParams(StrictNumbers):
     guidance_scale: float = Field(default=7.5, ge=1, le=50)
     """How strongly the edit follows the target prompt. 1 means no guidance."""
     guidance_interval: Annotated[float, Hint()] = Field(default=1.0, gt=0, le=1)
-    """Share of the edit's steps that have guidance, from the noisiest on. A step without it takes half the time."""
+    """Share of the edit's steps that have guidance, from the noisiest on. A step without it has one sample, not two."""
     inversion_guidance_scale: float = Field(default=1.0, ge=1, le=50)
     """How strongly the inversion follows the caption. 1 means no guidance. Above 1, the edit retraces it less well."""
     feature_reuse: Annotated[int, Hint()] = Field(default=1, ge=1, le=10)

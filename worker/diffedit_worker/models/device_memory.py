@@ -29,13 +29,13 @@ class DeviceMemory:
         self._device = device
         self._lock = threading.Lock()
 
-    def make_room(self, tried: int | None = None) -> None:
+    def make_room(self, tried: int) -> None:
         """Free unused memory, and halve `max_batch` for good. To be called after an out-of-memory error.
 
         `tried` is what `max_batch` was before the error. If another thread has halved it since, it stays as it is.
         """
         with self._lock:
-            self.max_batch = min(self.max_batch, max(2, (tried or self.max_batch) // 2))
+            self.max_batch = min(self.max_batch, max(2, tried // 2))
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
