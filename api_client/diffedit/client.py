@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Self, Unpack
 
+from diffedit.api_keys import ApiKeyStore
 from diffedit.contract.job import Job, JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest, random_seed
 from diffedit.contract.stages import Artifact
@@ -198,6 +199,11 @@ class Client:
             text = f"the records of these jobs cannot be read: {', '.join(page.unreadable)}"
             warnings.warn(text, UnreadableJobsWarning, stacklevel=2)
         return page.statuses
+
+    @property
+    def api_keys(self) -> ApiKeyStore:
+        """The keys with which programs use the HTTP API of `diffedit serve`."""
+        return self._backend.api_keys
 
     def collect_garbage(self, older_than: timedelta | str, *, dry_run: bool = False) -> Collected:
         """Delete old pictures, artifacts and results that no unfinished job needs.

@@ -32,6 +32,7 @@ from diffedit.contract.stages import Artifact
 from diffedit.jobs.backend import DEFAULT_LIMITS, JobBackend, redis_backend
 from diffedit.jobs.dispatch import celery_app, send
 from diffedit.objects.s3 import S3ObjectStore
+from tests.support.api_key_behaviour import ApiKeyBehaviour
 from tests.support.backend_behaviour import at_mask
 from tests.support.content_behaviour import FIRST, ContentBehaviour, complete, with_mask
 from tests.support.factories import TEXTS, a_job, a_worker
@@ -95,6 +96,7 @@ class TestRedisBackend(
     VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
+    ApiKeyBehaviour,
 ):
     pass
 

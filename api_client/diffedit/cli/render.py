@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from diffedit.api_keys import ApiKey
 from diffedit.contract.job import JobStatus
 from diffedit.health import Health
 from diffedit.jobs.workers import Trouble, TroubleKind, WorkerInfo
@@ -41,6 +42,17 @@ def jobs_table(jobs: Sequence[JobStatus]) -> Table:
     for job in jobs:
         seconds = f"{(job.finished_at - job.created_at).total_seconds():.1f}" if job.finished_at else ""
         table.add_row(job.id, job.state.value, _stage(job), f"{job.created_at:%Y-%m-%d %H:%M:%S}", seconds)
+    return table
+
+
+def keys_table(found: Sequence[ApiKey]) -> Table:
+    """Return one row for each API key. `made` is in UTC, `rate` in requests a minute."""
+    table = Table(box=None)
+    for column in ("id", "owner", "name", "rate", "made"):
+        table.add_column(column, no_wrap=column == "id")
+    for key in found:
+        made = f"{key.created_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(key.id, printable(key.owner), printable(key.name), str(key.rate), made)
     return table
 
 

@@ -16,6 +16,8 @@
     |-- QueueFull               too many jobs wait; try again later
     |-- ArtifactError           a stored artifact is missing or damaged
     |   `-- ArtifactMissing
+    |-- InvalidKey              the HTTP API does not know this API key
+    |-- RateLimited             too many requests with one API key; has retry_after
     |-- LocalError              the services of `diffedit up` and `diffedit demo`
     |-- StageError              a stage cannot process its input; the job fails with this code
     |   |-- EmptyMask
@@ -43,6 +45,7 @@
 say what to do next, and may change.
 """
 
+from diffedit.errors.access import InvalidKey, RateLimited
 from diffedit.errors.base import DiffEditError
 from diffedit.errors.jobs import (
     BadRecord,
@@ -102,6 +105,7 @@ __all__ = [
     "DiffEditError",
     "EmptyMask",
     "IdempotencyConflict",
+    "InvalidKey",
     "InvalidRequest",
     "JobCancelled",
     "JobElsewhere",
@@ -117,6 +121,7 @@ __all__ = [
     "NotFinite",
     "OutOfMemory",
     "QueueFull",
+    "RateLimited",
     "ServiceError",
     "StageError",
     "StoreRefused",

@@ -19,6 +19,8 @@
 | `diffedit:trouble:<name>` | string with TTL | the `Trouble` of a worker as JSON |
 | `diffedit:profiles` | hash | profile -> its parameter defaults as JSON, from the last worker that served it |
 | `diffedit:presets` | hash | profile -> its presets as JSON, from the last worker that served it |
+| `diffedit:api-keys` | hash | id of an API key -> its `ApiKey` as JSON, with the hash of the key |
+| `diffedit:rate:<id>` | string with TTL | when the requests that were sent with this API key would have come one by one |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
 | `diffedit:damaged` | sorted set with TTL | keys that held what cannot be read, by the time when that was last seen |
 | `diffedit:ping` | string with TTL | empty; written to see whether the server takes writes |
@@ -42,6 +44,7 @@ TROUBLES = f"{PREFIX}troubles"
 WORKERS = f"{PREFIX}workers"
 PROFILES = f"{PREFIX}profiles"
 PRESETS = f"{PREFIX}presets"
+API_KEYS = f"{PREFIX}api-keys"
 LEADER = f"{PREFIX}leader"
 BEATING = f"{PREFIX}beating"
 OUTAGE = f"{PREFIX}outage"
@@ -55,6 +58,7 @@ IDEMPOTENCY = f"{PREFIX}idempotency:"
 HEARTBEAT = f"{PREFIX}worker:"
 STAGES = f"{PREFIX}stages:"
 TROUBLE = f"{PREFIX}trouble:"
+RATE = f"{PREFIX}rate:"
 CONTENT = f"{PREFIX}content:"
 LOCK = f"{PREFIX}lock:"
 WAITERS = f"{PREFIX}waiters:"

@@ -1,0 +1,60 @@
+"""The commands of the HTTP API: the server, and the keys of those who use it."""
+
+from typing import Annotated
+
+import typer
+
+from diffedit.api_keys import DEFAULT_RATE, MAX_RATE, ApiKey, add_key
+from diffedit.cli import main
+from diffedit.cli.options import AsJson
+from diffedit.cli.render import keys_table
+from diffedit.errors import InvalidRequest
+
+PANEL = "Web"
+
+keys_app = typer.Typer(no_args_is_help=True)
+main.app.add_typer(keys_app, name="keys", rich_help_panel=PANEL, help="Make, list and revoke API keys.")
+
+
+@main.command(PANEL, group=keys_app)
+def add(
+    owner: Annotated[str, typer.Argument(help="Whose jobs the key makes and sees.")],
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    rate: Annotated[int, typer.Option(min=1, max=MAX_RATE, help="Requests a minute.")] = DEFAULT_RATE,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key, and print it. It is shown only now: only its hash is stored."""
+    text, key = add_key(main.make_client().api_keys, owner, name, rate)
+    if as_json:
+        main.print_json({"key": text, **_as_json(key)})
+    else:
+        main.err.print(f"key {key.id} of {key.owner}, {key.rate} requests a minute")
+        print(text)
+
+
+@main.command(PANEL, group=keys_app, name="list")
+def list_keys(as_json: AsJson = False) -> None:
+    """List the API keys."""
+    found = main.make_client().api_keys.list()
+    if as_json:
+        main.print_json([_as_json(key) for key in found])
+    else:
+        main.out.print(keys_table(found))
+
+
+@main.command(PANEL, group=keys_app)
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The id of the key, as `diffedit keys list` shows it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Revoke an API key. The next request with it is refused."""
+    if not main.make_client().api_keys.revoke(key_id):
+        raise InvalidRequest(f"no API key has the id {key_id}; `diffedit keys list` shows them")
+    if as_json:
+        main.print_json({"id": key_id, "revoked": True})
+    else:
+        print("revoked")
+
+
+def _as_json(key: ApiKey) -> dict[str, object]:
+    return key.model_dump(mode="json")
