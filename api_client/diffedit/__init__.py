@@ -5,6 +5,7 @@ Public is what this module and `diffedit.testing` export in `__all__`.
 
 from importlib.metadata import version
 
+from diffedit.aio import AsyncClient, AsyncEditResult, AsyncJobHandle
 from diffedit.client import Client
 from diffedit.contract.job import ErrorInfo, JobOptions, JobStatus, State
 from diffedit.contract.request import EditParams, EditRequest, Prompts
@@ -53,6 +54,9 @@ __all__ = [
     "MIN_SIDE",
     "Artifact",
     "ArtifactError",
+    "AsyncClient",
+    "AsyncEditResult",
+    "AsyncJobHandle",
     "BadPicture",
     "BadRecord",
     "BrokerFull",

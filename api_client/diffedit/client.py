@@ -9,7 +9,6 @@ Invalid requests are refused here, before anything is queued.
 
 import functools
 import uuid
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Self, Unpack
@@ -36,6 +35,7 @@ from diffedit.options import EditOptions
 from diffedit.settings import Settings
 from diffedit.submission import Submission, check_keys, no_worker_warnings, prepare
 from diffedit.uploads import PictureLike, image_upload, store
+from diffedit.warned import warn
 
 Send = Callable[[Job], None]
 Queued = tuple[list[JobHandle], list[str]]
@@ -197,7 +197,7 @@ class Client:
         page = self._job_store.list_jobs(State(state) if state else None, limit)
         if page.unreadable:
             text = f"the records of these jobs cannot be read: {', '.join(page.unreadable)}"
-            warnings.warn(text, UnreadableJobsWarning, stacklevel=2)
+            warn(UnreadableJobsWarning(text), stacklevel=2)
         return page.statuses
 
     @property
@@ -269,4 +269,4 @@ class Client:
 def _warn(texts: Iterable[str]) -> None:
     """Issue the warnings with the line of the program that called a public method, which must call this itself."""
     for text in texts:
-        warnings.warn(text, NoWorkerWarning, stacklevel=3)
+        warn(NoWorkerWarning(text), stacklevel=3)

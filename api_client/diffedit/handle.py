@@ -13,10 +13,7 @@ from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
 from diffedit.result import EditResult
 from diffedit.retries import outage_tolerant
-from diffedit.waiting import changes
-
-SHORTEST_WAIT = 1.0
-"""Seconds that a server has for its answer at least, however little is left of a caller's timeout."""
+from diffedit.waiting import SHORTEST_WAIT, changes
 
 Submit = Callable[[EditRequest, JobOptions, str | None, str], "JobHandle"]
 """Queues a request. Arguments: the request, its options, the idempotency key, and the digest of what the user gave."""
@@ -54,20 +51,25 @@ class JobHandle:
             status: JobStatus = outage_tolerant(timeout)(self._job_store.status, self.id)
         return status
 
-    def watch(self, timeout: float = 600) -> Iterator[JobStatus]:
+    def watch(self, timeout: float = 600, heartbeat: float | None = None) -> Iterator[JobStatus]:
         """Yield the status now and at every change, up to and including the terminal one.
 
-        The job is polled: every 0.05 s after a change, then less and less often, down to once a second.
+        The job is polled: every 0.05 s after a change, then less and less often, down to once a second. The thread is
+        occupied meanwhile: a server that shows many jobs at once uses `AsyncClient`.
 
         Args:
             timeout: seconds, 600 by default.
+            heartbeat: seconds after which the last status (the same object) is yielded again if nothing has changed, so
+                that a program notices whether anybody still listens. Default: never.
 
         Raises:
             JobTimeout: the job has not ended after `timeout` seconds.
             JobNotFound: there is no record of this job.
+            BadRecord: the record cannot be read.
             BrokerUnavailable: the server has not answered for 30 seconds, or until `timeout`.
+            InvalidRequest: `timeout` is NaN, or `heartbeat` is not positive.
         """
-        return changes([self], timeout)
+        return changes([self], timeout, heartbeat)
 
     def wait(self, timeout: float = 600, progress: bool = False) -> JobStatus:
         """Wait until the job has succeeded, and return its status.
@@ -88,12 +90,12 @@ class JobHandle:
             (status,) = follow([self], timeout)
         else:
             *_, status = self.watch(timeout)
-        _raise_unless_succeeded(status)
+        raise_unless_succeeded(status)
         return status
 
     def result(self, timeout: float = 600) -> EditResult:
         """Wait until the job has succeeded, and return its result. Arguments and errors as for `wait`."""
-        return EditResult(self.wait(timeout), self._object_store, self._job_store.contents_of)
+        return self._result_of(self.wait(timeout))
 
     def cancel(self) -> bool:
         """Cancel the job. A queued job never starts, and a running job stops within one step.
@@ -126,8 +128,12 @@ class JobHandle:
             raise NewerRecord(self.id)  # what this version does not know of the request would be lost
         return self._submit(status.request, status.options, key, retry_digest(self.id))
 
+    def _result_of(self, succeeded: JobStatus) -> EditResult:
+        return EditResult(succeeded, self._object_store, self._job_store.contents_of)
 
-def _raise_unless_succeeded(status: JobStatus) -> None:
+
+def raise_unless_succeeded(status: JobStatus) -> None:
+    """Raise JobFailed, JobCancelled or JobExpired if the job has ended in such a way."""
     if status.state is State.FAILED:
         error = status.error
         raise JobFailed(

@@ -19,6 +19,7 @@ from typing import Any
 
 from PIL import Image
 
+from diffedit.aio import AsyncClient, AsyncJobHandle
 from diffedit.client import Client
 from diffedit.contract.content import content_of
 from diffedit.contract.job import ErrorInfo, Job, State
@@ -36,7 +37,15 @@ from diffedit.objects.memory import MemoryObjectStore
 from diffedit.pictures import PROVENANCE, encode_png, read_picture, read_result
 from diffedit.settings import Settings
 
-__all__ = ["JobBackend", "MemoryObjectStore", "fail", "memory_backend", "memory_client", "succeed"]
+__all__ = [
+    "JobBackend",
+    "MemoryObjectStore",
+    "async_memory_client",
+    "fail",
+    "memory_backend",
+    "memory_client",
+    "succeed",
+]
 
 _WORKER = "testing"
 _EXTENSIONS = {Artifact.CAPTION: "json", Artifact.PROMPTS: "json", Artifact.MASK: "png", Artifact.RESULT: "png"}
@@ -64,17 +73,23 @@ def memory_client(profile: str = "tiny") -> Client:
     return Client(settings, backend=backend, object_store=MemoryObjectStore(), send=lambda job: None)
 
 
+def async_memory_client(profile: str = "tiny") -> AsyncClient:
+    """Return an asynchronous client over the same doubles as those of `memory_client`."""
+    return AsyncClient.over(memory_client(profile))
+
+
 def succeed(
-    job: JobHandle,
+    job: JobHandle | AsyncJobHandle,
     image: Image.Image | None = None,
     *,
     mask: Image.Image | None = None,
     caption: str = "a picture",
     prompts: Prompts | None = None,
 ) -> None:
-    """Let a job of `memory_client` succeed, as a worker does. The job may be an edit or a mask preview.
+    """Let a job of `memory_client` or `async_memory_client` succeed, as a worker does.
 
-    `job.result()` then has its image, mask, caption, prompts, manifest and URL. Files of tensors are empty.
+    The job may be an edit or a mask preview. `job.result()` then has its image, mask, caption, prompts, manifest and
+    URL. Files of tensors are empty.
 
     Args:
         job: a job that has not ended.
@@ -89,6 +104,7 @@ def succeed(
         BadPicture: the image or the mask cannot be a result: it has another size than the picture, or the mask is
             black everywhere.
     """
+    job = _blocking(job)
     finished = _with_all_artifacts(_open_job(job))
     request = finished.request
     source = request.source_concept or request.given_caption or caption
@@ -114,14 +130,15 @@ def succeed(
         _complete(job, stage, contents)
 
 
-def fail(job: JobHandle, code: str, message: str, *, stage: Stage | None = None) -> None:
-    """Let a job of `memory_client` fail in `stage`, as a worker does. Default: in its first stage.
+def fail(job: JobHandle | AsyncJobHandle, code: str, message: str, *, stage: Stage | None = None) -> None:
+    """Let a job of `memory_client` or `async_memory_client` fail in `stage`, as a worker does. Default: in its first.
 
     `job.wait()` then raises JobFailed with this `error_code` and `message`.
 
     Raises:
         InvalidRequest: the job has ended already, or it does not need this stage.
     """
+    job = _blocking(job)
     stages = _open_job(job).stages_left
     failing = Stage(stage) if stage else stages[0]  # type: ignore[call-arg] # a look-up by value
     if failing not in stages:
@@ -132,6 +149,10 @@ def fail(job: JobHandle, code: str, message: str, *, stage: Stage | None = None)
     _start(job, failing)
     error = ErrorInfo(stage=failing, code=code, message=message)
     job._job_store.end_job(job.id, State.FAILED, error, _WORKER)
+
+
+def _blocking(job: JobHandle | AsyncJobHandle) -> JobHandle:
+    return job._blocking if isinstance(job, AsyncJobHandle) else job
 
 
 def _open_job(job: JobHandle) -> Job:

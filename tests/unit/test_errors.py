@@ -11,7 +11,7 @@ import pytest
 import diffedit_worker.local.commands  # noqa: F401, because it defines errors of its own
 from diffedit import DiffEditError, JobFailed, JobTimeout, QueueFull, errors
 
-SAMPLES = {"max_queued": 5, "rate": 60, "retry_after": 0.5}
+SAMPLES = {"max_queued": 5, "rate": 60, "retry_after": 0.5, "seconds": 5}
 
 
 def tree(kind: type[DiffEditError]) -> Iterator[type[DiffEditError]]:

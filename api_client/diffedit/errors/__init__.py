@@ -11,6 +11,7 @@
     |   |   `-- BrokerFull      its memory is full
     |   |-- BrokerDamaged       a key in Redis holds another type than it must
     |   |-- DecodingBusy        this process decodes too many pictures at once
+    |   |-- ClientBusy          the threads of an AsyncClient make too many calls at once
     |   `-- StoreUnavailable    S3
     |       `-- StoreRefused    it answers and refuses; correct the settings first
     |-- QueueFull               too many jobs wait; try again later
@@ -74,6 +75,7 @@ from diffedit.errors.services import (
     BrokerDamaged,
     BrokerFull,
     BrokerUnavailable,
+    ClientBusy,
     DecodingBusy,
     LocalError,
     ServiceError,
@@ -100,6 +102,7 @@ __all__ = [
     "BrokerDamaged",
     "BrokerFull",
     "BrokerUnavailable",
+    "ClientBusy",
     "DecodingBusy",
     "DeviceFailed",
     "DiffEditError",

@@ -10,17 +10,16 @@ from collections.abc import Sequence
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
-from diffedit.errors import IdempotencyConflict, JobElsewhere, JobNotFound, NewerRecord
+from diffedit.errors import IdempotencyConflict, JobElsewhere, NewerRecord
 from diffedit.jobs.keys import job_key
-from diffedit.jobs.memory_lost_jobs import MemoryLostJobs
 from diffedit.jobs.memory_state import can_try
+from diffedit.jobs.memory_statuses import MemoryStatuses, now_text
 from diffedit.jobs.records import (
     content_fields,
     done_fields,
     is_newer,
     new_fields,
     object_keys_in,
-    outcome_in,
     readable,
     refused_by,
     status_of,
@@ -38,7 +37,7 @@ from diffedit.jobs.store import (
 )
 
 
-class MemoryJobStore(MemoryLostJobs):
+class MemoryJobStore(MemoryStatuses):
     """A `JobStore` in this process."""
 
     def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
@@ -53,7 +52,7 @@ class MemoryJobStore(MemoryLostJobs):
                     raise IdempotencyConflict(first)
                 return first
             self._state.check_queue(job)
-            record = {**new_fields(job, state.settings.retention), "created": _now()}
+            record = {**new_fields(job, state.settings.retention), "created": now_text()}
             if idempotency_key:
                 state.idempotency[idempotency_key] = job.id
                 record["idempotency"] = idempotency_key
@@ -67,15 +66,6 @@ class MemoryJobStore(MemoryLostJobs):
         with self._state.lock:
             self._state.clear_open(job_id)
             self._state.records.pop(job_id, None)
-
-    def status(self, job_id: str) -> JobStatus:
-        with self._state.lock:
-            self.expire_job(job_id)
-            return status_of(job_id, self._record(job_id))
-
-    def expire_job(self, job_id: str) -> State | None:
-        with self._state.lock:
-            return self._outcome(job_id, None)
 
     def keys_in_use(self) -> set[str]:
         with self._state.lock:
@@ -108,7 +98,7 @@ class MemoryJobStore(MemoryLostJobs):
                 raise MustRunAlone(job_id)
             self._state.waiting.pop(job_id, None)
             self._state.running[job_id] = worker
-            record.setdefault("started", _now())
+            record.setdefault("started", now_text())
             record.update({"stage": stage.value, "step": "0", "steps": "0", "worker": worker})
             record[f"attempts:{stage.value}"] = str(attempts + 1)
             return status_of(job_id, record)
@@ -175,7 +165,7 @@ class MemoryJobStore(MemoryLostJobs):
             before = refused_by(record, stage) if f"refused_since:{stage.value}" in record else ()
             refused = list(dict.fromkeys([*before, state.name_of(worker)]))
             record |= {f"refused:{stage.value}": json.dumps(refused), f"refused_error:{stage.value}": text}
-            since = float(record.setdefault(f"refused_since:{stage.value}", _now()))
+            since = float(record.setdefault(f"refused_since:{stage.value}", now_text()))
             state.stages.append((time.time(), "refused"))
             others = can_try(state.workers_of(job.id, job.queue_of(stage)), refused)
             impatient = not others and state.heartbeats_are_complete and time.time() - since >= limits.refusal_patience
@@ -249,29 +239,5 @@ class MemoryJobStore(MemoryLostJobs):
     def ping(self) -> None:
         pass
 
-    def _record(self, job_id: str) -> dict[str, str]:
-        if job_id not in self._state.records:
-            raise JobNotFound(job_id)
-        return self._state.records[job_id]
-
     def _queue(self, job_id: str) -> str:
         return self._record(job_id)["queue"]
-
-    def _outcome(self, job_id: str, worker: str | None) -> State | None:
-        """Return the outcome if the job has ended. Raises JobElsewhere if `worker` does not run it."""
-        record = self._record(job_id)
-        if self._is_overdue(job_id):
-            self._end(job_id, State.EXPIRED)
-        if "outcome" in record:
-            return outcome_in(job_id, record["outcome"])
-        if worker is not None and self._state.running.get(job_id) != worker:
-            raise JobElsewhere(job_id)
-        return None
-
-    def _end(self, job_id: str, outcome: State) -> None:
-        self._state.records[job_id].update({"outcome": outcome.value, "finished": _now()})
-        self._state.clear_open(job_id)
-
-
-def _now() -> str:
-    return f"{time.time():.6f}"

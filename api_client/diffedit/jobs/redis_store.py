@@ -1,6 +1,6 @@
 """The job records in Redis or Valkey: a hash for each job, and each change one atomic script (`lua/`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import cast
 
@@ -10,7 +10,7 @@ from diffedit.contract import versions
 from diffedit.contract.content import is_content
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
-from diffedit.errors import BadRecord, IdempotencyConflict, JobNotFound, NewerRecord, QueueFull
+from diffedit.errors import IdempotencyConflict, QueueFull
 from diffedit.jobs import keys
 from diffedit.jobs.records import (
     done_fields,
@@ -19,11 +19,10 @@ from diffedit.jobs.records import (
     object_keys_in,
     readable,
     recent_stages_in,
-    status_of,
     undone_fields,
 )
-from diffedit.jobs.redis_lost_jobs import RedisLostJobs
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
+from diffedit.jobs.redis_statuses import RedisStatuses
 from diffedit.jobs.store import (
     WORKER_LOST,
     JobPage,
@@ -41,7 +40,7 @@ _PAGE = 500
 RECENT_MINUTES = 10
 
 
-class RedisJobStore(RedisLostJobs):
+class RedisJobStore(RedisStatuses):
     """A `JobStore` in Redis or Valkey."""
 
     def __init__(self, server: RedisServer, settings: Settings, limits: WorkerLimits) -> None:
@@ -78,18 +77,6 @@ class RedisJobStore(RedisLostJobs):
     @translate_errors
     def discard_job(self, job_id: str) -> None:
         self._server.run("discard_job", job_id=job_id)
-
-    @translate_errors
-    def status(self, job_id: str) -> JobStatus:
-        status = self._status_of(job_id, self._entries.records([job_id])[job_id])
-        # If no worker is up, nobody else ends the job.
-        if status.is_overdue and self.expire_job(job_id):
-            return self.status(job_id)
-        return status
-
-    @translate_errors
-    def expire_job(self, job_id: str) -> State | None:
-        return outcome_of(job_id, self._server.run("expire_job", job_id=job_id))
 
     @translate_errors
     def keys_in_use(self) -> set[str]:
@@ -255,13 +242,3 @@ class RedisJobStore(RedisLostJobs):
     @translate_errors
     def ping(self) -> None:
         self._redis.set(keys.PING, "", px=1)  # a server that refuses writes is of no use
-
-    def _status_of(self, job_id: str, fields: Mapping[str, str] | None) -> JobStatus:
-        if fields == {}:
-            raise JobNotFound(job_id)
-        try:
-            return status_of(job_id, fields)
-        except BadRecord as error:
-            if not isinstance(error, NewerRecord):
-                self._entries.note([keys.job_key(job_id)])
-            raise

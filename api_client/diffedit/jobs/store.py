@@ -11,12 +11,16 @@ something to do; the record decides. So a message may be lost or doubled.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from diffedit.contract.job import ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
+from diffedit.errors import BadRecord, JobNotFound
 
 WORKER_LOST = "worker_lost"
+
+StatusOrError: TypeAlias = JobStatus | JobNotFound | BadRecord
+"""The status of a job, or why it has none."""
 
 
 class RecentStages(NamedTuple):
@@ -120,6 +124,9 @@ class JobStore(Protocol):
 
     def status(self, job_id: str) -> JobStatus:
         """Return the status of a job, in one round trip. Raises JobNotFound, BadRecord."""
+
+    def statuses(self, job_ids: Sequence[str]) -> dict[str, StatusOrError]:
+        """Return the status of each of these jobs, or the error that `status` raises, in one round trip for all."""
 
     def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
         """Return the newest `limit` jobs (of this state), newest first."""

@@ -1,0 +1,57 @@
+"""The statuses of jobs and how jobs end, in the memory of this process."""
+
+import time
+from collections.abc import Sequence
+
+from diffedit.contract.job import JobStatus, State
+from diffedit.errors import BadRecord, JobElsewhere, JobNotFound
+from diffedit.jobs.memory_lost_jobs import MemoryLostJobs
+from diffedit.jobs.records import outcome_in, status_of
+from diffedit.jobs.store import StatusOrError
+
+
+class MemoryStatuses(MemoryLostJobs):
+    """The part of a `JobStore` in this process that reads statuses and ends jobs."""
+
+    def status(self, job_id: str) -> JobStatus:
+        with self._state.lock:
+            self.expire_job(job_id)
+            return status_of(job_id, self._record(job_id))
+
+    def statuses(self, job_ids: Sequence[str]) -> dict[str, StatusOrError]:
+        return {job_id: self._status_or_error(job_id) for job_id in job_ids}
+
+    def expire_job(self, job_id: str) -> State | None:
+        with self._state.lock:
+            return self._outcome(job_id, None)
+
+    def _status_or_error(self, job_id: str) -> StatusOrError:
+        try:
+            return self.status(job_id)
+        except (JobNotFound, BadRecord) as error:
+            return error
+
+    def _record(self, job_id: str) -> dict[str, str]:
+        if job_id not in self._state.records:
+            raise JobNotFound(job_id)
+        return self._state.records[job_id]
+
+    def _outcome(self, job_id: str, worker: str | None) -> State | None:
+        """Return the outcome if the job has ended. Raises JobElsewhere if `worker` does not run it."""
+        record = self._record(job_id)
+        if self._is_overdue(job_id):
+            self._end(job_id, State.EXPIRED)
+        if "outcome" in record:
+            return outcome_in(job_id, record["outcome"])
+        if worker is not None and self._state.running.get(job_id) != worker:
+            raise JobElsewhere(job_id)
+        return None
+
+    def _end(self, job_id: str, outcome: State) -> None:
+        self._state.records[job_id].update({"outcome": outcome.value, "finished": now_text()})
+        self._state.clear_open(job_id)
+
+
+def now_text() -> str:
+    """Return the time as a record holds it."""
+    return f"{time.time():.6f}"

@@ -1,0 +1,69 @@
+"""The statuses of jobs, read from Redis or Valkey."""
+
+from collections.abc import Mapping, Sequence
+
+from diffedit.contract.job import JobStatus, State
+from diffedit.errors import BadRecord, JobNotFound, NewerRecord
+from diffedit.jobs import keys
+from diffedit.jobs.records import status_of
+from diffedit.jobs.redis_lost_jobs import RedisLostJobs
+from diffedit.jobs.redis_server import outcome_of, translate_errors
+from diffedit.jobs.store import StatusOrError
+
+
+class RedisStatuses(RedisLostJobs):
+    """The part of a `JobStore` in Redis that reads statuses."""
+
+    def status(self, job_id: str) -> JobStatus:
+        return _status_in(self.statuses([job_id])[job_id])
+
+    @translate_errors
+    def statuses(self, job_ids: Sequence[str]) -> dict[str, StatusOrError]:
+        found = self._read(job_ids)
+        # If no worker is up, nobody else ends the job.
+        ended = [job_id for job_id, status in found.items() if _is_overdue(status) and self._has_expired(job_id)]
+        return {**found, **self._read(ended)} if ended else found
+
+    @translate_errors
+    def expire_job(self, job_id: str) -> State | None:
+        return outcome_of(job_id, self._server.run("expire_job", job_id=job_id))
+
+    def _has_expired(self, job_id: str) -> bool:
+        try:
+            return self.expire_job(job_id) is not None
+        except (JobNotFound, BadRecord):
+            return True  # reading it again says so
+
+    def _read(self, job_ids: Sequence[str]) -> dict[str, StatusOrError]:
+        return self._statuses_of(self._entries.records(job_ids))
+
+    def _statuses_of(self, records: Mapping[str, Mapping[str, str] | None]) -> dict[str, StatusOrError]:
+        found = {job_id: _status_or_error(job_id, fields) for job_id, fields in records.items()}
+        self._entries.note(keys.job_key(job_id) for job_id, status in found.items() if _is_damaged(status))
+        return found
+
+    def _status_of(self, job_id: str, fields: Mapping[str, str]) -> JobStatus:
+        return _status_in(self._statuses_of({job_id: fields})[job_id])
+
+
+def _status_or_error(job_id: str, fields: Mapping[str, str] | None) -> StatusOrError:
+    if fields == {}:
+        return JobNotFound(job_id)
+    try:
+        return status_of(job_id, fields)
+    except BadRecord as error:
+        return error
+
+
+def _status_in(answer: StatusOrError) -> JobStatus:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _is_overdue(answer: StatusOrError) -> bool:
+    return isinstance(answer, JobStatus) and answer.is_overdue
+
+
+def _is_damaged(answer: StatusOrError) -> bool:
+    return isinstance(answer, BadRecord) and not isinstance(answer, NewerRecord)
