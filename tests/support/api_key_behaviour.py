@@ -1,4 +1,4 @@
-"""How every store of API keys finds keys and counts requests: over the double in tests/unit, over Redis in integration."""
+"""How every store of API keys finds keys and counts requests: over the double, and over Redis."""
 
 import time
 
@@ -61,7 +61,9 @@ class ApiKeyBehaviour(BackendBehaviour):
             admit(backend.api_keys, one)
         admit(backend.api_keys, other)
 
-    @pytest.mark.parametrize("wrong", [{"owner": ""}, {"owner": "a b"}, {"owner": "ä"}, {"rate": 0}, {"name": "n" * 101}])
+    @pytest.mark.parametrize(
+        "wrong", [{"owner": ""}, {"owner": "a b"}, {"owner": "ä"}, {"rate": 0}, {"name": "n" * 101}]
+    )
     def test_a_key_that_is_not_valid_is_not_made(self, backend: JobBackend, wrong: dict[str, object]) -> None:
         with pytest.raises(InvalidRequest, match=next(iter(wrong))):
             add_key(backend.api_keys, **{"owner": "u17", **wrong})

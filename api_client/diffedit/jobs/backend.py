@@ -53,4 +53,6 @@ def redis_backend(
 def memory_backend(settings: Settings | None = None, limits: WorkerLimits = DEFAULT_LIMITS) -> JobBackend:
     """Return a backend in the memory of this process, for tests."""
     state = MemoryState(settings or Settings(), limits)
-    return JobBackend(MemoryJobStore(state), MemoryWorkerRegistry(state), MemoryArtifactLocks(state), MemoryApiKeyStore())
+    return JobBackend(
+        MemoryJobStore(state), MemoryWorkerRegistry(state), MemoryArtifactLocks(state), MemoryApiKeyStore()
+    )

@@ -20,7 +20,7 @@
 | `diffedit:profiles` | hash | profile -> its parameter defaults as JSON, from the last worker that served it |
 | `diffedit:presets` | hash | profile -> its presets as JSON, from the last worker that served it |
 | `diffedit:api-keys` | hash | id of an API key -> its `ApiKey` as JSON, with the hash of the key |
-| `diffedit:rate:<id>` | string with TTL | when the requests that were sent with this API key would have come one by one |
+| `diffedit:rate:<id>` | string with TTL | when the requests with this API key would have come one by one |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
 | `diffedit:damaged` | sorted set with TTL | keys that held what cannot be read, by the time when that was last seen |
 | `diffedit:ping` | string with TTL | empty; written to see whether the server takes writes |
