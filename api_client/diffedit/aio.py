@@ -57,6 +57,8 @@ class AsyncEditResult(Asynchronous[EditResult]):
     """Everything that is needed to make the result again, as `EditResult.manifest`."""
     grid = forwarded(EditResult.grid)
     """Return the original, the mask and the result side by side, as `EditResult.grid`."""
+    file = forwarded(EditResult.file)
+    """Return a picture of the job as a file, as `EditResult.file`."""
     url = forwarded(EditResult.url)
     """Return a URL of the result that anyone can open for a while, as `EditResult.url`."""
     save = forwarded(EditResult.save)
@@ -120,6 +122,8 @@ class AsyncJobHandle(Asynchronous[JobHandle]):
         """Wait until the job has succeeded, and return its result. Arguments and errors as for `wait`."""
         return AsyncEditResult(self._blocking._result_of(await self.wait(timeout)), self._engine)
 
+    result_so_far = forwarded(JobHandle.result_so_far, lambda result, engine: AsyncEditResult(result, engine))
+    """Return what the job has made so far, without waiting for more, as `JobHandle.result_so_far`."""
     cancel = forwarded(JobHandle.cancel)
     """Cancel the job, as `JobHandle.cancel`."""
     retry = forwarded(JobHandle.retry, lambda job, engine: AsyncJobHandle(job, engine))
@@ -192,6 +196,9 @@ class AsyncClient(Asynchronous[Client]):
     preview_mask = forwarded(Client.preview_mask, AsyncJobHandle)
     """Queue only the stages that find the mask, as `Client.preview_mask`. Return an `AsyncJobHandle`."""
 
+    upload_url = forwarded(Client.upload_url)
+    """Return a request with which a browser sends a picture straight to the bucket, as `Client.upload_url`."""
+
     def job(self, job_id: str) -> AsyncJobHandle:
         """Return the handle of a job that was submitted before, here or in another process. Sends no request.
 
@@ -202,6 +209,8 @@ class AsyncClient(Asynchronous[Client]):
 
     jobs = forwarded(Client.jobs)
     """Return the newest jobs, as `Client.jobs`."""
+    admit = forwarded(Client.admit)
+    """Count a request with an API key, as `Client.admit`."""
     collect_garbage = forwarded(Client.collect_garbage)
     """Delete old pictures, artifacts and results, as `Client.collect_garbage`."""
     health = forwarded(Client.health)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Self, Unpack
 
-from diffedit.api_keys import ApiKeyStore
+from diffedit.api_keys import Admission, ApiKeyStore, admit
 from diffedit.contract.job import Job, JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest, random_seed
 from diffedit.contract.stages import Artifact
@@ -228,6 +228,16 @@ class Client:
     def api_keys(self) -> ApiKeyStore:
         """The keys with which programs use the HTTP API of `diffedit serve`."""
         return self._backend.api_keys
+
+    def admit(self, api_key: str) -> Admission:
+        """Count a request with an API key, for a server that speaks for its owner.
+
+        Raises:
+            InvalidKey: there is no such key, or it was revoked.
+            RateLimited: too many requests come with it.
+            BrokerUnavailable: the server does not answer.
+        """
+        return admit(self.api_keys, api_key)
 
     def collect_garbage(self, older_than: timedelta | str, *, dry_run: bool = False) -> Collected:
         """Delete old pictures, artifacts and results that no unfinished job needs.

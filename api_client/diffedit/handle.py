@@ -97,6 +97,16 @@ class JobHandle:
         """Wait until the job has succeeded, and return its result. Arguments and errors as for `wait`."""
         return self._result_of(self.wait(timeout))
 
+    def result_so_far(self) -> EditResult:
+        """Return what the job has made so far, without waiting for more. An edit shows its mask while it runs.
+
+        The original is there from the beginning. What is not made yet, and is asked for, raises ArtifactError.
+
+        Raises:
+            JobNotFound, BadRecord, BrokerUnavailable: as `status`.
+        """
+        return self._result_of(self.status())
+
     def cancel(self) -> bool:
         """Cancel the job. A queued job never starts, and a running job stops within one step.
 
@@ -128,8 +138,8 @@ class JobHandle:
             raise NewerRecord(self.id)  # what this version does not know of the request would be lost
         return self._submit(status.request, status.options, key, retry_digest(self.id))
 
-    def _result_of(self, succeeded: JobStatus) -> EditResult:
-        return EditResult(succeeded, self._object_store, self._job_store.contents_of)
+    def _result_of(self, status: JobStatus) -> EditResult:
+        return EditResult(status, self._object_store, self._job_store.contents_of)
 
 
 def raise_unless_succeeded(status: JobStatus) -> None:

@@ -1,0 +1,64 @@
+"""Who asks: what every route knows of the caller, and what is checked before a route runs."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+
+from diffedit import AsyncClient
+from diffedit_web.problems import refused
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Caller(NamedTuple):
+    """The caller of a route.
+
+    Attributes:
+        client: sees only the caller's jobs.
+        owner: whose jobs these are.
+        links: whether pictures are given as links to the bucket; if not, always as bytes.
+    """
+
+    client: AsyncClient
+    owner: str
+    links: bool
+
+
+def enters(client: AsyncClient, owner: Callable[..., Any], *, links: bool) -> Callable[..., None]:
+    """Return the dependency of all routes: it finds out who asks, before the body of the request is read."""
+
+    def enter(request: Request, owner: Annotated[str, Depends(owner)]) -> None:
+        check_same_origin(request)
+        request.state.diffedit_caller = Caller(client.for_owner(owner), owner, links)
+
+    return enter
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.diffedit_caller
+    return caller
+
+
+Called = Annotated[Caller, Depends(_caller)]
+"""A parameter of a route: who asks."""
+
+
+def check_same_origin(request: Request) -> None:
+    """Raise HTTPException if a page of another site made a browser send this request, and the browser might be known here.
+
+    Browsers attach cookies and the passwords of HTTP Basic by themselves; a bearer token only a program of one's own
+    attaches. So does `diffedit serve --open` know everybody who reaches it.
+    """
+    scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
+    if request.method in SAFE_METHODS or scheme == "bearer":
+        return
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if site is not None:
+        foreign = site not in ("same-origin", "none")
+    else:  # a program, which sends no Origin, or an old browser
+        foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    if foreign:
+        raise refused(403, "a page of another site sent this request; send it from your own server")

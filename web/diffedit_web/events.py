@@ -1,0 +1,68 @@
+"""The changes of an edit as server-sent events."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from diffedit import AsyncJobHandle, JobNotFound, JobTimeout
+from diffedit.errors import DiffEditError
+from diffedit_web.models import Edit, Href
+from diffedit_web.problems import problem_of
+
+HEARTBEAT = 15
+"""Seconds from one comment to the next, so that proxies keep the connection and a page that went is noticed."""
+LONGEST = 3600.0
+"""Seconds after which a stream ends. A browser connects again by itself, and goes on where it was."""
+RETRY = 2000
+"""Milliseconds after which a browser connects again."""
+SEND_TIMEOUT = 30
+"""Seconds in which a page must take an event."""
+
+
+def event_stream(job: AsyncJobHandle, owner: str, seen: str | None, href: Href) -> EventSourceResponse:
+    """Return the stream of a job's changes: the status now and at every change, until it has ended.
+
+    Args:
+        job: the job, of which is known that it is the owner's.
+        owner: whose job it is.
+        seen: the id of the last event that the page got. It is not sent again.
+        href: returns paths, for the statuses.
+    """
+    return EventSourceResponse(
+        _events(job, owner, seen, href),
+        ping=HEARTBEAT,
+        ping_message_factory=lambda: ServerSentEvent(comment="still here"),
+        send_timeout=SEND_TIMEOUT,
+        sep="\n",
+    )
+
+
+def event_id(edit: Edit) -> str:
+    """Return the id of the event that shows this status: the same in every process."""
+    return hashlib.sha256(edit.model_dump_json(exclude={"eta", "position"}).encode()).hexdigest()[:16]
+
+
+async def _events(
+    job: AsyncJobHandle, owner: str, seen: str | None, href: Href
+) -> AsyncGenerator[ServerSentEvent, None]:
+    changes = job.watch(timeout=LONGEST)
+    try:
+        async for status in changes:
+            if status.owner != owner:  # the id can be that of another job only if the record was replaced
+                raise JobNotFound(job.id)
+            edit = Edit.of(status, href)
+            if (found := event_id(edit)) != seen:
+                yield ServerSentEvent(edit.model_dump_json(), event="status", id=found, retry=RETRY)
+            seen = found
+    except JobTimeout:
+        pass
+    except DiffEditError as error:
+        # The answer has begun, so that its status can say nothing any more.
+        problem, _ = problem_of(error) or (None, None)
+        if problem:
+            yield ServerSentEvent(problem.model_dump_json(exclude_none=True), event="error", retry=RETRY)
+    finally:
+        # At once, not when the collector of garbage finds the generator: nobody listens any more.
+        await asyncio.shield(changes.aclose())

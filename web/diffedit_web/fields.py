@@ -1,0 +1,113 @@
+"""What a request for an edit may contain, made from the client's own models, so that both always agree."""
+
+import json
+import re
+from typing import Annotated, Any, Optional
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from diffedit import EditParams, EditRequest, InvalidRequest, JobOptions
+from diffedit.contract.validation import explain
+from diffedit_web.bodies import Body
+
+TEXTS = ("source_prompt", "target_prompt", "source_concept", "target_concept", "caption", "negative_prompt")
+SERVICE = ("lane", "start_timeout", "deadline", "tags", "keep")
+UPLOADED = "uploaded"
+_TAG = re.compile(r"tags\[(?P<name>.*)\]", re.DOTALL)
+"""How a form writes an entry of a JSON object."""
+_EXAMPLES: dict[str, Any] = {
+    "source_prompt": "a bowl of fruits",
+    "target_prompt": "a bowl of pears",
+    "seed": 7,
+    "tags": {"album": "9"},
+}
+
+
+def _optional(name: str, field: FieldInfo) -> tuple[Any, FieldInfo]:
+    """Return a field that may be left out: the client knows its default."""
+    metadata = tuple(field.metadata)
+    annotation = Annotated[(field.annotation, *metadata)] if metadata else field.annotation
+    examples = [_EXAMPLES[name]] if name in _EXAMPLES else None
+    description = " ".join((field.description or "").split())
+    return Optional[annotation], Field(default=None, description=description, examples=examples)  # noqa: UP045
+
+
+def _fields() -> dict[str, Any]:
+    preset = (
+        'Named parameter defaults: "guide", or a preset of the profile, such as "draft". `GET /v1/models` lists them. '
+        'Parameters that you give have priority. Default: "default", the profile\'s own.'
+    )
+    return {
+        **{name: _optional(name, EditRequest.model_fields[name]) for name in TEXTS},
+        "preset": (Optional[str], Field(default=None, max_length=64, description=preset)),  # noqa: UP045
+        **{name: _optional(name, field) for name, field in EditParams.model_fields.items()},
+        **{name: _optional(name, JobOptions.model_fields[name]) for name in SERVICE},
+    }
+
+
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+_OPTIONS = create_model("EditOptions", __config__=_CONFIG, **_fields())
+"""The options of an edit."""
+_UPLOADED = (str, Field(description="The key of an upload, as `POST /v1/uploads` returns it.", max_length=300))
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
+
+EditJson: type[BaseModel] = create_model(
+    "EditJson",
+    __config__=ConfigDict(**_CONFIG, title="EditJson"),
+    __doc__="What to edit and how: a picture that was uploaded before, and the options of the edit.",
+    **{UPLOADED: _UPLOADED, **_fields()},
+)
+EditForm: type[BaseModel] = create_model(
+    "EditForm",
+    __config__=ConfigDict(**_CONFIG, title="EditForm"),
+    __doc__="What to edit and how: the file of a picture, perhaps one of a mask, and the options of the edit.",
+    image=(bytes, Field(description="The picture: a PNG, JPEG or WebP file.", json_schema_extra=_FILE)),
+    mask=(
+        Optional[bytes],  # noqa: UP045
+        Field(
+            default=None,
+            description="A picture of the same size, white where the picture may change. The mask is not searched then.",
+            json_schema_extra={"anyOf": None, **_FILE},
+        ),
+    ),
+    **_fields(),
+)
+
+
+def options_of(body: Body) -> dict[str, Any]:
+    """Return the keyword arguments of `Client.edit` that a body contains, without files and uploads.
+
+    A form has texts only, so those that stand for numbers are converted. The client checks the values again.
+
+    Raises:
+        InvalidRequest: a name is unknown, or a value cannot be what its name says.
+    """
+    given = {name: value for name, value in _with_tags(body).items() if name != UPLOADED}
+    try:
+        # From JSON, so that "interactive" is a lane and 7 no text, as in JSON.
+        options = _OPTIONS.model_validate_json(json.dumps(given), strict=not body.is_form)
+    except ValidationError as error:
+        raise InvalidRequest(explain(error, known=_OPTIONS.model_fields)) from None
+    except UnicodeEncodeError:
+        raise InvalidRequest("a text is no Unicode") from None
+    return options.model_dump(exclude_unset=True, exclude_none=True)
+
+
+def _with_tags(body: Body) -> dict[str, Any]:
+    """Return the values of a body, with the tags of a form as an object: `tags` as JSON, or `tags[NAME]` each."""
+    if not body.is_form:
+        return dict(body.values)
+    values: dict[str, Any] = {}
+    tags: dict[str, Any] = {}
+    for name, value in body.values.items():
+        if entry := _TAG.fullmatch(name):
+            tags[entry["name"]] = value
+        else:
+            values[name] = value
+    if "tags" in values:
+        try:
+            values["tags"] = json.loads(values["tags"])
+        except (ValueError, RecursionError):
+            raise InvalidRequest('tags: write them as JSON, such as {"album": "9"}, or as fields tags[album]') from None
+    return values | ({"tags": tags} if tags else {})

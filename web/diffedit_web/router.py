@@ -1,0 +1,54 @@
+"""The router: the whole API over one client, for an application of your own or for `diffedit serve`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from diffedit import AsyncClient, Client
+from diffedit_web import openai_api
+from diffedit_web.access import enters
+from diffedit_web.routes import edits, pictures, service
+
+
+def diffedit_router(client: AsyncClient | Client, owner: Callable[..., Any], *, links: bool = True) -> APIRouter:
+    """Return the routes of edits, for `app.include_router`.
+
+        app = FastAPI()
+        app.include_router(diffedit_router(AsyncClient.from_env(), owner=current_user))
+
+    Args:
+        client: whose connections are used.
+        owner: a dependency of FastAPI that returns the id of the user who asks, as a text, and raises HTTPException if
+            there is none. Each route shows only this user's edits. It runs before the body of a request is read.
+        links: whether pictures are given as links to the bucket, with the host of `DIFFEDIT_S3_PUBLIC_URL`. If not, this
+            server passes the bytes on.
+    """
+    own, routers = _asynchronous(client), (edits.router, pictures.router, service.router)
+    return _joined(own, owner, links, *routers, without=(service.health_router(own),))
+
+
+def openai_router(client: AsyncClient | Client, owner: Callable[..., Any], *, links: bool = True) -> APIRouter:
+    """Return the route of OpenAI's image API, `POST /v1/images/edits`. Arguments as for `diffedit_router`."""
+    return _joined(_asynchronous(client), owner, links, openai_api.router)
+
+
+def _asynchronous(client: AsyncClient | Client) -> AsyncClient:
+    return client if isinstance(client, AsyncClient) else AsyncClient.over(client)
+
+
+def _joined(
+    client: AsyncClient,
+    owner: Callable[..., Any],
+    links: bool,
+    *routers: APIRouter,
+    without: tuple[APIRouter, ...] = (),
+) -> APIRouter:
+    """Return these routers as one: each route of the first finds out who asks, and those of `without` do not."""
+    joined = APIRouter()
+    enter = Depends(enters(client, owner, links=links))
+    for router in routers:
+        joined.include_router(router, dependencies=[enter])
+    for router in without:
+        joined.include_router(router)
+    return joined
