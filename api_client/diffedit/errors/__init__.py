@@ -15,6 +15,7 @@
     |   `-- StoreUnavailable    S3
     |       `-- StoreRefused    it answers and refuses; correct the settings first
     |-- QueueFull               too many jobs wait; try again later
+    |-- OwnerLimit              the job would exceed a limit of its owner
     |-- ArtifactError           a stored artifact is missing or damaged
     |   `-- ArtifactMissing
     |-- LocalError              the services of `diffedit up` and `diffedit demo`
@@ -62,6 +63,7 @@ from diffedit.errors.requests import (
     BadPicture,
     IdempotencyConflict,
     InvalidRequest,
+    OwnerLimit,
     QueueFull,
     UnknownPreset,
     UnknownProfile,
@@ -119,6 +121,7 @@ __all__ = [
     "NoWorkerWarning",
     "NotFinite",
     "OutOfMemory",
+    "OwnerLimit",
     "QueueFull",
     "ServiceError",
     "StageError",
