@@ -8,9 +8,11 @@ from importlib.metadata import version
 from diffedit.aio import AsyncClient, AsyncEditResult, AsyncJobHandle
 from diffedit.client import Client
 from diffedit.contract.job import ErrorInfo, JobOptions, JobStatus, State
+from diffedit.contract.owners import OwnerLimits
 from diffedit.contract.request import EditParams, EditRequest, Prompts
 from diffedit.contract.stages import Artifact, Lane, Stage
 from diffedit.decoding import MAX_PIXELS
+from diffedit.deletion import Deleted
 from diffedit.errors import (
     ArtifactError,
     BadPicture,
@@ -27,6 +29,7 @@ from diffedit.errors import (
     JobNotFound,
     JobTimeout,
     NoWorkerWarning,
+    OwnerLimit,
     QueueFull,
     ServiceError,
     StoreRefused,
@@ -38,6 +41,7 @@ from diffedit.errors import (
 from diffedit.garbage import Collected
 from diffedit.handle import JobHandle
 from diffedit.health import Health
+from diffedit.jobs.pages import Page
 from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.links import UploadUrl
 from diffedit.options import EditOptions
@@ -65,6 +69,7 @@ __all__ = [
     "BrokerUnavailable",
     "Client",
     "Collected",
+    "Deleted",
     "DiffEditError",
     "EditOptions",
     "EditParams",
@@ -85,6 +90,9 @@ __all__ = [
     "JobTimeout",
     "Lane",
     "NoWorkerWarning",
+    "OwnerLimit",
+    "OwnerLimits",
+    "Page",
     "PictureLike",
     "Prompts",
     "QueueFull",

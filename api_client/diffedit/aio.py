@@ -10,7 +10,9 @@
 Calls are those of `Client`, made in threads. Waiting is not: one request asks for all jobs that are waited for.
 """
 
+import copy
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from functools import partial
 from typing import Self, TypeVar
 
@@ -82,7 +84,7 @@ class AsyncJobHandle(Asynchronous[JobHandle]):
     status = forwarded(JobHandle.status)
     """Return the status of the job, as `JobHandle.status`."""
 
-    def watch(self, timeout: float = 600, heartbeat: float | None = None) -> AsyncGenerator[JobStatus, None]:
+    async def watch(self, timeout: float = 600, heartbeat: float | None = None) -> AsyncGenerator[JobStatus, None]:
         """Yield the status now and at every change, up to and including the terminal one.
 
         All jobs that are watched in one event loop are polled together, in one request: each every 0.05 s after a
@@ -101,7 +103,9 @@ class AsyncJobHandle(Asynchronous[JobHandle]):
             BrokerUnavailable: the server has not answered for 30 seconds, or until `timeout`.
             InvalidRequest: `timeout` is NaN, or `heartbeat` is not positive.
         """
-        return self._engine().watchers.changes(self.id, timeout, heartbeat)
+        async with aclosing(self._engine().watchers.changes(self.id, timeout, heartbeat)) as changes:
+            async for status in changes:
+                yield self._blocking._own(status)
 
     async def wait(self, timeout: float = 600) -> JobStatus:
         """Wait until the job has succeeded, and return its status.
@@ -126,6 +130,8 @@ class AsyncJobHandle(Asynchronous[JobHandle]):
     """Return what the job has made so far, without waiting for more, as `JobHandle.result_so_far`."""
     cancel = forwarded(JobHandle.cancel)
     """Cancel the job, as `JobHandle.cancel`."""
+    delete = forwarded(JobHandle.delete)
+    """Delete the job and what no other job uses, as `JobHandle.delete`."""
     retry = forwarded(JobHandle.retry, lambda job, engine: AsyncJobHandle(job, engine))
     """Submit the same request again as a new job, as `JobHandle.retry`."""
 
@@ -189,6 +195,16 @@ class AsyncClient(Asynchronous[Client]):
         await self._engine().close()
         self._blocking.close()
 
+    def for_owner(self, owner: str) -> Self:
+        """Return a client for which the jobs of others do not exist, as `Client.for_owner`. It shares all else.
+
+        Raises:
+            InvalidRequest: this is no valid owner, or this client is another owner's.
+        """
+        view = copy.copy(self)
+        view._blocking = self._blocking.for_owner(owner)
+        return view
+
     edit = forwarded(Client.edit, AsyncJobHandle)
     """Queue an edit of a picture, as `Client.edit`. Return an `AsyncJobHandle`."""
     edit_many = forwarded(Client.edit_many, lambda jobs, engine: [AsyncJobHandle(job, engine) for job in jobs])
@@ -211,6 +227,12 @@ class AsyncClient(Asynchronous[Client]):
     """Return the newest jobs, as `Client.jobs`."""
     admit = forwarded(Client.admit)
     """Count a request with an API key, as `Client.admit`."""
+    delete_owner = forwarded(Client.delete_owner)
+    """Delete all jobs of an owner, as `Client.delete_owner`."""
+    owner_limits = forwarded(Client.owner_limits)
+    """Return the limits that are in force for an owner, as `Client.owner_limits`."""
+    set_owner_limits = forwarded(Client.set_owner_limits)
+    """Set the limits of an owner, as `Client.set_owner_limits`."""
     collect_garbage = forwarded(Client.collect_garbage)
     """Delete old pictures, artifacts and results, as `Client.collect_garbage`."""
     health = forwarded(Client.health)

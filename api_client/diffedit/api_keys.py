@@ -13,6 +13,7 @@ from typing import Protocol
 
 from pydantic import AwareDatetime, Field, ValidationError
 
+from diffedit.contract.owners import Owner
 from diffedit.contract.validation import Frozen, explain
 from diffedit.errors import InvalidKey, InvalidRequest
 
@@ -28,8 +29,8 @@ class ApiKey(Frozen):
 
     id: str = Field(pattern="^[0-9a-f]{12}$")
     """The id of the key: 12 hex digits. It is a part of the key, and no secret."""
-    owner: str = Field(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")
-    """Whose jobs the key makes and sees: 1 to 64 printable ASCII characters without spaces."""
+    owner: Owner
+    """Whose jobs the key makes and sees: 1 to 200 printable characters."""
     name: str = Field(default="", max_length=100)
     """What the key is for, for people."""
     rate: int = Field(default=DEFAULT_RATE, ge=1, le=MAX_RATE)

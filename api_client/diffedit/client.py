@@ -7,43 +7,44 @@
 Invalid requests are refused here, before anything is queued.
 """
 
+import copy
 import functools
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
 from typing import Self, Unpack
 
-from diffedit.api_keys import Admission, ApiKeyStore, admit
-from diffedit.contract.job import Job, JobOptions, JobStatus, State
+from pydantic import ValidationError
+
+from diffedit.contract.job import Job, JobOptions
 from diffedit.contract.request import EditRequest, random_seed
 from diffedit.contract.stages import Artifact
-from diffedit.contract.validation import JOB_ID
+from diffedit.contract.validation import JOB_ID, explain
 from diffedit.decoding import decoding_limits
 from diffedit.direct_uploads import given_picture, new_upload
-from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning, UnreadableJobsWarning
+from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning
 from diffedit.fleet import Fleet
 from diffedit.forks import PerProcess
-from diffedit.garbage import Collected, age, collect
 from diffedit.handle import JobHandle
-from diffedit.health import Health, check_health
 from diffedit.idempotency import scoped_key
 from diffedit.jobs import dispatch
 from diffedit.jobs.backend import JobBackend, redis_backend
 from diffedit.jobs.unsent import add_remark, taken_back
+from diffedit.management import JobManagement
 from diffedit.objects.links import UploadUrl
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.objects.store import ObjectStore
 from diffedit.options import EditOptions
+from diffedit.salts import salt_of
 from diffedit.settings import Settings
 from diffedit.submission import Submission, check_keys, no_worker_warnings, options_of_each, prepare
-from diffedit.uploads import PictureLike, image_upload, store
+from diffedit.uploads import PictureLike, Upload, image_upload, salted, store
 from diffedit.warned import warn
 
 Send = Callable[[Job], None]
 Queued = tuple[list[JobHandle], list[str]]
 
 
-class Client:
+class Client(JobManagement):
     """Submits jobs through Redis and S3. One client for each process is enough; threads can share it.
 
     A client is a context manager. It opens connections when it needs them, at most `Settings.max_connections` to Redis,
@@ -70,11 +71,9 @@ class Client:
             send: puts a job into its queue. If it raises, the call that submits the job raises the same error. Default:
                 Celery, over the Redis of the settings.
         """
-        self._settings = settings
-        self._backend = backend or redis_backend(settings)
-        self._job_store = self._backend.job_store
-        self._object_store = object_store or S3ObjectStore(settings)
+        super().__init__(settings, backend or redis_backend(settings), object_store or S3ObjectStore(settings))
         self._send = send or self._send_by_celery
+        self._secret = functools.cache(self._job_store.secret)
         self._celery = PerProcess(functools.partial(dispatch.celery_app, settings))
 
     @classmethod
@@ -102,6 +101,27 @@ class Client:
         if app := self._celery.made:
             dispatch.close(app)
 
+    def for_owner(self, owner: str) -> Self:
+        """Return a client that submits as this owner, and for which the jobs of others do not exist. Sends no request.
+
+        It shares the connections of this client. Idempotency keys are the owner's own. Its pictures are stored under
+        keys of its own, so that whatever it uploads is found in no cache, unless it uploaded the same before.
+
+        Args:
+            owner: 1 to 200 printable characters, such as a user's id. Clients and namespaces that name the same owner
+                see the same jobs.
+
+        Raises:
+            InvalidRequest: this is no valid owner, or this client is another owner's.
+        """
+        try:
+            JobOptions(owner=owner)
+        except ValidationError as error:
+            raise InvalidRequest(explain(error)) from None
+        view = copy.copy(self)
+        view._owner = self._require_owner(owner)
+        return view
+
     def edit(
         self, image: PictureLike | None = None, *, uploaded: str | None = None, **options: Unpack[EditOptions]
     ) -> JobHandle:
@@ -124,6 +144,7 @@ class Client:
             UploadNotFound: you have no upload with this key.
             IdempotencyConflict: the `idempotency_key` names the job of another request.
             QueueFull: too many jobs wait in this lane of the profile.
+            OwnerLimit: the job would exceed a limit of its owner.
             BrokerUnavailable, StoreUnavailable: a service does not answer. The job does not run, unless the message
                 says so. That is so if it was recorded under an `idempotency_key`, with which another call returns it,
                 or if the connection broke and the record could not be deleted. A further call without a key makes a
@@ -155,8 +176,8 @@ class Client:
         Raises:
             InvalidRequest: one of the edits is not valid, or two have the same key; none is queued.
             BadPicture, UploadNotFound: as `edit`; none is queued.
-            IdempotencyConflict, QueueFull, BrokerUnavailable, StoreUnavailable: as `edit`. The edits before the one
-                that raised are queued, and the message has their ids.
+            IdempotencyConflict, QueueFull, OwnerLimit, BrokerUnavailable, StoreUnavailable: as `edit`. The edits before
+                the one that raised are queued, and the message has their ids.
 
         Warns:
             NoWorkerWarning: as `edit`.
@@ -192,7 +213,7 @@ class Client:
             BadPicture: the file is empty, or takes more than `MAX_PICTURE_BYTES`.
             StoreRefused: there are no AWS keys.
         """
-        return new_upload(self._object_store, content_type, size, expires)
+        return new_upload(self._object_store, content_type, size, expires, self._owner)
 
     def job(self, job_id: str) -> JobHandle:
         """Return the handle of a job that was submitted before, here or in another process. Sends no request.
@@ -202,65 +223,10 @@ class Client:
         """
         if not (isinstance(job_id, str) and JOB_ID.fullmatch(job_id)):
             raise JobNotFound(job_id)
-        return JobHandle(job_id, self._job_store, self._object_store, self._submit)
-
-    def jobs(self, state: State | str | None = None, limit: int = 50) -> list[JobStatus]:
-        """Return the newest `limit` jobs, newest first; with `state` ("failed") only jobs in that state.
-
-        Records that cannot be read are left out. Jobs of a newer version are shown as far as this version knows them.
-
-        Raises:
-            InvalidRequest: there is no such state.
-            BrokerUnavailable: the server does not answer.
-
-        Warns:
-            UnreadableJobsWarning: there are records that cannot be read; the text has their ids.
-        """
-        if state is not None and state not in list(State):
-            raise InvalidRequest(f"state: {state!r} is none of {', '.join(State)}")
-        page = self._job_store.list_jobs(State(state) if state else None, limit)
-        if page.unreadable:
-            text = f"the records of these jobs cannot be read: {', '.join(page.unreadable)}"
-            warn(UnreadableJobsWarning(text), stacklevel=2)
-        return page.statuses
-
-    @property
-    def api_keys(self) -> ApiKeyStore:
-        """The keys with which programs use the HTTP API of `diffedit serve`."""
-        return self._backend.api_keys
-
-    def admit(self, api_key: str) -> Admission:
-        """Count a request with an API key, for a server that speaks for its owner.
-
-        Raises:
-            InvalidKey: there is no such key, or it was revoked.
-            RateLimited: too many requests come with it.
-            BrokerUnavailable: the server does not answer.
-        """
-        return admit(self.api_keys, api_key)
-
-    def collect_garbage(self, older_than: timedelta | str, *, dry_run: bool = False) -> Collected:
-        """Delete old pictures, artifacts and results that no unfinished job needs.
-
-        Args:
-            older_than: the age from which on objects are deleted, such as "30d"; at least an hour.
-            dry_run: delete nothing, only count.
-
-        Raises:
-            InvalidRequest: `older_than` is not a duration, or under an hour.
-            BrokerUnavailable, StoreUnavailable: a service does not answer.
-        """
-        return collect(self._job_store, self._object_store, age(older_than), dry_run=dry_run)
-
-    def health(self) -> Health:
-        """Return whether the services answer, the live workers, and the length of each queue.
-
-        An error of a service becomes a part of the answer and is not raised.
-        """
-        return check_health(self._backend, self._object_store, self._settings.profile)
+        return JobHandle(job_id, self._job_store, self._object_store, self._submit, self._owner)
 
     def _given(self, image: PictureLike | None, uploaded: str | None) -> PictureLike:
-        return given_picture(image, uploaded, self._object_store)
+        return given_picture(image, uploaded, self._object_store, self._owner)
 
     def _queue(self, image: PictureLike, goal: Artifact, edits: Sequence[EditOptions]) -> Queued:
         """Check all edits, then queue them. Return their jobs, and warnings if no live worker can run them."""
@@ -269,7 +235,8 @@ class Client:
             fleet = Fleet(self._backend.worker_registry, self._settings.profile)
             # With one seed, artifacts that depend on it are shared as well.
             seed = random_seed()
-            submissions = [prepare(upload, goal, options, fleet, seed) for options in edits]
+            upload_of = functools.cache(self._upload_of)
+            submissions = [prepare(upload, goal, self._owned(each), fleet, seed, upload_of) for each in edits]
         check_keys(submissions)
         jobs: list[JobHandle] = []
         try:
@@ -285,19 +252,34 @@ class Client:
     def _store_and_submit(self, submission: Submission) -> JobHandle:
         store(submission.uploads, self._object_store)
         return self._submit(
-            submission.request, submission.options, submission.idempotency_key, submission.request_digest
+            submission.request,
+            submission.options,
+            submission.idempotency_key,
+            submission.request_digest,
+            submission.pixels,
         )
 
     def _submit(
-        self, request: EditRequest, options: JobOptions, idempotency_key: str | None, request_digest: str
+        self,
+        request: EditRequest,
+        options: JobOptions,
+        idempotency_key: str | None,
+        request_digest: str,
+        pixels: int | None = None,
     ) -> JobHandle:
         job = Job(id=uuid.uuid4().hex, request=request, options=options)
-        key = scoped_key(self._settings.namespace, idempotency_key)
+        key = scoped_key(self._settings.namespace, options.owner, idempotency_key)
         with taken_back(self._job_store, job.id, has_key=key is not None):
-            first = self._job_store.create_job(job, key, request_digest)
+            first = self._job_store.create_job(job, key, request_digest, pixels=pixels)
             if first == job.id:
                 self._send(job)
         return self.job(first)
+
+    def _upload_of(self, upload: Upload, owner: str | None) -> Upload:
+        return upload if owner is None else salted(upload, salt_of(owner, self._secret()))
+
+    def _owned(self, options: EditOptions) -> EditOptions:
+        return {**options, "owner": self._require_owner(options.get("owner"))}
 
     def _send_by_celery(self, job: Job) -> None:
         dispatch.send(self._celery(), job)

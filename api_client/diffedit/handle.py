@@ -7,7 +7,8 @@ from diffedit.contract import versions
 from diffedit.contract.job import JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest
 from diffedit.deadline import deadline
-from diffedit.errors import InvalidRequest, JobCancelled, JobExpired, JobFailed, NewerRecord
+from diffedit.deletion import delete_job
+from diffedit.errors import InvalidRequest, JobCancelled, JobExpired, JobFailed, JobNotFound, NewerRecord
 from diffedit.idempotency import checked_key, retry_digest
 from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
@@ -26,9 +27,20 @@ class JobHandle:
         id: 32 hex digits.
     """
 
-    def __init__(self, job_id: str, job_store: JobStore, object_store: ObjectStore, submit: Submit) -> None:
-        """Use `Client.edit` or `Client.job` to get a handle. `submit` queues a request again."""
+    def __init__(
+        self,
+        job_id: str,
+        job_store: JobStore,
+        object_store: ObjectStore,
+        submit: Submit,
+        owner: str | None = None,
+    ) -> None:
+        """Use `Client.edit` or `Client.job` to get a handle.
+
+        `submit` queues a request again. With `owner`, the jobs of others do not exist.
+        """
         self.id = job_id
+        self._owner = owner
         self._job_store = job_store
         self._object_store = object_store
         self._submit = submit
@@ -36,10 +48,15 @@ class JobHandle:
     def __repr__(self) -> str:
         return f"JobHandle({self.id!r})"
 
-    def status(self, timeout: float = 0) -> JobStatus:
+    def status(self, timeout: float = 0, *, queue: bool = False) -> JobStatus:
         """Return the status of the job, in one round trip.
 
         If the server does not answer, ask again for up to `timeout` seconds, and for at most 30.
+
+        Args:
+            timeout: seconds, 0 by default.
+            queue: look for the job's place in the queue, too: `position`, and `eta` while it waits. It costs the server
+                more, so ask for it seldom, such as once a second.
 
         Raises:
             JobNotFound: there is no record of this job.
@@ -48,8 +65,9 @@ class JobHandle:
         """
         # A server that takes connections and never answers must not outlast the caller's timeout.
         with deadline(max(timeout, SHORTEST_WAIT)) if timeout > 0 else nullcontext():
-            status: JobStatus = outage_tolerant(timeout)(self._job_store.status, self.id)
-        return status
+            ask = self._job_store.queue_status if queue else self._job_store.status
+            status: JobStatus = outage_tolerant(timeout)(ask, self.id)
+        return self._own(status)
 
     def watch(self, timeout: float = 600, heartbeat: float | None = None) -> Iterator[JobStatus]:
         """Yield the status now and at every change, up to and including the terminal one.
@@ -115,6 +133,7 @@ class JobHandle:
         Returns:
             True if the job is cancelled now, False if it had ended in another way before.
         """
+        self._require_own()
         return self._job_store.end_job(self.id, State.CANCELLED) is State.CANCELLED
 
     def retry(self, *, idempotency_key: str | None = None) -> "JobHandle":
@@ -137,6 +156,33 @@ class JobHandle:
         if status.contract > versions.CONTRACT:
             raise NewerRecord(self.id)  # what this version does not know of the request would be lost
         return self._submit(status.request, status.options, key, retry_digest(self.id))
+
+    def delete(self) -> None:
+        """Delete the job at once: its record, and the pictures, artifacts and results that no other job uses.
+
+        A job that has not ended is cancelled first. Its `idempotency_key` is free again. Left to the next garbage
+        collection (`Client.collect_garbage`) is what depends on texts only, such as the embeddings of the prompts; what
+        a worker stores in this very moment; and everything if more than a thousand jobs have the same picture.
+
+        Do not submit the same picture of the same owner meanwhile: that job may find it missing.
+
+        Raises:
+            JobNotFound: there is no record of this job.
+            BrokerUnavailable, StoreUnavailable: a service does not answer. The record may be deleted already; then
+                garbage collection deletes the rest.
+        """
+        self._require_own()
+        delete_job(self._job_store, self._object_store, self.id)
+
+    def _require_own(self) -> None:
+        """Raise JobNotFound if the job is another owner's."""
+        if self._owner is not None:
+            self.status()
+
+    def _own(self, status: JobStatus) -> JobStatus:
+        if self._owner not in (None, status.owner):
+            raise JobNotFound(self.id)
+        return status
 
     def _result_of(self, status: JobStatus) -> EditResult:
         return EditResult(status, self._object_store, self._job_store.contents_of)

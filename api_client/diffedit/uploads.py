@@ -19,6 +19,7 @@ from diffedit.masks import read_mask
 from diffedit.objects.store import ObjectStore
 from diffedit.picture_files import lean_file
 from diffedit.pictures import MAX_PICTURE_BYTES, Size, check_bytes, check_size, read_picture
+from diffedit.salts import salted_file
 
 
 class Readable(Protocol):
@@ -78,6 +79,13 @@ def mask_upload(mask: PictureLike, size: Size) -> Upload:
     data = picture_bytes(mask, "mask")
     read_mask(data, size)
     return Upload(input_key(data, lean_file(data, "mask").extension), data, size)
+
+
+def salted(upload: Upload, salt: str) -> Upload:
+    """Return the upload with a salt in its file, under the key of that file. Raises BadPicture if it gets too large."""
+    data = salted_file(upload.data, salt)
+    check_bytes(len(data), "picture")
+    return Upload(input_key(data, upload.key.rpartition(".")[2]), data, upload.size)
 
 
 def store(uploads: Iterable[Upload], object_store: ObjectStore) -> None:

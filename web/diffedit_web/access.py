@@ -46,7 +46,7 @@ Called = Annotated[Caller, Depends(_caller)]
 
 
 def check_same_origin(request: Request) -> None:
-    """Raise HTTPException if a page of another site made a browser send this request, and the browser might be known here.
+    """Raise HTTPException if a page of another site made a browser send this request, and the server may know the user.
 
     Browsers attach cookies and the passwords of HTTP Basic by themselves; a bearer token only a program of one's own
     attaches. So does `diffedit serve --open` know everybody who reaches it.

@@ -62,9 +62,7 @@ async def read_form(request: Request, file_names: Mapping[str, str]) -> Body:
     files_expected = len(set(file_names.values()))
     request = _bounded(request, max_form_bytes(files_expected))
     try:
-        async with request.form(
-            max_files=files_expected, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
-        ) as form:
+        async with request.form(max_files=files_expected, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
             values: dict[str, Any] = {}
             files: dict[str, bytes] = {}
             for name, value in form.multi_items():

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from diffedit import AsyncJobHandle, JobNotFound, JobTimeout
+from diffedit import AsyncJobHandle, JobNotFound, JobTimeout, State
 from diffedit.errors import DiffEditError
 from diffedit_web.models import Edit, Href
 from diffedit_web.problems import problem_of
@@ -41,17 +41,19 @@ def event_stream(job: AsyncJobHandle, owner: str, seen: str | None, href: Href) 
 
 def event_id(edit: Edit) -> str:
     """Return the id of the event that shows this status: the same in every process."""
-    return hashlib.sha256(edit.model_dump_json(exclude={"eta", "position"}).encode()).hexdigest()[:16]
+    return hashlib.sha256(edit.model_dump_json(exclude={"eta"}).encode()).hexdigest()[:16]
 
 
 async def _events(
     job: AsyncJobHandle, owner: str, seen: str | None, href: Href
 ) -> AsyncGenerator[ServerSentEvent, None]:
-    changes = job.watch(timeout=LONGEST)
+    changes = job.watch(timeout=LONGEST, heartbeat=HEARTBEAT)
     try:
         async for status in changes:
             if status.owner != owner:  # the id can be that of another job only if the record was replaced
                 raise JobNotFound(job.id)
+            if status.state is State.QUEUED:  # its place in the queue is no part of its record
+                status = await job.status(queue=True)
             edit = Edit.of(status, href)
             if (found := event_id(edit)) != seen:
                 yield ServerSentEvent(edit.model_dump_json(), event="status", id=found, retry=RETRY)

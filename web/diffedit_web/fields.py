@@ -67,7 +67,7 @@ EditForm: type[BaseModel] = create_model(
         Optional[bytes],  # noqa: UP045
         Field(
             default=None,
-            description="A picture of the same size, white where the picture may change. The mask is not searched then.",
+            description="A picture of the same size, white where the picture may change.",
             json_schema_extra={"anyOf": None, **_FILE},
         ),
     ),

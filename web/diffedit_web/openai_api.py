@@ -221,7 +221,10 @@ async def _image(job: AsyncJobHandle, asked: _Asked, size: tuple[int, int] | Non
 
 @contextlib.asynccontextmanager
 async def _cancelled_unless_done(jobs: Sequence[AsyncJobHandle], *, keep: bool) -> AsyncIterator[None]:
-    """Cancel the jobs if the answer cannot be given: nobody knows their ids. With `keep`, a repeated request finds them."""
+    """Cancel the jobs if the answer cannot be given, because nobody knows their ids.
+
+    With `keep` they go on: a repeated request finds them.
+    """
     try:
         yield
     except BaseException:

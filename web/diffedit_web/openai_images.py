@@ -7,8 +7,8 @@ from typing import Literal, get_args
 from PIL import Image
 
 from diffedit import InvalidRequest
-from diffedit.pictures import read_picture, read_result
 from diffedit.masks import mask_of_alpha
+from diffedit.pictures import read_picture, read_result
 
 Format = Literal["png", "jpeg", "webp"]
 FORMATS: tuple[str, ...] = get_args(Format)

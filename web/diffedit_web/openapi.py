@@ -1,6 +1,6 @@
 """The description of the API (OpenAPI): what FastAPI does not know of it, and the file `docs/openapi.json`.
 
-    python -m diffedit_web.openapi docs/openapi.json
+python -m diffedit_web.openapi docs/openapi.json
 """
 
 import functools
@@ -18,7 +18,7 @@ from diffedit_web.fields import EditForm, EditJson
 from diffedit_web.models import UploadRequest
 from diffedit_web.problems import Problem
 
-DESCRIPTION = """Text-driven image editing: say what a picture shows and what it should show, and get the edited picture.
+DESCRIPTION = """Text-driven image editing: say what a picture shows and what it should show.
 
 Edits are asynchronous. `POST /v1/edits` answers at once with an edit, whose `links` lead to its events and its result.
 Errors are problem details (RFC 9457) whose `code` is stable."""

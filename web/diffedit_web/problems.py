@@ -130,11 +130,13 @@ def _explained(error: RequestValidationError) -> str:
     return "; ".join(texts)
 
 
-def documented(*kinds: type[DiffEditError] | int) -> dict[int | str, dict[str, Any]]:
-    """Return what a route says about its errors in OpenAPI: classes of ours, or statuses of HTTP."""
+def documented(*kinds: type[DiffEditError] | int | tuple[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Return what a route says about its errors in OpenAPI: classes of ours, statuses of HTTP, or with a code."""
     found: dict[int | str, list[str]] = {}
     for kind in kinds:
-        status, code = (kind, CODE_OF_STATUS[kind]) if isinstance(kind, int) else (kind.http_status, kind.code)
+        if isinstance(kind, int):
+            kind = (kind, CODE_OF_STATUS[kind])
+        status, code = kind if isinstance(kind, tuple) else (kind.http_status, kind.code)
         found.setdefault(status, []).append(f"`{code}`")
     return {
         status: {

@@ -21,8 +21,8 @@ def diffedit_router(client: AsyncClient | Client, owner: Callable[..., Any], *, 
         client: whose connections are used.
         owner: a dependency of FastAPI that returns the id of the user who asks, as a text, and raises HTTPException if
             there is none. Each route shows only this user's edits. It runs before the body of a request is read.
-        links: whether pictures are given as links to the bucket, with the host of `DIFFEDIT_S3_PUBLIC_URL`. If not, this
-            server passes the bytes on.
+        links: whether pictures are given as links to the bucket, with the host of `DIFFEDIT_S3_PUBLIC_URL`. If not,
+            this server passes the bytes on.
     """
     own, routers = _asynchronous(client), (edits.router, pictures.router, service.router)
     return _joined(own, owner, links, *routers, without=(service.health_router(own),))

@@ -34,7 +34,7 @@ async def status_within(job: AsyncJobHandle, seconds: float) -> JobStatus:
             last = status
     except JobTimeout:
         pass
-    return last or await job.status()
+    return last or await job.status(queue=True)
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:

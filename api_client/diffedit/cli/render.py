@@ -22,6 +22,14 @@ def status_table(status: JobStatus) -> Table:
     table.add_row("state", status.state.value)
     table.add_row("stage", _stage(status))
     table.add_row("progress", f"{status.progress:.0%}")
+    if status.owner:
+        table.add_row("owner", printable(status.owner))
+    if status.tags:
+        table.add_row("tags", printable(", ".join(f"{name}={value}" for name, value in status.tags.items())))
+    if status.position is not None:
+        table.add_row("ahead", str(status.position))
+    if status.eta is not None:
+        table.add_row("done in about", f"{status.eta:.0f} s")
     for stage, seconds in status.timings.items():
         table.add_row(stage.value, f"{seconds:.2f} s{' (cached)' if stage in status.cache_hits else ''}")
     if status.refusal:

@@ -16,6 +16,7 @@
     |   `-- StoreUnavailable    S3
     |       `-- StoreRefused    it answers and refuses; correct the settings first
     |-- QueueFull               too many jobs wait; try again later
+    |-- OwnerLimit              the job would exceed a limit of its owner
     |-- ArtifactError           a stored artifact is missing or damaged
     |   `-- ArtifactMissing
     |-- InvalidKey              the HTTP API does not know this API key
@@ -66,6 +67,7 @@ from diffedit.errors.requests import (
     BadPicture,
     IdempotencyConflict,
     InvalidRequest,
+    OwnerLimit,
     QueueFull,
     UnknownPreset,
     UnknownProfile,
@@ -125,6 +127,7 @@ __all__ = [
     "NoWorkerWarning",
     "NotFinite",
     "OutOfMemory",
+    "OwnerLimit",
     "QueueFull",
     "RateLimited",
     "ServiceError",

@@ -4,6 +4,14 @@
 |---|---|---|
 | `diffedit:job:<id>` | hash | the record of a job; `records.py` lists its fields |
 | `diffedit:jobs` | sorted set | all job ids, by the time of submission |
+| `diffedit:owner:<owner>` | sorted set with TTL | the jobs of an owner, by the time of submission |
+| `diffedit:open:<owner>` | sorted set | the jobs of an owner that have not ended, by the time of submission |
+| `diffedit:started:<owner>` | set | those of them of which a stage was started |
+| `diffedit:limits` | hash | owner -> its `OwnerLimits` as JSON; an empty name stands for all others |
+| `diffedit:uses:<picture key>` | sorted set with TTL | the jobs that use a picture, by the time of submission |
+| `diffedit:kept` | sorted set | keys of objects -> until when they are kept; then garbage collection deletes them |
+| `diffedit:durations:<profile>` | hash | stage -> seconds that it takes, as an exponential average |
+| `diffedit:secret` | string | random digits that make the keys of owners' pictures unpredictable |
 | `diffedit:running` | hash | job id -> id of the worker that runs a stage of it |
 | `diffedit:waiting:<queue>` | sorted set | jobs that wait in this queue, by the time since which they wait |
 | `diffedit:waiting:queues` | set | the queues that such a set was ever made for |
@@ -49,6 +57,9 @@ LEADER = f"{PREFIX}leader"
 BEATING = f"{PREFIX}beating"
 OUTAGE = f"{PREFIX}outage"
 DAMAGED = f"{PREFIX}damaged"
+LIMITS = f"{PREFIX}limits"
+KEPT = f"{PREFIX}kept"
+SECRET = f"{PREFIX}secret"
 PING = f"{PREFIX}ping"
 
 JOB = f"{PREFIX}job:"
@@ -62,6 +73,11 @@ RATE = f"{PREFIX}rate:"
 CONTENT = f"{PREFIX}content:"
 LOCK = f"{PREFIX}lock:"
 WAITERS = f"{PREFIX}waiters:"
+OWNER = f"{PREFIX}owner:"
+OPEN = f"{PREFIX}open:"
+STARTED = f"{PREFIX}started:"
+USES = f"{PREFIX}uses:"
+DURATIONS = f"{PREFIX}durations:"
 QUEUE = "diffedit."
 """How the names of Celery's queues begin."""
 

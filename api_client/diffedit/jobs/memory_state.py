@@ -1,12 +1,14 @@
 """What the doubles in memory share."""
 
 import math
+import secrets
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from diffedit.contract.job import Job
+from diffedit.contract.owners import OwnerLimits
 from diffedit.contract.stages import ModelGroup, queue_name
 from diffedit.errors import QueueFull
 from diffedit.jobs.workers import Trouble, WorkerInfo, WorkerLimits
@@ -31,6 +33,12 @@ class MemoryState:
         self.stages: list[tuple[float, str]] = []
         """When a stage was done or refused."""
         self.contents: dict[str, str] = {}
+        self.submitted: dict[str, float] = {}
+        self.kept: dict[str, float] = {}
+        self.owner_limits: dict[str | None, OwnerLimits] = {}
+        self.durations: dict[str, dict[str, float]] = {}
+        self.secret = secrets.token_hex(16)
+        """As the keys of these names in `keys.py`."""
         self.troubles: dict[str, Trouble] = {}
         self.profiles: dict[str, dict[str, Any]] = {}
         self.presets: dict[str, dict[str, dict[str, Any]]] = {}

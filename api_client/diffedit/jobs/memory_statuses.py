@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from diffedit.contract.job import JobStatus, State
 from diffedit.errors import BadRecord, JobElsewhere, JobNotFound
 from diffedit.jobs.memory_lost_jobs import MemoryLostJobs
-from diffedit.jobs.records import outcome_in, status_of
+from diffedit.jobs.records import Queueing, objects_of, outcome_in, status_of
 from diffedit.jobs.store import StatusOrError
 
 
@@ -20,6 +20,18 @@ class MemoryStatuses(MemoryLostJobs):
 
     def statuses(self, job_ids: Sequence[str]) -> dict[str, StatusOrError]:
         return {job_id: self._status_or_error(job_id) for job_id in job_ids}
+
+    def queue_status(self, job_id: str) -> JobStatus:
+        with self._state.lock:
+            self.expire_job(job_id)
+            record, waiting = self._record(job_id), self._state.waiting
+            queue, since = record.get("queue"), waiting.get(job_id)
+            if since is None or queue is None:
+                return status_of(job_id, record)
+            others = [(at, each) for each, at in waiting.items() if self._record(each)["queue"] == queue]
+            ahead = sum(place < (since, job_id) for place in others)
+            workers = [info for info in self._state.workers_of(job_id, queue) if not info.paused]
+            return status_of(job_id, record, Queueing(ahead, sum(info.batch_jobs for info in workers)))
 
     def expire_job(self, job_id: str) -> State | None:
         with self._state.lock:
@@ -48,8 +60,13 @@ class MemoryStatuses(MemoryLostJobs):
         return None
 
     def _end(self, job_id: str, outcome: State) -> None:
-        self._state.records[job_id].update({"outcome": outcome.value, "finished": now_text()})
+        record = self._state.records[job_id]
+        record.update({"outcome": outcome.value, "finished": now_text()})
         self._state.clear_open(job_id)
+        if "keep" in record:
+            until = time.time() + float(record["keep"])
+            for key in objects_of(record):
+                self._state.kept[key] = max(until, self._state.kept.get(key, 0))
 
 
 def now_text() -> str:

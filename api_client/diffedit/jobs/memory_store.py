@@ -12,8 +12,9 @@ from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import IdempotencyConflict, JobElsewhere, NewerRecord
 from diffedit.jobs.keys import job_key
+from diffedit.jobs.memory_index import MemoryIndex
 from diffedit.jobs.memory_state import can_try
-from diffedit.jobs.memory_statuses import MemoryStatuses, now_text
+from diffedit.jobs.memory_statuses import now_text
 from diffedit.jobs.records import (
     content_fields,
     done_fields,
@@ -27,7 +28,6 @@ from diffedit.jobs.records import (
 )
 from diffedit.jobs.store import (
     WORKER_LOST,
-    JobPage,
     MaxAttemptsExceeded,
     MustRunAlone,
     RecentStages,
@@ -37,10 +37,17 @@ from diffedit.jobs.store import (
 )
 
 
-class MemoryJobStore(MemoryStatuses):
+class MemoryJobStore(MemoryIndex):
     """A `JobStore` in this process."""
 
-    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
+    def create_job(
+        self,
+        job: Job,
+        idempotency_key: str | None = None,
+        request_digest: str | None = None,
+        *,
+        pixels: int | None = None,
+    ) -> str:
         state = self._state
         with state.lock:
             if job.id in state.records:
@@ -52,31 +59,28 @@ class MemoryJobStore(MemoryStatuses):
                     raise IdempotencyConflict(first)
                 return first
             self._state.check_queue(job)
+            self._check_owner_limits(job, pixels)
             record = {**new_fields(job, state.settings.retention), "created": now_text()}
             if idempotency_key:
                 state.idempotency[idempotency_key] = job.id
                 record["idempotency"] = idempotency_key
                 if request_digest:
                     record["request_digest"] = request_digest
+            if durations := state.durations.get(job.request.params.profile):
+                record["expected"] = " ".join(f"{stage} {seconds:.3f}" for stage, seconds in durations.items())
             state.records[job.id] = record
+            state.submitted[job.id] = time.time()
             self._state.set_waiting(job)
             return job.id
 
     def discard_job(self, job_id: str) -> None:
         with self._state.lock:
-            self._state.clear_open(job_id)
-            self._state.records.pop(job_id, None)
+            self._forget(job_id)
 
     def keys_in_use(self) -> set[str]:
         with self._state.lock:
             unfinished = [record for record in self._state.records.values() if "outcome" not in record]
             return {key for record in unfinished for key in object_keys_in(record)}
-
-    def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
-        with self._state.lock:
-            statuses, unreadable = readable(dict(reversed(self._state.records.items())))
-        found = [status for status in statuses if state is None or status.state is state]
-        return JobPage(found[:limit], unreadable)
 
     def start_stage(self, job_id: str, stage: Stage, worker: str, *, alone: bool = True) -> JobStatus:
         with self._state.lock:
@@ -125,6 +129,10 @@ class MemoryJobStore(MemoryStatuses):
             record |= content_fields(job, stage, record[f"attempts:{stage.value}"])
             known = {job.artifact_keys[each]: job.contents[each] for each in stage.gives if each in job.contents}
             self._state.contents.update(known)
+            if created:
+                durations = self._state.durations.setdefault(job.request.params.profile, {})
+                before = durations.get(stage.value, seconds)
+                durations[stage.value] = before + (seconds - before) / 8
             self._state.clear_open(job.id)
             if job.stages_left:
                 self._state.set_waiting(job)

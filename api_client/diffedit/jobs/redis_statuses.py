@@ -1,11 +1,12 @@
 """The statuses of jobs, read from Redis or Valkey."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from diffedit.contract.job import JobStatus, State
 from diffedit.errors import BadRecord, JobNotFound, NewerRecord
 from diffedit.jobs import keys
-from diffedit.jobs.records import status_of
+from diffedit.jobs.records import Queueing, status_of
 from diffedit.jobs.redis_lost_jobs import RedisLostJobs
 from diffedit.jobs.redis_server import outcome_of, translate_errors
 from diffedit.jobs.store import StatusOrError
@@ -25,6 +26,14 @@ class RedisStatuses(RedisLostJobs):
         return {**found, **self._read(ended)} if ended else found
 
     @translate_errors
+    def queue_status(self, job_id: str) -> JobStatus:
+        answer = cast(tuple[list[str], int, int], self._server.run("queue_status", job_id=job_id))
+        flat, ahead, at_once = answer
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        status = self._status_of(job_id, fields, Queueing(ahead, at_once) if ahead >= 0 else None)
+        return self.status(job_id) if status.is_overdue else status
+
+    @translate_errors
     def expire_job(self, job_id: str) -> State | None:
         return outcome_of(job_id, self._server.run("expire_job", job_id=job_id))
 
@@ -37,20 +46,22 @@ class RedisStatuses(RedisLostJobs):
     def _read(self, job_ids: Sequence[str]) -> dict[str, StatusOrError]:
         return self._statuses_of(self._entries.records(job_ids))
 
-    def _statuses_of(self, records: Mapping[str, Mapping[str, str] | None]) -> dict[str, StatusOrError]:
-        found = {job_id: _status_or_error(job_id, fields) for job_id, fields in records.items()}
+    def _statuses_of(
+        self, records: Mapping[str, Mapping[str, str] | None], queueing: Queueing | None = None
+    ) -> dict[str, StatusOrError]:
+        found = {job_id: _status_or_error(job_id, fields, queueing) for job_id, fields in records.items()}
         self._entries.note(keys.job_key(job_id) for job_id, status in found.items() if _is_damaged(status))
         return found
 
-    def _status_of(self, job_id: str, fields: Mapping[str, str]) -> JobStatus:
-        return _status_in(self._statuses_of({job_id: fields})[job_id])
+    def _status_of(self, job_id: str, fields: Mapping[str, str], queueing: Queueing | None = None) -> JobStatus:
+        return _status_in(self._statuses_of({job_id: fields}, queueing)[job_id])
 
 
-def _status_or_error(job_id: str, fields: Mapping[str, str] | None) -> StatusOrError:
+def _status_or_error(job_id: str, fields: Mapping[str, str] | None, queueing: Queueing | None) -> StatusOrError:
     if fields == {}:
         return JobNotFound(job_id)
     try:
-        return status_of(job_id, fields)
+        return status_of(job_id, fields, queueing)
     except BadRecord as error:
         return error
 

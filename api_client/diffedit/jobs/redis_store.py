@@ -4,28 +4,23 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import cast
 
-import redis
-
 from diffedit.contract import versions
 from diffedit.contract.content import is_content
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
-from diffedit.errors import IdempotencyConflict, QueueFull
+from diffedit.errors import IdempotencyConflict, OwnerLimit, QueueFull
 from diffedit.jobs import keys
 from diffedit.jobs.records import (
     done_fields,
-    is_newer,
     new_fields,
     object_keys_in,
-    readable,
     recent_stages_in,
     undone_fields,
 )
+from diffedit.jobs.redis_index import RedisIndex
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
-from diffedit.jobs.redis_statuses import RedisStatuses
 from diffedit.jobs.store import (
     WORKER_LOST,
-    JobPage,
     MaxAttemptsExceeded,
     MustRunAlone,
     RecentStages,
@@ -40,7 +35,7 @@ _PAGE = 500
 RECENT_MINUTES = 10
 
 
-class RedisJobStore(RedisStatuses):
+class RedisJobStore(RedisIndex):
     """A `JobStore` in Redis or Valkey."""
 
     def __init__(self, server: RedisServer, settings: Settings, limits: WorkerLimits) -> None:
@@ -48,13 +43,17 @@ class RedisJobStore(RedisStatuses):
         self._settings = settings
         self._limits = limits
 
-    @property
-    def _redis(self) -> redis.Redis:
-        return self._server.connection
-
     @translate_errors
-    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
-        options, profile, settings = job.options, job.request.params.profile, self._settings
+    def create_job(
+        self,
+        job: Job,
+        idempotency_key: str | None = None,
+        request_digest: str | None = None,
+        *,
+        pixels: int | None = None,
+    ) -> str:
+        request, options, settings = job.request, job.options, self._settings
+        profile = request.params.profile
         answer = self._server.run(
             "create_job",
             job_id=job.id,
@@ -63,6 +62,10 @@ class RedisJobStore(RedisStatuses):
             queues=[queue_name(profile, group, options.lane) for group in ModelGroup],
             max_queued=settings.max_queued,
             fields=new_fields(job, settings.retention),
+            profile=profile,
+            inputs=[key for key in (request.image, request.mask) if key],
+            pixels=pixels,
+            steps=request.params.num_inference_steps,
             idempotency_key=idempotency_key,
             request_digest=request_digest,
             start_timeout=options.start_timeout,
@@ -71,7 +74,8 @@ class RedisJobStore(RedisStatuses):
         if answer == "full":
             raise QueueFull(options.lane.value, profile, settings.max_queued)
         if isinstance(answer, list):
-            raise IdempotencyConflict(answer[1])
+            kind, *details = answer
+            raise OwnerLimit(options.owner or "", *details) if kind == "limit" else IdempotencyConflict(*details)
         return cast(str, answer)
 
     @translate_errors
@@ -87,26 +91,6 @@ class RedisJobStore(RedisStatuses):
             records = self._entries.records(ids[start : start + _PAGE])
             used.update(key for fields in records.values() for key in object_keys_in(fields or {}))
         return used
-
-    @translate_errors
-    def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
-        found: list[JobStatus] = []
-        unreadable: list[str] = []
-        start, page = 0, max(limit, 50)
-        while len(found) < limit:
-            ids = cast(list[str], self._entries.read("zrevrange", keys.INDEX, start, start + page - 1))
-            if not ids:
-                break
-            records = self._entries.records(ids)
-            expired = [job_id for job_id, fields in records.items() if fields == {}]
-            if expired:
-                self._redis.zrem(keys.INDEX, *expired)
-            statuses, damaged = readable(records)
-            found += [status for status in statuses if state is None or status.state is state]
-            unreadable += damaged
-            self._entries.note(keys.job_key(job_id) for job_id in damaged if not is_newer(records[job_id] or {}))
-            start += page - len(expired)
-        return JobPage(found[:limit], unreadable)
 
     @translate_errors
     def start_stage(self, job_id: str, stage: Stage, worker: str, *, alone: bool = True) -> JobStatus:
@@ -148,6 +132,8 @@ class RedisJobStore(RedisStatuses):
             fields=done_fields(job, stage, seconds, created),
             artifacts=[job.artifact_keys[artifact] for artifact in stage.gives],
             contents={each.value: job.contents[each] for each in stage.gives if each in job.contents},
+            profile=job.request.params.profile,
+            seconds=seconds if created else None,
             stage=job.stages_left[0].value if job.stages_left else None,
             queue=job.queue if job.stages_left else None,
         )

@@ -1,4 +1,5 @@
-"""What client and worker know of jobs: the interface of the job store. `workers.py` has the two other interfaces.
+"""What client and worker know of jobs: the interface of the job store. `index.py` has the part of it that is
+about many jobs, `workers.py` the two other interfaces.
 
 The record of a job holds facts ("stage mask was started twice", "the outcome is failed"). The state that a user sees is
 derived from them (`records.status_of`). `outcome` is written once: the first ending holds, whoever writes it, and
@@ -16,6 +17,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from diffedit.contract.job import ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord, JobNotFound
+from diffedit.jobs.index import JobIndex
 
 WORKER_LOST = "worker_lost"
 
@@ -33,13 +35,6 @@ class RecentStages(NamedTuple):
 
     done: int
     refused: int
-
-
-class JobPage(NamedTuple):
-    """Some jobs, newest first, and the ids of jobs in between whose records cannot be read."""
-
-    statuses: list[JobStatus]
-    unreadable: list[str]
 
 
 class StageCompletion(NamedTuple):
@@ -86,14 +81,21 @@ class MustRunAlone(Exception):
     """The stage may be what ended an earlier worker, so no other stage should run beside it."""
 
 
-class JobStore(Protocol):
+class JobStore(JobIndex, Protocol):
     """The records of jobs.
 
     `worker` is a worker's id. A method that takes one raises JobElsewhere if this worker does not run the job, and
     JobNotFound if there is no record. It returns the outcome if the job has ended meanwhile, else None.
     """
 
-    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
+    def create_job(
+        self,
+        job: Job,
+        idempotency_key: str | None = None,
+        request_digest: str | None = None,
+        *,
+        pixels: int | None = None,
+    ) -> str:
         """Record a new job, which waits for its first stage.
 
         Args:
@@ -101,6 +103,7 @@ class JobStore(Protocol):
             idempotency_key: names the first job that is created with it, as long as the record of that job exists.
             request_digest: what two calls with one key must have in common. A call without it, and a job that was
                 recorded without it, agree with every other.
+            pixels: those of its picture, for the limit of its owner; None if they were checked before.
 
         Returns:
             Its id, or the id of the job that the idempotency key names.
@@ -108,6 +111,7 @@ class JobStore(Protocol):
         Raises:
             IdempotencyConflict: the key names a job with another digest.
             QueueFull: `max_queued` jobs already wait in this lane of the profile.
+            OwnerLimit: the job would exceed a limit of its owner.
         """
 
     def discard_job(self, job_id: str) -> None:
@@ -128,8 +132,11 @@ class JobStore(Protocol):
     def statuses(self, job_ids: Sequence[str]) -> dict[str, StatusOrError]:
         """Return the status of each of these jobs, or the error that `status` raises, in one round trip for all."""
 
-    def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
-        """Return the newest `limit` jobs (of this state), newest first."""
+    def queue_status(self, job_id: str) -> JobStatus:
+        """Return the status of a job with its position in the queue, in one round trip. Raises JobNotFound, BadRecord.
+
+        It costs the server more than `status`.
+        """
 
     def start_stage(self, job_id: str, stage: Stage, worker: str, *, alone: bool = True) -> JobStatus:
         """Let the worker run this stage of a waiting job, and count an attempt.

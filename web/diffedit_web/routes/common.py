@@ -34,8 +34,8 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        description="1 to 200 printable characters. A repeated request with the same key starts nothing new and returns "
-        "the edit of the first one. Another request with this key is refused with `idempotency_conflict`.",
+        description="1 to 200 printable characters. A repeated request with the same key starts nothing new and "
+        "returns the edit of the first one. Another request with this key is refused with `idempotency_conflict`.",
         max_length=200,
         examples=["order-17"],
     ),
@@ -72,8 +72,7 @@ def href_of(request: Request) -> Href:
 async def owned_job(caller: Caller, edit_id: str) -> tuple[AsyncJobHandle, JobStatus]:
     """Return a job of the caller, and its status. Raises JobNotFound for the jobs of others."""
     job = caller.client.job(edit_id)
-    status = await job.status()
-    return job, status
+    return job, await job.status(queue=True)
 
 
 async def submitted(request: Request, response: Response, job: AsyncJobHandle, prefer: str | None) -> Edit:
@@ -83,7 +82,7 @@ async def submitted(request: Request, response: Response, job: AsyncJobHandle, p
     response.status_code = 202
     seconds = wait_of(prefer)
     if seconds is None:
-        return Edit.of(await job.status(), href)
+        return Edit.of(await job.status(queue=True), href)
     response.headers["Preference-Applied"] = f"wait={seconds}"
     status = await while_connected(request, status_within(job, seconds))
     if status.is_terminal:

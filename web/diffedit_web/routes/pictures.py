@@ -35,8 +35,10 @@ FILE: dict[str, Any] = {"schema": {"type": "string", "contentMediaType": "image/
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The picture: with `inline`, or if this server gives no links.",
-        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in
-                    ("image/png", "image/jpeg", "image/webp")},
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}}
+            for kind in ("image/png", "image/jpeg", "image/webp")
+        },
     },
     303: {
         "description": f"A link to the picture, which anyone can open for {LINK_SECONDS} seconds.",
@@ -44,7 +46,14 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     },
     304: {"description": "The caller has this picture (`If-None-Match`)."},
     **documented(
-        *OF_AN_EDIT, NotFinished, JobCancelled, JobExpired, JobFailed, 422, ArtifactError, StoreUnavailable
+        *OF_AN_EDIT,
+        NotFinished,
+        JobCancelled,
+        JobExpired,
+        JobFailed,
+        (422, JobFailed.code),
+        ArtifactError,
+        StoreUnavailable,
     ),
 }
 

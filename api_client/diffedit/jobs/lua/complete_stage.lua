@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Record a finished stage and release the locks of its artifacts. The job then waits for its next stage; after the last
 -- one it has succeeded.
--- Arguments: job_id, worker, done (the finished stage), fields, artifacts (keys), contents (by artifact), and stage and
--- queue of the next stage, if there is one.
+-- Arguments: job_id, worker, done (the finished stage), fields, artifacts (keys), contents (by artifact), profile, and
+-- seconds if the stage had to make something, and stage and queue of the next stage, if there is one.
 -- Returns the jobs that wait for one of the artifacts.
 -- include prelude
 -- include only_open
@@ -14,6 +14,11 @@ for artifact, content in pairs(args.contents) do
   redis.call('SET', keys.content .. args.fields['artifact:' .. artifact], content, 'EX', retention())
 end
 count_stage('done')
+if args.seconds then
+  local durations = keys.durations .. args.profile
+  local before = number(redis.call('HGET', durations, args.done)) or args.seconds
+  redis.call('HSET', durations, args.done, string.format('%.3f', before + (args.seconds - before) / 8))
+end
 redis.call('ZREM', keys.refused, args.job_id)
 redis.call('HDEL', job, 'refused_since:' .. args.done, 'refused_error:' .. args.done)
 if args.stage then

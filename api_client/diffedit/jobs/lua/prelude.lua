@@ -96,6 +96,42 @@ local function retention()
   return seconds and seconds >= 1 and seconds <= 1e9 and math.floor(seconds) or 604800
 end
 
+-- Return the keys of the objects that the record names as the job's own. What users wrote is not searched.
+local function objects_of_job()
+  local found = {}
+  local read, request = pcall(cjson.decode, redis.call('HGET', job, 'request') or '')
+  for _, name in ipairs({'image', 'mask'}) do
+    local key = read and type(request) == 'table' and request[name]
+    if type(key) == 'string' and string.match(key, '^inputs/%x%x/%x+%.%l+$') then table.insert(found, key) end
+  end
+  local fields = redis.call('HGETALL', job)
+  for i = 1, #fields, 2 do
+    if string.match(fields[i], '^artifact:') and string.match(fields[i + 1], '^artifacts/[a-z_]+/%x%x/%x+%.%l+$') then
+      table.insert(found, fields[i + 1])
+    end
+  end
+  return found
+end
+
+-- Keep the objects of the job until this time. Then garbage collection deletes those that no record names any more.
+local function keep_objects(until_when)
+  for _, key in ipairs(objects_of_job()) do redis.call('ZADD', keys.kept, 'GT', until_when, key) end
+end
+
+-- A key that has a time to live keeps the longer one.
+local function extend(key, seconds)
+  if redis.call('EXPIRE', key, seconds, 'NX') == 0 then redis.call('EXPIRE', key, seconds, 'GT') end
+end
+
+-- The job has ended, so it is not one of the open jobs of its owner any more.
+local function leave_open_jobs(owner)
+  redis.call('ZREM', keys.open .. owner, args.job_id)
+  redis.call('SREM', keys.started .. owner, args.job_id)
+  -- The owner may have been away for longer than the index lives.
+  redis.call('ZADD', keys.owner .. owner, number(redis.call('HGET', job, 'created')) or now, args.job_id)
+  extend(keys.owner .. owner, retention())
+end
+
 local function end_job(outcome)
   redis.call('HSET', job, 'outcome', outcome, 'finished', now)
   redis.call('EXPIRE', job, retention())
@@ -107,4 +143,7 @@ local function end_job(outcome)
   redis.call('ZREM', keys.expiring, args.job_id)
   redis.call('ZREM', keys.refused, args.job_id)
   clear_open()
+  local owner, keep = redis.call('HGET', job, 'owner'), number(redis.call('HGET', job, 'keep'))
+  if owner then leave_open_jobs(owner) end
+  if keep then keep_objects(now + keep) end
 end

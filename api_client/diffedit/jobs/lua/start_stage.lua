@@ -24,6 +24,8 @@ redis.call('HSET', keys.running, args.job_id, args.worker)
 redis.call('HSET', job, 'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker)
 redis.call('HINCRBY', job, attempts, 1)
 if redis.call('HSETNX', job, 'started', now) == 1 then
+  local owner = redis.call('HGET', job, 'owner')
+  if owner then redis.call('SADD', keys.started .. owner, args.job_id) end
   local deadline_at = number(redis.call('HGET', job, 'deadline_at'))
   if deadline_at then
     redis.call('ZADD', keys.expiring, deadline_at, args.job_id)

@@ -1,0 +1,21 @@
+-- Delete the record and everything that names the job. Its record may be missing, or no hash.
+local function forget_record()
+  forget_job()
+  redis.call('ZREM', keys.index, args.job_id)
+  if type(server.pcall('HGET', job, 'request')) == 'string' then
+    local owner, idempotency = redis.call('HGET', job, 'owner'), redis.call('HGET', job, 'idempotency')
+    if owner then
+      redis.call('ZREM', keys.owner .. owner, args.job_id)
+      redis.call('ZREM', keys.open .. owner, args.job_id)
+      redis.call('SREM', keys.started .. owner, args.job_id)
+    end
+    -- A record that somebody has changed may name the key of another job.
+    if idempotency and redis.call('GET', keys.idempotency .. idempotency) == args.job_id then
+      redis.call('DEL', keys.idempotency .. idempotency)
+    end
+    for _, key in ipairs(objects_of_job()) do
+      if string.sub(key, 1, 7) == 'inputs/' then redis.call('ZREM', keys.uses .. key, args.job_id) end
+    end
+  end
+  redis.call('DEL', job)
+end
