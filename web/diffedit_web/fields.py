@@ -24,54 +24,58 @@ _EXAMPLES: dict[str, Any] = {
 }
 
 
-def _optional(name: str, field: FieldInfo) -> tuple[Any, FieldInfo]:
-    """Return a field that may be left out: the client knows its default."""
+def _optional(name: str, field: FieldInfo, *, null: bool) -> tuple[Any, FieldInfo]:
+    """Return a field that may be left out, because the client knows its default. JSON has null for that; forms do not."""
     metadata = tuple(field.metadata)
     annotation = Annotated[(field.annotation, *metadata)] if metadata else field.annotation
     examples = [_EXAMPLES[name]] if name in _EXAMPLES else None
     description = " ".join((field.description or "").split())
-    return Optional[annotation], Field(default=None, description=description, examples=examples)  # noqa: UP045
+    described = Field(default=None, description=description, examples=examples, json_schema_extra=_without_default)
+    return (Optional[annotation] if null else annotation), described  # noqa: UP045
 
 
-def _fields() -> dict[str, Any]:
-    preset = (
-        'Named parameter defaults: "guide", or a preset of the profile, such as "draft". `GET /v1/models` lists them. '
-        'Parameters that you give have priority. Default: "default", the profile\'s own.'
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+def _fields(*, null: bool) -> dict[str, Any]:
+    preset = FieldInfo(
+        annotation=str,
+        description='Named parameter defaults: "guide", or a preset of the profile, such as "draft", which '
+        '`GET /v1/models` lists. Parameters that you give have priority. Default: "default", the profile\'s own.',
     )
-    return {
-        **{name: _optional(name, EditRequest.model_fields[name]) for name in TEXTS},
-        "preset": (Optional[str], Field(default=None, max_length=64, description=preset)),  # noqa: UP045
-        **{name: _optional(name, field) for name, field in EditParams.model_fields.items()},
-        **{name: _optional(name, JobOptions.model_fields[name]) for name in SERVICE},
+    params = {name: EditParams.model_fields[name] for name in EditParams.model_fields}
+    known = {
+        **{name: EditRequest.model_fields[name] for name in TEXTS},
+        "preset": preset,
+        **params,
+        **{name: JobOptions.model_fields[name] for name in SERVICE},
     }
+    return {name: _optional(name, field, null=null) for name, field in known.items()}
 
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
-_OPTIONS = create_model("EditOptions", __config__=_CONFIG, **_fields())
+_OPTIONS = create_model("EditOptions", __config__=_CONFIG, **_fields(null=True))
 """The options of an edit."""
 _UPLOADED = (str, Field(description="The key of an upload, as `POST /v1/uploads` returns it.", max_length=300))
-_FILE = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
 
 EditJson: type[BaseModel] = create_model(
     "EditJson",
     __config__=ConfigDict(**_CONFIG, title="EditJson"),
     __doc__="What to edit and how: a picture that was uploaded before, and the options of the edit.",
-    **{UPLOADED: _UPLOADED, **_fields()},
+    **{UPLOADED: _UPLOADED, **_fields(null=True)},
 )
 EditForm: type[BaseModel] = create_model(
     "EditForm",
     __config__=ConfigDict(**_CONFIG, title="EditForm"),
     __doc__="What to edit and how: the file of a picture, perhaps one of a mask, and the options of the edit.",
-    image=(bytes, Field(description="The picture: a PNG, JPEG or WebP file.", json_schema_extra=_FILE)),
-    mask=(
-        Optional[bytes],  # noqa: UP045
-        Field(
-            default=None,
-            description="A picture of the same size, white where the picture may change.",
-            json_schema_extra={"anyOf": None, **_FILE},
-        ),
+    image=(bytes, Field(description="The picture: a PNG, JPEG or WebP file.")),
+    mask=_optional(
+        "mask",
+        FieldInfo(annotation=bytes, description="A picture of the same size, white where the picture may change."),
+        null=False,
     ),
-    **_fields(),
+    **_fields(null=False),
 )
 
 
@@ -89,8 +93,6 @@ def options_of(body: Body) -> dict[str, Any]:
         options = _OPTIONS.model_validate_json(json.dumps(given), strict=not body.is_form)
     except ValidationError as error:
         raise InvalidRequest(explain(error, known=_OPTIONS.model_fields)) from None
-    except UnicodeEncodeError:
-        raise InvalidRequest("a text is no Unicode") from None
     return options.model_dump(exclude_unset=True, exclude_none=True)
 
 

@@ -20,10 +20,10 @@ from diffedit_web.models import Answer
 from diffedit_web.openai_errors import ERROR_SCHEMA, OpenAIRoute
 from diffedit_web.openai_images import FORMATS, check_proportions, drawn_mask, encoded, size_of
 from diffedit_web.problems import refused
-from diffedit_web.routes.common import ROUTE_NAME, IdempotencyKey
+from diffedit_web.routes.common import ROUTE_NAME, IdempotencyKey, operation_id
 from diffedit_web.waiting import while_connected
 
-router = APIRouter(route_class=OpenAIRoute)
+router = APIRouter(route_class=OpenAIRoute, generate_unique_id_function=operation_id)
 
 WAIT = 600.0
 """Seconds for which the edits are awaited: as long as OpenAI's client waits for an answer by default."""

@@ -5,15 +5,12 @@ python -m diffedit_web.openapi docs/openapi.json
 
 import functools
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from diffedit import testing
 from diffedit_web.fields import EditForm, EditJson
 from diffedit_web.models import UploadRequest
 from diffedit_web.problems import Problem
@@ -59,14 +56,3 @@ def complete(app: FastAPI) -> None:
         return described
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-
-def text() -> str:
-    """Return the description of the API of `diffedit serve`, as it stands in `docs/openapi.json`."""
-    from diffedit_web.app import create_app
-
-    return json.dumps(create_app(testing.async_memory_client()).openapi(), indent=1) + "\n"
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(text())

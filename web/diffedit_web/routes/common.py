@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Request, Response
+from fastapi.routing import APIRoute
 
 from diffedit import (
     AsyncJobHandle,
@@ -58,6 +59,11 @@ def accepted(*errors: Any) -> dict[int | str, dict[str, Any]]:
         202: {"description": "The edit is queued or runs.", "headers": LOCATION},
         **documented(*errors),
     }
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the name of a route in OpenAPI, from which generated clients make the names of their methods."""
+    return route.name.removeprefix(ROUTE_NAME)
 
 
 def href_of(request: Request) -> Href:

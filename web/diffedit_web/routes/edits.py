@@ -24,12 +24,13 @@ from diffedit_web.routes.common import (
     Prefer,
     accepted,
     href_of,
+    operation_id,
     owned_job,
     submitted,
 )
 from diffedit_web.waiting import status_within, wait_of, while_connected
 
-router = APIRouter(route_class=ProblemRoute)
+router = APIRouter(route_class=ProblemRoute, generate_unique_id_function=operation_id)
 
 FILES = {"image": "image", "mask": "mask"}
 BODY = {

@@ -12,9 +12,9 @@ from diffedit.objects.links import attachment
 from diffedit_web.access import Called, Caller
 from diffedit_web.problem_route import ProblemRoute
 from diffedit_web.problems import NotFinished, documented
-from diffedit_web.routes.common import OF_AN_EDIT, ROUTE_NAME, EditId, owned_job
+from diffedit_web.routes.common import OF_AN_EDIT, ROUTE_NAME, EditId, operation_id, owned_job
 
-router = APIRouter(route_class=ProblemRoute)
+router = APIRouter(route_class=ProblemRoute, generate_unique_id_function=operation_id)
 
 Slot = Literal["result", "mask", "original", "thumbnail"]
 LINK_SECONDS = 600
@@ -31,7 +31,8 @@ Filename = Annotated[
     str | None,
     Query(max_length=150, description="A browser saves the picture under this name.", examples=["pears.png"]),
 ]
-FILE: dict[str, Any] = {"schema": {"type": "string", "contentMediaType": "image/png"}}
+FAILED = (JobFailed, (422, JobFailed.code))
+"""An edit that failed because of the service, or because of its request."""
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The picture: with `inline`, or if this server gives no links.",
@@ -50,8 +51,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
         NotFinished,
         JobCancelled,
         JobExpired,
-        JobFailed,
-        (422, JobFailed.code),
+        *FAILED,
         ArtifactError,
         StoreUnavailable,
     ),

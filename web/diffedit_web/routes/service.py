@@ -15,9 +15,9 @@ from diffedit_web.bodies import read_json
 from diffedit_web.models import HealthReport, Model, Models, Upload, UploadRequest
 from diffedit_web.problem_route import ProblemRoute
 from diffedit_web.problems import documented, refused
-from diffedit_web.routes.common import EVERY_ROUTE, OF_A_BODY, ROUTE_NAME
+from diffedit_web.routes.common import EVERY_ROUTE, OF_A_BODY, ROUTE_NAME, operation_id
 
-router = APIRouter(route_class=ProblemRoute)
+router = APIRouter(route_class=ProblemRoute, generate_unique_id_function=operation_id)
 
 HEALTH_SECONDS = 2.0
 """For which a report of the health is given again: anybody may ask for it."""
@@ -80,7 +80,7 @@ async def _served(client: AsyncClient) -> list[Model]:
 
 def health_router(client: AsyncClient) -> APIRouter:
     """Return the route of the health, which needs no key: load balancers ask for it."""
-    router, last = APIRouter(route_class=ProblemRoute), _Remembered(client)
+    router, last = APIRouter(route_class=ProblemRoute, generate_unique_id_function=operation_id), _Remembered(client)
     answers: dict[int | str, dict[str, Any]] = {
         503: {"model": HealthReport, "description": "No edit is accepted: Redis or S3 does not answer."}
     }
