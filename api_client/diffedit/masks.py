@@ -39,9 +39,8 @@ def mask_of_alpha(data: bytes) -> bytes | None:
         if not source.has_transparency_data:
             return None
         alpha = source.convert("RGBA").getchannel("A")
-        if alpha.getextrema()[0] >= 128:
-            return None
-        return encode_png(upright(alpha.point([255] * 128 + [0] * 128), file))
+        clear = alpha.point([255] * 128 + [0] * 128)
+        return encode_png(upright(clear, file)) if clear.getbbox() else None
 
 
 def _erased(source: Image.Image) -> Image.Image | None:

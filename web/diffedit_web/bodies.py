@@ -2,16 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from diffedit import MAX_PICTURE_BYTES, BadPicture, InvalidRequest
+from diffedit import MAX_PICTURE_BYTES, InvalidRequest
 from diffedit_web.problems import refused
 
 MAX_FIELD_BYTES = 16 * 2**10
@@ -30,12 +31,12 @@ class Body:
 
     Attributes:
         values: the fields, as JSON has them; of a form, all are texts.
-        files: the bytes of each file.
+        files: the files, open and on disk if they are large. Whoever reads one in a thread holds its bytes only there.
         is_form: whether it was a form.
     """
 
     values: Mapping[str, Any]
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, BinaryIO] = field(default_factory=dict)
     is_form: bool = False
 
 
@@ -44,8 +45,9 @@ def max_form_bytes(files: int) -> int:
     return files * (MAX_PICTURE_BYTES + 2**10) + 2**18
 
 
-async def read_form(request: Request, file_names: Mapping[str, str]) -> Body:
-    """Return the fields and files of a form (multipart/form-data).
+@asynccontextmanager
+async def read_form(request: Request, file_names: Mapping[str, str]) -> AsyncIterator[Body]:
+    """Read a form (multipart/form-data). Its files are open within the context.
 
     Args:
         request: the request, whose body was not read before.
@@ -53,7 +55,6 @@ async def read_form(request: Request, file_names: Mapping[str, str]) -> Body:
 
     Raises:
         InvalidRequest: this is no such form, or a field is given twice or must not be a file.
-        BadPicture: a file takes too many bytes.
         HTTPException: the body takes too many bytes, or too long.
     """
     kind = "multipart/form-data"
@@ -62,27 +63,17 @@ async def read_form(request: Request, file_names: Mapping[str, str]) -> Body:
     files_expected = len(set(file_names.values()))
     request = _bounded(request, max_form_bytes(files_expected))
     try:
-        async with request.form(max_files=files_expected, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
-            values: dict[str, Any] = {}
-            files: dict[str, bytes] = {}
-            for name, value in form.multi_items():
-                known = file_names.get(name)
-                if isinstance(value, UploadFile) != (known is not None):
-                    raise InvalidRequest(f"{name}: this must {'' if known else 'not '}be a file")
-                name = known or name
-                if name in values or name in files:
-                    raise InvalidRequest(f"{name}: it is given twice; give it once")
-                if isinstance(value, UploadFile):
-                    files[name] = await _file_bytes(value, name)
-                else:
-                    values[name] = value
-            return Body(values, files, is_form=True)
+        form = await request.form(max_files=files_expected, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
     except FormParserError as error:
         raise InvalidRequest(f"the form cannot be read: {error}") from None
     except HTTPException as error:  # Starlette's word for a form that is too large or damaged
         if error.status_code != 400:
             raise
         raise InvalidRequest(f"the form cannot be read: {error.detail}") from None
+    try:
+        yield _parts(form, file_names)
+    finally:
+        await form.close()
 
 
 async def read_json(request: Request) -> Body:
@@ -107,10 +98,20 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _file_bytes(file: UploadFile, name: str) -> bytes:
-    if file.size is not None and file.size > MAX_PICTURE_BYTES:
-        raise BadPicture(f"the {name} takes more than {MAX_PICTURE_BYTES // 2**20} MiB, the limit")
-    return await file.read()
+def _parts(form: FormData, file_names: Mapping[str, str]) -> Body:
+    values: dict[str, Any] = {}
+    files: dict[str, BinaryIO] = {}
+    for name, value in form.multi_items():
+        known = file_names.get(name)
+        if isinstance(value, UploadFile) != (known is not None):
+            raise InvalidRequest(f"{name}: this must {'' if known else 'not '}be a file")
+        if (known or name) in values or (known or name) in files:
+            raise InvalidRequest(f"{name}: it is given twice; give it once")
+        if isinstance(value, UploadFile):
+            files[known or name] = value.file
+        else:
+            values[name] = value
+    return Body(values, files, is_form=True)
 
 
 def _bounded(request: Request, max_bytes: int) -> Request:

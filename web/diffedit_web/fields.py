@@ -24,8 +24,8 @@ _EXAMPLES: dict[str, Any] = {
 }
 
 
-def _optional(name: str, field: FieldInfo, *, null: bool) -> tuple[Any, FieldInfo]:
-    """Return a field that may be left out, because the client knows its default. JSON has null for that; forms do not."""
+def _optional(name: str, field: FieldInfo, *, null: bool) -> tuple[Any, Any]:
+    """Return a field that may be left out: the client knows its default. JSON may say so with null, a form cannot."""
     metadata = tuple(field.metadata)
     annotation = Annotated[(field.annotation, *metadata)] if metadata else field.annotation
     examples = [_EXAMPLES[name]] if name in _EXAMPLES else None
@@ -103,6 +103,8 @@ def _with_tags(body: Body) -> dict[str, Any]:
     values: dict[str, Any] = {}
     tags: dict[str, Any] = {}
     for name, value in body.values.items():
+        if value == "":  # a page sends each field of its form, also those that nobody filled in
+            continue
         if entry := _TAG.fullmatch(name):
             tags[entry["name"]] = value
         else:

@@ -261,7 +261,8 @@ def _error_of(status: JobStatus) -> EditError | None:
     """Return the error of a failed job with its public message: the other one may name hosts and settings."""
     if status.state is not State.FAILED:
         return None
-    error, stage = status.error, status.error and status.error.stage and status.error.stage.value
+    error = status.error
+    stage = error.stage.value if error and error.stage else None
     failed = JobFailed(
         status.id,
         stage=stage,

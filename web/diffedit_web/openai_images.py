@@ -2,13 +2,14 @@
 
 import re
 from io import BytesIO
-from typing import Literal, get_args
+from typing import BinaryIO, Literal, get_args
 
 from PIL import Image
 
 from diffedit import InvalidRequest
 from diffedit.masks import mask_of_alpha
 from diffedit.pictures import read_picture, read_result
+from diffedit.uploads import picture_bytes
 
 Format = Literal["png", "jpeg", "webp"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -27,21 +28,21 @@ def size_of(text: str) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def check_proportions(picture: bytes, size: tuple[int, int] | None) -> None:
-    """Raise InvalidRequest if a picture of this size would be distorted. Half a pixel of rounding is allowed."""
-    if size is None:
-        return
-    width, height = read_picture(picture).image.size
+def check_proportions(picture: BinaryIO, size: tuple[int, int]) -> None:
+    """Raise InvalidRequest if a picture would be distorted in this size. A pixel of rounding is allowed."""
+    width, height = read_picture(picture_bytes(picture, "picture")).image.size
+    picture.seek(0)
     if abs(size[1] - size[0] * height / width) > 1 and abs(size[0] - size[1] * width / height) > 1:
         raise InvalidRequest(f"size: the picture has {width}x{height} pixels; use auto, or the same proportions")
 
 
-def drawn_mask(mask: bytes) -> bytes:
+def drawn_mask(mask: BinaryIO) -> bytes:
     """Return a mask in OpenAI's convention, transparent where the picture may change, as one of ours.
 
     A mask without transparency is one of ours already.
     """
-    return mask_of_alpha(mask) or mask
+    data = picture_bytes(mask, "mask")
+    return mask_of_alpha(data) or data
 
 
 def encoded(png: bytes, size: tuple[int, int] | None, kind: Format, quality: int) -> bytes:

@@ -6,9 +6,8 @@ from typing import Any
 from fastapi import APIRouter, Depends
 
 from diffedit import AsyncClient, Client
-from diffedit_web import openai_api
 from diffedit_web.access import enters
-from diffedit_web.routes import edits, pictures, service
+from diffedit_web.routes import edits, openai, pictures, service
 
 
 def diffedit_router(client: AsyncClient | Client, owner: Callable[..., Any], *, links: bool = True) -> APIRouter:
@@ -30,7 +29,7 @@ def diffedit_router(client: AsyncClient | Client, owner: Callable[..., Any], *, 
 
 def openai_router(client: AsyncClient | Client, owner: Callable[..., Any], *, links: bool = True) -> APIRouter:
     """Return the route of OpenAI's image API, `POST /v1/images/edits`. Arguments as for `diffedit_router`."""
-    return _joined(_asynchronous(client), owner, links, openai_api.router)
+    return _joined(_asynchronous(client), owner, links, openai.router)
 
 
 def _asynchronous(client: AsyncClient | Client) -> AsyncClient:

@@ -80,7 +80,7 @@ def worker(
 ) -> None:
     """Run a worker until Ctrl-C. It serves all model groups and lanes unless you name some."""
     # The worker imports these with its first model, which is too late for a readable message.
-    worker_command = _module_of("worker", "diffedit_worker.worker_command", "torch", "diffusers", "transformers")
+    worker_command = module_of("worker", "diffedit_worker.worker_command", "torch", "diffusers", "transformers")
     exit_code = worker_command.run(
         profile=profile,
         groups=tuple(group or ModelGroup),
@@ -95,11 +95,11 @@ def worker(
 
 
 def _local_commands() -> Any:
-    return _module_of("worker,local", "diffedit_worker.local.commands")
+    return module_of("worker,local", "diffedit_worker.local.commands")
 
 
-def _module_of(extras: str, name: str, *packages: str) -> Any:
-    """Import a module of the worker, which needs `extras` of this package, `packages` among them.
+def module_of(extras: str, name: str, *packages: str) -> Any:
+    """Import a module of another package, which needs `extras` of this package, `packages` among them.
 
     Raises:
         InvalidRequest: something that the module needs is not installed.

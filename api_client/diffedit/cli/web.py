@@ -8,6 +8,7 @@ from diffedit.api_keys import DEFAULT_RATE, MAX_RATE, ApiKey, add_key
 from diffedit.cli import main
 from diffedit.cli.options import AsJson
 from diffedit.cli.render import keys_table
+from diffedit.cli.services import LogLevel, module_of
 from diffedit.errors import InvalidRequest
 
 PANEL = "Web"
@@ -54,6 +55,39 @@ def revoke(
         main.print_json({"id": key_id, "revoked": True})
     else:
         print("revoked")
+
+
+@main.command(PANEL)
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    open_to_all: Annotated[
+        bool, typer.Option("--open", help="No API keys: for one's own desk. Only on a loopback address.")
+    ] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow --open on any address.")] = False,
+    links: Annotated[
+        bool, typer.Option(help="Give pictures as links to the bucket. Without, this server passes the bytes on.")
+    ] = True,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="Believe the X-Forwarded headers of this proxy (repeatable)."),
+    ] = None,
+    log_level: Annotated[
+        LogLevel, typer.Option(metavar="LEVEL", case_sensitive=False, help="The log level of uvicorn.")
+    ] = LogLevel.INFO,
+) -> None:
+    """Serve the HTTP API until Ctrl-C."""
+    server = module_of("web", "diffedit_web.server", "fastapi", "uvicorn", "sse_starlette", "python_multipart")
+    server.serve(
+        main.make_client(),
+        host=host,
+        port=port,
+        open_to_all=open_to_all,
+        insecure=insecure,
+        links=links,
+        proxies=tuple(proxy or ()),
+        log_level=log_level.value,
+    )
 
 
 def _as_json(key: ApiKey) -> dict[str, object]:

@@ -62,8 +62,8 @@ def accepted(*errors: Any) -> dict[int | str, dict[str, Any]]:
 
 
 def operation_id(route: APIRoute) -> str:
-    """Return the name of a route in OpenAPI, from which generated clients make the names of their methods."""
-    return route.name.removeprefix(ROUTE_NAME)
+    """Return the name of an operation in OpenAPI, from which generated clients make the names of their methods."""
+    return route.endpoint.__name__
 
 
 def href_of(request: Request) -> Href:

@@ -1,5 +1,7 @@
 """Edits: submit, list, show, follow, cancel, retry, delete."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -65,8 +67,8 @@ async def submit_edit(
     Send the picture as a form, or the key of an upload as JSON. Say what to change in one of three ways: two prompts;
     two concepts; or a target prompt alone.
     """
-    pictures, options = await _asked(request)
-    job = await caller.client.edit(**pictures, **options, idempotency_key=idempotency_key)
+    async with _asked(request) as asked:
+        job = await caller.client.edit(**asked, idempotency_key=idempotency_key)
     return await submitted(request, response, job, prefer)
 
 
@@ -78,8 +80,8 @@ async def submit_mask(
 
     An edit of the same picture with the same options and the same `seed` reuses this mask.
     """
-    pictures, options = await _asked(request)
-    job = await caller.client.preview_mask(**pictures, **options, idempotency_key=idempotency_key)
+    async with _asked(request) as asked:
+        job = await caller.client.preview_mask(**asked, idempotency_key=idempotency_key)
     return await submitted(request, response, job, prefer)
 
 
@@ -193,16 +195,20 @@ async def delete_edit(caller: Called, edit_id: EditId) -> None:
     await job.delete()
 
 
-async def _asked(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the pictures and the options of a request, as keyword arguments of `Client.edit`."""
+@asynccontextmanager
+async def _asked(request: Request) -> AsyncIterator[dict[str, Any]]:
+    """Give the pictures and the options of a request, as keyword arguments of `Client.edit`.
+
+    No other argument gets through: `options_of` knows neither pictures, which could be paths of files, nor owners.
+    """
     if is_json(request):
         body = await read_json(request)
         uploaded = body.values.get(UPLOADED)
         if not isinstance(uploaded, str):
             raise InvalidRequest(f"{UPLOADED}: give the key of an upload, or send the picture as a form")
-        return {UPLOADED: uploaded}, options_of(body)
-    body = await read_form(request, FILES)
-    if "image" not in body.files:
-        raise InvalidRequest("image: the picture is missing")
-    # A field of the form that is no file has another name: `options_of` knows none of the two.
-    return dict(body.files), options_of(body)
+        yield {UPLOADED: uploaded, **options_of(body)}
+        return
+    async with read_form(request, FILES) as body:
+        if "image" not in body.files:
+            raise InvalidRequest("image: the picture is missing")
+        yield {**body.files, **options_of(body)}

@@ -64,7 +64,7 @@ def _route(slot: Slot, what: str) -> None:
     ) -> Response:
         return await _picture(request, caller, edit_id, slot, inline is not None, filename)
 
-    picture.__doc__ = what
+    picture.__name__, picture.__doc__ = f"get_{slot}", what
     router.add_api_route(
         f"/v1/edits/{{edit_id}}/{slot}",
         picture,
@@ -87,12 +87,13 @@ async def _picture(
 ) -> Response:
     job, status = await owned_job(caller, edit_id)
     _check_made(status, slot)
+    varies = {"Vary": "Authorization, Cookie", "Cache-Control": KEPT}
     result = await job.result_so_far()
     if caller.links and not inline:
         url = await result.url(LINK_SECONDS, slot=slot, filename=filename)
-        return RedirectResponse(url, 303, {"Cache-Control": KEPT})
+        return RedirectResponse(url, 303, varies)
     etag = f'"{edit_id}-{slot}"'  # what an edit has made never changes
-    headers = {**SANDBOXED, "Cache-Control": KEPT, "ETag": etag}
+    headers = {**SANDBOXED, **varies, "ETag": etag}
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     file = await result.file(slot)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from diffedit import AsyncJobHandle, InvalidRequest
+from diffedit import AsyncJobHandle, EditOptions, InvalidRequest
 from diffedit.contract.request import random_seed
 from diffedit.contract.validation import digest, explain
 from diffedit_web.access import Called, Caller
@@ -151,25 +151,12 @@ async def edit_images(request: Request, caller: Called, idempotency_key: Idempot
     `openai.OpenAI(base_url=".../v1", api_key=KEY).images.edit(...)` calls this. If the caller goes, the edit is
     cancelled, unless it has an idempotency key.
     """
-    body = await read_form(request, FILES)
-    asked, options = _asked(body)
-    if "image" not in body.files:
-        raise InvalidRequest("image: the picture is missing")
-    size = size_of(asked.size)
-    if asked.response_format == "url" and (size or asked.output_format != "png" or not caller.links):
-        raise InvalidRequest("response_format: a link leads to the stored PNG file; ask for b64_json")
-    await asyncio.to_thread(check_proportions, body.files["image"], size)
-    if asked.model:
-        await _check_model(caller, asked.model)
-        options["profile"] = asked.model
-    if "mask" in body.files:
-        options["mask"] = await asyncio.to_thread(drawn_mask, body.files["mask"])
-    seeds = _seeds(options.pop("seed", None), asked.n, idempotency_key)
-    targets = [
-        {"seed": seed, "idempotency_key": idempotency_key and f"{idempotency_key} #{number}"}
-        for number, seed in enumerate(seeds, start=1)
-    ]
-    jobs = await caller.client.edit_many(body.files["image"], targets, **options)
+    async with read_form(request, FILES) as body:
+        asked, options = _asked(body)
+        size = size_of(asked.size)
+        if asked.response_format == "url" and (size or asked.output_format != "png" or not caller.links):
+            raise InvalidRequest("response_format: a link leads to the stored PNG file; ask for b64_json")
+        jobs = await _submitted(caller, body, asked, size, options, idempotency_key)
     async with _cancelled_unless_done(jobs, keep=idempotency_key is not None):
         data = await while_connected(request, asyncio.gather(*(_image(job, asked, size) for job in jobs)))
     return OpenAIImages(created=int(time.time()), data=data, output_format=asked.output_format)
@@ -191,6 +178,32 @@ def _asked(body: Body) -> tuple[_Asked, dict[str, Any]]:
         if name in options:
             raise InvalidRequest(f"{name}: this is the field {'model' if name == 'profile' else 'prompt'} here")
     return asked, {**options, target: asked.prompt}
+
+
+async def _submitted(
+    caller: Caller,
+    body: Body,
+    asked: _Asked,
+    size: tuple[int, int] | None,
+    options: dict[str, Any],
+    idempotency_key: str | None,
+) -> list[AsyncJobHandle]:
+    """Check what the client does not know of, and queue an edit for each of the pictures that are asked for."""
+    if "image" not in body.files:
+        raise InvalidRequest("image: the picture is missing")
+    if size:
+        await asyncio.to_thread(check_proportions, body.files["image"], size)
+    if asked.model:
+        await _check_model(caller, asked.model)
+        options["profile"] = asked.model
+    if "mask" in body.files:
+        options["mask"] = await asyncio.to_thread(drawn_mask, body.files["mask"])
+    seeds = _seeds(options.pop("seed", None), asked.n, idempotency_key)
+    targets = [
+        EditOptions(seed=seed, idempotency_key=idempotency_key and f"{idempotency_key} #{number}")
+        for number, seed in enumerate(seeds, start=1)
+    ]
+    return await caller.client.edit_many(body.files["image"], targets, **options)
 
 
 def _seeds(given: int | None, number: int, idempotency_key: str | None) -> list[int]:
