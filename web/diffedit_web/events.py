@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -19,6 +20,7 @@ RETRY = 2000
 """Milliseconds after which a browser connects again."""
 SEND_TIMEOUT = 30
 """Seconds in which a page must take an event."""
+_Event = partial(ServerSentEvent, sep="\n")
 
 
 def event_stream(job: AsyncJobHandle, owner: str, seen: str | None, href: Href) -> EventSourceResponse:
@@ -33,7 +35,7 @@ def event_stream(job: AsyncJobHandle, owner: str, seen: str | None, href: Href) 
     return EventSourceResponse(
         _events(job, owner, seen, href),
         ping=HEARTBEAT,
-        ping_message_factory=lambda: ServerSentEvent(comment="still here"),
+        ping_message_factory=lambda: _Event(comment="still here"),
         send_timeout=SEND_TIMEOUT,
         sep="\n",
     )
@@ -56,7 +58,7 @@ async def _events(
                 status = await job.status(queue=True)
             edit = Edit.of(status, href)
             if (found := event_id(edit)) != seen:
-                yield ServerSentEvent(edit.model_dump_json(), event="status", id=found, retry=RETRY)
+                yield _Event(edit.model_dump_json(), event="status", id=found, retry=RETRY)
             seen = found
     except JobTimeout:
         pass
@@ -64,7 +66,7 @@ async def _events(
         # The answer has begun, so that its status can say nothing any more.
         problem, _ = problem_of(error) or (None, None)
         if problem:
-            yield ServerSentEvent(problem.model_dump_json(exclude_none=True), event="error", retry=RETRY)
+            yield _Event(problem.model_dump_json(exclude_none=True), event="error", retry=RETRY)
     finally:
         # At once, not when the collector of garbage finds the generator: nobody listens any more.
         await asyncio.shield(changes.aclose())
