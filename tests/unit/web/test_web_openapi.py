@@ -1,6 +1,7 @@
 """The description of the API is current and complete, and the API does what it says."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from schemathesis.specs.openapi.checks import (
 
 from diffedit import testing
 from diffedit.api_keys import add_key
-from diffedit_web import create_app
+from diffedit_web import create_app, waiting
 from diffedit_web.__main__ import description
+from diffedit_web.routes import openai
 
 ROOT = Path(__file__).parents[3]
 DESCRIBED: dict[str, Any] = json.loads(description())
@@ -72,13 +74,22 @@ def _picture() -> bytes:
     return png()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nobody_waits() -> Iterator[None]:
+    """No worker runs, so that `Prefer: wait=30` would be a wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waiting, "MAX_WAIT", 0)
+        patch.setattr(openai, "WAIT", 0.0)
+        yield
+
+
 APP, KEY, EDIT = _described_app()
 schema = schemathesis.openapi.from_asgi("/openapi.json", APP)
 
 
 @schema.parametrize()
 @settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],

@@ -46,12 +46,27 @@ BODY = {
 }
 """The routes read the body themselves, after the caller is known."""
 SUBMISSION = accepted(*OF_A_PICTURE, IdempotencyConflict, QueueFull, OwnerLimit, UploadNotFound)
+EVENT = {
+    "type": "object",
+    "description": "One event.",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["status", "error"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Edit"},
+        },
+        "id": {"type": "string", "description": "Stands for the content of the status."},
+        "retry": {"type": "integer", "description": "Milliseconds after which to connect again."},
+    },
+}
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": 'Events of the type "status", whose data is an `Edit`, and whose id stands for its content. The '
         'stream ends after the status with which the edit has ended. If that cannot be read, there is an event "error" '
         "whose data is a `Problem`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
     },
     204: {"description": "The page has seen the end of the edit, and there will be no more events."},
     **documented(*OF_AN_EDIT),
