@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
-from diffedit import AsyncClient
+from diffedit import AsyncClient, InvalidRequest
 from diffedit_web.problems import refused
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -31,6 +31,9 @@ def enters(client: AsyncClient, owner: Callable[..., Any], *, links: bool) -> Ca
 
     def enter(request: Request, owner: Annotated[str, Depends(owner)]) -> None:
         check_same_origin(request)
+        names = [name for name, _ in request.query_params.multi_items()]
+        if len(set(names)) < len(names):
+            raise InvalidRequest("a parameter of the query is given twice; give it once")
         request.state.diffedit_caller = Caller(client.for_owner(owner), owner, links)
 
     return enter

@@ -11,9 +11,12 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    ignored_auth,
+    negative_data_rejection,
     response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
+    unsupported_method,
 )
 
 from diffedit import testing
@@ -103,6 +106,9 @@ def test_the_answers_are_as_described(case: Any) -> None:
         checks=[
             not_a_server_error,
             status_code_conformance,
+            negative_data_rejection,
+            unsupported_method,
+            ignored_auth,
             content_type_conformance,
             response_headers_conformance,
             response_schema_conformance,
