@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,15 @@ class Served:
 @contextlib.contextmanager
 def served_process(environment: Mapping[str, str], folder: Path, *options: str) -> Iterator[Served]:
     """Run `diffedit serve` on a free port while the context lasts."""
-    log = folder / "serve.log"
     command = [sys.executable, "-P", "-c", PROGRAM, "serve", "--port", "0", *options]
+    with served_program(command, environment, folder) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def served_program(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Iterator[Served]:
+    """Run a command that serves with uvicorn while the context lasts."""
+    log = folder / "serve.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
         try:
