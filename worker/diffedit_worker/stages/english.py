@@ -5,6 +5,7 @@ The rules and most exceptions are those of `pluralizer`. Here are words for thin
 
 import re
 import unicodedata
+from enum import Enum
 
 from pluralizer import Pluralizer
 
@@ -44,6 +45,14 @@ for _word in _ONLY_PLURAL:
     _nouns.add_uncountable_rule(_word)
 
 
+class Number(Enum):
+    """How many things a noun phrase means. MASS is what is not counted, as in "some water"."""
+
+    ONE = "one"
+    MANY = "many"
+    MASS = "mass"
+
+
 def is_plural(phrase: str) -> bool:
     """Return whether a noun phrase has the form of a plural. A word that has one form, as "sheep", has not."""
     word = _head(phrase)[1]
@@ -71,6 +80,13 @@ def singular(phrase: str) -> str:
     """Return the singular of a noun phrase that `is_plural`, or the phrase itself if it has none."""
     before, word, after = _head(phrase)
     return before + _nouns.singular(word) + after
+
+
+def inflected(phrase: str, number: Number) -> str:
+    """Return a noun phrase in a number."""
+    if is_plural(phrase):
+        return singular(phrase) if number is Number.ONE else phrase
+    return plural(phrase) if number is Number.MANY else phrase
 
 
 def indefinite_article(text: str) -> str:
