@@ -36,15 +36,17 @@ from diffedit.errors import (
     StoreUnavailable,
     UnknownPreset,
     UnreadableJobsWarning,
+    UploadNotFound,
 )
 from diffedit.garbage import Collected
 from diffedit.handle import JobHandle
 from diffedit.health import Health
 from diffedit.jobs.pages import Page
 from diffedit.jobs.workers import WorkerInfo
+from diffedit.objects.links import UploadUrl
 from diffedit.options import EditOptions
 from diffedit.pictures import MAX_ASPECT, MAX_PICTURE_BYTES, MIN_SIDE
-from diffedit.result import EditResult
+from diffedit.result import EditResult, StoredFile
 from diffedit.settings import Settings
 from diffedit.uploads import PictureLike
 
@@ -100,8 +102,11 @@ __all__ = [
     "State",
     "StoreRefused",
     "StoreUnavailable",
+    "StoredFile",
     "UnknownPreset",
     "UnreadableJobsWarning",
+    "UploadNotFound",
+    "UploadUrl",
     "WorkerInfo",
     "__version__",
 ]

@@ -59,6 +59,8 @@ class AsyncEditResult(Asynchronous[EditResult]):
     """Everything that is needed to make the result again, as `EditResult.manifest`."""
     grid = forwarded(EditResult.grid)
     """Return the original, the mask and the result side by side, as `EditResult.grid`."""
+    file = forwarded(EditResult.file)
+    """Return a picture of the job as a file, as `EditResult.file`."""
     url = forwarded(EditResult.url)
     """Return a URL of the result that anyone can open for a while, as `EditResult.url`."""
     save = forwarded(EditResult.save)
@@ -207,6 +209,9 @@ class AsyncClient(Asynchronous[Client]):
     """Queue several edits of one picture, as `Client.edit_many`. Return a list of `AsyncJobHandle`."""
     preview_mask = forwarded(Client.preview_mask, AsyncJobHandle)
     """Queue only the stages that find the mask, as `Client.preview_mask`. Return an `AsyncJobHandle`."""
+
+    upload_url = forwarded(Client.upload_url)
+    """Return a request with which a browser sends a picture straight to the bucket, as `Client.upload_url`."""
 
     def job(self, job_id: str) -> AsyncJobHandle:
         """Return the handle of a job that was submitted before, here or in another process. Sends no request.

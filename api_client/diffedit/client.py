@@ -10,7 +10,7 @@ Invalid requests are refused here, before anything is queued.
 import copy
 import functools
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self, Unpack
 
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from diffedit.contract.request import EditRequest, random_seed
 from diffedit.contract.stages import Artifact
 from diffedit.contract.validation import JOB_ID, explain
 from diffedit.decoding import decoding_limits
+from diffedit.direct_uploads import given_picture, new_upload
 from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning
 from diffedit.fleet import Fleet
 from diffedit.forks import PerProcess
@@ -29,12 +30,13 @@ from diffedit.jobs import dispatch
 from diffedit.jobs.backend import JobBackend, redis_backend
 from diffedit.jobs.unsent import add_remark, taken_back
 from diffedit.management import JobManagement
+from diffedit.objects.links import UploadUrl
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.objects.store import ObjectStore
 from diffedit.options import EditOptions
 from diffedit.salts import salt_of
 from diffedit.settings import Settings
-from diffedit.submission import Submission, check_keys, no_worker_warnings, prepare
+from diffedit.submission import Submission, check_keys, no_worker_warnings, options_of_each, prepare
 from diffedit.uploads import PictureLike, Upload, image_upload, salted, store
 from diffedit.warned import warn
 
@@ -120,7 +122,9 @@ class Client(JobManagement):
         view._owner = self._require_owner(owner)
         return view
 
-    def edit(self, image: PictureLike, **options: Unpack[EditOptions]) -> JobHandle:
+    def edit(
+        self, image: PictureLike | None = None, *, uploaded: str | None = None, **options: Unpack[EditOptions]
+    ) -> JobHandle:
         """Queue an edit of a picture, and return at once.
 
         Say what to change in one of three ways: two prompts; two concepts, of which the caption or the language
@@ -130,12 +134,14 @@ class Client(JobManagement):
         Args:
             image: the path of a PNG, JPEG or WebP file (a `str` is a path), its bytes, an open binary file or upload,
                 or a PIL image.
+            uploaded: instead of `image`, the key of an upload (`upload_url`).
             options: the keyword arguments that `EditOptions` lists: texts, mask, parameters such as
                 `num_inference_steps`, `strength` and `seed`, and how the job is served.
 
         Raises:
             InvalidRequest: an option is unknown, out of its range, or contradicts another one.
             BadPicture: the picture or the mask cannot be used.
+            UploadNotFound: you have no upload with this key.
             IdempotencyConflict: the `idempotency_key` names the job of another request.
             QueueFull: too many jobs wait in this lane of the profile.
             OwnerLimit: the job would exceed a limit of its owner.
@@ -147,49 +153,67 @@ class Client(JobManagement):
         Warns:
             NoWorkerWarning: no live worker can run the job, so it waits.
         """
-        (job,), waiting = self._queue(image, Artifact.RESULT, [options])
+        (job,), waiting = self._queue(self._given(image, uploaded, options), Artifact.RESULT, [options])
         _warn(waiting)
         return job
 
     def edit_many(
-        self, image: PictureLike, targets: Iterable[str | EditOptions], **common: Unpack[EditOptions]
+        self,
+        image: PictureLike | None,
+        targets: Iterable[str | EditOptions],
+        *,
+        uploaded: str | None = None,
+        **common: Unpack[EditOptions],
     ) -> list[JobHandle]:
         """Queue several edits of one picture. Its caption and its inversion are made once and shared.
 
         Args:
-            image: as for `edit`.
+            image: as for `edit`; None together with `uploaded`.
+            uploaded: as for `edit`.
             targets: target prompts, or the options in which one edit differs from the others.
             common: the options of all edits, without `idempotency_key`. All edits get the same random seed by default.
 
         Raises:
             InvalidRequest: one of the edits is not valid, or two have the same key; none is queued.
-            BadPicture: as `edit`; none is queued.
+            BadPicture, UploadNotFound: as `edit`; none is queued.
             IdempotencyConflict, QueueFull, OwnerLimit, BrokerUnavailable, StoreUnavailable: as `edit`. The edits before
                 the one that raised are queued, and the message has their ids.
 
         Warns:
             NoWorkerWarning: as `edit`.
         """
-        if "idempotency_key" in common:
-            raise InvalidRequest("idempotency_key: the same key for all edits gives one job; give each edit its own")
-        if isinstance(targets, str | Mapping) or not isinstance(targets, Iterable):
-            raise InvalidRequest("targets: give a list of target prompts; for a single one use edit()")
-        targets = list(targets)
-        if not all(isinstance(target, str | Mapping) for target in targets):
-            raise InvalidRequest("targets: each one must be a target prompt, or a dict of options")
-        edits = [EditOptions(target_prompt=target) if isinstance(target, str) else target for target in targets]
-        jobs, waiting = self._queue(image, Artifact.RESULT, [{**common, **each} for each in edits])
+        edits = options_of_each(targets, common)
+        jobs, waiting = self._queue(self._given(image, uploaded, common), Artifact.RESULT, edits)
         _warn(waiting)
         return jobs
 
-    def preview_mask(self, image: PictureLike, **options: Unpack[EditOptions]) -> JobHandle:
+    def preview_mask(
+        self, image: PictureLike | None = None, *, uploaded: str | None = None, **options: Unpack[EditOptions]
+    ) -> JobHandle:
         """Queue only the stages that find the mask. Arguments, errors and warnings as for `edit`.
 
         An edit with the same arguments and the same `seed` (`job.status().request.params.seed`) reuses this mask.
         """
-        (job,), waiting = self._queue(image, Artifact.MASK, [options])
+        (job,), waiting = self._queue(self._given(image, uploaded, options), Artifact.MASK, [options])
         _warn(waiting)
         return job
+
+    def upload_url(self, content_type: str, *, size: int, expires: int = 900) -> UploadUrl:
+        """Return a request with which a browser sends a picture straight to the bucket. Nothing is sent now.
+
+        `edit(uploaded=url.key)` then takes the picture. It does so within a day, before garbage collection deletes it.
+
+        Args:
+            content_type: "image/png", "image/jpeg" or "image/webp".
+            size: the bytes of the file. The server refuses another size or content type.
+            expires: seconds for which the request is valid, 1 second to 7 days.
+
+        Raises:
+            InvalidRequest: an argument is out of its range.
+            BadPicture: the file is empty, or takes more than `MAX_PICTURE_BYTES`.
+            StoreRefused: there are no AWS keys.
+        """
+        return new_upload(self._object_store, content_type, size, expires, self._owner)
 
     def job(self, job_id: str) -> JobHandle:
         """Return the handle of a job that was submitted before, here or in another process. Sends no request.
@@ -200,6 +224,9 @@ class Client(JobManagement):
         if not (isinstance(job_id, str) and JOB_ID.fullmatch(job_id)):
             raise JobNotFound(job_id)
         return JobHandle(job_id, self._job_store, self._object_store, self._submit, self._owner)
+
+    def _given(self, image: PictureLike | None, uploaded: str | None, options: EditOptions) -> PictureLike:
+        return given_picture(image, uploaded, self._object_store, self._require_owner(options.get("owner")))
 
     def _queue(self, image: PictureLike, goal: Artifact, edits: Sequence[EditOptions]) -> Queued:
         """Check all edits, then queue them. Return their jobs, and warnings if no live worker can run them."""

@@ -4,8 +4,7 @@ from collections.abc import Collection
 
 from pydantic import NonNegativeInt
 
-from diffedit.contract.object_keys import manifest_key
-from diffedit.contract.stages import Artifact
+from diffedit.contract.object_keys import companion_keys
 from diffedit.contract.validation import Frozen
 from diffedit.errors import JobNotFound
 from diffedit.jobs.store import JobStore
@@ -46,17 +45,12 @@ def delete_jobs_of(job_store: JobStore, object_store: ObjectStore, owner: str) -
 
 def delete_objects(job_store: JobStore, object_store: ObjectStore, object_keys: Collection[str]) -> int:
     """Delete these objects with what is stored beside them. Return how many there were, if all existed."""
-    stored = [key for each in sorted(object_keys) for key in (each, *companions(each))]
+    stored = [key for each in sorted(object_keys) for key in (each, *companion_keys(each))]
     for key in stored:
         object_store.delete(key)
     if object_keys:
         job_store.forget_kept(object_keys)
     return len(stored)
-
-
-def companions(key: str) -> tuple[str, ...]:
-    """Return the keys of what is stored beside an object, and that no record names."""
-    return (manifest_key(key),) if key.startswith(f"artifacts/{Artifact.RESULT}/") else ()
 
 
 def _some_jobs_of(job_store: JobStore, owner: str) -> list[str]:

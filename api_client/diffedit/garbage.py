@@ -1,4 +1,4 @@
-"""Deletion of old pictures and artifacts that no unfinished job needs.
+"""Deletion of old pictures and artifacts that no unfinished job needs, and of uploads that are over a day old.
 
 An artifact never becomes outdated, because its key is the hash of everything it is made from. So age alone decides what
 is deleted. A derived artifact that is needed after all is made again.
@@ -8,11 +8,14 @@ from datetime import timedelta
 
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
+from diffedit.contract.object_keys import ARTIFACTS, INPUTS, UPLOADS
 from diffedit.contract.validation import Frozen
 from diffedit.errors import InvalidRequest
 from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
 
+UPLOADS_KEPT = timedelta(days=1)
+"""How long a browser's upload can be edited. Its picture is stored again with the first edit."""
 YOUNGEST = timedelta(hours=1)
 """A younger upload may belong to a job that is being submitted."""
 
@@ -47,10 +50,12 @@ def collect(
 ) -> Collected:
     """Delete the objects that were stored longer ago than `older_than` and that no unfinished job refers to.
 
-    The results of jobs that have ended are deleted as well, even if their records still exist.
+    The results of jobs that have ended are deleted as well, even if their records still exist. The uploads of browsers
+    are deleted after a day.
     """
     # Objects are listed before jobs, so that a job that starts to use an object in between is seen.
-    old = list(object_store.older_than(older_than))
+    old = object_store.older_than(older_than, (INPUTS, ARTIFACTS))
+    old += object_store.older_than(min(older_than, UPLOADS_KEPT), (UPLOADS,))
     used = job_store.keys_in_use()
     unused = [each for each in old if each.key not in used]
     if not dry_run:

@@ -52,6 +52,13 @@ class Settings(BaseModel):
         validation_alias=AliasChoices("DIFFEDIT_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     )
     """The URL of the S3 server, if it is not AWS."""
+    s3_public_url: str | None = Field(default=None, validation_alias="DIFFEDIT_S3_PUBLIC_URL")
+    """Client: the URL at which browsers reach the S3 server. Links are signed for it. Default: the URL above.
+
+    A proxy in between must pass on the host name and the path as they are, because both are part of the signature.
+    """
+    s3_upload_method: Literal["put", "post"] = Field(default="put", validation_alias="DIFFEDIT_S3_UPLOAD_METHOD")
+    """Client: how browsers send pictures to the bucket. All servers take "put"; AWS and some others take "post" too."""
     aws_access_key_id: str | None = Field(default=None, validation_alias="AWS_ACCESS_KEY_ID")
     """As for any S3 program. If it is unset, boto3 searches in its usual places."""
     aws_secret_access_key: SecretStr | None = Field(default=None, validation_alias="AWS_SECRET_ACCESS_KEY")
@@ -92,6 +99,11 @@ class Settings(BaseModel):
         return self.s3_addressing_style or ("path" if self.s3_endpoint_url else "auto")
 
     @property
+    def public_addressing_style(self) -> str:
+        """The addressing style of links for browsers: `s3_public_url` names the server, not the bucket."""
+        return self.s3_addressing_style or ("path" if self.s3_public_url else self.addressing_style)
+
+    @property
     def publisher_connections(self) -> int:
         """How many connections kombu may use to send messages. It opens two to Redis for each of them."""
         return max(1, self.max_connections // 8)
@@ -103,14 +115,19 @@ class Settings(BaseModel):
         password: SecretStr | None = info.data.get("redis_password")
         return SecretStr(with_password(url.get_secret_value(), password.get_secret_value())) if password else url
 
-    @field_validator("s3_endpoint_url")
+    @field_validator("s3_endpoint_url", "s3_public_url")
     @classmethod
-    def _check_s3_endpoint_url(cls, url: str | None) -> str | None:
+    def _check_s3_url(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url and is_malformed(url, "http", "https"):
             raise ValueError("must be http://host:port or https://host")
         if url and "@" in urlsplit(url).netloc:
             raise ValueError("must not contain a password; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
         if url and (urlsplit(url).path.strip("/") or urlsplit(url).query):
+            if info.field_name == "s3_public_url":
+                raise ValueError(
+                    "must end with the host or the port; behind a path S3 would see another path than the signed one, "
+                    "so give the server a host name or a port of its own"
+                )
             raise ValueError("must end with the host or the port; the name of the bucket goes into DIFFEDIT_S3_BUCKET")
         return url
 

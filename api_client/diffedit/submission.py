@@ -82,6 +82,23 @@ def _used_defaults(defaults: Mapping[str, Any], texts: Mapping[str, Any]) -> dic
     return {name: value for name, value in defaults.items() if name not in unused}
 
 
+def options_of_each(targets: Iterable[str | EditOptions], common: EditOptions) -> list[EditOptions]:
+    """Return the options of several edits of one picture: those of all, and those in which one differs.
+
+    Raises:
+        InvalidRequest: a target is neither a prompt nor a dict of options, or all edits have the same idempotency key.
+    """
+    if "idempotency_key" in common:
+        raise InvalidRequest("idempotency_key: the same key for all edits gives one job; give each edit its own")
+    if isinstance(targets, str | Mapping) or not isinstance(targets, Iterable):
+        raise InvalidRequest("targets: give a list of target prompts; for a single one use edit()")
+    targets = list(targets)
+    if not all(isinstance(target, str | Mapping) for target in targets):
+        raise InvalidRequest("targets: each one must be a target prompt, or a dict of options")
+    edits = [EditOptions(target_prompt=target) if isinstance(target, str) else target for target in targets]
+    return [{**common, **each} for each in edits]
+
+
 def check_keys(submissions: Sequence[Submission]) -> None:
     """Raise InvalidRequest if two of these submissions have the same idempotency key."""
     keys = [each.idempotency_key for each in submissions if each.idempotency_key]

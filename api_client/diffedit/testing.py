@@ -23,7 +23,7 @@ from diffedit.aio import AsyncClient, AsyncJobHandle
 from diffedit.client import Client
 from diffedit.contract.content import content_of
 from diffedit.contract.job import ErrorInfo, Job, State
-from diffedit.contract.object_keys import artifact_key, manifest_key
+from diffedit.contract.object_keys import artifact_key, manifest_key, thumbnail_key
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact, Stage, queue_names
 from diffedit.contract.validation import digest
@@ -33,9 +33,11 @@ from diffedit.jobs.backend import JobBackend, memory_backend
 from diffedit.jobs.memory_store import MemoryJobStore
 from diffedit.jobs.workers import WorkerInfo, WorkerLimits
 from diffedit.masks import read_mask
+from diffedit.objects.links import UploadUrl
 from diffedit.objects.memory import MemoryObjectStore
 from diffedit.pictures import PROVENANCE, encode_png, read_picture, read_result
 from diffedit.settings import Settings
+from diffedit.thumbnails import encode_thumbnail
 
 __all__ = [
     "JobBackend",
@@ -45,6 +47,7 @@ __all__ = [
     "memory_backend",
     "memory_client",
     "succeed",
+    "upload",
 ]
 
 _WORKER = "testing"
@@ -122,9 +125,10 @@ def succeed(
     used = request.given_prompts or Prompts.model_validate_json(contents[Artifact.PROMPTS])
     manifest = json.dumps(_manifest(finished, request.given_caption or caption, used))
     contents[Artifact.RESULT] = encode_png((image or original).convert("RGB"), text={PROVENANCE: manifest})
-    read_result(contents[Artifact.RESULT])
-    if Artifact.RESULT in finished.artifact_keys:
-        job._object_store.put(manifest_key(finished.artifact_keys[Artifact.RESULT]), manifest.encode())
+    result = read_result(contents[Artifact.RESULT])
+    if key := finished.artifact_keys.get(Artifact.RESULT):
+        job._object_store.put(manifest_key(key), manifest.encode())
+        job._object_store.put(thumbnail_key(key), encode_thumbnail(result))
     for stage in _open_job(job).stages_left:
         _start(job, stage)
         _complete(job, stage, contents)
@@ -149,6 +153,24 @@ def fail(job: JobHandle | AsyncJobHandle, code: str, message: str, *, stage: Sta
     _start(job, failing)
     error = ErrorInfo(stage=failing, code=code, message=message)
     job._job_store.end_job(job.id, State.FAILED, error, _WORKER)
+
+
+def upload(client: Client, url: UploadUrl, data: bytes) -> None:
+    """Send a picture to the bucket of a `memory_client`, as a browser does with an `upload_url`.
+
+    Args:
+        client: the client that made `url`.
+        data: the file, of any content: `Client.edit` checks it.
+
+    Raises:
+        InvalidRequest: the file has another size than `url` says, so that a real server refuses it; or the client is
+            not a `memory_client`.
+    """
+    if not isinstance(client._object_store, MemoryObjectStore):
+        raise InvalidRequest("this client is not a memory_client(); send the file to the URL")
+    if len(data) != url.size:
+        raise InvalidRequest(f"the file has {len(data)} bytes, and the upload_url is for {url.size}")
+    client._object_store.put(url.key, data)
 
 
 def _blocking(job: JobHandle | AsyncJobHandle) -> JobHandle:

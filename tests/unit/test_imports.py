@@ -45,13 +45,16 @@ def printed(code: str) -> list[str]:
 
 PUBLIC = """
     Artifact ArtifactError AsyncClient AsyncEditResult AsyncJobHandle BadPicture BadRecord BrokerFull
-    BrokerUnavailable Client Collected Deleted DiffEditError EditOptions EditParams EditRequest EditResult ErrorInfo
-    Health IdempotencyConflict InvalidRequest JobCancelled JobError JobExpired JobFailed JobHandle JobNotFound
-    JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES MAX_PIXELS MIN_SIDE NoWorkerWarning OwnerLimit
-    OwnerLimits Page PictureLike Prompts QueueFull ServiceError Settings Stage State StoreRefused StoreUnavailable
-    UnknownPreset UnreadableJobsWarning WorkerInfo __version__
+    BrokerUnavailable Client Collected Deleted DiffEditError EditOptions EditParams EditRequest EditResult
+    ErrorInfo Health IdempotencyConflict InvalidRequest JobCancelled JobError JobExpired JobFailed JobHandle
+    JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES MAX_PIXELS MIN_SIDE
+    NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts QueueFull ServiceError Settings Stage State
+    StoreRefused StoreUnavailable StoredFile UnknownPreset UnreadableJobsWarning UploadNotFound UploadUrl
+    WorkerInfo __version__
 """
-PUBLIC_FOR_TESTS = "JobBackend MemoryObjectStore async_memory_client fail memory_backend memory_client succeed"
+PUBLIC_FOR_TESTS = """
+    JobBackend MemoryObjectStore async_memory_client fail memory_backend memory_client succeed upload
+"""
 
 
 @pytest.mark.parametrize(("module", "names"), [(diffedit, PUBLIC), (diffedit.testing, PUBLIC_FOR_TESTS)])

@@ -344,7 +344,7 @@ def test_the_last_stage_releases_its_slot_between_computing_and_upload(worker: I
     monkeypatch.setattr(diffedit, "decode", lambda *args: (events.append("decode"), decode(*args))[1])
     worker.restart(context={"release_slot": lambda: events.append("release_slot")})
     worker.edit()
-    assert events[-4:] == ["decode", "release_slot", "result", "result"]
+    assert events[-5:] == ["decode", "release_slot", "result", "result", "result"]  # it, its manifest, its thumbnail
     assert events.count("release_slot") == 1
     events.clear()
     worker.edit()

@@ -5,7 +5,8 @@
     |   |-- BadPicture          the picture or the mask cannot be used
     |   |-- IdempotencyConflict the key names the job of another request; has job_id
     |   |-- UnknownProfile      there is no such model profile
-    |   `-- UnknownPreset       the profile has no such preset
+    |   |-- UnknownPreset       the profile has no such preset
+    |   `-- UploadNotFound      the caller has no upload with this key
     |-- ServiceError            a service does not answer
     |   |-- BrokerUnavailable   Redis or Valkey
     |   |   `-- BrokerFull      its memory is full
@@ -67,6 +68,7 @@ from diffedit.errors.requests import (
     QueueFull,
     UnknownPreset,
     UnknownProfile,
+    UploadNotFound,
 )
 from diffedit.errors.services import (
     ArtifactError,
@@ -132,5 +134,6 @@ __all__ = [
     "UnknownProfile",
     "UnreadableArtifact",
     "UnreadableJobsWarning",
+    "UploadNotFound",
     "WorkerUnfit",
 ]

@@ -25,6 +25,18 @@ class BadPicture(InvalidRequest):
     code = "bad_picture"
 
 
+class UploadNotFound(InvalidRequest):
+    """Raised when the caller has no upload with this key: nothing was sent yet, it was deleted, or it is another's.
+
+    Nothing was queued. Upload the picture again, with a new `upload_url`.
+    """
+
+    code = "upload_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("uploaded: no upload has this key, or it was deleted; upload the picture again")
+
+
 class IdempotencyConflict(InvalidRequest):
     """Raised when the job `job_id` of another request has this idempotency key. Nothing was queued; use another key."""
 

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 
 from diffedit.contract.content import Content, ContentsOf, check_stored, content_of
 from diffedit.contract.job import Job, JobStatus
-from diffedit.contract.object_keys import manifest_key
+from diffedit.contract.object_keys import manifest_key, thumbnail_key
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture, UnreadableArtifact
 from diffedit.forks import PerProcess
 from diffedit.objects.store import check_size
 from diffedit.pictures import PROVENANCE, Picture, Size
+from diffedit.thumbnails import encode_thumbnail
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import CODECS, check_artifact, manifest
 from diffedit_worker.runtime.byte_cache import ByteCache
@@ -98,7 +99,8 @@ class JobArtifacts:
     def save(self, values: Mapping[Artifact, Any], updated_job: Job) -> dict[Artifact, Content]:
         """Store these artifacts at the keys that `updated_job` has for them. Returns what was stored.
 
-        A result is stored with its manifest, which holds everything that is needed to make the result again.
+        A result is stored with its manifest, which holds everything that is needed to make the result again, and with
+        its thumbnail.
 
         Raises:
             UnreadableArtifact: a reader would refuse one of them. Nothing is stored.
@@ -109,6 +111,7 @@ class JobArtifacts:
             if artifact is Artifact.RESULT:
                 provenance = self._manifest(updated_job)
                 objects[manifest_key(key)] = json.dumps(provenance, indent=1).encode()
+                objects[thumbnail_key(key)] = encode_thumbnail(value)
                 value = replace(value, text={PROVENANCE: json.dumps(provenance)})
             objects[key] = CODECS[artifact].encode(value)
             try:
@@ -141,7 +144,9 @@ class JobArtifacts:
             content = content_of(data)
             if known and content != known:
                 raise ArtifactError("its bytes are not those that were stored")
-            self._read_whole(artifact, key, lambda each: data if each == key else self._object_store.get(each), known)
+            value = self._read_whole(
+                artifact, key, lambda each: data if each == key else self._object_store.get(each), known
+            )
         except ArtifactMissing:
             return None
         except (ArtifactError, BadPicture, ValueError) as error:
@@ -149,8 +154,15 @@ class JobArtifacts:
                 "job %s: the stored %s is damaged, so it is made again: %s", self._job.id, artifact.value, error
             )
             return None
+        if artifact is Artifact.RESULT:
+            self._add_thumbnail(key, value)
         self._byte_cache.add(key, data)
         return content
+
+    def _add_thumbnail(self, key: str, result: Picture) -> None:
+        """Store the thumbnail of a result that has none, because a worker of 0.2.0 has made it."""
+        if not self._object_store.exists(thumbnail_key(key)):
+            self._object_store.put(thumbnail_key(key), encode_thumbnail(result))
 
     def _read_whole(
         self, artifact: Artifact, key: str, get: Callable[[str], bytes], known: Content | None = None
