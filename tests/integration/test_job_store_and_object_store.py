@@ -39,6 +39,7 @@ from tests.support.fake_service import png
 from tests.support.idempotency_behaviour import IdempotencyBehaviour, a_client
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
+from tests.support.owner_behaviour import OwnerBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.rescue_behaviour import RescueBehaviour
 from tests.support.stage_behaviour import StageBehaviour
@@ -88,6 +89,7 @@ class TestRedisBackend(
     StageBehaviour,
     JobStoreBehaviour,
     IdempotencyBehaviour,
+    OwnerBehaviour,
     RefusalBehaviour,
     RescueBehaviour,
     ContentBehaviour,

@@ -44,7 +44,7 @@ def encode_cursor(place: Place) -> str:
 def decode_cursor(cursor: Any) -> Place:
     """Return the place after which the page begins. Raises InvalidRequest if no page had this cursor."""
     try:
-        text = base64.b64decode(cursor.encode() + b"==", altchars=b"-_", validate=True).decode()
+        text = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
         created, job_id = text.split(" ")
         place = Place(float(created), job_id)
         if JOB_ID.fullmatch(job_id) and encode_cursor(place) == cursor:
