@@ -23,10 +23,8 @@ from diffedit.decoding import decoding_limits
 from diffedit.direct_uploads import given_picture, new_upload
 from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning
 from diffedit.fleet import Fleet
-from diffedit.forks import PerProcess
 from diffedit.handle import JobHandle
 from diffedit.idempotency import scoped_key
-from diffedit.jobs import dispatch
 from diffedit.jobs.backend import JobBackend, redis_backend
 from diffedit.jobs.unsent import add_remark, taken_back
 from diffedit.management import JobManagement
@@ -69,12 +67,11 @@ class Client(JobManagement):
             backend: where jobs are recorded. Default: the Redis of the settings.
             object_store: where pictures are stored. Default: the bucket of the settings.
             send: puts a job into its queue. If it raises, the call that submits the job raises the same error. Default:
-                Celery, over the Redis of the settings.
+                the job store does, in the step in which it records the job.
         """
         super().__init__(settings, backend or redis_backend(settings), object_store or S3ObjectStore(settings))
-        self._send = send or self._send_by_celery
+        self._send = send
         self._secret = functools.cache(self._job_store.secret)
-        self._celery = PerProcess(functools.partial(dispatch.celery_app, settings))
 
     @classmethod
     def from_env(cls) -> Self:
@@ -98,8 +95,6 @@ class Client(JobManagement):
         """
         self._backend.close()
         self._object_store.close()
-        if app := self._celery.made:
-            dispatch.close(app)
 
     def for_owner(self, owner: str) -> Self:
         """Return a client that submits as this owner, and for which the jobs of others do not exist. Sends no request.
@@ -153,7 +148,7 @@ class Client(JobManagement):
         Warns:
             NoWorkerWarning: no live worker can run the job, so it waits.
         """
-        (job,), waiting = self._queue(self._given(image, uploaded), Artifact.RESULT, [options])
+        (job,), waiting = self._queue(self._given(image, uploaded, options), Artifact.RESULT, [options])
         _warn(waiting)
         return job
 
@@ -183,7 +178,7 @@ class Client(JobManagement):
             NoWorkerWarning: as `edit`.
         """
         edits = options_of_each(targets, common)
-        jobs, waiting = self._queue(self._given(image, uploaded), Artifact.RESULT, edits)
+        jobs, waiting = self._queue(self._given(image, uploaded, common), Artifact.RESULT, edits)
         _warn(waiting)
         return jobs
 
@@ -194,7 +189,7 @@ class Client(JobManagement):
 
         An edit with the same arguments and the same `seed` (`job.status().request.params.seed`) reuses this mask.
         """
-        (job,), waiting = self._queue(self._given(image, uploaded), Artifact.MASK, [options])
+        (job,), waiting = self._queue(self._given(image, uploaded, options), Artifact.MASK, [options])
         _warn(waiting)
         return job
 
@@ -225,8 +220,8 @@ class Client(JobManagement):
             raise JobNotFound(job_id)
         return JobHandle(job_id, self._job_store, self._object_store, self._submit, self._owner)
 
-    def _given(self, image: PictureLike | None, uploaded: str | None) -> PictureLike:
-        return given_picture(image, uploaded, self._object_store, self._owner)
+    def _given(self, image: PictureLike | None, uploaded: str | None, options: EditOptions) -> PictureLike:
+        return given_picture(image, uploaded, self._object_store, self._require_owner(options.get("owner")))
 
     def _queue(self, image: PictureLike, goal: Artifact, edits: Sequence[EditOptions]) -> Queued:
         """Check all edits, then queue them. Return their jobs, and warnings if no live worker can run them."""
@@ -239,9 +234,10 @@ class Client(JobManagement):
             submissions = [prepare(upload, goal, self._owned(each), fleet, seed, upload_of) for each in edits]
         check_keys(submissions)
         jobs: list[JobHandle] = []
+        stored: set[str] = set()
         try:
             for submission in submissions:
-                jobs.append(self._store_and_submit(submission))
+                jobs.append(self._store_and_submit(submission, stored))
         except BaseException as error:
             if jobs:
                 ids = ", ".join(job.id for job in jobs)
@@ -249,8 +245,8 @@ class Client(JobManagement):
             raise
         return jobs, no_worker_warnings(submissions, fleet)
 
-    def _store_and_submit(self, submission: Submission) -> JobHandle:
-        store(submission.uploads, self._object_store)
+    def _store_and_submit(self, submission: Submission, stored: set[str]) -> JobHandle:
+        store(submission.uploads, self._object_store, stored)
         return self._submit(
             submission.request,
             submission.options,
@@ -270,8 +266,8 @@ class Client(JobManagement):
         job = Job(id=uuid.uuid4().hex, request=request, options=options)
         key = scoped_key(self._settings.namespace, options.owner, idempotency_key)
         with taken_back(self._job_store, job.id, has_key=key is not None):
-            first = self._job_store.create_job(job, key, request_digest, pixels=pixels)
-            if first == job.id:
+            first = self._job_store.create_job(job, key, request_digest, pixels=pixels, send=self._send is None)
+            if self._send and first == job.id:
                 self._send(job)
         return self.job(first)
 
@@ -280,9 +276,6 @@ class Client(JobManagement):
 
     def _owned(self, options: EditOptions) -> EditOptions:
         return {**options, "owner": self._require_owner(options.get("owner"))}
-
-    def _send_by_celery(self, job: Job) -> None:
-        dispatch.send(self._celery(), job)
 
 
 def _warn(texts: Iterable[str]) -> None:

@@ -1,17 +1,19 @@
 """Deletion of jobs: of their records, and of the pictures, artifacts and results that no other job uses."""
 
 from collections.abc import Collection
+from datetime import timedelta
 
 from pydantic import NonNegativeInt
 
-from diffedit.contract.object_keys import manifest_key
-from diffedit.contract.stages import Artifact
+from diffedit.contract.object_keys import companion_keys, upload_folder
 from diffedit.contract.validation import Frozen
 from diffedit.errors import JobNotFound
 from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
 
 _PAGE = 100
+ANY_AGE = timedelta(days=-1)
+"""Also of what is stored in the next moment, by the clock of another machine."""
 
 
 class Deleted(Frozen):
@@ -31,7 +33,10 @@ def delete_job(job_store: JobStore, object_store: ObjectStore, job_id: str) -> D
 
 
 def delete_jobs_of(job_store: JobStore, object_store: ObjectStore, owner: str) -> Deleted:
-    """Delete all jobs of an owner, and the objects that no record mentions afterwards, for which all are read."""
+    """Delete all jobs of an owner, and the objects that no record mentions afterwards, for which all are read.
+
+    Uploads that the owner has sent straight to the bucket are deleted as well.
+    """
     objects: set[str] = set()
     jobs = 0
     while ids := _some_jobs_of(job_store, owner):
@@ -41,22 +46,21 @@ def delete_jobs_of(job_store: JobStore, object_store: ObjectStore, owner: str) -
                 jobs += 1
             except JobNotFound:
                 pass
-    return Deleted(jobs=jobs, objects=delete_objects(job_store, object_store, objects - job_store.mentioned(objects)))
+    uploads = object_store.older_than(ANY_AGE, (upload_folder(owner),))
+    for upload in uploads:
+        object_store.delete(upload.key)
+    unused = delete_objects(job_store, object_store, objects - job_store.mentioned(objects))
+    return Deleted(jobs=jobs, objects=unused + len(uploads))
 
 
 def delete_objects(job_store: JobStore, object_store: ObjectStore, object_keys: Collection[str]) -> int:
     """Delete these objects with what is stored beside them. Return how many there were, if all existed."""
-    stored = [key for each in sorted(object_keys) for key in (each, *companions(each))]
+    stored = [key for each in sorted(object_keys) for key in (each, *companion_keys(each))]
     for key in stored:
         object_store.delete(key)
     if object_keys:
         job_store.forget_kept(object_keys)
     return len(stored)
-
-
-def companions(key: str) -> tuple[str, ...]:
-    """Return the keys of what is stored beside an object, and that no record names."""
-    return (manifest_key(key),) if key.startswith(f"artifacts/{Artifact.RESULT}/") else ()
 
 
 def _some_jobs_of(job_store: JobStore, owner: str) -> list[str]:

@@ -103,11 +103,6 @@ class Settings(BaseModel):
         """The addressing style of links for browsers: `s3_public_url` names the server, not the bucket."""
         return self.s3_addressing_style or ("path" if self.s3_public_url else self.addressing_style)
 
-    @property
-    def publisher_connections(self) -> int:
-        """How many connections kombu may use to send messages. It opens two to Redis for each of them."""
-        return max(1, self.max_connections // 8)
-
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:

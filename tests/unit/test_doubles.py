@@ -14,6 +14,7 @@ from tests.support.content_behaviour import ContentBehaviour
 from tests.support.idempotency_behaviour import IdempotencyBehaviour
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
+from tests.support.owner_behaviour import OwnerBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.rescue_behaviour import RescueBehaviour
 from tests.support.stage_behaviour import StageBehaviour
@@ -26,6 +27,7 @@ class TestMemoryBackend(
     StageBehaviour,
     JobStoreBehaviour,
     IdempotencyBehaviour,
+    OwnerBehaviour,
     RefusalBehaviour,
     RescueBehaviour,
     ContentBehaviour,

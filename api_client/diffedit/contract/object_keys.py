@@ -64,16 +64,17 @@ def upload_key(owner: str | None, extension: str) -> str:
 
     Only its owner can have it edited; None is the owner of all uploads that were asked for without one.
     """
-    return f"{_upload_folder(owner)}{secrets.token_hex(16)}.{extension}"
+    return f"{upload_folder(owner)}{secrets.token_hex(16)}.{extension}"
 
 
 def is_upload_key(owner: str | None, key: object) -> bool:
     """Return whether `key` is a possible key of an upload of this owner."""
-    form = rf"{_upload_folder(owner)}[0-9a-f]{{32}}\.(png|jpg|webp)"
+    form = rf"{upload_folder(owner)}[0-9a-f]{{32}}\.(png|jpg|webp)"
     return isinstance(key, str) and re.fullmatch(form, key) is not None
 
 
-def _upload_folder(owner: str | None) -> str:
+def upload_folder(owner: str | None) -> str:
+    """Return the beginning of the keys of this owner's uploads."""
     # A hash, because the name of an owner may be a person's, and may have any characters.
     return f"{UPLOADS}{_NOBODY if owner is None else hashlib.sha256(owner.encode()).hexdigest()[:32]}/"
 

@@ -24,7 +24,7 @@ class MemoryIndex(MemoryStatuses):
         tag: TagFilter | None = None,
         cursor: str | None = None,
     ) -> JobPage:
-        after = decode_cursor(cursor) if cursor else None
+        after = decode_cursor(cursor) if cursor is not None else None
         found: list[JobStatus] = []
         unreadable: list[str] = []
         with self._state.lock:

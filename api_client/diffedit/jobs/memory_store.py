@@ -1,6 +1,6 @@
 """The job records in the memory of this process: a double for unit tests, with the same behaviour as Redis.
 
-There are no queues: every waiting job counts as a job without a message.
+There are no queues: a message that is sent is lost, and every waiting job counts as a job without a message.
 """
 
 import json
@@ -47,6 +47,7 @@ class MemoryJobStore(MemoryIndex):
         request_digest: str | None = None,
         *,
         pixels: int | None = None,
+        send: bool = False,
     ) -> str:
         state = self._state
         with state.lock:
@@ -72,6 +73,9 @@ class MemoryJobStore(MemoryIndex):
             state.submitted[job.id] = time.time()
             self._state.set_waiting(job)
             return job.id
+
+    def send(self, job: Job) -> None:
+        pass
 
     def discard_job(self, job_id: str) -> None:
         with self._state.lock:
@@ -115,7 +119,14 @@ class MemoryJobStore(MemoryIndex):
             return outcome
 
     def complete_stage(
-        self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str
+        self,
+        job: Job,
+        stage: Stage,
+        seconds: float,
+        created: Sequence[Artifact],
+        worker: str,
+        *,
+        send: bool = False,
     ) -> StageCompletion:
         with self._state.lock:
             outcome = self._outcome(job.id, worker)

@@ -45,7 +45,8 @@ class RedisIndex(RedisStatuses):
         found: list[JobStatus] = []
         unreadable: list[str] = []
         index = keys.INDEX if owner is None else keys.OWNER + owner
-        for places, is_last in self._pages(index, decode_cursor(cursor) if cursor else None, max(limit + 1, 50)):
+        after = decode_cursor(cursor) if cursor is not None else None
+        for places, is_last in self._pages(index, after, max(limit + 1, 50)):
             records = self._entries.records([place.job_id for place in places])
             statuses = self._statuses_of({job_id: fields for job_id, fields in records.items() if fields != {}})
             if expired := records.keys() - statuses.keys():

@@ -10,6 +10,7 @@ from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
 from diffedit.errors import IdempotencyConflict, OwnerLimit, QueueFull
 from diffedit.jobs import keys
+from diffedit.jobs.messages import queue_message
 from diffedit.jobs.records import (
     done_fields,
     new_fields,
@@ -51,11 +52,13 @@ class RedisJobStore(RedisIndex):
         request_digest: str | None = None,
         *,
         pixels: int | None = None,
+        send: bool = False,
     ) -> str:
         request, options, settings = job.request, job.options, self._settings
         profile = request.params.profile
         answer = self._server.run(
             "create_job",
+            message=queue_message(job) if send else None,
             job_id=job.id,
             stage=job.stages_left[0].value,
             queue=job.queue,
@@ -77,6 +80,10 @@ class RedisJobStore(RedisIndex):
             kind, *details = answer
             raise OwnerLimit(options.owner or "", *details) if kind == "limit" else IdempotencyConflict(*details)
         return cast(str, answer)
+
+    @translate_errors
+    def send(self, job: Job) -> None:
+        self._redis.lpush(job.queue, queue_message(job))
 
     @translate_errors
     def discard_job(self, job_id: str) -> None:
@@ -122,10 +129,18 @@ class RedisJobStore(RedisIndex):
 
     @translate_errors
     def complete_stage(
-        self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str
+        self,
+        job: Job,
+        stage: Stage,
+        seconds: float,
+        created: Sequence[Artifact],
+        worker: str,
+        *,
+        send: bool = False,
     ) -> StageCompletion:
         answer = self._server.run(
             "complete_stage",
+            message=queue_message(job) if send and job.stages_left else None,
             job_id=job.id,
             worker=worker,
             done=stage.value,

@@ -95,6 +95,7 @@ class JobStore(JobIndex, Protocol):
         request_digest: str | None = None,
         *,
         pixels: int | None = None,
+        send: bool = False,
     ) -> str:
         """Record a new job, which waits for its first stage.
 
@@ -104,6 +105,7 @@ class JobStore(JobIndex, Protocol):
             request_digest: what two calls with one key must have in common. A call without it, and a job that was
                 recorded without it, agree with every other.
             pixels: those of its picture, for the limit of its owner; None if they were checked before.
+            send: put the message of a new job into its queue, in the same step.
 
         Returns:
             Its id, or the id of the job that the idempotency key names.
@@ -112,6 +114,12 @@ class JobStore(JobIndex, Protocol):
             IdempotencyConflict: the key names a job with another digest.
             QueueFull: `max_queued` jobs already wait in this lane of the profile.
             OwnerLimit: the job would exceed a limit of its owner.
+        """
+
+    def send(self, job: Job) -> None:
+        """Put a message for the first of the job's stages left into its queue.
+
+        Raises BrokerUnavailable, BrokerFull: the message could not be sent, or the answer was lost.
         """
 
     def discard_job(self, job_id: str) -> None:
@@ -159,11 +167,19 @@ class JobStore(JobIndex, Protocol):
         """Record the progress of the running stage."""
 
     def complete_stage(
-        self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str
+        self,
+        job: Job,
+        stage: Stage,
+        seconds: float,
+        created: Sequence[Artifact],
+        worker: str,
+        *,
+        send: bool = False,
     ) -> StageCompletion:
         """Record that `stage` is done and that `job` holds its artifacts; `created` are those that had to be made.
 
         The job then waits for its next stage; after the last stage it has succeeded. Its locks are released.
+        With `send`, the message for the next stage goes into its queue in the same step.
         """
 
     def contents_of(self, artifact_keys: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 -- Record a new job, which waits for its first stage.
 -- Arguments: job_id, stage, queue, queues (all queues that share the limit), max_queued, fields, profile, inputs (the keys
 -- of its pictures), steps, and optionally pixels, idempotency_key, request_digest, start_timeout, deadline (seconds).
+-- ARGV[2] is the message for its queue, if it is sent.
 -- Returns the id of the job that owns the idempotency key (this job's, if the key is new), {'conflict', its id} if that
 -- job has another digest, {'limit', its name, its value} if the job would exceed one of its owner, or 'full'.
 -- Without the flag allow-oom, a server whose memory is used up refuses this script: it takes no new jobs.
@@ -36,13 +37,15 @@ if owner then
   end
 end
 
-write(args.fields)
-redis.call('HSET', job, 'created', now)
+args.fields.created = now
+if args.deadline then args.fields.deadline_at = now + args.deadline end
 if args.idempotency_key then
-  redis.call('HSET', job, 'idempotency', args.idempotency_key)
-  if args.request_digest then redis.call('HSET', job, 'request_digest', args.request_digest) end
+  args.fields.idempotency, args.fields.request_digest = args.idempotency_key, args.request_digest
   redis.call('SET', keys.idempotency .. args.idempotency_key, args.job_id)
 end
+local durations = redis.call('HGETALL', keys.durations .. args.profile)
+if #durations > 0 then args.fields.expected = table.concat(durations, ' ') end
+set_waiting(args.stage, args.queue, args.fields)
 -- Two records that have expired leave an index for each job that comes, so that it does not grow for ever. What belongs to
 -- one owner or one picture is gone some time after its last job.
 local function add_to_index(index)
@@ -62,12 +65,8 @@ if owner then
   extend(keys.owner .. owner, lifetime)
   redis.call('ZADD', keys.open .. owner, now, args.job_id)
 end
-local durations = redis.call('HGETALL', keys.durations .. args.profile)
-if #durations > 0 then redis.call('HSET', job, 'expected', table.concat(durations, ' ')) end
-if args.deadline then redis.call('HSET', job, 'deadline_at', now + args.deadline) end
 if args.start_timeout or args.deadline then
   local first_limit = math.min(args.start_timeout or args.deadline, args.deadline or args.start_timeout)
   redis.call('ZADD', keys.expiring, now + first_limit, args.job_id)
 end
-set_waiting(args.stage, args.queue)
 return args.job_id
