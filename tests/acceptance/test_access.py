@@ -10,6 +10,7 @@ import redis
 import trustme
 
 from diffedit import BrokerUnavailable, Client, IdempotencyConflict, Settings, State
+from diffedit.api_keys import add_key
 from diffedit.jobs.backend import redis_backend
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE, QUICK, a_job, a_request
@@ -90,6 +91,10 @@ def test_client_and_worker_can_do_all_their_work(services: TlsServices) -> None:
     lost = a_job(a_request({**QUICK}, image=first.status().request.image))
     redis_backend(services.settings("client")).job_store.create_job(lost)
     assert client.job(lost.id).wait(timeout=60).state is State.SUCCEEDED
+    text, key = add_key(client.api_keys, "u17")
+    assert client.admit(text).key == key
+    assert client.api_keys.list() == [key]
+    assert client.api_keys.revoke(key.id)
     assert services.server.execute_command("ACL", "LOG") == []
 
 

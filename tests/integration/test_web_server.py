@@ -14,7 +14,7 @@ import httpx
 import pytest
 import redis
 
-from diffedit import Client, Settings, testing
+from diffedit import Client, JobStatus, Settings, State, testing
 from diffedit.api_keys import add_key
 from diffedit_web import bodies, create_app, events
 from diffedit_worker.local.stack import LocalServices
@@ -160,6 +160,25 @@ def test_the_server_ends_at_once_though_streams_are_open(
         assert "Traceback" not in server.log
         assert key not in server.log
         assert edit["links"]["events"] in server.log
+
+
+def test_who_goes_while_an_edit_is_awaited_leaves_it_or_ends_it(
+    http: httpx.Client, client: Client, server: Served
+) -> None:
+    before = {status.id for status in client.jobs(limit=1000)}
+
+    def new() -> list[JobStatus]:
+        return [status for status in client.jobs(limit=1000) if status.id not in before]
+
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/v1/edits", files=FILES, data=PROMPTS, headers={"Prefer": "wait=30"}, timeout=1)
+    (edit,) = new()  # its id is not known to the caller, but `GET /v1/edits` lists it
+    assert not edit.is_terminal
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/v1/images/edits", files=FILES, data={"prompt": "a bowl of pears", "n": 2}, timeout=1)
+    until(lambda: sum(status.state is State.CANCELLED for status in new()) == 2, "both edits are cancelled")
+    assert not client.job(edit.id).status().is_terminal
+    assert "Traceback" not in server.log
 
 
 def test_a_link_leads_to_the_picture_and_an_upload_goes_to_the_bucket(http: httpx.Client) -> None:

@@ -65,10 +65,14 @@ def test_the_base_install_runs_without_torch_and_without_the_worker(python: Path
     assert run([python, APP], folder).splitlines()[0] == "succeeded 100%"
 
 
-def test_the_wheel_holds_the_two_packages_and_nothing_else(python: Path) -> None:
+def test_the_wheel_holds_the_three_packages_and_nothing_else(python: Path) -> None:
     (wheel,) = python.parents[2].glob("*.whl")
     names = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {name for name in names if not name.endswith(".dist-info")} == {"diffedit", "diffedit_worker"}
+    assert {name for name in names if not name.endswith(".dist-info")} == {
+        "diffedit",
+        "diffedit_web",
+        "diffedit_worker",
+    }
 
 
 def test_the_program_uses_every_public_method() -> None:

@@ -62,7 +62,7 @@ class ApiKeyBehaviour(BackendBehaviour):
         admit(backend.api_keys, other)
 
     @pytest.mark.parametrize(
-        "wrong", [{"owner": ""}, {"owner": "a b"}, {"owner": "ä"}, {"rate": 0}, {"name": "n" * 101}]
+        "wrong", [{"owner": ""}, {"owner": "a\x1fb"}, {"owner": "a" * 201}, {"rate": 0}, {"name": "n" * 101}]
     )
     def test_a_key_that_is_not_valid_is_not_made(self, backend: JobBackend, wrong: dict[str, object]) -> None:
         with pytest.raises(InvalidRequest, match=next(iter(wrong))):

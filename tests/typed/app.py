@@ -88,6 +88,7 @@ def send_from_a_browser(client: Client) -> JobHandle:
 
 def fail_and_retry(job: JobHandle) -> str:
     testing.fail(job, "empty_mask", "no difference", stage=diffedit.Stage.MASK)
+    assert job.result_so_far().original.size == (64, 64)
     try:
         job.result(timeout=1)
     except diffedit.JobFailed as error:

@@ -8,6 +8,11 @@ from fastapi.routing import APIRoute
 
 from diffedit_web.problems import problem_of, problem_response
 
+
+class CallerWent(Exception):
+    """The caller closed the connection while the answer was awaited."""
+
+
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -26,6 +31,8 @@ class ProblemRoute(APIRoute):
         async def handled(request: Request) -> Response:
             try:
                 response = await handle(request)
+            except CallerWent:
+                return Response(status_code=408)  # nobody takes it
             except Exception as error:
                 if (found := self.answer_to(error)) is None:
                     raise

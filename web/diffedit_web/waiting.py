@@ -8,16 +8,13 @@ from typing import TypeVar
 from fastapi import Request
 
 from diffedit import AsyncJobHandle, JobStatus, JobTimeout
+from diffedit_web.problem_route import CallerWent
 
 T = TypeVar("T")
 
 MAX_WAIT = 60
 """Seconds of `Prefer: wait`, at most. Proxies end requests that take longer."""
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
-
-
-class CallerWent(Exception):
-    """The caller closed the connection while the answer was awaited."""
 
 
 def wait_of(prefer: str | None) -> int | None:
