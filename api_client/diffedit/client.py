@@ -13,21 +13,19 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Self, Unpack
 
-from pydantic import ValidationError
-
 from diffedit.contract.job import Job, JobOptions
 from diffedit.contract.request import EditRequest, random_seed
 from diffedit.contract.stages import Artifact
-from diffedit.contract.validation import JOB_ID, explain
+from diffedit.contract.validation import JOB_ID
 from diffedit.decoding import decoding_limits
 from diffedit.direct_uploads import given_picture, new_upload
-from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning
+from diffedit.errors import JobNotFound, NoWorkerWarning
 from diffedit.fleet import Fleet
 from diffedit.handle import JobHandle
 from diffedit.idempotency import scoped_key
 from diffedit.jobs.backend import JobBackend, redis_backend
 from diffedit.jobs.unsent import add_remark, taken_back
-from diffedit.management import JobManagement
+from diffedit.management import JobManagement, checked_owner
 from diffedit.objects.links import UploadUrl
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.objects.store import ObjectStore
@@ -109,12 +107,9 @@ class Client(JobManagement):
         Raises:
             InvalidRequest: this is no valid owner, or this client is another owner's.
         """
-        try:
-            JobOptions(owner=owner)
-        except ValidationError as error:
-            raise InvalidRequest(explain(error)) from None
         view = copy.copy(self)
-        view._owner = self._require_owner(owner)
+        # None would be the client of all jobs.
+        view._owner = self._require_owner(checked_owner(owner))
         return view
 
     def edit(

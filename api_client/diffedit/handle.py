@@ -161,8 +161,8 @@ class JobHandle:
         """Delete the job at once: its record, and the pictures, artifacts and results that no other job uses.
 
         A job that has not ended is cancelled first. Its `idempotency_key` is free again. Left to the next garbage
-        collection (`Client.collect_garbage`) is what depends on texts only, such as the embeddings of the prompts; what
-        a worker stores in this very moment; and everything if more than a thousand jobs have the same picture.
+        collection (`Client.collect_garbage`) is what depends on texts only, such as the embeddings of the prompts, and
+        everything if more than a thousand jobs have the same picture.
 
         Do not submit the same picture of the same owner meanwhile: that job may find it missing.
 

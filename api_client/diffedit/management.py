@@ -1,10 +1,13 @@
 """What a client does with jobs that were submitted before, and with what they have left."""
 
 from datetime import timedelta
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from diffedit.api_keys import Admission, ApiKeyStore, admit
 from diffedit.contract.job import State
-from diffedit.contract.owners import OwnerLimits
+from diffedit.contract.owners import MAX_OWNER, Owner, OwnerLimits
 from diffedit.deletion import Deleted, delete_jobs_of
 from diffedit.errors import InvalidRequest, UnreadableJobsWarning
 from diffedit.garbage import Collected, age, collect
@@ -14,6 +17,16 @@ from diffedit.jobs.pages import Page, TagFilter, checked_tag
 from diffedit.objects.store import ObjectStore
 from diffedit.settings import Settings
 from diffedit.warned import warn
+
+_OWNER = TypeAdapter[str](Owner)
+
+
+def checked_owner(owner: Any) -> str:
+    """Return an owner that is valid. Raises InvalidRequest."""
+    try:
+        return _OWNER.validate_python(owner)
+    except ValidationError:
+        raise InvalidRequest(f"owner: give a text of 1 to {MAX_OWNER} printable characters") from None
 
 
 class JobManagement:
@@ -80,7 +93,7 @@ class JobManagement:
             InvalidRequest: this client is another owner's.
             BrokerUnavailable, StoreUnavailable: a service does not answer. Call it again.
         """
-        return delete_jobs_of(self._job_store, self._object_store, self._require_owner(owner) or owner)
+        return delete_jobs_of(self._job_store, self._object_store, self._require_owner(checked_owner(owner)) or owner)
 
     def owner_limits(self, owner: str | None = None) -> OwnerLimits:
         """Return the limits that are in force for an owner; without one, those of owners that have none of their own.
@@ -104,7 +117,7 @@ class JobManagement:
             BrokerUnavailable: the server does not answer.
         """
         self._require_all("set_owner_limits")
-        self._job_store.set_owner_limits(owner, limits)
+        self._job_store.set_owner_limits(self._require_owner(owner), limits)
 
     @property
     def api_keys(self) -> ApiKeyStore:
@@ -148,7 +161,9 @@ class JobManagement:
         """Return this client's owner, or the one that is asked for. Raises InvalidRequest if it is another one."""
         if self._owner is not None and owner not in (None, self._owner):
             raise InvalidRequest("owner: this client is another owner's; use the one that it was made from")
-        return owner if self._owner is None else self._owner
+        if self._owner is None and owner is not None:
+            return checked_owner(owner)
+        return self._owner
 
     def _require_all(self, method: str) -> None:
         if self._owner is not None:

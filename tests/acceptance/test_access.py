@@ -9,7 +9,7 @@ import pytest
 import redis
 import trustme
 
-from diffedit import BrokerUnavailable, Client, IdempotencyConflict, Settings, State
+from diffedit import BrokerUnavailable, Client, IdempotencyConflict, OwnerLimits, Settings, State
 from diffedit.api_keys import add_key
 from diffedit.jobs.backend import redis_backend
 from diffedit_worker.local.stack import LocalServices
@@ -95,6 +95,29 @@ def test_client_and_worker_can_do_all_their_work(services: TlsServices) -> None:
     assert client.admit(text).key == key
     assert client.api_keys.list() == [key]
     assert client.api_keys.revoke(key.id)
+    assert services.server.execute_command("ACL", "LOG") == []
+
+
+def test_client_and_worker_can_serve_owners(services: TlsServices) -> None:
+    services.server.execute_command("ACL", "LOG", "RESET")
+    client = Client(services.settings("client"))
+    client.set_owner_limits("u1", OwnerLimits(max_running=1, max_queued=2))
+    users = client.for_owner("u1")
+    jobs = [users.edit(PICTURE, **PEAR, **QUICK, seed=seed, keep=3600) for seed in range(2)]
+    assert jobs[-1].status(queue=True).owner == "u1"
+    for job in jobs:
+        assert job.wait(timeout=60).state is State.SUCCEEDED
+    runs = users.edit(PICTURE, **PEAR, num_inference_steps=500, caption="a pear that no job of this owner describes")
+    until(lambda: runs.status().step, "a running job")
+    waits = users.edit(PICTURE, **PEAR, **QUICK, seed=3)
+    parked = "diffedit:parked-of:u1"
+    until(lambda: services.server.zscore(parked, waits.id), "a job that waits for the other one")
+    assert runs.cancel()
+    assert waits.wait(timeout=60).state is State.SUCCEEDED
+    jobs[0].delete()
+    assert {status.id for status in users.jobs()} == {jobs[1].id, runs.id, waits.id}
+    assert client.delete_owner("u1").jobs == 3
+    client.collect_garbage("1d")
     assert services.server.execute_command("ACL", "LOG") == []
 
 

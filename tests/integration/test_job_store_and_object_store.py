@@ -19,6 +19,7 @@ from diffedit import (
     BrokerFull,
     BrokerUnavailable,
     Client,
+    OwnerLimits,
     QueueFull,
     Settings,
     Stage,
@@ -33,7 +34,7 @@ from diffedit.errors import JobElsewhere
 from diffedit.jobs.backend import DEFAULT_LIMITS, JobBackend, redis_backend
 from diffedit.objects.s3 import S3ObjectStore
 from tests.support.api_key_behaviour import ApiKeyBehaviour
-from tests.support.backend_behaviour import at_mask
+from tests.support.backend_behaviour import ME, at_mask
 from tests.support.content_behaviour import FIRST, ContentBehaviour, complete, with_mask
 from tests.support.factories import TEXTS, a_job, a_worker, done
 from tests.support.fake_service import png
@@ -119,6 +120,69 @@ def test_a_status_is_one_round_trip(backend: JobBackend, server: redis.Redis) ->
         if name != "cmdstat_info"
     }
     assert {name: count for name, count in calls.items() if count} == {"cmdstat_hgetall": 1}
+
+
+def test_a_parked_job_gets_its_message_when_there_is_room(backend: JobBackend, server: redis.Redis) -> None:
+    backend.worker_registry.send_heartbeat(a_worker(id=ME))
+    store = backend.job_store
+    store.set_owner_limits("u1", OwnerLimits(max_running=1))
+    running, *parked = (a_job(owner="u1") for _ in range(3))
+    for job in (running, *parked):
+        store.create_job(job)
+    store.start_stage(running.id, Stage.EMBED, ME)
+    for job in parked:
+        store.park_job(job)
+    waiting = f"diffedit:waiting:{running.queue}"
+    assert (server.llen(running.queue), server.zcard(waiting)) == (0, 2)
+    store.end_job(running.id, State.CANCELLED)
+    assert [parked[0].id in message for message in server.lrange(running.queue, 0, -1)] == [True]
+    server.delete(running.queue)  # as if the worker that received it had died
+    assert store.jobs_without_message(0) == [parked[0].id]
+    store.park_job(parked[0])  # there is room, so it gets a message at once
+    assert server.llen(running.queue) == 1
+    server.zadd(f"diffedit:parked:{running.queue}", {parked[1].id: 1})  # parked for more than ten minutes
+    assert store.jobs_without_message(0) == [parked[1].id]
+    store.set_owner_limits("u1", None)
+    assert server.llen(running.queue) == 2
+    assert not server.keys("diffedit:parked*")
+    for job in parked:
+        store.end_job(job.id, State.CANCELLED)
+    assert not server.keys("diffedit:open:*") + server.keys("diffedit:started:*")
+
+
+def test_owners_whose_jobs_an_older_version_ended_are_not_busy_for_ever(
+    backend: JobBackend, server: redis.Redis
+) -> None:
+    backend.worker_registry.send_heartbeat(a_worker(id=ME))
+    backend.job_store.set_owner_limits("u1", OwnerLimits(max_running=1, max_queued=2))
+    first, second, third = (a_job(owner="u1") for _ in range(3))
+    backend.job_store.create_job(first)
+    backend.job_store.start_stage(first.id, Stage.EMBED, ME)
+    backend.job_store.create_job(second)
+    server.hset(f"diffedit:job:{first.id}", "outcome", "succeeded")
+    server.hdel("diffedit:running", first.id)
+    assert backend.job_store.start_stage(second.id, Stage.EMBED, ME).state is State.RUNNING
+    backend.job_store.create_job(third)
+    server.hset(f"diffedit:job:{third.id}", "outcome", "cancelled")
+    backend.job_store.create_job(a_job(owner="u1"))
+    backend.job_store.create_job(a_job(owner="u1"))
+    assert server.zcard("diffedit:open:u1") == 3
+
+
+def test_the_indexes_of_an_owner_and_of_a_picture_end(backend: JobBackend, server: redis.Redis) -> None:
+    jobs = [a_job(owner="u1") for _ in range(4)]
+    index, uses = "diffedit:owner:u1", f"diffedit:uses:{jobs[0].request.image}"
+    for job in jobs[:3]:
+        backend.job_store.create_job(job)
+        backend.job_store.end_job(job.id, State.CANCELLED)
+    server.delete(*(f"diffedit:job:{job.id}" for job in jobs[:2]))  # as when their time is over
+    backend.job_store.create_job(jobs[3])
+    for name in (index, uses, "diffedit:jobs"):
+        assert server.zrange(name, 0, -1) == [job.id for job in jobs[2:]]
+    assert all(0 < server.ttl(name) <= 37 * 24 * 3600 for name in (index, uses))
+    server.delete(index)  # as when the owner was away for long
+    backend.job_store.end_job(jobs[3].id, State.CANCELLED)
+    assert server.zrange(index, 0, -1) == [jobs[3].id] and server.ttl(index) > 0
 
 
 def test_records_expire_from_their_end_and_never_before(settings: Settings, server: redis.Redis) -> None:

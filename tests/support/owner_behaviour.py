@@ -9,8 +9,9 @@ from diffedit import Client, InvalidRequest, JobNotFound, OwnerLimit, OwnerLimit
 from diffedit.contract.job import Job, State
 from diffedit.contract.stages import Artifact, Lane, Stage
 from diffedit.jobs.backend import JobBackend
+from diffedit.jobs.store import OwnerBusy
 from diffedit.testing import MemoryObjectStore
-from tests.support.backend_behaviour import ME, BackendBehaviour
+from tests.support.backend_behaviour import ME, BackendBehaviour, until_overdue
 from tests.support.factories import MASK, a_job, a_request, a_worker, done
 from tests.support.fake_service import TEXTS, png
 
@@ -116,6 +117,52 @@ class OwnerBehaviour(BackendBehaviour):
             create(backend, owner="u1")
         backend.job_store.end_job(jobs[1].id, State.CANCELLED)
         create(backend, owner="u1")
+
+    def test_an_owner_may_run_so_many_jobs_at_once(self, backend: JobBackend) -> None:
+        backend.worker_registry.send_heartbeat(a_worker(id=ME))
+        store = backend.job_store
+        store.set_owner_limits("u1", OwnerLimits(max_running=2))
+        first, second, third, fourth = (create(backend, owner="u1") for _ in range(4))
+        others = [create(backend, owner="u2"), create(backend)]
+        first = run(backend, first, Stage.EMBED)
+        store.start_stage(second.id, Stage.EMBED, ME)
+        for job in (third, fourth):
+            with pytest.raises(OwnerBusy):
+                store.start_stage(job.id, Stage.EMBED, ME)
+            assert store.park_job(job) is None
+        assert not {third.id, fourth.id} & set(store.jobs_without_message(0))
+        for job in others:
+            store.start_stage(job.id, Stage.EMBED, ME)
+        store.start_stage(first.id, Stage.MASK, ME)  # it has started before
+        store.end_job(second.id, State.FAILED, worker=ME)
+        assert store.start_stage(third.id, Stage.EMBED, ME).attempts == {Stage.EMBED: 1}
+        with pytest.raises(OwnerBusy):
+            store.start_stage(fourth.id, Stage.EMBED, ME)
+        store.set_owner_limits("u1", None)
+        assert store.start_stage(fourth.id, Stage.EMBED, ME).state is State.RUNNING
+
+    @pytest.mark.parametrize("way", ["cancelled", "removed", "expired"])
+    def test_a_parked_job_that_ends_is_parked_no_more(self, backend: JobBackend, way: str) -> None:
+        backend.worker_registry.send_heartbeat(a_worker(id=ME))
+        store = backend.job_store
+        store.set_owner_limits("u1", OwnerLimits(max_running=1))
+        running, parked, last = create(backend, owner="u1"), a_job(owner="u1", start_timeout=0.3), a_job(owner="u1")
+        store.start_stage(running.id, Stage.EMBED, ME)
+        for job in (parked, last):
+            store.create_job(job)
+            store.park_job(job)
+        if way == "cancelled":
+            store.end_job(parked.id, State.CANCELLED)
+        elif way == "removed":
+            store.remove_job(parked.id)
+        else:
+            until_overdue(backend, parked)
+            assert store.expire_job(parked.id) is State.EXPIRED
+        with pytest.raises(OwnerBusy):
+            store.start_stage(last.id, Stage.EMBED, ME)
+        store.remove_job(running.id)
+        assert store.start_stage(last.id, Stage.EMBED, ME).state is State.RUNNING
+        assert store.jobs_without_message(0) == []
 
     def test_limits_of_a_job(self, backend: JobBackend) -> None:
         backend.job_store.set_owner_limits("u1", OwnerLimits(max_pixels=1000, max_steps=20))

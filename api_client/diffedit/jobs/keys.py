@@ -7,6 +7,8 @@
 | `diffedit:owner:<owner>` | sorted set with TTL | the jobs of an owner, by the time of submission |
 | `diffedit:open:<owner>` | sorted set | the jobs of an owner that have not ended, by the time of submission |
 | `diffedit:started:<owner>` | set | those of them of which a stage was started |
+| `diffedit:parked:<queue>` | sorted set | jobs that wait until others of their owner have ended |
+| `diffedit:parked-of:<owner>` | sorted set | the same jobs by owner |
 | `diffedit:limits` | hash | owner -> its `OwnerLimits` as JSON; an empty name stands for all others |
 | `diffedit:uses:<picture key>` | sorted set with TTL | the jobs that use a picture, by the time of submission |
 | `diffedit:kept` | sorted set | keys of objects -> until when they are kept; then garbage collection deletes them |
@@ -76,6 +78,8 @@ WAITERS = f"{PREFIX}waiters:"
 OWNER = f"{PREFIX}owner:"
 OPEN = f"{PREFIX}open:"
 STARTED = f"{PREFIX}started:"
+PARKED = f"{PREFIX}parked:"
+PARKED_OF = f"{PREFIX}parked-of:"
 USES = f"{PREFIX}uses:"
 DURATIONS = f"{PREFIX}durations:"
 QUEUE = "diffedit."

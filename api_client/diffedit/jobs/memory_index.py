@@ -77,9 +77,28 @@ class MemoryIndex(MemoryStatuses):
                 self._state.owner_limits.pop(owner, None)
             else:
                 self._state.owner_limits[owner] = limits
+            self._unpark(owner)
 
     def secret(self) -> str:
         return self._state.secret
+
+    def _room_of(self, owner: str | None) -> int:
+        """Return how many more jobs of the owner may start."""
+        limits = self._state.owner_limits.get(owner) or self._state.owner_limits.get(None)
+        if owner is None or limits is None or limits.max_running is None:
+            return 100
+        records = [record for record in self._state.records.values() if _is_of(record, owner)]
+        return limits.max_running - sum("started" in record and "outcome" not in record for record in records)
+
+    def _end(self, job_id: str, outcome: State) -> None:
+        super()._end(job_id, outcome)
+        self._unpark(self._record(job_id).get("owner"))
+
+    def _unpark(self, owner: str | None) -> None:
+        """Let as many of the owner's jobs that wait for others of the owner wait for a message as may start now."""
+        waiting = [job_id for job_id in self._state.parked if self._record(job_id).get("owner") == owner]
+        for job_id in waiting[: max(self._room_of(owner), 0)]:
+            del self._state.parked[job_id]
 
     def _check_owner_limits(self, job: Job, pixels: int | None) -> None:
         """Raise OwnerLimit if the job would exceed a limit of its owner."""

@@ -34,6 +34,7 @@ class MemoryState:
         """When a stage was done or refused."""
         self.contents: dict[str, str] = {}
         self.submitted: dict[str, float] = {}
+        self.parked: dict[str, float] = {}
         self.kept: dict[str, float] = {}
         self.owner_limits: dict[str | None, OwnerLimits] = {}
         self.durations: dict[str, dict[str, float]] = {}
@@ -68,6 +69,7 @@ class MemoryState:
     def clear_open(self, job_id: str) -> None:
         self.running.pop(job_id, None)
         self.waiting.pop(job_id, None)
+        self.parked.pop(job_id, None)
 
     def check_queue(self, job: Job) -> None:
         """Raise QueueFull if no more jobs may wait in this lane of the profile."""

@@ -30,6 +30,7 @@ from diffedit.jobs.store import (
     WORKER_LOST,
     MaxAttemptsExceeded,
     MustRunAlone,
+    OwnerBusy,
     RecentStages,
     Refusal,
     RefusedBefore,
@@ -104,12 +105,21 @@ class MemoryJobStore(MemoryIndex):
                 raise MaxAttemptsExceeded(record.get(f"cause:{stage.value}", WORKER_LOST))
             if not alone and (attempts or self._state.limits.max_attempts == 1):
                 raise MustRunAlone(job_id)
-            self._state.waiting.pop(job_id, None)
+            if "started" not in record and self._room_of(record.get("owner")) < 1:
+                raise OwnerBusy(job_id)
+            self._state.clear_open(job_id)
             self._state.running[job_id] = worker
             record.setdefault("started", now_text())
             record.update({"stage": stage.value, "step": "0", "steps": "0", "worker": worker})
             record[f"attempts:{stage.value}"] = str(attempts + 1)
             return status_of(job_id, record)
+
+    def park_job(self, job: Job) -> State | None:
+        with self._state.lock:
+            outcome = self._outcome(job.id, None)
+            if outcome is None and self._room_of(job.options.owner) < 1:
+                self._state.parked[job.id] = time.time()
+            return outcome
 
     def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
         with self._state.lock:

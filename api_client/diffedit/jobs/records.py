@@ -5,6 +5,7 @@
 | `request`, `options` | `create_job` | the `EditRequest` and the `JobOptions` as JSON |
 | `hints` | `create_job` | the fields of the request that older versions may ignore, as JSON, if there are any |
 | `owner`, `tags`, `keep` | `create_job` | the options of these names, `tags` as JSON, if they are given |
+| `parked` | `park_job` | the message of a job that waits until others of its owner have ended |
 | `expected` | `create_job` | stages of the profile and the seconds that they took before, separated by spaces |
 | `contract` | `create_job` | the lowest contract that can serve the job; 1 if it is missing |
 | `retention` | `create_job` | seconds that the record is kept after the job has ended |

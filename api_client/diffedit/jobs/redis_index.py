@@ -129,10 +129,8 @@ class RedisIndex(RedisStatuses):
 
     @translate_errors
     def set_owner_limits(self, owner: str | None, limits: OwnerLimits | None) -> None:
-        if limits is None:
-            self._redis.hdel(keys.LIMITS, owner or _ALL_OTHERS)
-        else:
-            self._redis.hset(keys.LIMITS, owner or _ALL_OTHERS, limits.model_dump_json(exclude_none=True))
+        text = limits.model_dump_json(exclude_none=True) if limits else None
+        self._server.run("set_limits", owner=owner or _ALL_OTHERS, limits=text)
 
     @translate_errors
     def secret(self) -> str:

@@ -24,6 +24,7 @@ from diffedit.jobs.store import (
     WORKER_LOST,
     MaxAttemptsExceeded,
     MustRunAlone,
+    OwnerBusy,
     RecentStages,
     Refusal,
     RefusedBefore,
@@ -117,10 +118,16 @@ class RedisJobStore(RedisIndex):
             raise RefusedBefore(job_id)
         if answer == "alone":
             raise MustRunAlone(job_id)
+        if answer == "owner_busy":
+            raise OwnerBusy(job_id)
         if isinstance(answer, list):
             return self._status_of(job_id, dict(zip(answer[::2], answer[1::2], strict=True)))
         outcome_of(job_id, answer)
         return self.status(job_id)
+
+    @translate_errors
+    def park_job(self, job: Job) -> State | None:
+        return outcome_of(job.id, self._server.run("park_job", message=queue_message(job), job_id=job.id))
 
     @translate_errors
     def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:

@@ -20,6 +20,8 @@ from diffedit.errors import BadRecord, JobNotFound
 from diffedit.jobs.index import JobIndex
 
 WORKER_LOST = "worker_lost"
+PARKED_FOR = 600
+"""Seconds for which a parked job needs no message. Then it is tried: a worker of 0.2.0 sends none when a job ends."""
 
 StatusOrError: TypeAlias = JobStatus | JobNotFound | BadRecord
 """The status of a job, or why it has none."""
@@ -75,6 +77,10 @@ class MaxAttemptsExceeded(Exception):
 
 class RefusedBefore(Exception):
     """This worker refused the stage before, and another live worker has not tried it yet. The job waits for it."""
+
+
+class OwnerBusy(Exception):
+    """As many jobs of the owner have started as may run at the same time. The job waits until one has ended."""
 
 
 class MustRunAlone(Exception):
@@ -159,8 +165,15 @@ class JobStore(JobIndex, Protocol):
             RefusedBefore: another worker should try the stage first.
             MustRunAlone: it is not `alone`, and the stage was started before and not finished, or only one attempt is
                 allowed. If the worker is lost, each of its stages has lost an attempt, whichever was the cause.
+            OwnerBusy: no stage of the job was started, and its owner has as many others as may run at the same time.
             NewerRecord: only a worker of a newer contract can run the job.
             BadRecord: the record cannot be read. The stage counts as started.
+        """
+
+    def park_job(self, job: Job) -> State | None:
+        """Let a job wait without a message until there is room for it among those of its owner; then send one.
+
+        It does not count as one without a message for ten minutes.
         """
 
     def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:

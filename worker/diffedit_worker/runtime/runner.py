@@ -160,6 +160,8 @@ class Runner:
                 self._fail(error, current)
             elif disposition is Disposition.HAND_BACK:
                 self.hand_back(current.job_id)
+            elif disposition is Disposition.PARK:
+                self._requeueing.park(current.job_id)
             return None
 
     def _start_and_run(self, current: RunningStage) -> Job | None:
@@ -224,7 +226,8 @@ class Runner:
         updated_job = job.with_artifacts(keys, contents)
         seconds = time.perf_counter() - started_at
         current.is_completing, worker = True, self._context.id
-        completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, worker, send=True)
+        with artifacts.removed_with_the_job([keys[each] for each in missing]):
+            completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, worker, send=True)
         self._requeueing.send(completion.waiters)
         if missing:
             self._context.stage_computed(stage)

@@ -7,7 +7,6 @@
 -- job has another digest, {'limit', its name, its value} if the job would exceed one of its owner, or 'full'.
 -- Without the flag allow-oom, a server whose memory is used up refuses this script: it takes no new jobs.
 -- include prelude
--- include owners
 if redis.call('EXISTS', job) == 1 then return args.job_id end  -- repeated, because the first answer was lost
 if args.idempotency_key then
   local first = redis.call('GET', keys.idempotency .. args.idempotency_key)
@@ -24,11 +23,15 @@ local queued = 0
 for _, queue in ipairs(args.queues) do queued = queued + redis.call('ZCARD', keys.waiting .. queue) end
 if queued >= args.max_queued then return 'full' end
 local owner = args.fields.owner
+-- Return how many jobs of the owner wait for their first stage.
+local function queued_jobs_of(owner)
+  return redis.call('ZCARD', keys.open .. owner) - redis.call('SCARD', keys.started .. owner)
+end
 if owner then
   local limits = limits_of(owner)
   local queued_at_most = number(limits.max_queued)
   if queued_at_most and queued_jobs_of(owner) >= queued_at_most then
-    forget_ended_jobs(owner)
+    forget_ended_jobs(owner, redis.call('ZRANGE', keys.open .. owner, 0, 9))
     if queued_jobs_of(owner) >= queued_at_most then return {'limit', 'max_queued', queued_at_most} end
   end
   for name, wanted in pairs({max_pixels = args.pixels or 0, max_steps = args.steps}) do

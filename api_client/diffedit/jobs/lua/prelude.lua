@@ -91,6 +91,7 @@ function forget_job()
   for _, queue in ipairs(redis.call('SMEMBERS', keys.waiting_queues)) do
     local waiting = waiting_in(queue)
     if waiting then redis.call('ZREM', waiting, args.job_id) end
+    redis.call('ZREM', keys.parked .. queue, args.job_id)
   end
 end
 
@@ -127,10 +128,65 @@ local function extend(key, seconds)
   if redis.call('EXPIRE', key, seconds, 'NX') == 0 then redis.call('EXPIRE', key, seconds, 'GT') end
 end
 
+-- Return the limits of an owner. One that has none of its own has those of the empty name.
+local function limits_of(owner)
+  local text = redis.call('HGET', keys.limits, owner) or redis.call('HGET', keys.limits, '')
+  local read, limits = pcall(cjson.decode, text or '{}')
+  return read and type(limits) == 'table' and limits or {}
+end
+
+-- A version that does not know of owners may have ended some of these jobs.
+local function forget_ended_jobs(owner, ids)
+  for _, id in ipairs(ids) do
+    local request = server.pcall('HGET', keys.job .. id, 'request')
+    if type(request) ~= 'string' or server.call('HGET', keys.job .. id, 'outcome') then
+      redis.call('ZREM', keys.open .. owner, id)
+      redis.call('SREM', keys.started .. owner, id)
+    end
+  end
+end
+
+-- Return how many more jobs of the owner may start. It may be below 0.
+local function room_of(owner)
+  local limit = number(limits_of(owner).max_running)
+  if not limit then return 100 end
+  local started = redis.call('SCARD', keys.started .. owner)
+  if started >= limit then
+    forget_ended_jobs(owner, redis.call('SMEMBERS', keys.started .. owner))
+    started = redis.call('SCARD', keys.started .. owner)
+  end
+  return limit - started
+end
+
+-- The job is none that waits until others of its owner have ended.
+local function forget_parked(owner)
+  if redis.call('ZREM', keys.parked_of .. owner, args.job_id) == 0 then return end
+  redis.call('ZREM', keys.parked .. (redis.call('HGET', job, 'queue') or ''), args.job_id)
+  redis.call('HDEL', job, 'parked')
+end
+
+-- Send as many of the owner's jobs that wait for others of the owner as may start now.
+local function unpark(owner)
+  local room = redis.call('ZCARD', keys.parked_of .. owner) > 0 and room_of(owner) or 0
+  if room < 1 then return end
+  for _, id in ipairs(redis.call('ZRANGE', keys.parked_of .. owner, 0, room - 1)) do
+    redis.call('ZREM', keys.parked_of .. owner, id)
+    local message = server.pcall('HGET', keys.job .. id, 'parked')
+    local queue = type(message) == 'string' and server.call('HGET', keys.job .. id, 'queue')
+    if waiting_in(queue) then
+      redis.call('ZREM', keys.parked .. queue, id)
+      server.call('HDEL', keys.job .. id, 'parked')
+      redis.call('LPUSH', queue, message)
+    end
+  end
+end
+
 -- The job has ended, so it is not one of the open jobs of its owner any more.
 local function leave_open_jobs(owner)
+  forget_parked(owner)
   redis.call('ZREM', keys.open .. owner, args.job_id)
   redis.call('SREM', keys.started .. owner, args.job_id)
+  unpark(owner)
   -- The owner may have been away for longer than the index lives.
   redis.call('ZADD', keys.owner .. owner, number(redis.call('HGET', job, 'created')) or now, args.job_id)
   extend(keys.owner .. owner, retention())

@@ -5,9 +5,8 @@ local function forget_record()
   if type(server.pcall('HGET', job, 'request')) == 'string' then
     local owner, idempotency = redis.call('HGET', job, 'owner'), redis.call('HGET', job, 'idempotency')
     if owner then
+      leave_open_jobs(owner)
       redis.call('ZREM', keys.owner .. owner, args.job_id)
-      redis.call('ZREM', keys.open .. owner, args.job_id)
-      redis.call('SREM', keys.started .. owner, args.job_id)
     end
     -- A record that somebody has changed may name the key of another job.
     if idempotency and redis.call('GET', keys.idempotency .. idempotency) == args.job_id then
