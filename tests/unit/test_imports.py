@@ -15,7 +15,11 @@ HEAVY = ("torch", "diffusers", "transformers", "accelerate", "numpy")
 @pytest.mark.parametrize(
     ("modules", "unwanted"),
     [
-        ("diffedit, diffedit.cli, diffedit.testing", (*HEAVY, "diffedit_worker", "celery", "boto3")),
+        (
+            "diffedit, diffedit.cli, diffedit.testing",
+            (*HEAVY, "diffedit_worker", "diffedit_web", "fastapi", "celery", "boto3"),
+        ),
+        ("diffedit_web, diffedit_web.server", (*HEAVY, "diffedit_worker")),
         ("diffedit_worker.local.commands", (*HEAVY, "celery")),
         ("diffedit_worker.app, diffedit_worker.worker_command", HEAVY),
     ],

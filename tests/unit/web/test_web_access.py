@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from diffedit import InvalidRequest, testing
 from diffedit.api_keys import add_key
 from diffedit_web import diffedit_router, openai_router
-from diffedit_web.server import is_loopback, serve
+from diffedit_web.server import LOOPBACK_NAMES, is_loopback, serve
 from tests.support.web_api import PROMPTS, WebApi, png, web_api
 
 pytestmark = pytest.mark.anyio
@@ -143,9 +143,11 @@ async def test_with_a_key_the_site_does_not_matter(api: WebApi) -> None:
 
 
 async def test_a_name_that_was_pointed_at_this_machine_is_refused() -> None:
-    async with web_api(open_to_all=True, hosts=("localhost", "testserver")) as api:
-        assert (await api.http.get("/v1/edits")).status_code == 200
-        assert (await api.http.get("/v1/edits", headers={"Host": "evil.example"})).status_code == 400
+    async with web_api(open_to_all=True, hosts=LOOPBACK_NAMES) as api:
+        for name in ("localhost:8000", "127.0.0.1", "[::1]:8000"):
+            assert (await api.http.get("/v1/edits", headers={"Host": name})).status_code == 200, name
+        for name in ("evil.example", "localhost.evil.example:8000", "10.0.0.1", ""):
+            assert (await api.http.get("/v1/edits", headers={"Host": name})).status_code == 400, name
 
 
 @pytest.mark.parametrize(
