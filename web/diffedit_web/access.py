@@ -1,6 +1,6 @@
 """Who asks: what every route knows of the caller, and what is checked before a route runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Coroutine
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,11 +26,33 @@ class Caller(NamedTuple):
     links: bool
 
 
-def enters(client: AsyncClient, owner: Callable[..., Any], *, links: bool) -> Callable[..., None]:
-    """Return the dependency of all routes: it finds out who asks, before the body of the request is read."""
+class Entrance(NamedTuple):
+    """What applies to all routes of a router.
 
-    def enter(request: Request, owner: Annotated[str, Depends(owner)]) -> None:
-        check_same_origin(request)
+    Attributes:
+        client: whose connections are used.
+        owner: a dependency of FastAPI that returns whose request it is.
+        links: whether pictures are given as links to the bucket.
+        origins: the other origins whose pages may send requests that change something.
+    """
+
+    client: AsyncClient
+    owner: Callable[..., Any]
+    links: bool = True
+    origins: Collection[str] = ()
+
+
+def enters(entrance: Entrance) -> Callable[..., Coroutine[Any, Any, None]]:
+    """Return the dependency of all routes: it finds out who asks, before the body of the request is read."""
+    client, _, links, origins = entrance
+
+    async def enter(request: Request, owner: Annotated[str, Depends(entrance.owner)]) -> None:
+        check_origin(request, origins)
+        if origins:
+            request.state.diffedit_headers = {
+                **getattr(request.state, "diffedit_headers", {}),
+                "Cross-Origin-Resource-Policy": "same-site",
+            }
         names = [name for name, _ in request.query_params.multi_items()]
         if len(set(names)) < len(names):
             raise InvalidRequest("a parameter of the query is given twice; give it once")
@@ -39,7 +61,7 @@ def enters(client: AsyncClient, owner: Callable[..., Any], *, links: bool) -> Ca
     return enter
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.diffedit_caller
     return caller
 
@@ -48,17 +70,17 @@ Called = Annotated[Caller, Depends(_caller)]
 """A parameter of a route: who asks."""
 
 
-def check_same_origin(request: Request) -> None:
+def check_origin(request: Request, trusted: Collection[str] = ()) -> None:
     """Raise HTTPException if a page of another site made a browser send this request, and the server may know the user.
 
     Browsers attach cookies and the passwords of HTTP Basic by themselves; a bearer token only a program of one's own
     attaches. So does `diffedit serve --open` know everybody who reaches it.
     """
     scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
-    if request.method in SAFE_METHODS or scheme == "bearer":
+    origin = request.headers.get("origin")
+    if request.method in SAFE_METHODS or scheme == "bearer" or origin in trusted:
         return
     site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin")
     if site is not None:
         foreign = site not in ("same-origin", "none")
     else:  # a program, which sends no Origin, or an old browser

@@ -66,7 +66,7 @@ async def _events(
         # The answer has begun, so that its status can say nothing any more.
         problem, _ = problem_of(error) or (None, None)
         if problem:
-            yield _Event(problem.model_dump_json(exclude_none=True), event="error", retry=RETRY)
+            yield _Event(problem.model_dump_json(exclude_none=True), event="problem", retry=RETRY)
     finally:
         # At once, not when the collector of garbage finds the generator: nobody listens any more.
         await asyncio.shield(changes.aclose())

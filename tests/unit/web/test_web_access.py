@@ -137,6 +137,26 @@ async def test_without_keys_no_page_of_another_site_submits(headers: dict[str, s
         assert len(jobs) == (status == 202)
 
 
+async def test_pages_of_an_origin_that_is_trusted_may_submit() -> None:
+    async def owner() -> str:
+        return "u17"
+
+    client = testing.async_memory_client()
+    app = FastAPI()
+    app.include_router(diffedit_router(client, owner, origins=["https://app.example"]))
+    transport = httpx.ASGITransport(app=app)
+    async with client, httpx.AsyncClient(transport=transport, base_url="http://api.example") as http:
+        for origin, status in (
+            ("https://app.example", 202),
+            ("http://app.example", 403),
+            ("https://x.app.example", 403),
+        ):
+            headers = {"Origin": origin, "Sec-Fetch-Site": "same-site"}
+            response = await http.post("/v1/edits", files=FILES, data=PROMPTS, headers=headers)
+            assert response.status_code == status, origin
+        assert (await http.get("/v1/edits")).headers["cross-origin-resource-policy"] == "same-site"
+
+
 async def test_with_a_key_the_site_does_not_matter(api: WebApi) -> None:
     for headers in ({"Origin": "http://shop.example"}, {"Sec-Fetch-Site": "cross-site"}):
         await api("POST", "/v1/edits", 202, files=FILES, data=PROMPTS, headers=headers)

@@ -51,7 +51,7 @@ EVENT = {
     "description": "One event.",
     "required": ["event", "data"],
     "properties": {
-        "event": {"enum": ["status", "error"]},
+        "event": {"enum": ["status", "problem"]},
         "data": {
             "type": "string",
             "contentMediaType": "application/json",
@@ -64,8 +64,8 @@ EVENT = {
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": 'Events of the type "status", whose data is an `Edit`, and whose id stands for its content. The '
-        'stream ends after the status with which the edit has ended. If that cannot be read, there is an event "error" '
-        "whose data is a `Problem`.",
+        "stream ends after the status with which the edit has ended. If that cannot be read, there is an event "
+        '"problem" whose data is a `Problem`.',
         "content": {"text/event-stream": {"schema": EVENT}},
     },
     204: {"description": "The page has seen the end of the edit, and there will be no more events."},
