@@ -112,7 +112,7 @@ class EditResult:
 
         Args:
             slot: "result" (PNG), "mask" (PNG, or the file that the user drew), "original" (the file that the user
-                sent) or "thumbnail" (WebP, about 10 KB). Default: the result, or the mask after `preview_mask`.
+                sent) or "thumbnail" (WebP, some KB). Default: the result, or the mask after `preview_mask`.
 
         Raises:
             InvalidRequest: there is no such slot.

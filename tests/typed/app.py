@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import SecretStr
 
 import diffedit
-from diffedit import Client, EditOptions, EditResult, JobHandle, JobStatus, PictureLike, State, testing
+from diffedit import Client, EditOptions, EditResult, JobHandle, JobStatus, PictureLike, State, UploadUrl, testing
 
 
 class Upload:
@@ -73,7 +73,17 @@ def show(result: EditResult, folder: Path) -> str:
     manifest: dict[str, object] = result.manifest
     paths: dict[str, Path] = result.save(folder / "out")
     assert result.status.error is None and all(path.exists() for path in paths.values())
-    return f"{len(images)} {prompts[0]} {result.caption} {sorted(manifest)[0]} {result.url(expires=60)}"
+    small: Image.Image = result.thumbnail
+    data, content_type = result.file("thumbnail")
+    links = [result.url(expires=60), result.url(slot="thumbnail", filename="small.webp")]
+    return f"{len(images)} {prompts[0]} {result.caption} {sorted(manifest)[0]} {links} {small} {data!r} {content_type}"
+
+
+def send_from_a_browser(client: Client) -> JobHandle:
+    url: UploadUrl = client.upload_url("image/png", size=1000, expires=60)
+    testing.upload(client, url, picture_file().ljust(1000, b"\0"))
+    key: str = url.key
+    return client.edit(uploaded=key, target_prompt="a basket")
 
 
 def fail_and_retry(job: JobHandle) -> str:
@@ -103,6 +113,7 @@ def main() -> None:
         print(follow(client, edited))
         print(show(edited.result(timeout=1), folder))
         print(fail_and_retry(failed))
+        print(send_from_a_browser(client).id)
         print(operate(client))
         print(len(others), diffedit.__version__, diffedit.MAX_PICTURE_BYTES, diffedit.MAX_PIXELS)
     client.close()

@@ -8,7 +8,7 @@ import torch
 
 from diffedit import EditRequest
 from diffedit.contract.job import Job, State
-from diffedit.contract.object_keys import manifest_key
+from diffedit.contract.object_keys import manifest_key, thumbnail_key
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import ArtifactMissing, BadRecord
 from diffedit.testing import MemoryObjectStore
@@ -47,6 +47,19 @@ def test_a_job_runs_through_and_records_how_its_result_was_made(worker: InlineWo
     assert result.manifest["request"] == status.request.model_dump(mode="json")
     assert result.manifest["texts"]["prompts"]["target"] == [TEXTS["target_prompt"]]
     assert worker.object_store.exists(manifest_key(status.artifact_keys[Artifact.RESULT]))
+
+
+def test_a_result_has_a_thumbnail(worker: InlineWorker) -> None:
+    job = worker.edit()
+    result, key = job.result(timeout=1), thumbnail_key(job.status().artifact_keys[Artifact.RESULT])
+    stored = worker.object_store.get(key)
+    assert result.file("thumbnail") == (stored, "image/webp")
+    assert result.thumbnail.size == result.image.size
+    # A worker of 0.2.0 stores none. Who finds its result adds it.
+    worker.object_store.delete(key)
+    again = worker.edit().status()
+    assert Stage.EDIT in again.cache_hits
+    assert worker.object_store.get(key) == stored
 
 
 def test_a_result_can_be_made_again_from_its_manifest(worker: InlineWorker) -> None:
