@@ -10,6 +10,7 @@
 Calls are those of `Client`, made in threads. Waiting is not: one request asks for all jobs that are waited for.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Self, TypeVar
@@ -183,7 +184,7 @@ class AsyncClient(Asynchronous[Client]):
         The client, its jobs and its results remain usable: they connect again when they need to.
         """
         await self._engine().close()
-        self._blocking.close()
+        await asyncio.to_thread(self._blocking.close)
 
     edit = forwarded(Client.edit, AsyncJobHandle)
     """Queue an edit of a picture, as `Client.edit`. Return an `AsyncJobHandle`."""

@@ -13,6 +13,7 @@ from diffedit.contract.job import JobStatus
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
 from diffedit.errors import ArtifactError, BadPicture, InvalidRequest
+from diffedit.forks import made_side_by_side
 from diffedit.masks import read_mask
 from diffedit.objects.store import ObjectStore
 from diffedit.pictures import read_picture, read_result, side_by_side
@@ -24,6 +25,7 @@ MAX_EXPIRES = 7 * 24 * 3600
 """Seconds for which a URL of a result can be valid, at most."""
 
 
+@made_side_by_side
 class EditResult:
     """The artifacts of a job that succeeded. Each is downloaded at its first use and then kept.
 

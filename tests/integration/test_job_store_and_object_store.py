@@ -32,6 +32,7 @@ from diffedit.contract.stages import Artifact
 from diffedit.jobs.backend import DEFAULT_LIMITS, JobBackend, redis_backend
 from diffedit.jobs.dispatch import celery_app, send
 from diffedit.objects.s3 import S3ObjectStore
+from tests.support.async_behaviour import AsyncClientBehaviour
 from tests.support.backend_behaviour import at_mask
 from tests.support.content_behaviour import FIRST, ContentBehaviour, complete, with_mask
 from tests.support.factories import TEXTS, a_job, a_worker
@@ -92,6 +93,7 @@ class TestRedisBackend(
     RescueBehaviour,
     ContentBehaviour,
     SubmissionBehaviour,
+    AsyncClientBehaviour,
     VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
