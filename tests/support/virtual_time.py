@@ -1,6 +1,7 @@
 """An event loop whose clock stands still while something happens and jumps while everybody sleeps."""
 
 import asyncio
+import math
 import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -26,6 +27,10 @@ class _VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now
+
+    def call_at(self, when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+        assert math.isfinite(when), "uvloop cannot wait for an infinite time"
+        return super().call_at(when, *args, **options)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -141,8 +141,8 @@ class JobStore(Protocol):
         """Return the status of each of these jobs, or the error that `status` raises, in one round trip for all.
 
         Args:
-            jobs: the ids, each with what was read of the job before, if anything was. If its record is the same, so is
-                the answer: deriving a status takes seven times as long as reading its record.
+            jobs: the ids, each with what was read of the job before, if anything was. If its record is still the same,
+                so is the answer, because most of the time goes into deriving a status from its record.
         """
 
     def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
