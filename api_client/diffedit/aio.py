@@ -10,6 +10,7 @@
 Calls are those of `Client`, made in threads. Waiting is not: one request asks for all jobs that are waited for.
 """
 
+import asyncio
 import copy
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -191,7 +192,7 @@ class AsyncClient(Asynchronous[Client]):
         The client, its jobs and its results remain usable: they connect again when they need to.
         """
         await self._engine().close()
-        self._blocking.close()
+        await asyncio.to_thread(self._blocking.close)
 
     def for_owner(self, owner: str) -> Self:
         """Return a client for which the jobs of others do not exist, as `Client.for_owner`. It shares all else.
