@@ -32,11 +32,14 @@ def operation_section(method: str, path: str, operation: Mapping[str, Any]) -> s
 
 
 def model_section(name: str, model: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
-    """Return a section on one model: a table of its fields."""
-    needed = set(model.get("required", ()))
+    """Return a section on one model: a table of its fields. Of a body, it says which are required."""
+    is_body = model.get("additionalProperties") is False
+    needed = set(model.get("required", ())) if is_body else set()
     rows = []
     for field, schema in model["properties"].items():
         kind = ", ".join(part for part in (_type(schema, schemas), range_of(schema)) if part)
+        if not is_body and {"type": "null"} in schema.get("anyOf", ()):
+            kind += " or null"
         rows.append((f"`{field}`", kind + (", required" if field in needed else ""), _meaning(schema, schemas)))
     return "\n\n".join([f"## {name}", one_line(model["description"]), markdown(("field", "type", "meaning"), rows)])
 

@@ -6,6 +6,7 @@ Public is what this module and `diffedit.testing` export in `__all__`.
 from importlib.metadata import version
 
 from diffedit.aio import AsyncClient, AsyncEditResult, AsyncJobHandle
+from diffedit.api_keys import Admission, ApiKey, NewApiKey
 from diffedit.client import Client
 from diffedit.contract.job import ErrorInfo, JobOptions, JobStatus, State
 from diffedit.contract.owners import OwnerLimits
@@ -21,6 +22,7 @@ from diffedit.errors import (
     BrokerUnavailable,
     DiffEditError,
     IdempotencyConflict,
+    InvalidKey,
     InvalidRequest,
     JobCancelled,
     JobError,
@@ -31,6 +33,7 @@ from diffedit.errors import (
     NoWorkerWarning,
     OwnerLimit,
     QueueFull,
+    RateLimited,
     ServiceError,
     StoreRefused,
     StoreUnavailable,
@@ -58,6 +61,8 @@ __all__ = [
     "MAX_PICTURE_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
+    "Admission",
+    "ApiKey",
     "Artifact",
     "ArtifactError",
     "AsyncClient",
@@ -78,6 +83,7 @@ __all__ = [
     "ErrorInfo",
     "Health",
     "IdempotencyConflict",
+    "InvalidKey",
     "InvalidRequest",
     "JobCancelled",
     "JobError",
@@ -89,6 +95,7 @@ __all__ = [
     "JobStatus",
     "JobTimeout",
     "Lane",
+    "NewApiKey",
     "NoWorkerWarning",
     "OwnerLimit",
     "OwnerLimits",
@@ -96,6 +103,7 @@ __all__ = [
     "PictureLike",
     "Prompts",
     "QueueFull",
+    "RateLimited",
     "ServiceError",
     "Settings",
     "Stage",

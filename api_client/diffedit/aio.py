@@ -10,6 +10,7 @@
 Calls are those of `Client`, made in threads. Waiting is not: one request asks for all jobs that are waited for.
 """
 
+import asyncio
 import copy
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -59,6 +60,8 @@ class AsyncEditResult(Asynchronous[EditResult]):
     """Everything that is needed to make the result again, as `EditResult.manifest`."""
     grid = forwarded(EditResult.grid)
     """Return the original, the mask and the result side by side, as `EditResult.grid`."""
+    thumbnail = _read(lambda result: result.thumbnail)
+    """The edited picture, made small, as `EditResult.thumbnail`."""
     file = forwarded(EditResult.file)
     """Return a picture of the job as a file, as `EditResult.file`."""
     url = forwarded(EditResult.url)
@@ -193,7 +196,7 @@ class AsyncClient(Asynchronous[Client]):
         The client, its jobs and its results remain usable: they connect again when they need to.
         """
         await self._engine().close()
-        self._blocking.close()
+        await asyncio.to_thread(self._blocking.close)
 
     def for_owner(self, owner: str) -> Self:
         """Return a client for which the jobs of others do not exist, as `Client.for_owner`. It shares all else.
@@ -225,6 +228,12 @@ class AsyncClient(Asynchronous[Client]):
 
     jobs = forwarded(Client.jobs)
     """Return the newest jobs, as `Client.jobs`."""
+    add_api_key = forwarded(Client.add_api_key)
+    """Make an API key, as `Client.add_api_key`."""
+    api_keys = forwarded(Client.api_keys)
+    """Return what is known of all API keys, as `Client.api_keys`."""
+    revoke_api_key = forwarded(Client.revoke_api_key)
+    """Forget an API key, as `Client.revoke_api_key`."""
     admit = forwarded(Client.admit)
     """Count a request with an API key, as `Client.admit`."""
     delete_owner = forwarded(Client.delete_owner)

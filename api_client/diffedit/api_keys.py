@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pydantic import AwareDatetime, Field, ValidationError
 
@@ -37,6 +37,15 @@ class ApiKey(Frozen):
     """Requests that may be sent with it in a minute. All of them may be sent at once."""
     created_at: AwareDatetime
     """When the key was made."""
+
+
+class NewApiKey(NamedTuple):
+    """An API key that was just made."""
+
+    text: str
+    """The key, which a program sends. It is not kept, and cannot be found out later."""
+    key: ApiKey
+    """What is kept of it."""
 
 
 class Admission(Frozen):
@@ -72,8 +81,8 @@ class ApiKeyStore(Protocol):
         """Return the server's time."""
 
 
-def add_key(store: ApiKeyStore, owner: str, name: str = "", rate: int = DEFAULT_RATE) -> tuple[str, ApiKey]:
-    """Make an API key. Returns its text, which cannot be found out later, and what is kept of it.
+def add_key(store: ApiKeyStore, owner: str, name: str = "", rate: int = DEFAULT_RATE) -> NewApiKey:
+    """Make an API key.
 
     Raises:
         InvalidRequest: owner, name or rate is not valid.
@@ -85,7 +94,7 @@ def add_key(store: ApiKeyStore, owner: str, name: str = "", rate: int = DEFAULT_
     except ValidationError as error:
         raise InvalidRequest(explain(error)) from None
     store.add(key, _digest(text))
-    return text, key
+    return NewApiKey(text, key)
 
 
 def admit(store: ApiKeyStore, text: str) -> Admission:

@@ -2,11 +2,11 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from diffedit.forks import PerProcess
-from diffedit.jobs.store import StatusOrError
+from diffedit.jobs.store import StatusReading
 from diffedit.threads import Threads
 from diffedit.warned import collect_warnings
 from diffedit.watcher import Watchers
@@ -17,18 +17,18 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
 
-Statuses = Callable[[Sequence[str]], Mapping[str, StatusOrError]]
+Statuses = Callable[[Mapping[str, StatusReading | None]], Mapping[str, StatusReading]]
+"""`JobStore.statuses`."""
 
 
 class Engine:
     """What an asynchronous client shares with its jobs and results: the threads, and the watchers of jobs."""
 
     def __init__(self, statuses: Statuses, threads: int) -> None:
-        """`statuses` returns those of some jobs."""
         self.threads = Threads(threads, "diffedit")
         # Of its own, so that many calls do not delay the news.
         self._watching = Threads(1, "diffedit-watcher")
-        self.watchers = Watchers(lambda job_ids: self._watching.run(lambda: statuses(job_ids)))
+        self.watchers = Watchers(lambda jobs: self._watching.run(lambda: statuses(jobs)))
 
     async def close(self) -> None:
         """End the threads, when they have made the calls that were asked for."""

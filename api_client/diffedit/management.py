@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from diffedit.api_keys import Admission, ApiKeyStore, admit
+from diffedit.api_keys import DEFAULT_RATE, Admission, ApiKey, NewApiKey, add_key, admit
 from diffedit.contract.job import State
 from diffedit.contract.owners import MAX_OWNER, Owner, OwnerLimits
 from diffedit.deletion import Deleted, delete_jobs_of
@@ -119,11 +119,40 @@ class JobManagement:
         self._require_all("set_owner_limits")
         self._job_store.set_owner_limits(self._require_owner(owner), limits)
 
-    @property
-    def api_keys(self) -> ApiKeyStore:
-        """The keys with which programs use the HTTP API of `diffedit serve`."""
+    def add_api_key(self, owner: str, *, name: str = "", rate: int = DEFAULT_RATE) -> NewApiKey:
+        """Make an API key, with which a program uses the HTTP API as this owner (`diffedit serve`).
+
+        Args:
+            owner: whose jobs the key makes and sees.
+            name: what the key is for, for people.
+            rate: requests a minute.
+
+        Raises:
+            InvalidRequest: an argument is not valid, or this client is an owner's.
+            BrokerUnavailable: the server does not answer.
+        """
+        self._require_all("add_api_key")
+        return add_key(self._backend.api_keys, owner, name, rate)
+
+    def api_keys(self) -> list[ApiKey]:
+        """Return what is known of all API keys, the oldest first.
+
+        Raises:
+            InvalidRequest: this client is an owner's.
+            BrokerUnavailable: the server does not answer.
+        """
         self._require_all("api_keys")
-        return self._backend.api_keys
+        return list(self._backend.api_keys.list())
+
+    def revoke_api_key(self, key_id: str) -> bool:
+        """Forget an API key. The next request with it is refused. Returns whether there was one of this id.
+
+        Raises:
+            InvalidRequest: this client is an owner's.
+            BrokerUnavailable: the server does not answer.
+        """
+        self._require_all("revoke_api_key")
+        return self._backend.api_keys.revoke(key_id)
 
     def admit(self, api_key: str) -> Admission:
         """Count a request with an API key, for a server that speaks for its owner.
@@ -134,7 +163,8 @@ class JobManagement:
             InvalidRequest: this client is an owner's.
             BrokerUnavailable: the server does not answer.
         """
-        return admit(self.api_keys, api_key)
+        self._require_all("admit")
+        return admit(self._backend.api_keys, api_key)
 
     def collect_garbage(self, older_than: timedelta | str, *, dry_run: bool = False) -> Collected:
         """Delete old pictures, artifacts and results that no unfinished job needs.

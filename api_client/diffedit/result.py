@@ -14,6 +14,7 @@ from diffedit.contract.object_keys import CONTENT_TYPES, thumbnail_key
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
 from diffedit.errors import ArtifactError, BadPicture, InvalidRequest
+from diffedit.forks import made_side_by_side
 from diffedit.masks import read_mask
 from diffedit.objects.links import attachment, check_expires
 from diffedit.objects.store import ObjectStore
@@ -36,6 +37,7 @@ class StoredFile(NamedTuple):
     """"image/png", "image/jpeg" or "image/webp"."""
 
 
+@made_side_by_side
 class EditResult:
     """The artifacts of a job that succeeded. Each is downloaded at its first use and then kept.
 

@@ -5,6 +5,7 @@
 | client, each command | Redis | 4 more attempts, 0.1 to 1 s apart (about 3 s); 10 s in all |
 | worker, each command | Redis | 20 more attempts, 0.1 to 1 s apart (about 15 s); 20 s in all |
 | client, while it waits for a job | Redis | again every 0.05 s, for 30 s or until the caller's timeout |
+| `AsyncClient`, while it waits for jobs | Redis | again after 0.05 to 1 s, for 30 s or until each caller's timeout |
 | client and worker, each request | S3 | 3 more attempts, by boto3's standard mode, all begun within 20 s |
 | the same, a download that breaks off | S3 | 2 more attempts, at once |
 | worker, while a stage needs an object | S3 | again after up to 5 s, for DIFFEDIT_S3_RETRY_TIMEOUT |

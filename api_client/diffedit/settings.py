@@ -78,7 +78,10 @@ class Settings(BaseModel):
     max_queued: int = Field(default=10_000, validation_alias="DIFFEDIT_MAX_QUEUED", ge=1)
     """How many jobs may wait in a lane of a profile. A further job is rejected (QueueFull)."""
     max_connections: int = Field(default=20, validation_alias="DIFFEDIT_MAX_CONNECTIONS", ge=4)
-    """The most connections to Redis that a client opens. A thread waits up to 10 s if all of them are in use."""
+    """The most connections to Redis that a client opens. A thread waits up to 10 s if all of them are in use.
+
+    An `AsyncClient` makes its calls in half as many threads.
+    """
     retention: int = Field(default=7 * 24 * 3600, validation_alias="DIFFEDIT_RETENTION", ge=60)
     """Seconds for which the record of a job is kept after it has ended."""
 

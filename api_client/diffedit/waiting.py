@@ -104,7 +104,8 @@ class _Asked:
             self._away_since, self.changed = away_since, False
         else:
             self._away_since, self.changed = None, not self._known or status != self.last
-            self.last, self._known = status, True
+            if self.changed:
+                self.last, self._known = status, True
         return self.changed or self.silence_left <= 0
 
     def told(self) -> None:

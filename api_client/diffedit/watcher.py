@@ -7,17 +7,17 @@ import asyncio
 import contextvars
 import copy
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from diffedit import retries
 from diffedit.contract.job import JobStatus
 from diffedit.errors import BrokerUnavailable
-from diffedit.jobs.store import StatusOrError
+from diffedit.jobs.store import StatusReading
 from diffedit.waiting import FIRST_PAUSE, LONGEST_PAUSE, SHORTEST_WAIT, Pace, check_limits, timed_out
 
-Ask = Callable[[Sequence[str]], Awaitable[Mapping[str, StatusOrError]]]
-"""Asks for the statuses of jobs."""
+Ask = Callable[[Mapping[str, StatusReading | None]], Awaitable[Mapping[str, StatusReading]]]
+"""`JobStore.statuses`, awaited."""
 
 EARLY = 0.2
 """Share of its pause by which a job is asked early, if a request is sent just then. So jobs come to share requests."""
@@ -110,18 +110,18 @@ class _Watcher:
             await _set_within(self._more, pause)
 
     async def _request(self, began: float) -> None:
-        ids = [job_id for job_id, job in self._jobs.items() if job.due - began <= EARLY * job.pause]
-        if not ids:
+        due = {job_id: job.last for job_id, job in self._jobs.items() if job.due - began <= EARLY * job.pause}
+        if not due:
             return
         try:
-            answers = await self._ask(ids)
+            readings = await self._ask(due)
         except BrokerUnavailable as error:
             self._note_outage(error, began)
             return
         self._away_since = None
-        for job_id, answer in answers.items():
+        for job_id, reading in readings.items():
             # Meanwhile, all who watched it may have gone.
-            if (job := self._jobs.get(job_id)) and job.answered(answer, began):
+            if (job := self._jobs.get(job_id)) and job.answered(reading, began):
                 del self._jobs[job_id]
 
     def _note_outage(self, error: BrokerUnavailable, began: float) -> None:
@@ -149,14 +149,15 @@ class _WatchedJob:
         due: when to ask for it, in the time of the event loop.
         pause: seconds from the last answer to that time.
         watches: those who watch it and have not got an error.
+        last: what was last read of it.
     """
 
     def __init__(self) -> None:
         self.due = -math.inf
         self.pause = 0.0
         self.watches: set[_Watch] = set()
+        self.last: StatusReading | None = None
         self._pace = Pace()
-        self._last: JobStatus | None = None
 
     def add(self, watch: "_Watch") -> None:
         self.watches.add(watch)
@@ -166,23 +167,24 @@ class _WatchedJob:
         self.watches.discard(watch)
         watch.fail(error)
 
-    def answered(self, answer: StatusOrError, asked_at: float) -> bool:
+    def answered(self, reading: StatusReading, asked_at: float) -> bool:
         """Pass an answer on to those who watch the job. Return whether nobody has to ask for it any more."""
-        if isinstance(answer, Exception):
-            for watch in list(self.watches):
+        answer, changed = reading.answer, self.last is None or reading.answer is not self.last.answer
+        self.last = reading
+        is_final = isinstance(answer, JobStatus) and answer.is_terminal
+        # What was asked before somebody began to watch may be older than what they know.
+        later = {watch for watch in self.watches if watch.begun > asked_at and not is_final}
+        for watch in self.watches - later:
+            if isinstance(answer, Exception):
                 self.give_up(watch, answer)
-            return True
-        changed = answer != self._last
-        if changed:
-            self._last = answer
-        for watch in list(self.watches):
-            watch.offer(self._last or answer)
-            if asked_at >= watch.end and not answer.is_terminal:
+                continue
+            watch.offer(answer)
+            if asked_at >= watch.end and not is_final:
                 self.give_up(watch, timed_out(answer, watch.timeout))
         self.pause = self._pace.pause_after(changed)
         now = asyncio.get_running_loop().time()
-        self.due = min([now + self.pause, *(watch.end for watch in self.watches)])
-        return answer.is_terminal or not self.watches
+        self.due = -math.inf if later else min([now + self.pause, *(watch.end for watch in self.watches)])
+        return is_final or not self.watches
 
 
 class _Watch:

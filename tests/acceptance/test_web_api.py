@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from diffedit import Client
-from diffedit.api_keys import add_key
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE, QUICK, SAMPLES
 from tests.support.web_server import Served, served_process, served_program
@@ -24,7 +23,7 @@ PROMPTS = {name: PEAR[name] for name in ("source_prompt", "target_prompt")}
 
 @pytest.fixture(scope="module")
 def key(client: Client) -> str:
-    return add_key(client.api_keys, "u17")[0]
+    return client.add_api_key("u17")[0]
 
 
 @pytest.fixture(scope="module")

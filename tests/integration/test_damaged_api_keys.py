@@ -4,7 +4,6 @@ import pytest
 import redis
 
 from diffedit import Client, Settings
-from diffedit.api_keys import add_key
 from diffedit.errors import InvalidKey, RateLimited
 from diffedit.jobs import keys
 
@@ -25,18 +24,18 @@ def client(settings: Settings) -> Client:
     "entry", ["", "nonsense", "[]", "{}", "7", "null", '{"digest": 7}', '{"rate": "x"}', "[" * 5000]
 )
 def test_an_entry_that_cannot_be_read_is_no_key(client: Client, server: redis.Redis, entry: str) -> None:
-    text, key = add_key(client.api_keys, "u17")
-    other, _ = add_key(client.api_keys, "u18")
+    text, key = client.add_api_key("u17")
+    other, _ = client.add_api_key("u18")
     server.hset(keys.API_KEYS, key.id, entry)
     with pytest.raises(InvalidKey):
         client.admit(text)
-    assert [each.owner for each in client.api_keys.list()] == ["u18"]
+    assert [each.owner for each in client.api_keys()] == ["u18"]
     assert client.admit(other).key.owner == "u18"
 
 
 @pytest.mark.parametrize("field", ['"owner": "u17"', '"created_at"'])
 def test_an_entry_without_what_it_must_have_is_no_key(client: Client, server: redis.Redis, field: str) -> None:
-    text, key = add_key(client.api_keys, "u17")
+    text, key = client.add_api_key("u17")
     entry = server.hget(keys.API_KEYS, key.id)
     server.hset(keys.API_KEYS, key.id, entry.replace(field, '"x": "y"' if ":" in field else '"x"'))
     with pytest.raises(InvalidKey):
@@ -45,7 +44,7 @@ def test_an_entry_without_what_it_must_have_is_no_key(client: Client, server: re
 
 @pytest.mark.parametrize("value", ["nonsense", "-1e300", "9e14", "nan", ""])
 def test_a_count_that_cannot_be_meant_is_forgotten(client: Client, server: redis.Redis, value: str) -> None:
-    text, key = add_key(client.api_keys, "u17", rate=1)
+    text, key = client.add_api_key("u17", rate=1)
     server.set(keys.RATE + key.id, value)
     client.admit(text)
     with pytest.raises(RateLimited):
@@ -54,22 +53,22 @@ def test_a_count_that_cannot_be_meant_is_forgotten(client: Client, server: redis
 
 
 def test_a_key_of_another_type_costs_the_keys_and_nothing_else(client: Client, server: redis.Redis) -> None:
-    text, key = add_key(client.api_keys, "u17")
+    text, key = client.add_api_key("u17")
     server.delete(keys.RATE + key.id)
     server.lpush(keys.RATE + key.id, "x")
     assert client.admit(text).key == key
     server.delete(keys.API_KEYS)
     server.lpush(keys.API_KEYS, "x")
-    assert client.api_keys.list() == []
+    assert client.api_keys() == []
     with pytest.raises(InvalidKey):
         client.admit(text)
     assert keys.API_KEYS in client.health().damaged
-    text, key = add_key(client.api_keys, "u17")
+    text, key = client.add_api_key("u17")
     assert client.admit(text).key == key
 
 
 def test_only_a_hash_is_stored(client: Client, server: redis.Redis) -> None:
-    text, _ = add_key(client.api_keys, "u17", name="shop")
+    text, _ = client.add_api_key("u17", name="shop")
     client.admit(text)
     stored = repr([server.hgetall(keys.API_KEYS), server.keys("*")])
     assert "shop" in stored

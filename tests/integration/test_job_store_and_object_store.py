@@ -34,6 +34,7 @@ from diffedit.errors import JobElsewhere
 from diffedit.jobs.backend import DEFAULT_LIMITS, JobBackend, redis_backend
 from diffedit.objects.s3 import S3ObjectStore
 from tests.support.api_key_behaviour import ApiKeyBehaviour
+from tests.support.async_behaviour import AsyncClientBehaviour
 from tests.support.backend_behaviour import ME, at_mask
 from tests.support.content_behaviour import FIRST, ContentBehaviour, complete, with_mask
 from tests.support.factories import TEXTS, a_job, a_worker, done
@@ -96,6 +97,7 @@ class TestRedisBackend(
     RescueBehaviour,
     ContentBehaviour,
     SubmissionBehaviour,
+    AsyncClientBehaviour,
     VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,

@@ -15,7 +15,6 @@ import pytest
 import redis
 
 from diffedit import Client, JobStatus, Settings, State, testing
-from diffedit.api_keys import add_key
 from diffedit_web import bodies, create_app, events
 from diffedit_worker.local.stack import LocalServices
 from tests.support.waiting import until
@@ -34,7 +33,7 @@ def client(settings: Settings) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def key(client: Client) -> str:
-    return add_key(client.api_keys, "u17", rate=60_000)[0]
+    return client.add_api_key("u17", rate=60_000)[0]
 
 
 @pytest.fixture(scope="module")

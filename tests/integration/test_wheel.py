@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from diffedit import Client, EditResult, JobHandle, testing
+from diffedit import AsyncClient, AsyncEditResult, AsyncJobHandle, Client, EditResult, JobHandle, testing
 
 ROOT = Path(__file__).parents[2]
 TYPED = ROOT / "tests" / "typed"
@@ -78,7 +78,8 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(python: Path) -> No
 def test_the_program_uses_every_public_method() -> None:
     nodes = list(ast.walk(ast.parse(APP.read_text())))
     used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    public = {name for kind in (Client, JobHandle, EditResult) for name in vars(kind) if not name.startswith("_")}
+    kinds = (Client, JobHandle, EditResult, AsyncClient, AsyncJobHandle, AsyncEditResult)
+    public = {name for kind in kinds for name in vars(kind) if not name.startswith("_")}
     doubles = {"JobBackend", "MemoryObjectStore", "memory_backend"}  # for those who build a client of their own
     assert (public | set(testing.__all__)) - used - doubles == set()
 

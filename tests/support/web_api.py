@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from PIL import Image
 
 from diffedit import AsyncClient, AsyncJobHandle
-from diffedit.api_keys import add_key
 from diffedit.testing import async_memory_client
 from diffedit_web import create_app
 
@@ -30,9 +29,9 @@ class WebApi:
 
     def __init__(self, app: FastAPI, client: AsyncClient, http: httpx.AsyncClient) -> None:
         self.app, self.client, self.http = app, client, http
-        keys = client._blocking.api_keys
-        self.headers = {"Authorization": f"Bearer {add_key(keys, 'u17')[0]}"}
-        self.stranger = {"Authorization": f"Bearer {add_key(keys, 'u18')[0]}"}
+        make = client._blocking.add_api_key
+        self.headers = {"Authorization": f"Bearer {make('u17').text}"}
+        self.stranger = {"Authorization": f"Bearer {make('u18').text}"}
 
     async def __call__(self, method: str, path: str, status: int, **options: Any) -> httpx.Response:
         """Send a request as the user, and check the status of the answer."""

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from diffedit.api_keys import add_key
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE
 from tests.support.services import client_of
@@ -36,7 +35,7 @@ def test_the_example_for_node_edits_a_picture(tmp_path: Path) -> None:
         stack.start_worker()
         client = client_of(stack)
         until(lambda: client.health().ok, "a ready worker")
-        key, _ = add_key(client.api_keys, "u17")
+        key, _ = client.add_api_key("u17")
         with served_process(stack.environment, tmp_path) as server:
             words = [str(PICTURE), PEAR["source_prompt"], PEAR["target_prompt"], "edited.png"]
             environment = {"DIFFEDIT_SERVER": server.url, "DIFFEDIT_KEY": key}

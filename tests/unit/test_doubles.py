@@ -10,6 +10,7 @@ from diffedit.contract.job import Job
 from diffedit.jobs.backend import DEFAULT_LIMITS
 from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
 from tests.support.api_key_behaviour import ApiKeyBehaviour
+from tests.support.async_behaviour import AsyncClientBehaviour
 from tests.support.content_behaviour import ContentBehaviour
 from tests.support.idempotency_behaviour import IdempotencyBehaviour
 from tests.support.job_store_behaviour import JobStoreBehaviour
@@ -32,6 +33,7 @@ class TestMemoryBackend(
     RescueBehaviour,
     ContentBehaviour,
     SubmissionBehaviour,
+    AsyncClientBehaviour,
     VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,

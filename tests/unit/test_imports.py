@@ -48,13 +48,13 @@ def printed(code: str) -> list[str]:
 
 
 PUBLIC = """
-    Artifact ArtifactError AsyncClient AsyncEditResult AsyncJobHandle BadPicture BadRecord BrokerFull
-    BrokerUnavailable Client Collected Deleted DiffEditError EditOptions EditParams EditRequest EditResult
-    ErrorInfo Health IdempotencyConflict InvalidRequest JobCancelled JobError JobExpired JobFailed JobHandle
-    JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES MAX_PIXELS MIN_SIDE
-    NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts QueueFull ServiceError Settings Stage State
-    StoreRefused StoreUnavailable StoredFile UnknownPreset UnreadableJobsWarning UploadNotFound UploadUrl
-    WorkerInfo __version__
+    Admission ApiKey Artifact ArtifactError AsyncClient AsyncEditResult AsyncJobHandle BadPicture BadRecord
+    BrokerFull BrokerUnavailable Client Collected Deleted DiffEditError EditOptions EditParams EditRequest
+    EditResult ErrorInfo Health IdempotencyConflict InvalidKey InvalidRequest JobCancelled JobError JobExpired
+    JobFailed JobHandle JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES MAX_PIXELS
+    MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts QueueFull RateLimited
+    ServiceError Settings Stage State StoreRefused StoreUnavailable StoredFile UnknownPreset
+    UnreadableJobsWarning UploadNotFound UploadUrl WorkerInfo __version__
 """
 PUBLIC_FOR_TESTS = """
     JobBackend MemoryObjectStore async_memory_client fail memory_backend memory_client succeed upload

@@ -28,6 +28,14 @@ _MODELS: tuple[type[BaseModel], ...] = (EditForm, EditJson, UploadRequest, Probl
 _METHODS = frozenset({"get", "post", "put", "delete", "patch"})
 
 
+def _meaning(answer: dict[str, Any], schemas: dict[str, Any]) -> str:
+    """Return what an answer is: the description of the model that it contains, or that it is empty."""
+    for media in answer.get("content", {}).values():
+        name = media["schema"].get("$ref", "").rpartition("/")[2]
+        return str(schemas[name]["description"]).partition("\n")[0]
+    return "It is done, and the answer is empty."
+
+
 def complete(app: FastAPI) -> None:
     """Let the application describe itself completely."""
 
@@ -49,6 +57,9 @@ def complete(app: FastAPI) -> None:
             for method in operations.keys() & _METHODS:
                 # We answer 400 where FastAPI would answer 422.
                 answers = operations[method]["responses"]
+                for answer in answers.values():
+                    if answer["description"] == "Successful Response":
+                        answer["description"] = _meaning(answer, schemas)
                 if "HTTPValidationError" in json.dumps(answers.get("422", {})):
                     del answers["422"]
         for name in ("HTTPValidationError", "ValidationError"):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from diffedit.api_keys import DEFAULT_RATE, MAX_RATE, ApiKey, add_key
+from diffedit.api_keys import DEFAULT_RATE, MAX_RATE, ApiKey
 from diffedit.cli import main
 from diffedit.cli.options import AsJson
 from diffedit.cli.render import keys_table
@@ -25,7 +25,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Make an API key, and print it. It is shown only now: only its hash is stored."""
-    text, key = add_key(main.make_client().api_keys, owner, name, rate)
+    text, key = main.make_client().add_api_key(owner, name=name, rate=rate)
     if as_json:
         main.print_json({"key": text, **_as_json(key)})
     else:
@@ -36,7 +36,7 @@ def add(
 @main.command(PANEL, group=keys_app, name="list")
 def list_keys(as_json: AsJson = False) -> None:
     """List the API keys."""
-    found = main.make_client().api_keys.list()
+    found = main.make_client().api_keys()
     if as_json:
         main.print_json([_as_json(key) for key in found])
     else:
@@ -49,7 +49,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Revoke an API key. The next request with it is refused."""
-    if not main.make_client().api_keys.revoke(key_id):
+    if not main.make_client().revoke_api_key(key_id):
         raise InvalidRequest(f"no API key has the id {key_id}; `diffedit keys list` shows them")
     if as_json:
         main.print_json({"id": key_id, "revoked": True})

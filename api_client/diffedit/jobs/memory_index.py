@@ -32,7 +32,7 @@ class MemoryIndex(MemoryStatuses):
             places = sorted((Place(self._state.submitted[job_id], job_id) for job_id in records), reverse=True)
             places = [place for place in places if after is None or place < after]
             for place in places:
-                match self._status_or_error(place.job_id):
+                match self._read(place.job_id, None).answer:
                     case BadRecord():
                         unreadable.append(place.job_id)
                     case JobStatus() as status if has_tag(status, tag) and state in (None, status.state):

@@ -1,13 +1,13 @@
 """The statuses of jobs and how jobs end, in the memory of this process."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from diffedit.contract.job import JobStatus, State
 from diffedit.errors import BadRecord, JobElsewhere, JobNotFound
 from diffedit.jobs.memory_lost_jobs import MemoryLostJobs
 from diffedit.jobs.records import Queueing, objects_of, outcome_in, status_of
-from diffedit.jobs.store import StatusOrError
+from diffedit.jobs.store import StatusReading
 
 
 class MemoryStatuses(MemoryLostJobs):
@@ -18,8 +18,8 @@ class MemoryStatuses(MemoryLostJobs):
             self.expire_job(job_id)
             return status_of(job_id, self._record(job_id))
 
-    def statuses(self, job_ids: Sequence[str]) -> dict[str, StatusOrError]:
-        return {job_id: self._status_or_error(job_id) for job_id in job_ids}
+    def statuses(self, jobs: Mapping[str, StatusReading | None]) -> dict[str, StatusReading]:
+        return {job_id: self._read(job_id, earlier) for job_id, earlier in jobs.items()}
 
     def queue_status(self, job_id: str) -> JobStatus:
         with self._state.lock:
@@ -37,11 +37,14 @@ class MemoryStatuses(MemoryLostJobs):
         with self._state.lock:
             return self._outcome(job_id, None)
 
-    def _status_or_error(self, job_id: str) -> StatusOrError:
-        try:
-            return self.status(job_id)
-        except (JobNotFound, BadRecord) as error:
-            return error
+    def _read(self, job_id: str, earlier: StatusReading | None) -> StatusReading:
+        with self._state.lock:
+            try:
+                status = self.status(job_id)
+            except (JobNotFound, BadRecord) as error:
+                return StatusReading(error, None)
+            record = dict(self._record(job_id))
+            return earlier if earlier and earlier.record == record else StatusReading(status, record)
 
     def _record(self, job_id: str) -> dict[str, str]:
         if job_id not in self._state.records:

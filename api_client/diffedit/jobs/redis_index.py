@@ -48,7 +48,7 @@ class RedisIndex(RedisStatuses):
         after = decode_cursor(cursor) if cursor is not None else None
         for places, is_last in self._pages(index, after, max(limit + 1, 50)):
             records = self._entries.records([place.job_id for place in places])
-            statuses = self._statuses_of({job_id: fields for job_id, fields in records.items() if fields != {}})
+            statuses = {each: self._answer(each, fields) for each, fields in records.items() if fields != {}}
             if expired := records.keys() - statuses.keys():
                 self._redis.zrem(index, *expired)
             for place in places:

@@ -1,6 +1,6 @@
 """The statuses of jobs, read from Redis or Valkey."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 from diffedit.contract.job import JobStatus, State
@@ -9,21 +9,23 @@ from diffedit.jobs import keys
 from diffedit.jobs.records import Queueing, status_of
 from diffedit.jobs.redis_lost_jobs import RedisLostJobs
 from diffedit.jobs.redis_server import outcome_of, translate_errors
-from diffedit.jobs.store import StatusOrError
+from diffedit.jobs.store import StatusOrError, StatusReading
+
+Record = Mapping[str, str] | None
 
 
 class RedisStatuses(RedisLostJobs):
     """The part of a `JobStore` in Redis that reads statuses."""
 
     def status(self, job_id: str) -> JobStatus:
-        return _status_in(self.statuses([job_id])[job_id])
+        return _status_in(self.statuses({job_id: None})[job_id].answer)
 
     @translate_errors
-    def statuses(self, job_ids: Sequence[str]) -> dict[str, StatusOrError]:
-        found = self._read(job_ids)
+    def statuses(self, jobs: Mapping[str, StatusReading | None]) -> dict[str, StatusReading]:
+        found = self._read(jobs)
         # If no worker is up, nobody else ends the job.
-        ended = [job_id for job_id, status in found.items() if _is_overdue(status) and self._has_expired(job_id)]
-        return {**found, **self._read(ended)} if ended else found
+        ended = [job_id for job_id, (answer, _) in found.items() if _is_overdue(answer) and self._has_expired(job_id)]
+        return {**found, **self._read(dict.fromkeys(ended))} if ended else found
 
     @translate_errors
     def queue_status(self, job_id: str) -> JobStatus:
@@ -43,27 +45,26 @@ class RedisStatuses(RedisLostJobs):
         except (JobNotFound, BadRecord):
             return True  # reading it again says so
 
-    def _read(self, job_ids: Sequence[str]) -> dict[str, StatusOrError]:
-        return self._statuses_of(self._entries.records(job_ids))
-
-    def _statuses_of(
-        self, records: Mapping[str, Mapping[str, str] | None], queueing: Queueing | None = None
-    ) -> dict[str, StatusOrError]:
-        found = {job_id: _status_or_error(job_id, fields, queueing) for job_id, fields in records.items()}
-        self._entries.note(keys.job_key(job_id) for job_id, status in found.items() if _is_damaged(status))
+    def _read(self, jobs: Mapping[str, StatusReading | None]) -> dict[str, StatusReading]:
+        found = {}
+        for job_id, record in self._entries.records(list(jobs)).items():
+            earlier = jobs[job_id]
+            is_same = earlier is not None and record is not None and record == earlier.record
+            found[job_id] = earlier if earlier and is_same else StatusReading(self._answer(job_id, record), record)
         return found
 
-    def _status_of(self, job_id: str, fields: Mapping[str, str], queueing: Queueing | None = None) -> JobStatus:
-        return _status_in(self._statuses_of({job_id: fields}, queueing)[job_id])
+    def _status_of(self, job_id: str, record: Record, queueing: Queueing | None = None) -> JobStatus:
+        return _status_in(self._answer(job_id, record, queueing))
 
-
-def _status_or_error(job_id: str, fields: Mapping[str, str] | None, queueing: Queueing | None) -> StatusOrError:
-    if fields == {}:
-        return JobNotFound(job_id)
-    try:
-        return status_of(job_id, fields, queueing)
-    except BadRecord as error:
-        return error
+    def _answer(self, job_id: str, record: Record, queueing: Queueing | None = None) -> StatusOrError:
+        if record == {}:
+            return JobNotFound(job_id)
+        try:
+            return status_of(job_id, record, queueing)
+        except BadRecord as error:
+            if not isinstance(error, NewerRecord):
+                self._entries.note([keys.job_key(job_id)])
+            return error
 
 
 def _status_in(answer: StatusOrError) -> JobStatus:
@@ -74,7 +75,3 @@ def _status_in(answer: StatusOrError) -> JobStatus:
 
 def _is_overdue(answer: StatusOrError) -> bool:
     return isinstance(answer, JobStatus) and answer.is_overdue
-
-
-def _is_damaged(answer: StatusOrError) -> bool:
-    return isinstance(answer, BadRecord) and not isinstance(answer, NewerRecord)

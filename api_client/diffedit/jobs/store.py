@@ -11,7 +11,7 @@ something to do; the record decides. So a message may be lost or doubled.
 `redis_backend` and `memory_backend` in `backend.py` make the real implementation and its double.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from diffedit.contract.job import ErrorInfo, Job, JobStatus, State
@@ -25,6 +25,18 @@ PARKED_FOR = 600
 
 StatusOrError: TypeAlias = JobStatus | JobNotFound | BadRecord
 """The status of a job, or why it has none."""
+
+
+class StatusReading(NamedTuple):
+    """What was read of a job.
+
+    Attributes:
+        answer: its status, or why it has none.
+        record: what the answer was derived from, to be compared only.
+    """
+
+    answer: StatusOrError
+    record: object
 
 
 class RecentStages(NamedTuple):
@@ -143,8 +155,13 @@ class JobStore(JobIndex, Protocol):
     def status(self, job_id: str) -> JobStatus:
         """Return the status of a job, in one round trip. Raises JobNotFound, BadRecord."""
 
-    def statuses(self, job_ids: Sequence[str]) -> dict[str, StatusOrError]:
-        """Return the status of each of these jobs, or the error that `status` raises, in one round trip for all."""
+    def statuses(self, jobs: Mapping[str, StatusReading | None]) -> dict[str, StatusReading]:
+        """Return the status of each of these jobs, or the error that `status` raises, in one round trip for all.
+
+        Args:
+            jobs: the ids, each with what was read of the job before, if anything was. If its record is still the same,
+                so is the answer, because most of the time goes into deriving a status from its record.
+        """
 
     def queue_status(self, job_id: str) -> JobStatus:
         """Return the status of a job with its position in the queue, in one round trip. Raises JobNotFound, BadRecord.

@@ -9,7 +9,6 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.routing import APIRoute
 
 from diffedit import InvalidRequest, testing
-from diffedit.api_keys import add_key
 from diffedit_web import diffedit_router, openai_router
 from diffedit_web.server import LOOPBACK_NAMES, is_loopback, serve
 from tests.support.web_api import PROMPTS, WebApi, png, web_api
@@ -85,16 +84,15 @@ async def test_the_body_is_not_read_before_the_key_is_known(api: WebApi) -> None
 
 
 async def test_a_revoked_key_is_refused_at_once(api: WebApi) -> None:
-    keys = api.client._blocking.api_keys
-    text, key = add_key(keys, "u17")
+    text, key = await api.client.add_api_key("u17")
     headers = {"Authorization": f"Bearer {text}"}
     await api("GET", "/v1/edits", 200, headers=headers)
-    keys.revoke(key.id)
+    assert await api.client.revoke_api_key(key.id)
     assert await api.problem("GET", "/v1/edits", 401, headers=headers) == "invalid_key"
 
 
 async def test_a_key_that_is_used_too_often_has_to_wait(api: WebApi) -> None:
-    text, _ = add_key(api.client._blocking.api_keys, "u17", rate=2)
+    text, _ = api.client._blocking.add_api_key("u17", rate=2)
     headers = {"Authorization": f"Bearer {text}"}
     for left in ("1", "0"):
         response = await api("GET", "/v1/models", 200, headers=headers)

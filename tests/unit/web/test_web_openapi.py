@@ -20,7 +20,6 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from diffedit import testing
-from diffedit.api_keys import add_key
 from diffedit_web import create_app, waiting
 from diffedit_web.__main__ import description
 from diffedit_web.routes import openai
@@ -46,7 +45,7 @@ def test_an_operation_is_described_completely(path: str, method: str, operation:
     for parameter in operation.get("parameters", ()):
         assert parameter["description"], parameter["name"]
     for status, answer in operation["responses"].items():
-        assert answer["description"] not in ("", "Successful Response") or status in ("200", "201", "202", "204")
+        assert answer["description"] not in ("", "Successful Response"), status
     assert "422" not in operation["responses"] or "HTTPValidationError" not in json.dumps(operation)
 
 
@@ -64,7 +63,7 @@ def test_every_field_of_a_model_is_described(name: str) -> None:
 
 def _described_app() -> tuple[Any, str, str]:
     client = testing.async_memory_client()
-    key, _ = add_key(client._blocking.api_keys, "u17", rate=60_000)
+    key, _ = client._blocking.add_api_key("u17", rate=60_000)
     app = create_app(client)
     edit = client._blocking.for_owner("u17").edit(_picture(), source_prompt="a bowl", target_prompt="a basket")
     testing.succeed(edit)

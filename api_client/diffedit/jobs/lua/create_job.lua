@@ -28,10 +28,10 @@ local function queued_jobs_of(owner)
   return redis.call('ZCARD', keys.open .. owner) - redis.call('SCARD', keys.started .. owner)
 end
 if owner then
-  local limits = limits_of(owner)
+  local limits = extras().limits_of(owner)
   local queued_at_most = number(limits.max_queued)
   if queued_at_most and queued_jobs_of(owner) >= queued_at_most then
-    forget_ended_jobs(owner, redis.call('ZRANGE', keys.open .. owner, 0, 9))
+    extras().forget_ended_jobs(owner, redis.call('ZRANGE', keys.open .. owner, 0, 9))
     if queued_jobs_of(owner) >= queued_at_most then return {'limit', 'max_queued', queued_at_most} end
   end
   for name, wanted in pairs({max_pixels = args.pixels or 0, max_steps = args.steps}) do
@@ -57,7 +57,7 @@ local function add_to_index(index)
     if redis.call('EXISTS', keys.job .. oldest) == 0 then redis.call('ZREM', index, oldest) end
   end
 end
-local lifetime = retention() + 30 * 86400
+local extend, lifetime = extras().extend, retention() + 30 * 86400
 add_to_index(keys.index)
 for _, input in ipairs(args.inputs) do
   add_to_index(keys.uses .. input)

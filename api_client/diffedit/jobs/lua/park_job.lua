@@ -5,7 +5,7 @@
 -- include only_open
 local owner, queue = redis.call('HGET', job, 'owner'), redis.call('HGET', job, 'queue')
 if holder or not waiting_in(queue) then return 'elsewhere' end
-if not owner or room_of(owner) >= 1 then
+if not owner or extras().room_of(owner) >= 1 then
   redis.call('LPUSH', queue, ARGV[2])
   return ''
 end

@@ -5,14 +5,14 @@ local function forget_record()
   if type(server.pcall('HGET', job, 'request')) == 'string' then
     local owner, idempotency = redis.call('HGET', job, 'owner'), redis.call('HGET', job, 'idempotency')
     if owner then
-      leave_open_jobs(owner)
+      extras().leave_open_jobs(owner)
       redis.call('ZREM', keys.owner .. owner, args.job_id)
     end
     -- A record that somebody has changed may name the key of another job.
     if idempotency and redis.call('GET', keys.idempotency .. idempotency) == args.job_id then
       redis.call('DEL', keys.idempotency .. idempotency)
     end
-    for _, key in ipairs(objects_of_job()) do
+    for _, key in ipairs(extras().objects_of_job()) do
       if string.sub(key, 1, 7) == 'inputs/' then redis.call('ZREM', keys.uses .. key, args.job_id) end
     end
   end

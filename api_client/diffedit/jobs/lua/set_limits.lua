@@ -7,5 +7,5 @@ if args.limits then
 else
   redis.call('HDEL', keys.limits, args.owner)
 end
-unpark(args.owner)
+extras().unpark(args.owner)
 return ''

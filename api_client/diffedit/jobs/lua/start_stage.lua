@@ -20,9 +20,9 @@ local attempts = 'attempts:' .. args.stage
 local started = number(redis.call('HGET', job, attempts)) or 0
 if started >= args.max_attempts then return 'max_attempts' end
 if not args.alone and (started > 0 or args.max_attempts == 1) then return 'alone' end
-local owner = redis.call('HGET', job, 'owner')
 local is_first = not redis.call('HGET', job, 'started')
-if owner and is_first and room_of(owner) < 1 then return 'owner_busy' end
+local owner = is_first and redis.call('HGET', job, 'owner')
+if owner and extras().room_of(owner) < 1 then return 'owner_busy' end
 local waiting = waiting_in(queue)
 if waiting then redis.call('ZREM', waiting, args.job_id) end
 redis.call('HSET', keys.running, args.job_id, args.worker)
@@ -32,7 +32,7 @@ if is_first then
   redis.call('HSET', job, 'started', now)
   if owner then
     redis.call('SADD', keys.started .. owner, args.job_id)
-    forget_parked(owner)
+    extras().forget_parked(owner)
   end
   local deadline_at = number(redis.call('HGET', job, 'deadline_at'))
   if deadline_at then
