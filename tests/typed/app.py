@@ -120,6 +120,15 @@ def operate(client: Client) -> str:
     return f"{health.ok} {health.workers[0].profile} {len(queued)} {collected.objects}"
 
 
+def give_keys(client: Client) -> str:
+    text, key = client.add_api_key("u17", name="shop", rate=60)
+    admission: diffedit.Admission = client.admit(text)
+    keys: list[diffedit.ApiKey] = client.api_keys()
+    assert admission.key == key == keys[0]
+    revoked: bool = client.revoke_api_key(key.id)
+    return f"{key.owner} {admission.remaining} {revoked}"
+
+
 async def submit_and_await(client: AsyncClient) -> list[AsyncJobHandle]:
     options: EditOptions = {"target_prompt": "a basket", "num_inference_steps": 20, "lane": "batch"}
     jobs: list[AsyncJobHandle] = [await client.edit(Upload(picture_file()), **options)]
@@ -174,6 +183,7 @@ def main() -> None:
         print(fail_and_retry(failed))
         print(send_from_a_browser(client).id)
         print(operate(client))
+        print(give_keys(client))
         print(len(others), diffedit.__version__, diffedit.MAX_PICTURE_BYTES, diffedit.MAX_PIXELS)
         asyncio.run(async_main(folder))
     client.close()
