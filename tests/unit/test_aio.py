@@ -19,6 +19,7 @@ from diffedit import (
     EditResult,
     JobFailed,
     JobHandle,
+    JobNotFound,
     NoWorkerWarning,
     Settings,
     State,
@@ -34,7 +35,7 @@ from tests.support.forking import in_child
 
 PAIRS = [(Client, AsyncClient), (JobHandle, AsyncJobHandle), (EditResult, AsyncEditResult)]
 ATTRIBUTES = {"id", "status"}
-NOT_AWAITED = {"job", "from_env", "over", "watch"}
+NOT_AWAITED = {"for_owner", "job", "from_env", "over", "watch"}
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def client() -> AsyncClient:
 
 
 def names(kind: type) -> set[str]:
-    return {name for name in vars(kind) if not name.startswith("_")}
+    return {name for name in dir(kind) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize(("blocking", "asynchronous"), PAIRS)
@@ -70,7 +71,7 @@ def test_a_result_has_what_the_other_one_has(client: AsyncClient, tmp_path: Path
         testing.succeed(job, Image.new("RGB", (32, 24), "blue"), caption="a bowl on a table")
         result, blocking = await job.result(timeout=0), client._blocking.job(job.id).result(timeout=0)
         assert result.status == blocking.status
-        for name in names(EditResult) - {"grid", "url", "save"}:
+        for name in names(EditResult) - {"file", "grid", "url", "save"}:
             assert await getattr(result, name)() == getattr(blocking, name), name
         assert (await result.image()).getpixel((0, 0)) == (0, 0, 255)
         assert (await result.grid()).size == blocking.grid().size
@@ -105,7 +106,7 @@ def test_nothing_blocks_the_event_loop(client: AsyncClient, monkeypatch: pytest.
 
     job_store, registry = type(client._blocking._job_store), type(client._blocking._backend.worker_registry)
     for owner in (job_store, registry, MemoryObjectStore):
-        for name in {name for kind in owner.__mro__ for name in vars(kind) if not name.startswith("_")}:
+        for name in {name for kind in owner.__mro__ for name in dir(kind) if not name.startswith("_")}:
             noted(owner, name)
 
     async def main() -> None:
@@ -246,3 +247,22 @@ def test_a_forked_child_has_threads_of_its_own(client: AsyncClient) -> None:
     assert asyncio.run(use()) == expected
     assert in_child(lambda: asyncio.run(use())) == expected
     assert asyncio.run(use()) == expected
+
+
+def test_the_jobs_of_others_do_not_exist_for_an_owner(client: AsyncClient) -> None:
+    async def main() -> None:
+        mine, others = client.for_owner("u1"), client.for_owner("u2")
+        job = await others.edit(png(), **TEXTS)
+        hidden = mine.job(job.id)
+        for call in (hidden.status, hidden.wait, hidden.result, hidden.cancel, hidden.retry, hidden.delete):
+            with pytest.raises(JobNotFound):
+                await call()
+        with pytest.raises(JobNotFound):
+            async for _ in hidden.watch():
+                pass
+        assert [status.id for status in await others.jobs()] == [job.id]
+        assert await mine.jobs() == []
+        await others.job(job.id).delete()
+        assert (await client.delete_owner("u2")).jobs == 0
+
+    asyncio.run(main())
