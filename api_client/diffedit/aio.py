@@ -50,6 +50,8 @@ class AsyncEditResult(Asynchronous[EditResult]):
     """The picture that was submitted, as `EditResult.original`."""
     image = _read(lambda result: result.image)
     """The edited picture, as `EditResult.image`."""
+    thumbnail = _read(lambda result: result.thumbnail)
+    """The edited picture as a thumbnail, as `EditResult.thumbnail`."""
     mask = _read(lambda result: result.mask)
     """The mask, as `EditResult.mask`."""
     caption = _read(lambda result: result.caption)

@@ -19,6 +19,7 @@ from diffedit import (
     EditResult,
     JobFailed,
     JobHandle,
+    JobNotFound,
     NoWorkerWarning,
     Settings,
     State,
@@ -105,7 +106,7 @@ def test_nothing_blocks_the_event_loop(client: AsyncClient, monkeypatch: pytest.
 
     job_store, registry = type(client._blocking._job_store), type(client._blocking._backend.worker_registry)
     for owner in (job_store, registry, MemoryObjectStore):
-        for name in {name for kind in owner.__mro__ for name in vars(kind) if not name.startswith("_")}:
+        for name in {name for kind in owner.__mro__ for name in dir(kind) if not name.startswith("_")}:
             noted(owner, name)
 
     async def main() -> None:
@@ -246,3 +247,22 @@ def test_a_forked_child_has_threads_of_its_own(client: AsyncClient) -> None:
     assert asyncio.run(use()) == expected
     assert in_child(lambda: asyncio.run(use())) == expected
     assert asyncio.run(use()) == expected
+
+
+def test_the_jobs_of_others_do_not_exist_for_an_owner(client: AsyncClient) -> None:
+    async def main() -> None:
+        mine, others = client.for_owner("u1"), client.for_owner("u2")
+        job = await others.edit(png(), **TEXTS)
+        hidden = mine.job(job.id)
+        for call in (hidden.status, hidden.wait, hidden.result, hidden.cancel, hidden.retry, hidden.delete):
+            with pytest.raises(JobNotFound):
+                await call()
+        with pytest.raises(JobNotFound):
+            async for _ in hidden.watch():
+                pass
+        assert [status.id for status in await others.jobs()] == [job.id]
+        assert await mine.jobs() == []
+        await others.job(job.id).delete()
+        assert (await client.delete_owner("u2")).jobs == 0
+
+    asyncio.run(main())
