@@ -62,8 +62,6 @@ class AsyncEditResult(Asynchronous[EditResult]):
     """Everything that is needed to make the result again, as `EditResult.manifest`."""
     grid = forwarded(EditResult.grid)
     """Return the original, the mask and the result side by side, as `EditResult.grid`."""
-    thumbnail = _read(lambda result: result.thumbnail)
-    """The edited picture, made small, as `EditResult.thumbnail`."""
     file = forwarded(EditResult.file)
     """Return a picture of the job as a file, as `EditResult.file`."""
     url = forwarded(EditResult.url)

@@ -8,7 +8,7 @@ const client = createClient<paths>({ baseUrl: "http://127.0.0.1:8000", headers: 
 export async function edit(uploaded: string): Promise<components["schemas"]["Edit"]> {
   const { data, error, response } = await client.POST("/v1/edits", {
     body: { uploaded, source_prompt: "a bowl of fruits", target_prompt: "a bowl of pears", seed: 7, tags: { album: "9" } },
-    params: { header: { "Idempotency-Key": "order-17", prefer: "wait=30" } },
+    params: { header: { "Idempotency-Key": "order-17", Prefer: "wait=30" } },
   });
   if (!data) throw new Error(`${response.status} ${error.code}: ${error.detail}`);
   return data;

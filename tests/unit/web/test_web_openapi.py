@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+import diffedit_web
 from diffedit import testing
 from diffedit_web import create_app, waiting
 from diffedit_web.__main__ import description
@@ -47,6 +48,12 @@ def test_an_operation_is_described_completely(path: str, method: str, operation:
     for status, answer in operation["responses"].items():
         assert answer["description"] not in ("", "Successful Response"), status
     assert "422" not in operation["responses"] or "HTTPValidationError" not in json.dumps(operation)
+
+
+def test_the_public_names_are_these_and_no_others() -> None:
+    assert diffedit_web.__all__ == ["create_app", "diffedit_router", "openai_router"]
+    page = (ROOT / "docs/reference/http.md").read_text()
+    assert [name for name in diffedit_web.__all__ if f"::: diffedit_web.{name}\n" not in page] == []
 
 
 def test_every_reference_leads_somewhere() -> None:

@@ -44,6 +44,7 @@ IdempotencyKey = Annotated[
 Prefer = Annotated[
     str | None,
     Header(
+        alias="Prefer",
         description="`wait=30`: answer when the edit has ended, or after 30 seconds (60 at most). RFC 7240.",
         max_length=200,
         examples=["wait=30"],
