@@ -120,6 +120,18 @@ def operate(client: Client) -> str:
     return f"{health.ok} {health.workers[0].profile} {len(queued)} {collected.objects}"
 
 
+def serve_an_owner(client: Client) -> str:
+    limits = diffedit.OwnerLimits(max_queued=5)
+    client.set_owner_limits("u17", limits)
+    assert client.owner_limits("u17") == limits
+    theirs: Client = client.for_owner("u17")
+    first, _ = (theirs.edit(picture_file(), target_prompt="a basket", tags={"album": name}) for name in ("8", "9"))
+    page: diffedit.Page = theirs.jobs(tag=("album", "9"), limit=1)
+    first.delete()
+    deleted: diffedit.Deleted = client.delete_owner("u17")
+    return f"{len(page)} {page[0].owner} {page.cursor} {deleted.jobs}"
+
+
 def give_keys(client: Client) -> str:
     text, key = client.add_api_key("u17", name="shop", rate=60)
     admission: diffedit.Admission = client.admit(text)
@@ -183,6 +195,7 @@ def main() -> None:
         print(fail_and_retry(failed))
         print(send_from_a_browser(client).id)
         print(operate(client))
+        print(serve_an_owner(client))
         print(give_keys(client))
         print(len(others), diffedit.__version__, diffedit.MAX_PICTURE_BYTES, diffedit.MAX_PIXELS)
         asyncio.run(async_main(folder))
