@@ -26,6 +26,7 @@ from benchmarks.service.s3_latency import s3_latency
 from benchmarks.service.shared_device import shared_device
 from benchmarks.service.shared_worker import shared_worker_bundled, shared_worker_device, shared_worker_midsize
 from benchmarks.service.traffic_per_job import traffic_per_job
+from benchmarks.service.valkey_cost import submission_rate, valkey_cost
 from benchmarks.service.worker_scaling import worker_scaling
 from benchmarks.service.worker_start import worker_start
 from benchmarks.speed.edit_time import edit_time_bundled, edit_time_midsize
@@ -47,6 +48,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         client_cost,
         chain_overhead,
         traffic_per_job,
+        valkey_cost,
+        submission_rate,
         worker_scaling,
         worker_start,
         s3_latency,

@@ -7,7 +7,6 @@
 Invalid requests are refused here, before anything is queued.
 """
 
-import functools
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,12 +20,10 @@ from diffedit.contract.validation import JOB_ID
 from diffedit.decoding import decoding_limits
 from diffedit.errors import InvalidRequest, JobNotFound, NoWorkerWarning, UnreadableJobsWarning
 from diffedit.fleet import Fleet
-from diffedit.forks import PerProcess
 from diffedit.garbage import Collected, age, collect
 from diffedit.handle import JobHandle
 from diffedit.health import Health, check_health
 from diffedit.idempotency import scoped_key
-from diffedit.jobs import dispatch
 from diffedit.jobs.backend import JobBackend, redis_backend
 from diffedit.jobs.unsent import add_remark, taken_back
 from diffedit.objects.s3 import S3ObjectStore
@@ -65,14 +62,13 @@ class Client:
             backend: where jobs are recorded. Default: the Redis of the settings.
             object_store: where pictures are stored. Default: the bucket of the settings.
             send: puts a job into its queue. If it raises, the call that submits the job raises the same error. Default:
-                Celery, over the Redis of the settings.
+                the job store does, in the step in which it records the job.
         """
         self._settings = settings
         self._backend = backend or redis_backend(settings)
         self._job_store = self._backend.job_store
         self._object_store = object_store or S3ObjectStore(settings)
-        self._send = send or self._send_by_celery
-        self._celery = PerProcess(functools.partial(dispatch.celery_app, settings))
+        self._send = send
 
     @classmethod
     def from_env(cls) -> Self:
@@ -96,8 +92,6 @@ class Client:
         """
         self._backend.close()
         self._object_store.close()
-        if app := self._celery.made:
-            dispatch.close(app)
 
     def edit(self, image: PictureLike, **options: Unpack[EditOptions]) -> JobHandle:
         """Queue an edit of a picture, and return at once.
@@ -251,13 +245,10 @@ class Client:
         job = Job(id=uuid.uuid4().hex, request=request, options=options)
         key = scoped_key(self._settings.namespace, idempotency_key)
         with taken_back(self._job_store, job.id, has_key=key is not None):
-            first = self._job_store.create_job(job, key, request_digest)
-            if first == job.id:
+            first = self._job_store.create_job(job, key, request_digest, send=self._send is None)
+            if self._send and first == job.id:
                 self._send(job)
         return self.job(first)
-
-    def _send_by_celery(self, job: Job) -> None:
-        dispatch.send(self._celery(), job)
 
 
 def _warn(texts: Iterable[str]) -> None:

@@ -91,11 +91,6 @@ class Settings(BaseModel):
         """The addressing style in force. Self-hosted servers rarely have wildcard DNS, so theirs is "path"."""
         return self.s3_addressing_style or ("path" if self.s3_endpoint_url else "auto")
 
-    @property
-    def publisher_connections(self) -> int:
-        """How many connections kombu may use to send messages. It opens two to Redis for each of them."""
-        return max(1, self.max_connections // 8)
-
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:

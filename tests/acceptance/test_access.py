@@ -11,7 +11,6 @@ import trustme
 
 from diffedit import BrokerUnavailable, Client, IdempotencyConflict, Settings, State
 from diffedit.jobs.backend import redis_backend
-from diffedit.jobs.dispatch import celery_app, send
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE, QUICK, a_job, a_request
 from tests.support.proxies import TlsProxy
@@ -156,7 +155,7 @@ def test_a_client_refuses_a_server_whose_certificate_it_cannot_verify(
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
         redis_backend(settings).job_store.ping()
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
-        send(celery_app(settings), a_job())
+        redis_backend(settings).job_store.send(a_job())
 
 
 def test_a_worker_refuses_a_server_whose_certificate_it_cannot_verify(services: TlsServices) -> None:

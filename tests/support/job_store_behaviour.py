@@ -80,6 +80,21 @@ class JobStoreBehaviour(BackendBehaviour):
             backend.job_store.start_stage(job.id, Stage.EMBED, ME, alone=False)
         backend.job_store.start_stage(job.id, Stage.EMBED, ME, alone=True)
 
+    def test_a_job_that_is_sent_has_the_same_record(self, backend: JobBackend) -> None:
+        backend.worker_registry.send_heartbeat(a_worker(id=ME))
+        request, fields = a_request(), []
+        for send in (False, True):
+            job = a_job(request)
+            backend.job_store.create_job(job, send=send)
+            backend.job_store.start_stage(job.id, Stage.EMBED, ME)
+            finished = done(job, Stage.EMBED)
+            backend.job_store.complete_stage(finished, Stage.EMBED, 1.0, [Artifact.EMBEDDINGS], ME, send=send)
+            backend.job_store.send(finished)
+            status = backend.job_store.status(job.id)
+            fields.append(status.model_dump(exclude={"id", "created_at", "started_at"}))
+            assert backend.job_store.start_stage(job.id, Stage.MASK, ME).stage is Stage.MASK
+        assert fields[0] == fields[1]
+
     def test_a_full_lane_refuses_jobs(self, make_backend: Callable[..., JobBackend]) -> None:
         backend = make_backend(max_queued=3)
         backend.worker_registry.send_heartbeat(a_worker(id=ME))

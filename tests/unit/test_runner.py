@@ -330,7 +330,10 @@ def test_a_waiting_job_with_an_unreadable_record_does_not_fail_the_job_that_it_w
             raise BadRecord(job_id, "damaged")
         return status_of(job_id)
 
-    monkeypatch.setattr(worker.job_store, "complete_stage", lambda *args: complete(*args)._replace(waiters=[waiter]))
+    def complete_with_waiter(*args, **options):
+        return complete(*args, **options)._replace(waiters=[waiter])
+
+    monkeypatch.setattr(worker.job_store, "complete_stage", complete_with_waiter)
     monkeypatch.setattr(worker.job_store, "status", status_unless_unreadable)
     assert worker.edit().status().state is State.SUCCEEDED
 

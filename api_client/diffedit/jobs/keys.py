@@ -67,7 +67,6 @@ def job_key(job_id: str) -> str:
     return JOB + job_id
 
 
-def lua_table() -> str:
-    """Return the names above as a Lua table `keys`, so that scripts and Python share one list."""
-    names = {name.lower(): value for name, value in globals().items() if name.isupper()}
-    return "local keys = {" + ", ".join(f"{name} = '{value}'" for name, value in names.items()) + "}\n"
+def in_lua(name: str) -> str:
+    """Return one of the names above as a Lua string, so that scripts (`keys.job`) and Python share one list."""
+    return f"'{globals()[name.upper()]}'"

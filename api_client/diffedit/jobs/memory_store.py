@@ -1,6 +1,6 @@
 """The job records in the memory of this process: a double for unit tests, with the same behaviour as Redis.
 
-There are no queues: every waiting job counts as a job without a message.
+There are no queues: a message that is sent is lost, and every waiting job counts as a job without a message.
 """
 
 import json
@@ -41,7 +41,14 @@ from diffedit.jobs.store import (
 class MemoryJobStore(MemoryLostJobs):
     """A `JobStore` in this process."""
 
-    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
+    def create_job(
+        self,
+        job: Job,
+        idempotency_key: str | None = None,
+        request_digest: str | None = None,
+        *,
+        send: bool = False,
+    ) -> str:
         state = self._state
         with state.lock:
             if job.id in state.records:
@@ -62,6 +69,9 @@ class MemoryJobStore(MemoryLostJobs):
             state.records[job.id] = record
             self._state.set_waiting(job)
             return job.id
+
+    def send(self, job: Job) -> None:
+        pass
 
     def discard_job(self, job_id: str) -> None:
         with self._state.lock:
@@ -121,7 +131,14 @@ class MemoryJobStore(MemoryLostJobs):
             return outcome
 
     def complete_stage(
-        self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str
+        self,
+        job: Job,
+        stage: Stage,
+        seconds: float,
+        created: Sequence[Artifact],
+        worker: str,
+        *,
+        send: bool = False,
     ) -> StageCompletion:
         with self._state.lock:
             outcome = self._outcome(job.id, worker)

@@ -77,7 +77,7 @@ class RedisLostJobs:
 
 
 def _job_of(message: str) -> str:
-    """Return the job id in the header of a queued message (see `dispatch.send`); "" if the message is not ours."""
+    """Return the job id in the header of a queued message (see `messages.py`); "" if the message is not ours."""
     try:
         return str(json.loads(message)["headers"]["job_id"])
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -12,6 +12,7 @@ from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
 from diffedit.errors import BadRecord, IdempotencyConflict, JobNotFound, NewerRecord, QueueFull
 from diffedit.jobs import keys
+from diffedit.jobs.messages import queue_message
 from diffedit.jobs.records import (
     done_fields,
     is_newer,
@@ -54,10 +55,18 @@ class RedisJobStore(RedisLostJobs):
         return self._server.connection
 
     @translate_errors
-    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
+    def create_job(
+        self,
+        job: Job,
+        idempotency_key: str | None = None,
+        request_digest: str | None = None,
+        *,
+        send: bool = False,
+    ) -> str:
         options, profile, settings = job.options, job.request.params.profile, self._settings
         answer = self._server.run(
             "create_job",
+            message=queue_message(job) if send else None,
             job_id=job.id,
             stage=job.stages_left[0].value,
             queue=job.queue,
@@ -74,6 +83,10 @@ class RedisJobStore(RedisLostJobs):
         if isinstance(answer, list):
             raise IdempotencyConflict(answer[1])
         return cast(str, answer)
+
+    @translate_errors
+    def send(self, job: Job) -> None:
+        self._redis.lpush(job.queue, queue_message(job))
 
     @translate_errors
     def discard_job(self, job_id: str) -> None:
@@ -151,10 +164,18 @@ class RedisJobStore(RedisLostJobs):
 
     @translate_errors
     def complete_stage(
-        self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str
+        self,
+        job: Job,
+        stage: Stage,
+        seconds: float,
+        created: Sequence[Artifact],
+        worker: str,
+        *,
+        send: bool = False,
     ) -> StageCompletion:
         answer = self._server.run(
             "complete_stage",
+            message=queue_message(job) if send and job.stages_left else None,
             job_id=job.id,
             worker=worker,
             done=stage.value,

@@ -89,7 +89,14 @@ class JobStore(Protocol):
     JobNotFound if there is no record. It returns the outcome if the job has ended meanwhile, else None.
     """
 
-    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
+    def create_job(
+        self,
+        job: Job,
+        idempotency_key: str | None = None,
+        request_digest: str | None = None,
+        *,
+        send: bool = False,
+    ) -> str:
         """Record a new job, which waits for its first stage.
 
         Args:
@@ -97,6 +104,7 @@ class JobStore(Protocol):
             idempotency_key: names the first job that is created with it, as long as the record of that job exists.
             request_digest: what two calls with one key must have in common. A call without it, and a job that was
                 recorded without it, agree with every other.
+            send: put the message of a new job into its queue, in the same step.
 
         Returns:
             Its id, or the id of the job that the idempotency key names.
@@ -104,6 +112,12 @@ class JobStore(Protocol):
         Raises:
             IdempotencyConflict: the key names a job with another digest.
             QueueFull: `max_queued` jobs already wait in this lane of the profile.
+        """
+
+    def send(self, job: Job) -> None:
+        """Put a message for the first of the job's stages left into its queue.
+
+        Raises BrokerUnavailable, BrokerFull: the message could not be sent, or the answer was lost.
         """
 
     def discard_job(self, job_id: str) -> None:
@@ -145,11 +159,19 @@ class JobStore(Protocol):
         """Record the progress of the running stage."""
 
     def complete_stage(
-        self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str
+        self,
+        job: Job,
+        stage: Stage,
+        seconds: float,
+        created: Sequence[Artifact],
+        worker: str,
+        *,
+        send: bool = False,
     ) -> StageCompletion:
         """Record that `stage` is done and that `job` holds its artifacts; `created` are those that had to be made.
 
         The job then waits for its next stage; after the last stage it has succeeded. Its locks are released.
+        With `send`, the message for the next stage goes into its queue in the same step.
         """
 
     def contents_of(self, artifact_keys: Sequence[str]) -> dict[str, str]:

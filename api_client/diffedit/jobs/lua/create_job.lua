@@ -1,7 +1,7 @@
 #!lua
 -- Record a new job, which waits for its first stage.
 -- Arguments: job_id, stage, queue, queues (all queues that share the limit), max_queued, fields, and optionally
--- idempotency_key, request_digest, start_timeout, deadline (seconds).
+-- idempotency_key, request_digest, start_timeout, deadline (seconds). ARGV[2] is the message for its queue, if it is sent.
 -- Returns the id of the job that owns the idempotency key (this job's, if the key is new), {'conflict', its id} if that
 -- job has another digest, or 'full'.
 -- Without the flag allow-oom, a server whose memory is used up refuses this script: it takes no new jobs.
@@ -22,11 +22,9 @@ local queued = 0
 for _, queue in ipairs(args.queues) do queued = queued + redis.call('ZCARD', keys.waiting .. queue) end
 if queued >= args.max_queued then return 'full' end
 
-write(args.fields)
-redis.call('HSET', job, 'created', now)
+args.fields.created = now
 if args.idempotency_key then
-  redis.call('HSET', job, 'idempotency', args.idempotency_key)
-  if args.request_digest then redis.call('HSET', job, 'request_digest', args.request_digest) end
+  args.fields.idempotency, args.fields.request_digest = args.idempotency_key, args.request_digest
   redis.call('SET', keys.idempotency .. args.idempotency_key, args.job_id)
 end
 redis.call('ZADD', keys.index, now, args.job_id)
@@ -34,10 +32,10 @@ redis.call('ZADD', keys.index, now, args.job_id)
 for _, oldest in ipairs(redis.call('ZRANGE', keys.index, 0, 1)) do
   if redis.call('EXISTS', keys.job .. oldest) == 0 then redis.call('ZREM', keys.index, oldest) end
 end
-if args.deadline then redis.call('HSET', job, 'deadline_at', now + args.deadline) end
+if args.deadline then args.fields.deadline_at = now + args.deadline end
 if args.start_timeout or args.deadline then
   local first_limit = math.min(args.start_timeout or args.deadline, args.deadline or args.start_timeout)
   redis.call('ZADD', keys.expiring, now + first_limit, args.job_id)
 end
-set_waiting(args.stage, args.queue)
+set_waiting(args.stage, args.queue, args.fields)
 return args.job_id

@@ -1,4 +1,5 @@
--- Included by every script. ARGV[1] is a JSON object of named arguments; `keys` holds the key names of keys.py.
+-- Included by every script. ARGV[1] is a JSON object of named arguments. What is written as keys.job, for example, becomes
+-- the name itself before the script is loaded.
 -- The clock is the server's, so that the clocks of other hosts do not matter.
 local args = cjson.decode(ARGV[1])
 local job = keys.job .. (args.job_id or '')
@@ -33,8 +34,8 @@ local function number(text)
   return value and value > -1e15 and value < 1e15 and value or nil  -- NaN is neither
 end
 
-local function write(fields)
-  local flat = {}
+local function write(fields, more)
+  local flat = more or {}
   for name, value in pairs(fields) do
     table.insert(flat, name)
     table.insert(flat, value)
@@ -55,8 +56,7 @@ end
 -- Count a stage that was done or refused, for each minute (`JobStore.recent_stages`).
 local function count_stage(result)
   local minute = keys.stages .. math.floor(now / 60)
-  redis.call('HINCRBY', minute, result, 1)
-  redis.call('EXPIRE', minute, 1200)
+  if redis.call('HINCRBY', minute, result, 1) == 1 then redis.call('EXPIRE', minute, 1200) end
 end
 
 -- Return the key of the jobs that wait in a queue; nil if a record or a set names what is no queue of ours.
@@ -64,12 +64,16 @@ local function waiting_in(queue)
   return queue and string.sub(queue, 1, #keys.queue) == keys.queue and keys.waiting .. queue or nil
 end
 
--- The job waits for a worker to start `stage`.
-local function set_waiting(stage, queue)
-  redis.call('HSET', job, 'next', stage, 'queue', queue)
+-- The job waits for a worker to start `stage`. Its message, if the script was given one, goes into the queue.
+local function set_waiting(stage, queue, fields)
+  write(fields or {}, {'next', stage, 'queue', queue})
   redis.call('ZADD', keys.waiting .. queue, now, args.job_id)
   redis.call('SADD', keys.waiting_queues, queue)
-  redis.call('LLEN', queue)  -- deletes what is no list, so that the message can be sent
+  if ARGV[2] then
+    redis.call('LPUSH', queue, ARGV[2])
+  else
+    redis.call('LLEN', queue)  -- deletes what is no list, so that the message can be sent
+  end
 end
 
 -- The job neither waits nor runs.

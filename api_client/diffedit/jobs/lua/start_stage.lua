@@ -10,16 +10,17 @@
 if redis.call('HGET', job, 'next') ~= args.stage then return 'elsewhere' end
 if holder and holder ~= args.worker and is_alive(holder) then return 'elsewhere' end
 if contract_of_job() > args.contract then return 'newer' end
+local queue = redis.call('HGET', job, 'queue')
 local refused = refusers(args.stage)
-if #refused > 0 and contains(refused, name_of(args.worker))
-    and has_untried_worker(workers_of(redis.call('HGET', job, 'queue')), refused) then
+if #refused > 0 and contains(refused, name_of(args.worker)) and has_untried_worker(workers_of(queue), refused) then
   return 'refused'
 end
 local attempts = 'attempts:' .. args.stage
 local started = number(redis.call('HGET', job, attempts)) or 0
 if started >= args.max_attempts then return 'max_attempts' end
 if not args.alone and (started > 0 or args.max_attempts == 1) then return 'alone' end
-clear_open()
+local waiting = waiting_in(queue)
+if waiting then redis.call('ZREM', waiting, args.job_id) end
 redis.call('HSET', keys.running, args.job_id, args.worker)
 redis.call('HSET', job, 'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker)
 redis.call('HINCRBY', job, attempts, 1)
