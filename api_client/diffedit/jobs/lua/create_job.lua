@@ -23,19 +23,19 @@ for _, queue in ipairs(args.queues) do queued = queued + redis.call('ZCARD', key
 if queued >= args.max_queued then return 'full' end
 
 args.fields.created = now
+if args.deadline then args.fields.deadline_at = now + args.deadline end
 if args.idempotency_key then
   args.fields.idempotency, args.fields.request_digest = args.idempotency_key, args.request_digest
   redis.call('SET', keys.idempotency .. args.idempotency_key, args.job_id)
 end
+set_waiting(args.stage, args.queue, args.fields)
 redis.call('ZADD', keys.index, now, args.job_id)
 -- Two records that have expired leave the index for each job that comes, so that it does not grow for ever.
 for _, oldest in ipairs(redis.call('ZRANGE', keys.index, 0, 1)) do
   if redis.call('EXISTS', keys.job .. oldest) == 0 then redis.call('ZREM', keys.index, oldest) end
 end
-if args.deadline then args.fields.deadline_at = now + args.deadline end
 if args.start_timeout or args.deadline then
   local first_limit = math.min(args.start_timeout or args.deadline, args.deadline or args.start_timeout)
   redis.call('ZADD', keys.expiring, now + first_limit, args.job_id)
 end
-set_waiting(args.stage, args.queue, args.fields)
 return args.job_id
