@@ -61,9 +61,9 @@ def test_a_duplicate_of_a_stage_that_runs_is_dropped_at_once(
 ) -> None:
     start, duplicates = worker.job_store.start_stage, []
 
-    def start_with_a_duplicate(*args):
+    def start_with_a_duplicate(*args, **options):
         duplicates.append(worker.runner.run(Stage.EMBED, job.id))
-        return start(*args)
+        return start(*args, **options)
 
     monkeypatch.setattr(worker.job_store, "start_stage", start_with_a_duplicate)
     assert worker.runner.run(Stage.EMBED, job.id)
