@@ -137,7 +137,9 @@ def test_no_message_changes_a_job_or_fails_it(producer: ForeignProducer, client:
     for row, (task, said) in FORGED.items():
         producer.app.send_task(task, args=({**said, **message_of(jobs[row])},), queue=LANGUAGE)
     producer.assert_worker_works(client)
-    for job in (honest, *jobs.values()):
+    # Whoever sent the message for the stage that a job waits for, its worker sends those for the others.
+    unsent = [honest, *(jobs[row] for row, (task, _) in FORGED.items() if task != EMBED)]
+    for job in unsent:
         status = producer.job_store.status(job.id)
         assert not status.is_terminal
         producer.job_store.send(status.job)
