@@ -68,8 +68,7 @@ class JobArtifacts:
         What is found is read, even if it is in the cache: the stored file may have changed, and others will read it.
         What is known about its content is compared; what is unknown is checked as before it is stored.
         """
-        known = self._contents_of(list(keys.values()))
-        found = _all_at_once([partial(self._find, artifact, key, known.get(key)) for artifact, key in keys.items()])
+        found = _all_at_once([partial(self._find, artifact, key) for artifact, key in keys.items()])
         return {artifact: content for artifact, content in zip(keys, found, strict=True) if content}
 
     def require_picture(self) -> None:
@@ -134,11 +133,11 @@ class JobArtifacts:
         prompts = texts[Artifact.PROMPTS].model_dump(mode="json")
         return manifest(updated_job, self._models, {"caption": texts[Artifact.CAPTION], "prompts": prompts})
 
-    def _find(self, artifact: Artifact, key: str, known: Content | None) -> Content | None:
+    def _find(self, artifact: Artifact, key: str) -> Content | None:
         """Return the content of the artifact, or None if it is missing or damaged."""
         try:
             data = self._object_store.get(key)
-            content = content_of(data)
+            content, known = content_of(data), self._contents_of([key]).get(key)
             if known and content != known:
                 raise ArtifactError("its bytes are not those that were stored")
             self._read_whole(artifact, key, lambda each: data if each == key else self._object_store.get(each), known)
