@@ -223,9 +223,10 @@ class Client:
             submissions = [prepare(upload, goal, options, fleet, seed) for options in edits]
         check_keys(submissions)
         jobs: list[JobHandle] = []
+        stored: set[str] = set()
         try:
             for submission in submissions:
-                jobs.append(self._store_and_submit(submission))
+                jobs.append(self._store_and_submit(submission, stored))
         except BaseException as error:
             if jobs:
                 ids = ", ".join(job.id for job in jobs)
@@ -233,8 +234,8 @@ class Client:
             raise
         return jobs, no_worker_warnings(submissions, fleet)
 
-    def _store_and_submit(self, submission: Submission) -> JobHandle:
-        store(submission.uploads, self._object_store)
+    def _store_and_submit(self, submission: Submission, stored: set[str]) -> JobHandle:
+        store(submission.uploads, self._object_store, stored)
         return self._submit(
             submission.request, submission.options, submission.idempotency_key, submission.request_digest
         )

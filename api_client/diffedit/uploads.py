@@ -54,6 +54,9 @@ _TEXT_FORM = re.compile(
 )
 """A `str` that is no path: a URL, a data URI, or Base64."""
 
+SENT_UNASKED = 2**18
+"""Bytes of a file that is sent even if it is stored already. To ask first takes about as long, and most are new."""
+
 ASYNCHRONOUS = "read() of this file is asynchronous; await it yourself and give the bytes"
 
 
@@ -80,11 +83,13 @@ def mask_upload(mask: PictureLike, size: Size) -> Upload:
     return Upload(input_key(data, lean_file(data, "mask").extension), data, size)
 
 
-def store(uploads: Iterable[Upload], object_store: ObjectStore) -> None:
-    """Store the uploads that are not stored yet."""
+def store(uploads: Iterable[Upload], object_store: ObjectStore, stored: set[str]) -> None:
+    """Store the uploads whose keys are not in `stored`, and add their keys. A large one that exists is not sent."""
     for upload in uploads:
-        if not object_store.exists(upload.key):
-            object_store.put(upload.key, upload.data)
+        if upload.key not in stored:
+            if len(upload.data) <= SENT_UNASKED or not object_store.exists(upload.key):
+                object_store.put(upload.key, upload.data)
+            stored.add(upload.key)
 
 
 def picture_bytes(picture: PictureLike, what: str) -> bytes:
