@@ -195,6 +195,11 @@ class RedisJobStore(RedisLostJobs):
         return {key: text for key, text in zip(artifact_keys, found, strict=True) if text and is_content(text)}
 
     @translate_errors
+    def record_contents(self, contents: Mapping[str, str]) -> None:
+        for key, content in contents.items():
+            self._redis.set(keys.CONTENT + key, content, ex=self._settings.retention)
+
+    @translate_errors
     def requeue(
         self, job: Job, worker: str | None = None, *, count_attempt: bool = True, waited: float | None = None
     ) -> State | None:

@@ -10,7 +10,7 @@ something to do; the record decides. So a message may be lost or doubled.
 `redis_backend` and `memory_backend` in `backend.py` make the real implementation and its double.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from diffedit.contract.job import ErrorInfo, Job, JobStatus, State
@@ -179,6 +179,9 @@ class JobStore(Protocol):
 
         It is known for as long as a record is kept, from the last time that a job made or found the artifact.
         """
+
+    def record_contents(self, contents: Mapping[str, str]) -> None:
+        """Record what is stored at these keys of artifacts, by a worker that no longer runs the job."""
 
     def requeue(
         self, job: Job, worker: str | None = None, *, count_attempt: bool = True, waited: float | None = None

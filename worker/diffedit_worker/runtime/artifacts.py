@@ -123,6 +123,17 @@ class JobArtifacts:
         log.info("job %s: stored %s", updated_job.id, ", ".join(objects))
         return {artifact: content_of(objects[updated_job.artifact_keys[artifact]]) for artifact in values}
 
+    def still_stored(self, contents: Mapping[str, Content]) -> dict[str, Content]:
+        """Return which of these contents, by key, are what is stored now. Others may have written after this job."""
+
+        def is_stored(key: str) -> bool:
+            try:
+                return content_of(self._object_store.get(key)) == contents[key]
+            except ArtifactMissing:
+                return False
+
+        return {key: contents[key] for key in contents if is_stored(key)}
+
     def remove(self, key: str) -> None:
         """Delete a damaged artifact. Otherwise the next search would find it and skip its stage."""
         self._byte_cache.remove(key)

@@ -17,7 +17,7 @@ from typing import Any
 from diffedit.contract.job import Job, JobStatus
 from diffedit.contract.stages import Artifact, Lane, Stage
 from diffedit.decoding import MAX_PIXELS, decoding_limits
-from diffedit.errors import BadRecord, ServiceError
+from diffedit.errors import BadRecord, JobElsewhere, ServiceError
 from diffedit.jobs.store import JobStore, MaxAttemptsExceeded, MustRunAlone
 from diffedit.jobs.workers import ArtifactLocks, LockResult
 from diffedit.objects.store import ObjectStore
@@ -30,6 +30,7 @@ from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.dispositions import (
     BeingMade,
     Disposition,
+    JobEnded,
     WorkerStopping,
     device_failure,
     log_disposition,
@@ -88,7 +89,9 @@ class Runner:
         self._gate = StageGate()
         self._pipeline = pipeline
         self._running: dict[str, RunningStage] = {}
-        self._requeueing = Requeueing(job_store, context, self._forget, hand_back_pause)
+        self._requeueing = Requeueing(
+            job_store, context, lambda job_id: self._running.pop(job_id, None), hand_back_pause
+        )
         self._is_right_bucket = False
 
     @property
@@ -224,11 +227,16 @@ class Runner:
         updated_job = job.with_artifacts(keys, contents)
         seconds = time.perf_counter() - started_at
         current.is_completing, worker = True, self._context.id
-        completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, worker, send=True)
-        self._requeueing.send(completion.waiters)
-        if missing:
-            self._context.stage_computed(stage)
-        raise_if_ended(completion.outcome)
+        try:
+            completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, worker, send=True)
+            self._requeueing.send(completion.waiters)
+            if missing:
+                self._context.stage_computed(stage)
+            raise_if_ended(completion.outcome)
+        except (JobElsewhere, JobEnded):
+            # This worker may have written last, and a shared pass rounds in another way than the other worker's did.
+            self._job_store.record_contents(artifacts.still_stored({keys[each]: contents[each] for each in missing}))
+            raise
         counts, found = models.pass_counts, "made" if missing else "found"
         passes = f"; so far {counts.requests} calls of the UNet in {counts.passes} passes" if counts else ""
         log.info("job %s: %s %s in %.2f s%s", job.id, stage.value, found, seconds, passes)
@@ -255,9 +263,6 @@ class Runner:
             with suppress(ServiceError):
                 self._requeueing.send(self._artifact_locks.release(keys, job.id, self._context.id))
             raise
-
-    def _forget(self, job_id: str) -> None:
-        self._running.pop(job_id, None)
 
     def _require_right_bucket(self, artifacts: JobArtifacts) -> None:
         """Before this worker stores anything, find a client's picture in its bucket. Nobody looks in another one."""
