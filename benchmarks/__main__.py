@@ -28,6 +28,7 @@ from benchmarks.service.shared_device import shared_device
 from benchmarks.service.shared_worker import shared_worker_bundled, shared_worker_device, shared_worker_midsize
 from benchmarks.service.traffic_per_job import traffic_per_job
 from benchmarks.service.valkey_cost import submission_rate, valkey_cost
+from benchmarks.service.valkey_load import valkey_load
 from benchmarks.service.worker_scaling import worker_scaling
 from benchmarks.service.worker_start import worker_start
 from benchmarks.speed.edit_time import edit_time_bundled, edit_time_midsize
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         chain_overhead,
         traffic_per_job,
         valkey_cost,
+        valkey_load,
         submission_rate,
         worker_scaling,
         worker_start,

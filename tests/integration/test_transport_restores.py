@@ -35,7 +35,7 @@ def received(connection: Connection, queue: str) -> list[str]:
     return jobs
 
 
-def test_a_message_that_is_not_acknowledged_is_the_next_one_again(
+def test_a_message_that_is_not_acknowledged_returns_to_its_queue(
     settings: Settings, server: redis.Redis, job: Job
 ) -> None:
     job_store, later = redis_backend(settings).job_store, job.model_copy(update={"id": uuid.uuid4().hex})
@@ -46,6 +46,6 @@ def test_a_message_that_is_not_acknowledged_is_the_next_one_again(
         assert received(connection, job.queue) == [job.id]
         assert len(server.lrange(job.queue, 0, -1)) == 1
         assert server.exists("unacked", "unacked_index") == 0, "no second copy is kept"
-    assert server.lrange(job.queue, 0, -1) == before
+    assert server.lrange(job.queue, 0, -1) == before[::-1], "it is the last one, and as it was"
     with celery_app(settings).connection_for_read() as connection:
-        assert received(connection, job.queue) == [job.id]
+        assert [received(connection, job.queue) for _ in range(2)] == [[later.id], [job.id]]

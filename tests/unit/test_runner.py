@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from diffedit import EditRequest
+from diffedit.contract.content import content_of
 from diffedit.contract.job import Job, State
 from diffedit.contract.object_keys import manifest_key, thumbnail_key
 from diffedit.contract.stages import Artifact, Stage
@@ -190,6 +191,60 @@ def test_a_worker_that_was_wrongly_considered_dead_does_no_harm(worker: InlineWo
     worker.send(status.job)
     assert job.status().state is State.SUCCEEDED
     assert job.status().attempts[Stage.INVERT] == 2
+
+
+@pytest.mark.parametrize("is_last", [True, False], ids=["writes last", "writes first"])
+@pytest.mark.parametrize("stage", [Stage.INVERT, Stage.EDIT])
+def test_a_worker_that_froze_while_it_stored_an_artifact_does_no_harm(
+    worker: InlineWorker, stage: Stage, is_last: bool
+) -> None:
+    class FreezingStore(MemoryObjectStore):
+        """Another worker makes the artifact of the stage before or after the first write of it ends."""
+
+        has_frozen = False
+
+        def put(self, key: str, data: bytes) -> None:
+            is_of_stage = key.startswith(f"artifacts/{stage.gives[0].value}/") and not key.endswith(".json")
+            freezes, self.has_frozen = is_of_stage and not self.has_frozen, self.has_frozen or is_of_stage
+            if freezes and is_last:
+                run_elsewhere()
+            super().put(key, data)
+            if freezes and not is_last:
+                run_elsewhere()
+
+    definition = PIPELINE[stage]
+
+    @wraps(definition.run)
+    def rounded_differently(**arguments):
+        """Return what another batch in a shared pass would give: the last bits are others."""
+        made = definition.run(**arguments)
+        if stage is Stage.INVERT:
+            return {artifact: {name: x * 1.0001 for name, x in tensors.items()} for artifact, tensors in made.items()}
+        picture = made[Artifact.RESULT]
+        return {Artifact.RESULT: replace(picture, image=picture.image.point(lambda level: min(level + 1, 255)))}
+
+    def run_elsewhere() -> None:
+        worker.worker_registry.unregister("rig")
+        (job,) = worker.client.jobs()
+        worker.job_store.requeue(worker.job_store.status(job.id).job)
+        worker.worker_registry.send_heartbeat(a_worker(id="other", profile_params=load_profiles()["tiny"].params))
+        other = worker.a_runner(
+            {"id": "other"}, pipeline={**PIPELINE, stage: replace(definition, run=rounded_differently)}
+        )
+        at = stage
+        while (left := other.run(at, job.id)) and left.stages_left:
+            at = left.stages_left[0]
+
+    worker.object_store = FreezingStore()
+    worker.restart()
+    job = worker.edit()
+    status = job.status()
+    assert status.state is State.SUCCEEDED
+    assert status.attempts[stage] == 2
+    assert job.result(timeout=1).image.size == (64, 64)
+    key = status.artifact_keys[stage.gives[0]]
+    assert (content_of(worker.object_store.get(key)) == status.contents[stage.gives[0]]) is not is_last
+    assert worker.edit().status().cache_hits == status.stages
 
 
 @pytest.mark.parametrize(("failures", "outcome"), [(1, State.SUCCEEDED), (2, State.RUNNING)])

@@ -6,7 +6,7 @@ There are no queues: a message that is sent is lost, and every waiting job count
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
@@ -165,6 +165,10 @@ class MemoryJobStore(MemoryIndex):
     def contents_of(self, artifact_keys: Sequence[str]) -> dict[str, str]:
         with self._state.lock:
             return {key: self._state.contents[key] for key in artifact_keys if key in self._state.contents}
+
+    def record_contents(self, contents: Mapping[str, str]) -> None:
+        with self._state.lock:
+            self._state.contents.update(contents)
 
     def requeue(
         self, job: Job, worker: str | None = None, *, count_attempt: bool = True, waited: float | None = None

@@ -1,6 +1,6 @@
 """The job records in Redis or Valkey: a hash for each job, and each change one atomic script (`lua/`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import cast
 
@@ -167,6 +167,11 @@ class RedisJobStore(RedisIndex):
         names = [keys.CONTENT + key for key in artifact_keys]
         found = cast(list[str | None], self._redis.mget(names) if names else [])
         return {key: text for key, text in zip(artifact_keys, found, strict=True) if text and is_content(text)}
+
+    @translate_errors
+    def record_contents(self, contents: Mapping[str, str]) -> None:
+        for key, content in contents.items():
+            self._redis.set(keys.CONTENT + key, content, ex=self._settings.retention)
 
     @translate_errors
     def requeue(

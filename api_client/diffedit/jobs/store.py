@@ -218,6 +218,9 @@ class JobStore(JobIndex, Protocol):
         It is known for as long as a record is kept, from the last time that a job made or found the artifact.
         """
 
+    def record_contents(self, contents: Mapping[str, str]) -> None:
+        """Record what is stored at these keys of artifacts, by a worker that no longer runs the job."""
+
     def requeue(
         self, job: Job, worker: str | None = None, *, count_attempt: bool = True, waited: float | None = None
     ) -> State | None:

@@ -25,11 +25,11 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     def _restore(self, message: Any, leftmost: bool = False) -> None:
         """Return a message that was received and not acknowledged, because the channel closes or the worker rejects it.
 
-        As with unacknowledged messages of kombu's: the next one that is taken, or with `leftmost` the last one.
+        It is the last one then, like every job that returns to its queue. The first place would take RPUSH, which the
+        Redis user of a worker needs for nothing else.
         """
-        queue = message.delivery_info["routing_key"]
         with self.conn_or_acquire() as client:
-            (client.lpush if leftmost else client.rpush)(queue, dumps(message._raw))
+            client.lpush(message.delivery_info["routing_key"], dumps(message._raw))
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         return {

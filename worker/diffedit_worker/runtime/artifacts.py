@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from diffedit.contract.content import Content, ContentsOf, check_stored, content_of
 from diffedit.contract.job import Job, JobStatus
-from diffedit.contract.object_keys import companion_keys, manifest_key, thumbnail_key
+from diffedit.contract.object_keys import manifest_key, thumbnail_key
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
-from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture, JobNotFound, UnreadableArtifact
+from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture, UnreadableArtifact
 from diffedit.forks import PerProcess
 from diffedit.objects.store import check_size
 from diffedit.pictures import PROVENANCE, Picture, Size
@@ -126,21 +126,21 @@ class JobArtifacts:
         log.info("job %s: stored %s", updated_job.id, ", ".join(objects))
         return {artifact: content_of(objects[updated_job.artifact_keys[artifact]]) for artifact in values}
 
+    def still_stored(self, contents: Mapping[str, Content]) -> dict[str, Content]:
+        """Return which of these contents, by key, are what is stored now. Others may have written after this job."""
+
+        def is_stored(key: str) -> bool:
+            try:
+                return content_of(self._object_store.get(key)) == contents[key]
+            except ArtifactMissing:
+                return False
+
+        return {key: contents[key] for key in contents if is_stored(key)}
+
     def remove(self, key: str) -> None:
         """Delete a damaged artifact. Otherwise the next search would find it and skip its stage."""
         self._byte_cache.remove(key)
         self._object_store.delete(key)
-
-    @contextmanager
-    def removed_with_the_job(self, keys: Sequence[str]) -> Iterator[None]:
-        """Delete what was stored at these keys if the job turns out to be deleted: nobody else knows of it."""
-        try:
-            yield
-        except JobNotFound:
-            for key in keys:
-                for each in (key, *companion_keys(key)):
-                    self.remove(each)
-            raise
 
     def _manifest(self, updated_job: Job) -> dict[str, Any]:
         texts = self.load((Artifact.CAPTION, Artifact.PROMPTS))

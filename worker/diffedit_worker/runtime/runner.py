@@ -36,6 +36,7 @@ from diffedit_worker.runtime.dispositions import (
     raise_if_ended,
 )
 from diffedit_worker.runtime.failures import error_info, record_failure
+from diffedit_worker.runtime.late_artifacts import settled_if_late
 from diffedit_worker.runtime.requeueing import Requeueing
 from diffedit_worker.runtime.retrying_store import RetryingStore
 from diffedit_worker.runtime.running_stage import RunningStage
@@ -88,7 +89,9 @@ class Runner:
         self._gate = StageGate()
         self._pipeline = pipeline
         self._running: dict[str, RunningStage] = {}
-        self._requeueing = Requeueing(job_store, context, self._forget, hand_back_pause)
+        self._requeueing = Requeueing(
+            job_store, context, lambda job_id: self._running.pop(job_id, None), hand_back_pause
+        )
         self._is_right_bucket = False
 
     @property
@@ -226,12 +229,13 @@ class Runner:
         updated_job = job.with_artifacts(keys, contents)
         seconds = time.perf_counter() - started_at
         current.is_completing, worker = True, self._context.id
-        with artifacts.removed_with_the_job([keys[each] for each in missing]):
+        stored = {keys[artifact]: contents[artifact] for artifact in missing}
+        with settled_if_late(stored, artifacts, self._job_store):
             completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, worker, send=True)
-        self._requeueing.send(completion.waiters)
-        if missing:
-            self._context.stage_computed(stage)
-        raise_if_ended(completion.outcome)
+            self._requeueing.send(completion.waiters)
+            if missing:
+                self._context.stage_computed(stage)
+            raise_if_ended(completion.outcome)
         counts, found = models.pass_counts, "made" if missing else "found"
         passes = f"; so far {counts.requests} calls of the UNet in {counts.passes} passes" if counts else ""
         log.info("job %s: %s %s in %.2f s%s", job.id, stage.value, found, seconds, passes)
@@ -258,9 +262,6 @@ class Runner:
             with suppress(ServiceError):
                 self._requeueing.send(self._artifact_locks.release(keys, job.id, self._context.id))
             raise
-
-    def _forget(self, job_id: str) -> None:
-        self._running.pop(job_id, None)
 
     def _require_right_bucket(self, artifacts: JobArtifacts) -> None:
         """Before this worker stores anything, find a client's picture in its bucket. Nobody looks in another one."""
