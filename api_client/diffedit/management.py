@@ -84,7 +84,7 @@ class JobManagement:
         """Delete all jobs of an owner: their records, and the pictures, artifacts and results that no other job uses.
 
         Jobs that have not ended are cancelled first. Limits of the owner stay. Do not submit for this owner meanwhile.
-        All records are read once, which takes about a second for each 10,000.
+        All records are read once, so it takes longer the more there are.
 
         Returns:
             How many jobs and objects were deleted.
