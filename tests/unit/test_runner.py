@@ -204,7 +204,9 @@ def test_a_worker_that_froze_while_it_stored_an_artifact_does_no_harm(
         has_frozen = False
 
         def put(self, key: str, data: bytes) -> None:
-            is_of_stage = key.startswith(f"artifacts/{stage.gives[0].value}/") and not key.endswith(".json")
+            is_of_stage = key.startswith(f"artifacts/{stage.gives[0].value}/") and key.endswith(
+                (".png", ".safetensors")
+            )
             freezes, self.has_frozen = is_of_stage and not self.has_frozen, self.has_frozen or is_of_stage
             if freezes and is_last:
                 run_elsewhere()
