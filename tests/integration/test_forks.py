@@ -130,16 +130,16 @@ def test_a_child_does_not_wait_for_what_a_thread_of_its_parent_was_making(
 ) -> None:
     begun, boto3_client = threading.Event(), s3._boto3_client
 
-    def slow_boto3_client(settings: Settings) -> object:
+    def slow_boto3_client(*arguments: object) -> object:
         begun.set()
         time.sleep(0.05)
-        return boto3_client(settings)
+        return boto3_client(*arguments)
 
     monkeypatch.setattr(s3, "_boto3_client", slow_boto3_client)
     with Client(settings) as client:
         thread = threading.Thread(target=use, args=(client,))
         thread.start()
-        begun.wait()
+        assert begun.wait(30)
         time.sleep(delay)
         assert in_child(lambda: use(client)) == State.CANCELLED
         thread.join()
