@@ -91,6 +91,17 @@ class JobHandle:
         _raise_unless_succeeded(status)
         return status
 
+    def preview(self) -> bytes | None:
+        """Return a small picture of the edit as it forms: a WebP file in the proportions of the picture, about 1 KB.
+
+        Ask again and again, every second for example: a worker makes previews only while somebody asks for them. It
+        makes them in the stage edit, at most two in a second, and each is kept for a minute. None if there is none yet.
+
+        Raises:
+            BrokerUnavailable: the server does not answer.
+        """
+        return self._job_store.preview(self.id)
+
     def result(self, timeout: float = 600) -> EditResult:
         """Wait until the job has succeeded, and return its result. Arguments and errors as for `wait`."""
         return EditResult(self.wait(timeout), self._object_store, self._job_store.contents_of)

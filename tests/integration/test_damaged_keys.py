@@ -263,7 +263,7 @@ def test_after_an_outage_no_worker_counts_as_dead_until_it_has_had_its_time(scen
     assert scene.victim.id not in scene.sent
     with pytest.raises(Exception, match="another worker"):
         scene.job_store.start_stage(scene.victim.id, Stage.EMBED, ME)
-    assert scene.job_store.report_step(scene.victim.id, 1, 2, "works on") is None
+    assert scene.job_store.report_step(scene.victim.id, 1, 2, "works on").outcome is None
 
     def rescued() -> bool:
         scene.maintain()

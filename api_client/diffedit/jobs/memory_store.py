@@ -27,6 +27,8 @@ from diffedit.jobs.records import (
     undone_fields,
 )
 from diffedit.jobs.store import (
+    PREVIEW_SECONDS,
+    WATCHED_SECONDS,
     WORKER_LOST,
     JobPage,
     MaxAttemptsExceeded,
@@ -35,6 +37,7 @@ from diffedit.jobs.store import (
     Refusal,
     RefusedBefore,
     StageCompletion,
+    StepReport,
 )
 
 
@@ -113,12 +116,20 @@ class MemoryJobStore(MemoryLostJobs):
             record[f"attempts:{stage.value}"] = str(attempts + 1)
             return status_of(job_id, record)
 
-    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
+    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> StepReport:
         with self._state.lock:
             outcome = self._outcome(job_id, worker)
             if outcome is None:
                 self._record(job_id).update({"step": str(step), "steps": str(steps)})
-            return outcome
+            return StepReport(outcome, outcome is None and self._state.watched_until.get(job_id, 0) > time.monotonic())
+
+    def publish_preview(self, job_id: str, data: bytes) -> None:
+        self._state.previews[job_id] = (time.monotonic() + PREVIEW_SECONDS, data)
+
+    def preview(self, job_id: str) -> bytes | None:
+        self._state.watched_until[job_id] = time.monotonic() + WATCHED_SECONDS
+        until, data = self._state.previews.get(job_id, (0.0, b""))
+        return data if until > time.monotonic() else None
 
     def complete_stage(
         self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str

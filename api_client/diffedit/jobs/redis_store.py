@@ -1,6 +1,8 @@
 """The job records in Redis or Valkey: a hash for each job, and each change one atomic script (`lua/`)."""
 
+import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import cast
 
@@ -25,6 +27,8 @@ from diffedit.jobs.records import (
 from diffedit.jobs.redis_lost_jobs import RedisLostJobs
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
 from diffedit.jobs.store import (
+    PREVIEW_SECONDS,
+    WATCHED_SECONDS,
     WORKER_LOST,
     JobPage,
     MaxAttemptsExceeded,
@@ -33,6 +37,7 @@ from diffedit.jobs.store import (
     Refusal,
     RefusedBefore,
     StageCompletion,
+    StepReport,
 )
 from diffedit.jobs.workers import WorkerLimits
 from diffedit.settings import Settings
@@ -145,9 +150,22 @@ class RedisJobStore(RedisLostJobs):
         return self.status(job_id)
 
     @translate_errors
-    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
+    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> StepReport:
         answer = self._server.run("report_step", job_id=job_id, worker=worker, step=step, steps=steps)
-        return outcome_of(job_id, answer)
+        return StepReport(None, watched=True) if answer == "watched" else StepReport(outcome_of(job_id, answer))
+
+    @translate_errors
+    def publish_preview(self, job_id: str, data: bytes) -> None:
+        self._redis.set(keys.PREVIEW + job_id, base64.b64encode(data), ex=PREVIEW_SECONDS)
+
+    @translate_errors
+    def preview(self, job_id: str) -> bytes | None:
+        self._redis.set(keys.WATCHED + job_id, "", ex=WATCHED_SECONDS)
+        text = cast(str | None, self._entries.read("get", keys.PREVIEW + job_id))
+        with suppress(ValueError):
+            return base64.b64decode(text, validate=True) if text else None
+        self._entries.note([keys.PREVIEW + job_id])
+        return None
 
     @translate_errors
     def complete_stage(

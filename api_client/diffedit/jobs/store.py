@@ -17,6 +17,12 @@ from diffedit.contract.job import ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 
 WORKER_LOST = "worker_lost"
+WATCHED_SECONDS = 10
+"""For so long after a request for a preview, the worker makes more of them."""
+PREVIEW_SECONDS = 60
+"""For so long a preview is kept."""
+MAX_PREVIEW_BYTES = 2**15
+"""Bytes of a preview, at most."""
 
 
 class RecentStages(NamedTuple):
@@ -60,6 +66,18 @@ class Refusal(NamedTuple):
 
     outcome: State | None
     others: bool = False
+
+
+class StepReport(NamedTuple):
+    """What `report_step` found.
+
+    Attributes:
+        outcome: the outcome if the job has ended meanwhile, else None.
+        watched: whether somebody has asked for a preview in the last `WATCHED_SECONDS`.
+    """
+
+    outcome: State | None
+    watched: bool = False
 
 
 class MaxAttemptsExceeded(Exception):
@@ -141,8 +159,14 @@ class JobStore(Protocol):
             BadRecord: the record cannot be read. The stage counts as started.
         """
 
-    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
+    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> StepReport:
         """Record the progress of the running stage."""
+
+    def publish_preview(self, job_id: str, data: bytes) -> None:
+        """Keep a preview of the picture as it forms, for `PREVIEW_SECONDS`."""
+
+    def preview(self, job_id: str) -> bytes | None:
+        """Return the last preview of the job, if there is one, and ask its worker for more."""
 
     def complete_stage(
         self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str

@@ -36,6 +36,12 @@ class JobEnded(Exception):
         super().__init__(f"the job is {outcome.value}")
 
 
+def raise_if_ended(outcome: State | None) -> None:
+    """Raise JobEnded if the job has an outcome."""
+    if outcome is not None:
+        raise JobEnded(outcome)
+
+
 class WorkerStopping(Exception):
     """The worker shuts down. Another worker runs the stage."""
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
-from diffedit.contract.job import Job, JobStatus, State
+from diffedit.contract.job import Job, JobStatus
 from diffedit.contract.stages import Artifact, Lane, Stage
 from diffedit.decoding import MAX_PIXELS, decoding_limits
 from diffedit.errors import BadRecord, ServiceError
@@ -30,12 +30,13 @@ from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.dispositions import (
     BeingMade,
     Disposition,
-    JobEnded,
     WorkerStopping,
     device_failure,
     log_disposition,
+    raise_if_ended,
 )
 from diffedit_worker.runtime.failures import error_info, record_failure
+from diffedit_worker.runtime.previews import Preview, publish_preview
 from diffedit_worker.runtime.requeueing import Requeueing
 from diffedit_worker.runtime.retrying_store import RetryingStore
 from diffedit_worker.runtime.running_stage import RunningStage
@@ -197,7 +198,7 @@ class Runner:
 
     def _make_artifacts(self, current: RunningStage, status: JobStatus) -> Job:
         """Make the missing artifacts of the stage and complete it. Returns the job with the artifacts."""
-        _raise_if_ended(status.state if status.is_terminal else None)
+        raise_if_ended(status.state if status.is_terminal else None)
         job, stage, started_at = status.job, current.stage, time.perf_counter()
         current.models = models = self._models_of(job.request.params.profile)
         artifacts = self._artifacts_of(job, models)
@@ -225,7 +226,7 @@ class Runner:
         self._requeueing.send(completion.waiters)
         if missing:
             self._context.stage_computed(stage)
-        _raise_if_ended(completion.outcome)
+        raise_if_ended(completion.outcome)
         counts, found = models.pass_counts, "made" if missing else "found"
         passes = f"; so far {counts.requests} calls of the UNet in {counts.passes} passes" if counts else ""
         log.info("job %s: %s %s in %.2f s%s", job.id, stage.value, found, seconds, passes)
@@ -280,18 +281,16 @@ class Runner:
         """Called before a request to S3 is repeated. Raises if there is no reason to wait for S3."""
         if self._context.shutting_down():
             raise WorkerStopping
-        _raise_if_ended(self._job_store.count_retry(job_id, self._context.id))
+        raise_if_ended(self._job_store.count_retry(job_id, self._context.id))
 
-    def _on_step(self, current: RunningStage, step: int, steps: int) -> None:
+    def _on_step(self, current: RunningStage, step: int, steps: int, preview: Preview | None = None) -> None:
         """Called by the stage after each step. Raises if the stage must stop."""
         if self._context.shutting_down():
             raise WorkerStopping
         current.last_step_at = time.monotonic()
         if current.last_step_at - current.last_reported_at >= self._report_interval:
-            _raise_if_ended(self._job_store.report_step(current.job_id, step, steps, self._context.id))
+            report = self._job_store.report_step(current.job_id, step, steps, self._context.id)
+            raise_if_ended(report.outcome)
             current.last_reported_at = time.monotonic()
-
-
-def _raise_if_ended(outcome: State | None) -> None:
-    if outcome is not None:
-        raise JobEnded(outcome)
+            if preview and report.watched:
+                publish_preview(self._job_store, current, preview)
