@@ -129,6 +129,8 @@ class AsyncJobHandle(Asynchronous[JobHandle]):
         """Wait until the job has succeeded, and return its result. Arguments and errors as for `wait`."""
         return AsyncEditResult(self._blocking._result_of(await self.wait(timeout)), self._engine)
 
+    preview = forwarded(JobHandle.preview)
+    """Return a small picture of the edit as it forms, as `JobHandle.preview`."""
     result_so_far = forwarded(JobHandle.result_so_far, lambda result, engine: AsyncEditResult(result, engine))
     """Return what the job has made so far, without waiting for more, as `JobHandle.result_so_far`."""
     cancel = forwarded(JobHandle.cancel)

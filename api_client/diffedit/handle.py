@@ -111,6 +111,22 @@ class JobHandle:
         raise_unless_succeeded(status)
         return status
 
+    def preview(self) -> bytes | None:
+        """Return a small picture of the edit as it forms: a WebP file in the proportions of the picture, about 1 KB.
+
+        Ask again and again, every second for example: a worker makes previews only while somebody asks for them. It
+        makes them in the stage edit, at most two in a second, and each is kept for a minute. None if there is none yet.
+
+        A job that does not exist, or has been deleted, has none.
+
+        Raises:
+            JobNotFound: the handle is of a client for one owner, and there is no such job of this owner.
+            BrokerUnavailable: the server does not answer.
+            BrokerFull: its memory is full.
+        """
+        self._require_own()
+        return self._job_store.preview(self.id)
+
     def result(self, timeout: float = 600) -> EditResult:
         """Wait until the job has succeeded, and return its result. Arguments and errors as for `wait`."""
         return self._result_of(self.wait(timeout))

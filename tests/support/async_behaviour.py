@@ -111,6 +111,19 @@ class AsyncClientBehaviour(BackendBehaviour):
 
         assert asyncio.run(main()) == [State.QUEUED, State.EXPIRED]
 
+    def test_a_preview_is_what_the_worker_has_published(self, backend: JobBackend) -> None:
+        async def main() -> list[bytes | None]:
+            async with an_async_client(backend) as client:
+                job = await client.for_owner("u1").edit(png(), **TEXTS)
+                found = [await job.preview()]
+                backend.job_store.publish_preview(job.id, b"RIFF")
+                found.append(await job.preview())
+                with pytest.raises(JobNotFound):
+                    await client.for_owner("u2").job(job.id).preview()
+                return found
+
+        assert asyncio.run(main()) == [None, b"RIFF"]
+
     def test_errors_are_those_of_the_other_client(self, backend: JobBackend) -> None:
         async def error_of(call: Coroutine[Any, Any, object]) -> type[BaseException]:
             with pytest.raises(Exception) as caught:

@@ -38,10 +38,10 @@ class JobStoreBehaviour(BackendBehaviour):
         for job in jobs:
             backend.job_store.create_job(job)
             backend.job_store.start_stage(job.id, Stage.EMBED, ME)
-            assert backend.job_store.report_step(job.id, 1, 2, ME) is None
+            assert backend.job_store.report_step(job.id, 1, 2, ME).outcome is None
         until_overdue(backend, *jobs)
         stepped, finished, watched = jobs
-        assert backend.job_store.report_step(stepped.id, 2, 2, ME) is State.EXPIRED
+        assert backend.job_store.report_step(stepped.id, 2, 2, ME).outcome is State.EXPIRED
         assert (
             backend.job_store.complete_stage(
                 done(finished, Stage.EMBED), Stage.EMBED, 1.0, [Artifact.EMBEDDINGS], ME
@@ -130,7 +130,7 @@ class JobStoreBehaviour(BackendBehaviour):
         for later in (State.SUCCEEDED, State.FAILED, State.CANCELLED):
             assert backend.job_store.end_job(job.id, later) is outcome
         assert backend.job_store.start_stage(job.id, Stage.EMBED, ME).state is outcome
-        assert backend.job_store.report_step(job.id, 1, 2, ME) is outcome
+        assert backend.job_store.report_step(job.id, 1, 2, ME).outcome is outcome
         assert (
             backend.job_store.complete_stage(
                 done(job, Stage.EMBED), Stage.EMBED, 1.0, [Artifact.EMBEDDINGS], ME

@@ -322,6 +322,7 @@ class OwnerBehaviour(BackendBehaviour):
                 lambda hidden=hidden: next(iter(hidden.watch(timeout=1))),
                 lambda hidden=hidden: hidden.wait(timeout=1),
                 lambda hidden=hidden: hidden.result(timeout=1),
+                hidden.preview,
                 hidden.cancel,
                 hidden.retry,
                 hidden.delete,

@@ -1,10 +1,12 @@
 """The runner over the memory doubles and the bundled model, one stage after the other."""
 
+import io
 from dataclasses import replace
 from functools import wraps
 
 import pytest
 import torch
+from PIL import Image
 
 from diffedit import EditRequest
 from diffedit.contract.content import content_of
@@ -15,8 +17,10 @@ from diffedit.errors import ArtifactMissing, BadRecord
 from diffedit.testing import MemoryObjectStore
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.models.loading import Models
+from diffedit_worker.models.previews import Previews
 from diffedit_worker.models.profiles import ModelSource, load_profiles
 from diffedit_worker.pipeline import PIPELINE
+from diffedit_worker.runtime import previews
 from tests.support.factories import a_job, a_worker, done
 from tests.support.inline_worker import QUICK, SAMPLE, TEXTS, InlineWorker
 
@@ -61,6 +65,25 @@ def test_a_result_has_a_thumbnail(worker: InlineWorker) -> None:
     again = worker.edit().status()
     assert Stage.EDIT in again.cache_hits
     assert worker.object_store.get(key) == stored
+
+
+def test_an_edit_that_is_watched_has_previews(worker: InlineWorker, monkeypatch) -> None:
+    made = []
+    monkeypatch.setattr(Previews, "encode", lambda self, encode=Previews.encode: made.append(1) or encode(self))
+    monkeypatch.setattr(previews, "PREVIEW_INTERVAL", 0)
+    worker.restart(report_interval=0)
+    worker.edit()
+    assert made == []
+    # `before_report` is called before the job's state is read, so this is somebody who looks in at each step.
+    worker.before_report(lambda job_id, step: worker.client.job(job_id).preview())
+    watched = worker.edit(guidance_scale=3.0)
+    file = watched.preview()
+    assert file and len(made) == watched.status().steps
+    with Image.open(io.BytesIO(file)) as preview:
+        assert preview.format == "WEBP" and preview.size == (16, 16)
+    # What cannot be made is left out, and the job goes on.
+    monkeypatch.setattr(Previews, "encode", lambda self: 1 / 0)
+    assert worker.edit(guidance_scale=4.0).status().state is State.SUCCEEDED
 
 
 def test_a_result_can_be_made_again_from_its_manifest(worker: InlineWorker) -> None:

@@ -51,6 +51,7 @@ class Links(Answer):
     result: str | None
     """None if only the mask was asked for."""
     thumbnail: str | None
+    preview: str | None
 
 
 class Edit(Answer):
@@ -93,6 +94,7 @@ class Edit(Answer):
                     "mask": "/v1/edits/5f0c54d2a2f44d0f9a1b2c3d4e5f6071/mask",
                     "result": "/v1/edits/5f0c54d2a2f44d0f9a1b2c3d4e5f6071/result",
                     "thumbnail": "/v1/edits/5f0c54d2a2f44d0f9a1b2c3d4e5f6071/thumbnail",
+                    "preview": "/v1/edits/5f0c54d2a2f44d0f9a1b2c3d4e5f6071/preview",
                 },
             }
         }
@@ -145,10 +147,10 @@ class Edit(Answer):
     def of(cls, status: JobStatus, href: Href) -> "Edit":
         """Return what the owner of a job may see of its status. `href` returns paths."""
         request, is_mask = status.request, status.request.goal is Artifact.MASK
-        names = ("events", "original", "mask", "result", "thumbnail")
+        names = ("events", "original", "mask", "result", "thumbnail", "preview")
         paths = {name: href(name, status.id) for name in names}
         if is_mask:
-            paths |= {"result": None, "thumbnail": None}  # type: ignore[dict-item]
+            paths |= {"result": None, "thumbnail": None, "preview": None}  # type: ignore[dict-item]
         return cls(
             id=status.id,
             state=status.state,

@@ -33,6 +33,8 @@
 | `diffedit:rate:<id>` | string with TTL | when the requests with this API key would have come one by one |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
 | `diffedit:damaged` | sorted set with TTL | keys that held what cannot be read, by the time when that was last seen |
+| `diffedit:watched:<id>` | string with TTL | empty; there while somebody asks for previews of the job |
+| `diffedit:preview:<id>` | string with TTL | the last preview of the job, a WebP file in Base64 |
 | `diffedit:ping` | string with TTL | empty; written to see whether the server takes writes |
 | `diffedit:lock:<artifact key>` | string with TTL | `<worker> <job>`; then `released`, for an hour |
 | `diffedit:content:<artifact key>` | string with TTL | what was last stored at this key: SHA-256 and length |
@@ -82,6 +84,8 @@ PARKED = f"{PREFIX}parked:"
 PARKED_OF = f"{PREFIX}parked-of:"
 USES = f"{PREFIX}uses:"
 DURATIONS = f"{PREFIX}durations:"
+WATCHED = f"{PREFIX}watched:"
+PREVIEW = f"{PREFIX}preview:"
 QUEUE = "diffedit."
 """How the names of Celery's queues begin."""
 

@@ -117,6 +117,8 @@ class MemoryIndex(MemoryStatuses):
     def _forget(self, job_id: str) -> None:
         """Delete the record of a job and everything that names the job."""
         self._state.clear_open(job_id)
+        self._state.watched_until.pop(job_id, None)
+        self._state.previews.pop(job_id, None)
         record = self._state.records.pop(job_id, {})
         self._state.submitted.pop(job_id, None)
         if self._state.idempotency.get(key := record.get("idempotency", "")) == job_id:

@@ -32,6 +32,9 @@ class MemoryState:
         """As `diffedit:beating` and `diffedit:outage` in `keys.py`."""
         self.stages: list[tuple[float, str]] = []
         """When a stage was done or refused."""
+        self.watched_until: dict[str, float] = {}
+        self.previews: dict[str, tuple[float, bytes]] = {}
+        """Until when a preview is kept, and its file."""
         self.contents: dict[str, str] = {}
         self.submitted: dict[str, float] = {}
         self.parked: dict[str, float] = {}

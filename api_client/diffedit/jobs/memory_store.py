@@ -26,6 +26,7 @@ from diffedit.jobs.records import (
     status_of,
     undone_fields,
 )
+from diffedit.jobs.steps import PREVIEW_SECONDS, WATCHED_SECONDS, StepReport
 from diffedit.jobs.store import (
     WORKER_LOST,
     MaxAttemptsExceeded,
@@ -121,12 +122,22 @@ class MemoryJobStore(MemoryIndex):
                 self._state.parked[job.id] = time.time()
             return outcome
 
-    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
+    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> StepReport:
         with self._state.lock:
             outcome = self._outcome(job_id, worker)
             if outcome is None:
                 self._record(job_id).update({"step": str(step), "steps": str(steps)})
-            return outcome
+            return StepReport(outcome, outcome is None and self._state.watched_until.get(job_id, 0) > time.monotonic())
+
+    def publish_preview(self, job_id: str, data: bytes) -> None:
+        with self._state.lock:
+            if job_id in self._state.records:
+                self._state.previews[job_id] = (time.monotonic() + PREVIEW_SECONDS, data)
+
+    def preview(self, job_id: str) -> bytes | None:
+        self._state.watched_until[job_id] = time.monotonic() + WATCHED_SECONDS
+        until, data = self._state.previews.get(job_id, (0.0, b""))
+        return data if until > time.monotonic() else None
 
     def complete_stage(
         self,

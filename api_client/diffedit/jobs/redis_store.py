@@ -1,6 +1,8 @@
 """The job records in Redis or Valkey: a hash for each job, and each change one atomic script (`lua/`)."""
 
+import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import cast
 
@@ -20,6 +22,7 @@ from diffedit.jobs.records import (
 )
 from diffedit.jobs.redis_index import RedisIndex
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
+from diffedit.jobs.steps import PREVIEW_SECONDS, WATCHED_SECONDS, StepReport
 from diffedit.jobs.store import (
     WORKER_LOST,
     MaxAttemptsExceeded,
@@ -130,9 +133,23 @@ class RedisJobStore(RedisIndex):
         return outcome_of(job.id, self._server.run("park_job", message=queue_message(job), job_id=job.id))
 
     @translate_errors
-    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
+    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> StepReport:
         answer = self._server.run("report_step", job_id=job_id, worker=worker, step=step, steps=steps)
-        return outcome_of(job_id, answer)
+        return StepReport(None, watched=True) if answer == "watched" else StepReport(outcome_of(job_id, answer))
+
+    @translate_errors
+    def publish_preview(self, job_id: str, data: bytes) -> None:
+        preview = base64.b64encode(data).decode()
+        self._server.run("publish_preview", job_id=job_id, preview=preview, seconds=PREVIEW_SECONDS)
+
+    @translate_errors
+    def preview(self, job_id: str) -> bytes | None:
+        self._redis.set(keys.WATCHED + job_id, "", ex=WATCHED_SECONDS)
+        text = cast(str | None, self._entries.read("get", keys.PREVIEW + job_id))
+        with suppress(ValueError):
+            return base64.b64decode(text, validate=True) if text else None
+        self._entries.note([keys.PREVIEW + job_id])
+        return None
 
     @translate_errors
     def complete_stage(

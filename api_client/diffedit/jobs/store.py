@@ -18,6 +18,7 @@ from diffedit.contract.job import ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord, JobNotFound
 from diffedit.jobs.index import JobIndex
+from diffedit.jobs.steps import StepStore
 
 WORKER_LOST = "worker_lost"
 PARKED_FOR = 600
@@ -99,7 +100,7 @@ class MustRunAlone(Exception):
     """The stage may be what ended an earlier worker, so no other stage should run beside it."""
 
 
-class JobStore(JobIndex, Protocol):
+class JobStore(JobIndex, StepStore, Protocol):
     """The records of jobs.
 
     `worker` is a worker's id. A method that takes one raises JobElsewhere if this worker does not run the job, and
@@ -192,9 +193,6 @@ class JobStore(JobIndex, Protocol):
 
         It does not count as one without a message for ten minutes.
         """
-
-    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
-        """Record the progress of the running stage."""
 
     def complete_stage(
         self,

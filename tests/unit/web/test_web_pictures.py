@@ -82,3 +82,31 @@ async def test_a_picture_that_was_lost_is_no_mistake_of_the_server(api: WebApi, 
     key = (await api.job(edit).status()).artifact_keys[Artifact.RESULT]
     api.client._blocking._object_store.delete(key)
     assert await api.problem("GET", f"/v1/edits/{edit['id']}/result?inline", 500) == "artifact_missing"
+
+
+async def test_a_preview_is_there_while_the_picture_forms(api: WebApi) -> None:
+    edit = await api.submit()
+    job, path = api.job(edit)._blocking, edit["links"]["preview"]
+    store, worker = job._job_store, testing._WORKER
+    for stage in (Stage.EMBED, Stage.MASK, Stage.INVERT):
+        testing._start(job, stage)
+        assert (await api("GET", path, 204)).content == b""
+        assert store.report_step(job.id, 1, 2, worker) == (None, False)  # nobody can watch this stage
+        testing._complete(job, stage, {})
+    testing._start(job, Stage.EDIT)
+    assert store.report_step(job.id, 1, 2, worker) == (None, False)
+    await api("GET", path, 204)
+    assert store.report_step(job.id, 1, 2, worker) == (None, True)
+    store.publish_preview(job.id, b"RIFF")
+    response = await api("GET", path, 200)
+    assert (response.content, response.headers["content-type"]) == (b"RIFF", "image/webp")
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    testing._complete(job, Stage.EDIT, {})
+    await api("GET", path, 204)
+
+
+async def test_a_mask_has_no_preview(api: WebApi) -> None:
+    edit = await api.submit("/v1/masks")
+    assert edit["links"]["preview"] is None
+    await api("GET", f"/v1/edits/{edit['id']}/preview", 204)

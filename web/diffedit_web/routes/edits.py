@@ -46,9 +46,9 @@ BODY = {
 }
 """The routes read the body themselves, after the caller is known."""
 SUBMISSION = accepted(*OF_A_PICTURE, IdempotencyConflict, QueueFull, OwnerLimit, UploadNotFound)
-EVENT = {
+STATUS_EVENT = {
     "type": "object",
-    "description": "One event.",
+    "description": "A status, or why it cannot be read.",
     "required": ["event", "data"],
     "properties": {
         "event": {"enum": ["status", "problem"]},
@@ -61,12 +61,22 @@ EVENT = {
         "retry": {"type": "integer", "description": "Milliseconds after which to connect again."},
     },
 }
+PREVIEW_EVENT = {
+    "type": "object",
+    "description": "A small picture of the edit as it forms.",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"const": "preview"},
+        "data": {"type": "string", "description": "The data URI of a WebP file."},
+    },
+}
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": 'Events of the type "status", whose data is an `Edit`, and whose id stands for its content. The '
         "stream ends after the status with which the edit has ended. If that cannot be read, there is an event "
-        '"problem" whose data is a `Problem`.',
-        "content": {"text/event-stream": {"schema": EVENT}},
+        '"problem" whose data is a `Problem`. With `preview=true` there are also events "preview", whose data is the '
+        "data URI of a WebP file. They have no id, and do not come again.",
+        "content": {"text/event-stream": {"schema": {"oneOf": [STATUS_EVENT, PREVIEW_EVENT]}}},
     },
     204: {"description": "The page has seen the end of the edit, and there will be no more events."},
     **documented(*OF_AN_EDIT),
@@ -154,6 +164,7 @@ async def follow_edit(
         str | None,
         Header(alias="Last-Event-ID", max_length=64, description="The id of the last event that was received."),
     ] = None,
+    preview: Annotated[bool, Query(description="Whether to send small pictures of the edit as it forms, too.")] = False,
 ) -> Response:
     """Follow an edit: its status now and at every change, as server-sent events.
 
@@ -164,7 +175,7 @@ async def follow_edit(
     href = href_of(request)
     if status.is_terminal and event_id(Edit.of(status, href)) == last_event_id:
         return Response(status_code=204)  # the standard's word for "do not connect again"
-    return event_stream(job, caller.owner, last_event_id, href)
+    return event_stream(job, caller.owner, last_event_id, href, previews=preview)
 
 
 @router.post("/v1/edits/{edit_id}/cancel", responses=documented(*OF_AN_EDIT), name=f"{ROUTE_NAME}cancel")

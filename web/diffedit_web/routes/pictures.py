@@ -10,6 +10,7 @@ from diffedit.errors import ArtifactError
 from diffedit.handle import raise_unless_succeeded
 from diffedit.objects.links import attachment
 from diffedit_web.access import Called, Caller
+from diffedit_web.events import is_forming
 from diffedit_web.problem_route import ProblemRoute
 from diffedit_web.problems import NotFinished, documented
 from diffedit_web.routes.common import OF_AN_EDIT, ROUTE_NAME, EditId, operation_id, owned_job
@@ -80,6 +81,32 @@ _route("result", "Get the edited picture, a PNG file, when the edit has succeede
 _route("mask", "Get the mask, white where the picture may change, as soon as it is found.")
 _route("original", "Get the file of the picture that was submitted.")
 _route("thumbnail", "Get a small copy of the edited picture, a WebP file, when the edit has succeeded.")
+
+
+@router.get(
+    "/v1/edits/{edit_id}/preview",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "A small picture of the edit as it forms.",
+            "content": {"image/webp": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        204: {"description": "There is none: no worker makes the picture now, or it has not made a preview yet."},
+        **documented(*OF_AN_EDIT),
+    },
+    name=f"{ROUTE_NAME}preview",
+)
+async def get_preview(caller: Called, edit_id: EditId) -> Response:
+    """Get a small picture of the edit as it forms, a WebP file.
+
+    Ask every second or so. Workers make previews only while somebody asks.
+    """
+    job = caller.client.job(edit_id)
+    preview = await job.preview() if is_forming(await job.status()) else None
+    headers = {**SANDBOXED, "Cache-Control": "no-store"}
+    if preview is None:
+        return Response(status_code=204, headers=headers)
+    return Response(preview, media_type="image/webp", headers=headers)
 
 
 async def _picture(

@@ -37,6 +37,7 @@ from diffedit_worker.runtime.dispositions import (
 )
 from diffedit_worker.runtime.failures import error_info, record_failure
 from diffedit_worker.runtime.late_artifacts import settled_if_late
+from diffedit_worker.runtime.previews import Preview, report_step
 from diffedit_worker.runtime.requeueing import Requeueing
 from diffedit_worker.runtime.retrying_store import RetryingStore
 from diffedit_worker.runtime.running_stage import RunningStage
@@ -289,11 +290,10 @@ class Runner:
             raise WorkerStopping
         raise_if_ended(self._job_store.count_retry(job_id, self._context.id))
 
-    def _on_step(self, current: RunningStage, step: int, steps: int) -> None:
+    def _on_step(self, current: RunningStage, step: int, steps: int, preview: Preview | None = None) -> None:
         """Called by the stage after each step. Raises if the stage must stop."""
         if self._context.shutting_down():
             raise WorkerStopping
         current.last_step_at = time.monotonic()
         if current.last_step_at - current.last_reported_at >= self._report_interval:
-            raise_if_ended(self._job_store.report_step(current.job_id, step, steps, self._context.id))
-            current.last_reported_at = time.monotonic()
+            report_step(self._job_store, current, step, steps, self._context.id, preview)

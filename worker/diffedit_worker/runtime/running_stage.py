@@ -1,5 +1,6 @@
 """A stage that a worker runs, and when it last made progress."""
 
+import math
 import threading
 import time
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class RunningStage:
     stage: Stage
     last_step_at: float = field(default_factory=time.monotonic)
     last_reported_at: float = field(default_factory=time.monotonic)
+    last_preview_at: float = -math.inf
     models: "Models | None" = None
     alone: bool = False
     is_completing: bool = False

@@ -16,5 +16,7 @@ local function forget_record()
       if string.sub(key, 1, 7) == 'inputs/' then redis.call('ZREM', keys.uses .. key, args.job_id) end
     end
   end
+  redis.call('DEL', keys.watched .. args.job_id)
+  redis.call('DEL', keys.preview .. args.job_id)
   redis.call('DEL', job)
 end
