@@ -1,7 +1,6 @@
 """Webhooks: URLs, addresses, signatures, requests to receivers that misbehave, and the sender."""
 
 import base64
-import http.server
 import ipaddress
 import json
 import logging
@@ -9,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 import pytest
 
@@ -23,6 +21,7 @@ from diffedit.webhooks.posting import post
 from diffedit.webhooks.sender import Sender, delay_after
 from diffedit.webhooks.signing import new_secret, secrets_of, signed_headers
 from tests.support.fake_service import TEXTS, png
+from tests.support.webhook_receiver import Handler, Receiver, receiving
 
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 LOOPBACK = networks_of("127.0.0.0/8")
@@ -193,43 +192,10 @@ def test_a_secret_that_is_none_is_refused_and_not_shown(setting: str | None) -> 
     assert not setting or len(setting) < 10 or setting not in str(caught.value)
 
 
-class Receiver(http.server.ThreadingHTTPServer):
-    """A receiver on this machine. `answers` are the next ones: a status, or what it does with the connection."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}/hooks?a=1"
-        self.answers: list[int | Callable[[_Handler], None]] = []
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append((self.path, {name.lower(): text for name, text in self.headers.items()}, body))
-        answer = self.server.answers.pop(0) if self.server.answers else 204
-        if callable(answer):
-            with suppress(OSError):
-                answer(self)
-            return
-        self.send_response(answer)
-        self.send_header("Location", "/elsewhere")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        server.daemon_threads = True
-        server.block_on_close = False
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    with receiving() as server:
         yield server
-        server.shutdown()
 
 
 def test_a_request_is_made_as_given_and_no_redirect_is_followed(receiver: Receiver) -> None:
@@ -244,33 +210,33 @@ def test_a_request_is_made_as_given_and_no_redirect_is_followed(receiver: Receiv
     assert len(receiver.requests) == 2
 
 
-def drip_header(handler: _Handler) -> None:
+def drip_header(handler: Handler) -> None:
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
     while True:
         handler.wfile.write(b"x")
         time.sleep(0.02)
 
 
-def drip_body(handler: _Handler) -> None:
+def drip_body(handler: Handler) -> None:
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
     while True:
         handler.wfile.write(b"x")
         time.sleep(0.02)
 
 
-def silence(handler: _Handler) -> None:
+def silence(handler: Handler) -> None:
     time.sleep(2)
 
 
 @pytest.mark.parametrize("behaviour", [drip_header, drip_body, silence])
-def test_a_slow_answer_is_cut_off(receiver: Receiver, behaviour: Callable[[_Handler], None]) -> None:
+def test_a_slow_answer_is_cut_off(receiver: Receiver, behaviour: Callable[[Handler], None]) -> None:
     receiver.answers = [behaviour]
     with pytest.raises(TimeoutError):
         post(receiver.url, b"", {}, LOOPBACK, seconds=0.3)
 
 
 def test_of_an_endless_answer_only_the_beginning_is_read(receiver: Receiver) -> None:
-    def endless(handler: _Handler) -> None:
+    def endless(handler: Handler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
         while True:
             handler.wfile.write(b"x" * 65536)

@@ -54,7 +54,7 @@ async def test_every_route_of_an_edit_hides_the_edits_of_others(api: WebApi) -> 
             # Nothing tells that the edit exists, but for its id, which the caller gave.
             assert {**theirs.json(), "edit": 0} == {**unknown.json(), "edit": 0}
         checked += 1
-    assert checked == 9
+    assert checked == 10
     assert (await api("GET", "/v1/edits", 200, headers=api.stranger)).json()["data"] == []
     assert (await api("GET", edit["links"]["self"], 200)).json()["state"] == "succeeded"
 
