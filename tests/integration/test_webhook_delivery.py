@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from diffedit import Client, JobHandle, Settings
@@ -25,6 +26,7 @@ from tests.support.webhook_receiver import Handler, Receiver, receiving
 
 pytestmark = pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")
 SECRET = new_secret()
+ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from diffedit.webhooks import sender
@@ -141,3 +143,21 @@ def test_redis_is_killed_in_the_middle(own_stack: LocalServices, receiver: Recei
         own_stack.wait_ready()
         until(lambda: all(map(is_settled, jobs)), "all events delivered", 60)
     assert arrived(receiver) >= {job.id for job in jobs}
+
+
+def test_the_example_takes_what_is_signed_and_nothing_else(stack: LocalServices, tmp_path: Path) -> None:
+    pytest.importorskip("standardwebhooks")
+    environment = {**os.environ, "DIFFEDIT_WEBHOOK_SECRETS": f"{new_secret()}, {SECRET}"}
+    command = [sys.executable, str(ROOT / "examples/webhook_receiver.py"), "0"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as example:
+        assert example.stdout is not None
+        try:
+            url = example.stdout.readline().strip()
+            assert httpx.post(url, json={"type": "edit.failed", "data": {"id": "0"}}).status_code == 400
+            job = client_of(stack).edit(png(), **TEXTS, webhook=url)
+            job.cancel()
+            with sending(stack, tmp_path):
+                assert example.stdout.readline() == f"edit.cancelled {job.id}\n"
+                until(lambda: is_settled(job), "the event delivered", 30)
+        finally:
+            example.kill()

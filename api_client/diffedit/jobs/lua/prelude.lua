@@ -208,7 +208,8 @@ local function extras()
   -- Put an event into the outbox, with all that is sent: the record may be gone before it is delivered.
   function this.queue_webhook(event)
     local key = keys.webhook .. args.job_id .. '.' .. event
-    redis.call('HSETNX', key, 'attempts', 0)
+    local attempts = number(redis.call('HGET', key, 'attempts')) or 0
+    redis.call('HSET', key, 'attempts', attempts)
     redis.call('HDEL', key, 'first')
     for _, name in ipairs({'webhook', 'owner', 'tags', 'error', 'created', 'started', 'finished', 'outcome'}) do
       local value = redis.call('HGET', job, name)
@@ -216,7 +217,7 @@ local function extras()
     end
     redis.call('EXPIRE', key, 30 * 86400)
     redis.call('ZADD', keys.webhooks, now, args.job_id .. '.' .. event)
-    this.note_delivery(args.job_id, event, 'pending', redis.call('HGET', key, 'attempts'), now)
+    this.note_delivery(args.job_id, event, 'pending', attempts, now)
   end
 
   return this
