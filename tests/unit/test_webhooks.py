@@ -5,11 +5,14 @@ import ipaddress
 import json
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
+import trustme
 
 from diffedit import Client, InvalidRequest, JobHandle, Settings
 from diffedit.contract.job import JobOptions
@@ -107,9 +110,11 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Let names have these addresses, one list for each look-up, and note the look-ups."""
 
     def set_answers(*answers: list[str]) -> list[str]:
-        left, asked = list(answers), []
+        left, asked, look_up = list(answers), [], socket.getaddrinfo
 
-        def getaddrinfo(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        def getaddrinfo(host: str, port: int, *more: object, **named: object) -> list[tuple[object, ...]]:
+            if host[0].isdigit():
+                return look_up(host, port, *more, **named)
             asked.append(host)
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in left.pop(0)]
 
@@ -250,6 +255,32 @@ def test_a_handshake_that_never_ends_is_cut_off() -> None:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
         with pytest.raises(TimeoutError):
             post(url, b"", {}, LOOPBACK, seconds=0.3)
+
+
+@contextmanager
+def secured(receiver: Receiver, authority: trustme.CA, name: str) -> Iterator[str]:
+    """Let the receiver show a certificate for this name. Yields its port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
+    yield str(receiver.server_port)
+
+
+def test_the_certificate_must_be_that_of_the_name_in_the_url(
+    receiver: Receiver, resolves: Callable[..., list[str]]
+) -> None:
+    authority = trustme.CA()
+    ours = ssl.create_default_context()
+    authority.configure_trust(ours)
+    resolves(["127.0.0.1"], ["127.0.0.1"], ["127.0.0.1"])
+    with secured(receiver, authority, "hooks.example") as port:
+        assert post(f"https://hooks.example:{port}/", b"body", {}, LOOPBACK, ours) == 204
+        assert receiver.requests[0][1]["host"] == f"hooks.example:{port}"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            post(f"https://other.example:{port}/", b"body", {}, LOOPBACK, ours)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            post(f"https://hooks.example:{port}/", b"body", {}, LOOPBACK)
+    assert len(receiver.requests) == 1
 
 
 @pytest.fixture
