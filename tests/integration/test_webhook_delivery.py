@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from diffedit import Client, JobHandle, Settings
+from diffedit import Client, JobHandle, Settings, State
 from diffedit.contract.webhooks import DeliveryState
 from diffedit.jobs import keys
 from diffedit.webhooks.signing import new_secret, signed_headers
@@ -143,6 +143,24 @@ def test_redis_is_killed_in_the_middle(own_stack: LocalServices, receiver: Recei
         own_stack.wait_ready()
         until(lambda: all(map(is_settled, jobs)), "all events delivered", 60)
     assert arrived(receiver) >= {job.id for job in jobs}
+
+
+def test_what_somebody_puts_into_the_outbox_stops_nothing(
+    stack: LocalServices, receiver: Receiver, tmp_path: Path
+) -> None:
+    client, server = client_of(stack), redis_of(stack)
+    replaced, emptied, unreadable, good = [cancelled(client, receiver, number) for number in range(4)]
+    server.set(f"{keys.WEBHOOK}{replaced.id}.cancelled", "x")
+    server.delete(f"{keys.WEBHOOK}{emptied.id}.cancelled")
+    server.hset(f"{keys.WEBHOOK}{unreadable.id}.cancelled", mapping={"created": "x", "attempts": "x", "first": "x"})
+    server.zadd(keys.WEBHOOKS, {"": 0, "x": 0, f"{good.id}.cancelled.x": 0})
+    with sending(stack, tmp_path):
+        until(lambda: server.zcard(keys.WEBHOOKS) == 0, "an empty outbox", 30)
+    assert arrived(receiver) == {good.id} and is_settled(good)
+    (delivery,) = unreadable.status().deliveries
+    assert (delivery.state, delivery.error) == (DeliveryState.GIVEN_UP, "the event is damaged")
+    assert emptied.status().state is replaced.status().state is State.CANCELLED
+    assert "Traceback" not in (tmp_path / "webhooks.log").read_text()
 
 
 def test_the_example_takes_what_is_signed_and_nothing_else(stack: LocalServices, tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ PUBLIC = """
     Admission ApiKey Artifact ArtifactError AsyncClient AsyncEditResult AsyncJobHandle BadPicture BadRecord
     BrokerFull BrokerUnavailable Client Collected Deleted Delivery DeliveryState DiffEditError EditOptions EditParams
     EditRequest EditResult ErrorInfo Health IdempotencyConflict InvalidKey InvalidRequest JobCancelled JobError
-    JobExpired JobFailed JobHandle JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES MAX_PIXELS
-    MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts QueueFull RateLimited
+    JobExpired JobFailed JobHandle JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES
+    MAX_PIXELS MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts QueueFull RateLimited
     ServiceError Settings Stage State StoreRefused StoreUnavailable StoredFile UnknownPreset
     UnreadableJobsWarning UploadNotFound UploadUrl WorkerInfo __version__
 """
