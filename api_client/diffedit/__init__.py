@@ -12,6 +12,7 @@ from diffedit.contract.job import ErrorInfo, JobOptions, JobStatus, State
 from diffedit.contract.owners import OwnerLimits
 from diffedit.contract.request import EditParams, EditRequest, Prompts
 from diffedit.contract.stages import Artifact, Lane, Stage
+from diffedit.contract.webhooks import Delivery, DeliveryState
 from diffedit.decoding import MAX_PIXELS
 from diffedit.deletion import Deleted
 from diffedit.errors import (
@@ -75,6 +76,8 @@ __all__ = [
     "Client",
     "Collected",
     "Deleted",
+    "Delivery",
+    "DeliveryState",
     "DiffEditError",
     "EditOptions",
     "EditParams",

@@ -137,6 +137,8 @@ class AsyncJobHandle(Asynchronous[JobHandle]):
     """Cancel the job, as `JobHandle.cancel`."""
     delete = forwarded(JobHandle.delete)
     """Delete the job and what no other job uses, as `JobHandle.delete`."""
+    resend_webhook = forwarded(JobHandle.resend_webhook)
+    """Send the last event of the job to its webhook again, as `JobHandle.resend_webhook`."""
     retry = forwarded(JobHandle.retry, lambda job, engine: AsyncJobHandle(job, engine))
     """Submit the same request again as a new job, as `JobHandle.retry`."""
 
@@ -238,6 +240,8 @@ class AsyncClient(Asynchronous[Client]):
     """Forget an API key, as `Client.revoke_api_key`."""
     admit = forwarded(Client.admit)
     """Count a request with an API key, as `Client.admit`."""
+    webhook_secrets = forwarded(Client.webhook_secrets)
+    """Return the secrets with which webhooks are signed, as `Client.webhook_secrets`."""
     delete_owner = forwarded(Client.delete_owner)
     """Delete all jobs of an owner, as `Client.delete_owner`."""
     owner_limits = forwarded(Client.owner_limits)

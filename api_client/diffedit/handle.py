@@ -190,6 +190,17 @@ class JobHandle:
         self._require_own()
         delete_job(self._job_store, self._object_store, self.id)
 
+    def resend_webhook(self) -> None:
+        """Send the last event of the job to its webhook again, whatever became of it before.
+
+        Raises:
+            InvalidRequest: the job has no webhook, or has not started.
+            JobNotFound: there is no record of this job.
+        """
+        self._require_own()
+        if not self._job_store.resend_webhook(self.id):
+            raise InvalidRequest(f"job {self.id} has no event to send: it has no webhook, or has not started")
+
     def _require_own(self) -> None:
         """Raise JobNotFound if the job is another owner's."""
         if self._owner is not None:

@@ -17,6 +17,7 @@ from diffedit.jobs.pages import Page, TagFilter, checked_tag
 from diffedit.objects.store import ObjectStore
 from diffedit.settings import Settings
 from diffedit.warned import warn
+from diffedit.webhooks.signing import secrets_of
 
 _OWNER = TypeAdapter[str](Owner)
 
@@ -38,6 +39,19 @@ class JobManagement:
         self._job_store = backend.job_store
         self._object_store = object_store
         self._owner: str | None = None
+
+    def webhook_secrets(self, owner: str | None = None) -> list[str]:
+        """Return the secrets with which webhooks of an owner are signed, the newest first; default: of nobody's jobs.
+
+        Each is `whsec_` and Base64, as libraries of Standard Webhooks take it. Give it to the receiver, and to no other
+        owner. There are several while `DIFFEDIT_WEBHOOK_SECRETS` names several. Sends no request.
+
+        Raises:
+            InvalidRequest: `DIFFEDIT_WEBHOOK_SECRETS` is not set or not valid, or this client is another owner's.
+        """
+        secret = self._settings.webhook_secrets
+        whose = self._require_owner(None if owner is None else checked_owner(owner))
+        return secrets_of(secret.get_secret_value() if secret else None, whose)
 
     def jobs(
         self,

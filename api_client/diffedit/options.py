@@ -90,6 +90,11 @@ class EditOptions(TypedDict, total=False):
     Then the record is gone, and the next garbage collection deletes the others. Default: the record is kept for
     `DIFFEDIT_RETENTION`, and garbage collection goes by the age of an object.
     """
+    webhook: str | None
+    """A URL to which events are sent, such as "edit.started" and "edit.succeeded", signed by Standard Webhooks.
+
+    `diffedit webhooks` must be running to send them. Default: none are sent.
+    """
     idempotency_key: str | None
     """1 to 200 printable characters. The same call with the same key queues nothing and returns the first job.
 

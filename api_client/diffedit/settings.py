@@ -91,6 +91,15 @@ class Settings(BaseModel):
     namespace: str = Field(default="", validation_alias="DIFFEDIT_NAMESPACE", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     """Client: the scope of its idempotency keys. Give each application that shares the Redis its own."""
 
+    webhook_secrets: SecretStr | None = Field(default=None, validation_alias="DIFFEDIT_WEBHOOK_SECRETS")
+    """What webhooks are signed with: `whsec_` and 24 to 64 bytes as Base64. `diffedit webhooks --new-secret` makes one.
+
+    Several, separated by commas, are in force together, so that a receiver can change from the old one to the new one.
+    Jobs with an owner are signed with a secret that is derived from it for this owner (`Client.webhook_secrets`).
+    """
+    webhook_allow: str = Field(default="", validation_alias="DIFFEDIT_WEBHOOK_ALLOW")
+    """Networks with private addresses to which webhooks may be sent, such as "10.1.0.0/16, ::1/128". Default: none."""
+
     @property
     def redis(self) -> RedisUrl:
         """What `redis_url` says, in its parts."""

@@ -19,7 +19,7 @@ from diffedit.uploads import Upload, mask_upload
 
 TEXTS = ("source_prompt", "target_prompt", "source_concept", "target_concept", "caption", "negative_prompt")
 """The options that are fields of the request itself."""
-SERVICE = ("lane", "start_timeout", "deadline", "owner", "tags", "keep")
+SERVICE = ("lane", "start_timeout", "deadline", "owner", "tags", "keep", "webhook")
 """The options that are fields of `JobOptions`. All others but the mask and the key are fields of `EditParams`."""
 
 

@@ -48,6 +48,7 @@ from tests.support.rescue_behaviour import RescueBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.submission_behaviour import SubmissionBehaviour
 from tests.support.version_behaviour import VersionBehaviour
+from tests.support.webhook_behaviour import WebhookBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
@@ -102,6 +103,7 @@ class TestRedisBackend(
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
     ApiKeyBehaviour,
+    WebhookBehaviour,
 ):
     pass
 

@@ -21,6 +21,7 @@ from tests.support.rescue_behaviour import RescueBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.submission_behaviour import SubmissionBehaviour
 from tests.support.version_behaviour import VersionBehaviour
+from tests.support.webhook_behaviour import WebhookBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
@@ -38,6 +39,7 @@ class TestMemoryBackend(
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
     ApiKeyBehaviour,
+    WebhookBehaviour,
 ):
     @pytest.fixture
     def make_backend(self) -> Callable[..., JobBackend]:

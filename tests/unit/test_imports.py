@@ -49,10 +49,10 @@ def printed(code: str) -> list[str]:
 
 PUBLIC = """
     Admission ApiKey Artifact ArtifactError AsyncClient AsyncEditResult AsyncJobHandle BadPicture BadRecord
-    BrokerFull BrokerUnavailable Client Collected Deleted DiffEditError EditOptions EditParams EditRequest
-    EditResult ErrorInfo Health IdempotencyConflict InvalidKey InvalidRequest JobCancelled JobError JobExpired
-    JobFailed JobHandle JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES MAX_PIXELS
-    MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts QueueFull RateLimited
+    BrokerFull BrokerUnavailable Client Collected Deleted Delivery DeliveryState DiffEditError EditOptions EditParams
+    EditRequest EditResult ErrorInfo Health IdempotencyConflict InvalidKey InvalidRequest JobCancelled JobError
+    JobExpired JobFailed JobHandle JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES
+    MAX_PIXELS MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts QueueFull RateLimited
     ServiceError Settings Stage State StoreRefused StoreUnavailable StoredFile UnknownPreset
     UnreadableJobsWarning UploadNotFound UploadUrl WorkerInfo __version__
 """

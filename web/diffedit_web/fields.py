@@ -12,7 +12,7 @@ from diffedit.contract.validation import explain
 from diffedit_web.bodies import Body
 
 TEXTS = ("source_prompt", "target_prompt", "source_concept", "target_concept", "caption", "negative_prompt")
-SERVICE = ("lane", "start_timeout", "deadline", "tags", "keep")
+SERVICE = ("lane", "start_timeout", "deadline", "tags", "keep", "webhook")
 UPLOADED = "uploaded"
 _TAG = re.compile(r"tags\[(?P<name>.*)\]", re.DOTALL)
 """How a form writes an entry of a JSON object."""
@@ -21,6 +21,7 @@ _EXAMPLES: dict[str, Any] = {
     "target_prompt": "a bowl of pears",
     "seed": 7,
     "tags": {"album": "9"},
+    "webhook": "https://example.com/hooks",
 }
 
 

@@ -41,6 +41,21 @@ class Texts(Answer):
     negative_prompt: str | None
 
 
+class WebhookDelivery(Answer):
+    """What became of an event that is sent to the webhook of an edit."""
+
+    event: str
+    """"edit.started", "edit.succeeded", "edit.failed", "edit.cancelled" or "edit.expired"."""
+    state: Literal["pending", "delivered", "given_up"]
+    """"pending" until it is delivered, or given up after a day."""
+    attempts: int
+    """How often sending was begun."""
+    at: datetime
+    """When it was delivered or given up; while it is pending, when it is sent next."""
+    error: str | None
+    """Why the last attempt failed."""
+
+
 class Links(Answer):
     """Paths of what belongs to an edit."""
 
@@ -87,6 +102,8 @@ class Edit(Answer):
                 "started_at": "2026-11-29T08:00:01Z",
                 "finished_at": None,
                 "expires_at": None,
+                "webhook": None,
+                "deliveries": [],
                 "links": {
                     "self": "/v1/edits/5f0c54d2a2f44d0f9a1b2c3d4e5f6071",
                     "events": "/v1/edits/5f0c54d2a2f44d0f9a1b2c3d4e5f6071/events",
@@ -140,6 +157,10 @@ class Edit(Answer):
     """When it ended."""
     expires_at: datetime | None
     """When it expires if nothing happens before."""
+    webhook: str | None
+    """Where its events are sent."""
+    deliveries: list[WebhookDelivery]
+    """What became of its events."""
     links: Links
     """Paths of what belongs to it."""
 
@@ -172,6 +193,8 @@ class Edit(Answer):
             started_at=status.started_at,
             finished_at=status.finished_at,
             expires_at=status.expires_at,
+            webhook=status.options.webhook,
+            deliveries=[WebhookDelivery(**each.model_dump()) for each in status.deliveries],
             links=Links(self=href("edit", status.id), **paths),
         )
 

@@ -87,6 +87,7 @@ def edit(
         float | None,
         JobOption(metavar="SECONDS", help="How long record, pictures and result are kept after the end of the job."),
     ] = None,
+    webhook: Annotated[str | None, JobOption(metavar="URL", help=_help(JobOptions, "webhook"))] = None,
     out_dir: OutDir = Path("out"),
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and return.")] = False,
     timeout: Timeout = 600,
@@ -114,6 +115,7 @@ def edit(
         "owner": owner,
         "tags": parse_tags(tags) if tags else None,
         "keep": keep,
+        "webhook": webhook,
     }
     client = main.make_client()
     submit = client.preview_mask if mask_only else client.edit

@@ -79,6 +79,16 @@ def retry(
 
 
 @main.command("Jobs")
+def resend_webhook(job_id: JobId, as_json: AsJson = False) -> None:
+    """Send the last event of a job to its webhook again."""
+    _job(job_id).resend_webhook()
+    if as_json:
+        main.print_json({"id": job_id, "resent": True})
+    else:
+        print("resent")
+
+
+@main.command("Jobs")
 def jobs(
     state: Annotated[State | None, typer.Option(help="List only jobs in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="List at most this many jobs.")] = 50,

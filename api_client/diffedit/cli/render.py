@@ -32,6 +32,9 @@ def status_table(status: JobStatus) -> Table:
         table.add_row("done in about", f"{status.eta:.0f} s")
     for stage, seconds in status.timings.items():
         table.add_row(stage.value, f"{seconds:.2f} s{' (cached)' if stage in status.cache_hits else ''}")
+    for delivery in status.deliveries:
+        tried = f"{delivery.state.value}, {delivery.attempts} attempts{f', {delivery.error}' if delivery.error else ''}"
+        table.add_row(delivery.event, printable(tried))
     if status.refusal:
         names = ", ".join(status.refused_by.get(status.refusal.stage, ())) if status.refusal.stage else ""
         table.add_row("not run by", printable(f"{names}: {status.refusal.message}"))

@@ -94,6 +94,24 @@ def worker(
     worker_command.leave(exit_code)
 
 
+@main.command("Services")
+def webhooks(
+    new_secret: Annotated[bool, typer.Option("--new-secret", help="Print a new secret, and end.")] = False,
+    secrets: Annotated[bool, typer.Option("--secrets", help="Print the secrets of jobs without an owner.")] = False,
+    secrets_of: Annotated[str | None, typer.Option(metavar="OWNER", help="Print the secrets of this owner.")] = None,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Events that are sent at the same time.")] = 8,
+) -> None:
+    """Send the events of jobs to their webhooks until Ctrl-C. Any number of these may run."""
+    from diffedit.webhooks import command
+
+    if new_secret:
+        print(command.new_secret())
+    elif secrets or secrets_of is not None:
+        print(*main.make_client().webhook_secrets(secrets_of), sep="\n")
+    else:
+        command.run(threads)
+
+
 def _local_commands() -> Any:
     return module_of("worker,local", "diffedit_worker.local.commands")
 

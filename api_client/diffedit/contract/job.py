@@ -13,6 +13,7 @@ from diffedit.contract.request import EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Lane, Stage, plan, queue_name
 from diffedit.contract.validation import ArtifactKeys, Frozen, JobId, StrictNumbers
 from diffedit.contract.versions import Hint, needed_contract
+from diffedit.contract.webhooks import Delivery, WebhookUrl
 from diffedit.errors import ArtifactError
 
 MAX_SECONDS = 365 * 24 * 3600
@@ -38,6 +39,11 @@ class JobOptions(StrictNumbers):
 
     Then the record is gone, and the next garbage collection deletes the others. Default: the record is kept for
     `DIFFEDIT_RETENTION`, and garbage collection goes by the age of an object.
+    """
+    webhook: Annotated[WebhookUrl | None, Hint()] = None
+    """A URL to which events are sent, such as "edit.started" and "edit.succeeded", signed by Standard Webhooks.
+
+    `diffedit webhooks` must be running to send them. Default: none are sent.
     """
 
 
@@ -171,6 +177,8 @@ class JobStatus(Frozen):
     """The request, with all defaults resolved."""
     options: JobOptions = JobOptions()
     """The options of the job."""
+    deliveries: tuple[Delivery, ...] = ()
+    """What became of the events that are sent to the job's webhook."""
     contract: int = 1
     """The lowest contract that can serve the job. Workers of older versions leave it to newer ones."""
     created_at: datetime

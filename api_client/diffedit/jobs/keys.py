@@ -31,6 +31,8 @@
 | `diffedit:presets` | hash | profile -> its presets as JSON, from the last worker that served it |
 | `diffedit:api-keys` | hash | id of an API key -> its `ApiKey` as JSON, with the hash of the key |
 | `diffedit:rate:<id>` | string with TTL | when the requests with this API key would have come one by one |
+| `diffedit:webhooks` | sorted set | ids of events that have to be sent, by the time at which they are due |
+| `diffedit:webhook:<job>.<event>` | hash with TTL | such an event: `outbox.COPIED`, `first`, `attempts` |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
 | `diffedit:damaged` | sorted set with TTL | keys that held what cannot be read, by the time when that was last seen |
 | `diffedit:watched:<id>` | string with TTL | empty; there while somebody asks for previews of the job |
@@ -57,6 +59,7 @@ WORKERS = f"{PREFIX}workers"
 PROFILES = f"{PREFIX}profiles"
 PRESETS = f"{PREFIX}presets"
 API_KEYS = f"{PREFIX}api-keys"
+WEBHOOKS = f"{PREFIX}webhooks"
 LEADER = f"{PREFIX}leader"
 BEATING = f"{PREFIX}beating"
 OUTAGE = f"{PREFIX}outage"
@@ -73,6 +76,7 @@ IDEMPOTENCY = f"{PREFIX}idempotency:"
 HEARTBEAT = f"{PREFIX}worker:"
 STAGES = f"{PREFIX}stages:"
 TROUBLE = f"{PREFIX}trouble:"
+WEBHOOK = f"{PREFIX}webhook:"
 RATE = f"{PREFIX}rate:"
 CONTENT = f"{PREFIX}content:"
 LOCK = f"{PREFIX}lock:"

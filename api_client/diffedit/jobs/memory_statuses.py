@@ -37,6 +37,15 @@ class MemoryStatuses(MemoryLostJobs):
         with self._state.lock:
             return self._outcome(job_id, None)
 
+    def resend_webhook(self, job_id: str) -> bool:
+        with self._state.lock:
+            record = self._record(job_id)
+            event = record.get("outcome") or ("started" if "started" in record else None)
+            if event is None or "webhook" not in record:
+                return False
+            self._state.queue_webhook(job_id, event)
+            return True
+
     def _read(self, job_id: str, earlier: StatusReading | None) -> StatusReading:
         with self._state.lock:
             try:
@@ -70,6 +79,7 @@ class MemoryStatuses(MemoryLostJobs):
             until = time.time() + float(record["keep"])
             for key in objects_of(record):
                 self._state.kept[key] = max(until, self._state.kept.get(key, 0))
+        self._state.queue_webhook(job_id, outcome.value)
 
 
 def now_text() -> str:

@@ -110,7 +110,9 @@ class MemoryJobStore(MemoryIndex):
                 raise OwnerBusy(job_id)
             self._state.clear_open(job_id)
             self._state.running[job_id] = worker
-            record.setdefault("started", now_text())
+            if "started" not in record:
+                record["started"] = now_text()
+                self._state.queue_webhook(job_id, "started")
             record.update({"stage": stage.value, "step": "0", "steps": "0", "worker": worker})
             record[f"attempts:{stage.value}"] = str(attempts + 1)
             return status_of(job_id, record)

@@ -5,6 +5,8 @@
 | `request`, `options` | `create_job` | the `EditRequest` and the `JobOptions` as JSON |
 | `hints` | `create_job` | the fields of the request that older versions may ignore, as JSON, if there are any |
 | `owner`, `tags`, `keep` | `create_job` | the options of these names, `tags` as JSON, if they are given |
+| `webhook` | `create_job` | where the events of the job are sent, if they are |
+| `delivery:<event>` | scripts | what became of an event: a `Delivery` as JSON |
 | `parked` | `park_job` | the message of a job that waits until others of its owner have ended |
 | `expected` | `create_job` | stages of the profile and the seconds that they took before, separated by spaces |
 | `contract` | `create_job` | the lowest contract that can serve the job; 1 if it is missing |
@@ -46,6 +48,7 @@ from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.contract.validation import explain
 from diffedit.contract.versions import dump_json, hints_of, with_hints
 from diffedit.errors import BadRecord, NewerRecord
+from diffedit.jobs.deliveries import deliveries_in
 from diffedit.jobs.estimates import eta_of
 from diffedit.jobs.store import RecentStages
 
@@ -166,6 +169,7 @@ def _status_of(job_id: str, fields: Mapping[str, str], queueing: Queueing | None
         contents=_contents(fields),
         request=request,
         options=_options_in(fields),
+        deliveries=deliveries_in(fields),
         contract=int(fields.get("contract", 1)),
         created_at=_moment(fields["created"]),
         started_at=_moment(fields["started"]) if "started" in fields else None,
@@ -177,7 +181,7 @@ def _status_of(job_id: str, fields: Mapping[str, str], queueing: Queueing | None
 
 def _options_in(fields: Mapping[str, str]) -> JobOptions:
     options = json.loads(fields["options"])
-    given = {"owner": fields.get("owner"), "tags": json.loads(fields.get("tags", "{}"))}
+    given = {name: fields.get(name) for name in ("owner", "webhook")} | {"tags": json.loads(fields.get("tags", "{}"))}
     keep = float(fields["keep"]) if "keep" in fields else None
     return JobOptions.model_validate_json(json.dumps({**options, **given, "keep": keep}), extra="ignore")
 
@@ -231,6 +235,7 @@ def new_fields(job: Job, retention: int) -> dict[str, str]:
         **({"owner": options.owner} if options.owner else {}),
         **({"tags": json.dumps(options.tags)} if options.tags else {}),
         **({"keep": str(options.keep)} if options.keep else {}),
+        **({"webhook": options.webhook} if options.webhook else {}),
     }
 
 

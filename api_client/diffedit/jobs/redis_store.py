@@ -10,7 +10,7 @@ from diffedit.contract import versions
 from diffedit.contract.content import is_content
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
-from diffedit.errors import IdempotencyConflict, OwnerLimit, QueueFull
+from diffedit.errors import IdempotencyConflict, JobNotFound, OwnerLimit, QueueFull
 from diffedit.jobs import keys
 from diffedit.jobs.messages import queue_message
 from diffedit.jobs.records import (
@@ -246,6 +246,13 @@ class RedisJobStore(RedisIndex):
     def record_cause(self, job_id: str, stage: Stage, cause: str) -> State | None:
         answer = self._server.run("record_cause", job_id=job_id, stage=stage.value, cause=cause)
         return outcome_of(job_id, answer)
+
+    @translate_errors
+    def resend_webhook(self, job_id: str) -> bool:
+        answer = self._server.run("resend_webhook", job_id=job_id)
+        if answer == "missing":
+            raise JobNotFound(job_id)
+        return answer == ""
 
     @translate_errors
     def count_retry(self, job_id: str, worker: str) -> State | None:

@@ -257,6 +257,9 @@ class JobStore(JobIndex, StepStore, Protocol):
     def record_cause(self, job_id: str, stage: Stage, cause: str) -> State | None:
         """Record why the current attempt at a stage fails, if the job has not ended."""
 
+    def resend_webhook(self, job_id: str) -> bool:
+        """Put the last event of a job into the outbox again. False if it has no webhook or no event. JobNotFound."""
+
     def count_retry(self, job_id: str, worker: str) -> State | None:
         """Count that the running stage waits for a service."""
 

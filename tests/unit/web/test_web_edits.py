@@ -175,6 +175,24 @@ async def test_a_wrong_query_is_refused(api: WebApi, query: str) -> None:
     assert await api.problem("GET", f"/v1/edits?{query}", 400) == "invalid_request"
 
 
+async def test_an_edit_shows_what_became_of_its_events(api: WebApi) -> None:
+    edit = await api.submit(webhook="https://example.com/hooks")
+    resend = f"{edit['links']['self']}/webhook"
+    assert (edit["webhook"], edit["deliveries"]) == ("https://example.com/hooks", [])
+    assert await api.problem("POST", resend, 400) == "invalid_request"
+    await api("POST", f"{edit['links']['self']}/cancel", 200)
+    outbox = api.client._blocking._backend.outbox
+    outbox.settle(outbox.claim(60), "the answer was 500")
+    (delivery,) = (await api("GET", edit["links"]["self"], 200)).json()["deliveries"]
+    known = {name: delivery[name] for name in ("event", "state", "attempts", "error")}
+    assert known == {"event": "edit.cancelled", "state": "given_up", "attempts": 1, "error": "the answer was 500"}
+    (delivery,) = (await api("POST", resend, 202)).json()["deliveries"]
+    assert (delivery["state"], outbox.claim(60).job_id) == ("pending", edit["id"])
+    assert (
+        await api.problem("POST", "/v1/edits", 400, files=FILES, data={**PROMPTS, "webhook": "x"}) == "invalid_request"
+    )
+
+
 async def test_cancel_and_retry(api: WebApi) -> None:
     edit = await api.submit()
     assert await api.problem("POST", f"{edit['links']['self']}/retry", 400) == "invalid_request"

@@ -209,6 +209,19 @@ async def retry_edit(
     return await submitted(request, response, again, prefer)
 
 
+@router.post(
+    "/v1/edits/{edit_id}/webhook",
+    status_code=202,
+    responses=documented(*OF_AN_EDIT),
+    name=f"{ROUTE_NAME}resend_webhook",
+)
+async def resend_webhook(request: Request, caller: Called, edit_id: EditId) -> Edit:
+    """Send the last event of an edit to its webhook again."""
+    job, _ = await owned_job(caller, edit_id)
+    await job.resend_webhook()
+    return Edit.of(await job.status(), href_of(request))
+
+
 @router.delete(
     "/v1/edits/{edit_id}",
     status_code=204,

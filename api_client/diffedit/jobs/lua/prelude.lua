@@ -197,6 +197,29 @@ local function extras()
     this.extend(keys.owner .. owner, retention())
   end
 
+  -- Note in the record of a job, if it is there, what became of an event.
+  function this.note_delivery(job_id, event, state, attempts, at, reason)
+    local key = keys.job .. job_id
+    if type(server.pcall('HGET', key, 'request')) ~= 'string' then return end
+    local delivery = {state = state, attempts = tonumber(attempts), at = string.format('%.6f', at), error = reason}
+    server.call('HSET', key, 'delivery:' .. event, cjson.encode(delivery))
+  end
+
+  -- Put an event into the outbox, with all that is sent: the record may be gone before it is delivered.
+  function this.queue_webhook(event)
+    local key = keys.webhook .. args.job_id .. '.' .. event
+    local attempts = number(redis.call('HGET', key, 'attempts')) or 0
+    redis.call('HSET', key, 'attempts', attempts)
+    redis.call('HDEL', key, 'first')
+    for _, name in ipairs({'webhook', 'owner', 'tags', 'error', 'created', 'started', 'finished', 'outcome'}) do
+      local value = redis.call('HGET', job, name)
+      if value then redis.call('HSET', key, name, value) end
+    end
+    redis.call('EXPIRE', key, 30 * 86400)
+    redis.call('ZADD', keys.webhooks, now, args.job_id .. '.' .. event)
+    this.note_delivery(args.job_id, event, 'pending', attempts, now)
+  end
+
   return this
 end
 
@@ -214,4 +237,5 @@ local function end_job(outcome)
   local owner, keep = redis.call('HGET', job, 'owner'), number(redis.call('HGET', job, 'keep'))
   if owner then extras().leave_open_jobs(owner) end
   if keep then extras().keep_objects(now + keep) end
+  if redis.call('HGET', job, 'webhook') then extras().queue_webhook(outcome) end
 end

@@ -30,6 +30,7 @@ redis.call('HSET', job, 'stage', args.stage, 'step', 0, 'steps', 0, 'worker', ar
 redis.call('HINCRBY', job, attempts, 1)
 if is_first then
   redis.call('HSET', job, 'started', now)
+  if redis.call('HGET', job, 'webhook') then extras().queue_webhook('started') end
   if owner then
     redis.call('SADD', keys.started .. owner, args.job_id)
     extras().forget_parked(owner)
