@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvicorn
 
@@ -24,6 +25,7 @@ def serve(
     insecure: bool = False,
     links: bool = True,
     proxies: Sequence[str] = (),
+    samples: Path | None = None,
     log_level: str = "info",
 ) -> None:
     """Run the server until an interrupt or SIGTERM.
@@ -35,6 +37,7 @@ def serve(
         insecure: no keys for whoever reaches the address.
         links: whether pictures are given as links to the bucket; if not, this server passes the bytes on.
         proxies: the addresses of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+        samples: a directory with pictures that the page offers, and their `scenes.json`.
         log_level: uvicorn's.
 
     Raises:
@@ -46,7 +49,8 @@ def serve(
             f"--open: whoever reaches {host} could see and make edits; listen on 127.0.0.1, or add --insecure"
         )
     hosts = LOOPBACK_NAMES if open_to_all and local else ()
-    app = create_app(AsyncClient.over(client), open_to_all=open_to_all, links=links, hosts=hosts)
+    over = AsyncClient.over(client)
+    app = create_app(over, open_to_all=open_to_all, links=links, hosts=hosts, samples=samples)
     uvicorn.run(
         app,
         host=host,
