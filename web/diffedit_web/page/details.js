@@ -9,7 +9,7 @@ const STAGES = {
   embed: "Read the texts",
   mask: "Find what differs",
   invert: "Turn the picture into noise",
-  edit: "Draw it again",
+  edit: "Draw the new picture",
 };
 const TITLES = { succeeded: "Done", failed: "It failed", cancelled: "Cancelled", expired: "It expired" };
 

@@ -22,6 +22,12 @@ export function markCurrent(id) {
   for (const link of byId("past-list").querySelectorAll("a")) mark(link);
 }
 
+/** Show the state of an edit that has not ended yet. @param {api.Edit} edit */
+export function noteState(edit) {
+  const label = byId("past-list").querySelector(`a[href="#edit/${edit.id}"] .past-state`);
+  if (label) label.textContent = STATES[/** @type {keyof typeof STATES} */ (edit.state)] ?? "";
+}
+
 /** Forget a deleted edit. @param {string} id */
 export async function forget(id) {
   const address = thumbnails.get(id);

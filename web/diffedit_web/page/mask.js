@@ -31,11 +31,14 @@ export class Mask {
     const context = this.context;
     context.globalCompositeOperation = erase ? "destination-out" : "source-over";
     context.lineWidth = Math.max(1, diameter * Math.min(width, height));
-    context.strokeStyle = "#fff";
+    context.strokeStyle = context.fillStyle = "#fff";
     context.beginPath();
     context.moveTo(from[0] * width, from[1] * height);
     context.lineTo(to[0] * width, to[1] * height);
     context.stroke();
+    context.beginPath(); // a line without a length draws nothing
+    context.arc(to[0] * width, to[1] * height, context.lineWidth / 2, 0, 2 * Math.PI);
+    context.fill();
     this.touched = true;
   }
 
@@ -107,6 +110,18 @@ export class Mask {
     return new Promise((resolve, reject) => {
       canvas.toBlob((file) => (file ? resolve(file) : reject(new Error("the mask is too large for this browser"))), "image/png");
     });
+  }
+
+  /** Draw what of a picture lies in the mask, with a soft edge. @param {HTMLImageElement} image @param {HTMLCanvasElement} onto */
+  cutOut(image, onto) {
+    const context = contextOf(onto);
+    const { width, height } = onto;
+    context.globalCompositeOperation = "copy";
+    context.filter = `blur(${Math.round(width / 90)}px)`;
+    context.drawImage(this.canvas, 0, 0, width, height);
+    context.filter = "none";
+    context.globalCompositeOperation = "source-in";
+    context.drawImage(image, 0, 0, width, height);
   }
 
   /** Draw the mask as stripes, which show on every picture. @param {HTMLCanvasElement} onto @param {string} colour */

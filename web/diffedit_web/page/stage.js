@@ -7,7 +7,7 @@ const LARGEST_SCALE = 8;
 
 const before = el("img", { className: "before", alt: "" });
 const after = el("img", { className: "after", alt: "", hidden: true });
-const forming = el("img", { className: "forming", alt: "The picture as it forms", hidden: true });
+const forming = el("canvas", { className: "forming", hidden: true, role: "img", "aria-label": "The picture as it forms" });
 const overlay = el("canvas", { className: "overlay", hidden: true, "aria-hidden": "true" });
 const slider = el("input", {
   type: "range",
@@ -62,16 +62,25 @@ export async function showPicture(file, description) {
   return size;
 }
 
-/** Show a preview, a data URI. @param {string} uri */
-export function showPreview(uri) {
-  forming.src = uri;
+/**
+ * Show how the picture forms, where it may change: the rest stays as it is.
+ * @param {string} uri a preview, as a data URI
+ * @param {import("./mask.js").Mask} mask
+ */
+export async function showPreview(uri, mask) {
+  const preview = new Image();
+  preview.src = uri;
+  await preview.decode();
+  if (!after.hidden) return; // the result came first
+  fit(forming);
+  mask.cutOut(preview, forming);
   forming.hidden = false;
+  showMask(null);
 }
 
 /** Show no preview any more. */
 export function hidePreview() {
   forming.hidden = true;
-  forming.removeAttribute("src");
 }
 
 /**
@@ -92,11 +101,16 @@ export async function showResult(file, description, start) {
 export function showMask(mask) {
   overlay.hidden = !mask;
   if (!mask) return;
+  fit(overlay);
+  mask.show(overlay, getComputedStyle(overlay).getPropertyValue("--mask").trim());
+}
+
+/** Give a canvas the pixels of the screen that the picture takes. @param {HTMLCanvasElement} canvas */
+function fit(canvas) {
   const { width, height } = byId("frame").getBoundingClientRect();
   const scale = window.devicePixelRatio || 1;
   const [wide, high] = [Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale))];
-  if (overlay.width !== wide || overlay.height !== high) [overlay.width, overlay.height] = [wide, high];
-  mask.show(overlay, getComputedStyle(overlay).getPropertyValue("--mask").trim());
+  if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
 }
 
 function hideResult() {

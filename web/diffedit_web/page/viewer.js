@@ -5,7 +5,7 @@ import { showEdit, showFailure, showLoading } from "./details.js";
 import { announce, button, byId, el } from "./dom.js";
 import { TERMINAL, follow } from "./events.js";
 import { fillForm } from "./form.js";
-import { forget, refreshHistory } from "./history.js";
+import { forget, noteState, refreshHistory } from "./history.js";
 import { Mask } from "./mask.js";
 import { stopPainting } from "./painter.js";
 import { hidePreview, showMask, showPicture, showPreview, showResult } from "./stage.js";
@@ -45,12 +45,13 @@ export async function view(id, signal, setMode) {
     const update = async (/** @type {api.Edit} */ now) => {
       if (signal.aborted) return;
       edit = now;
+      noteState(now);
       showEdit(now, offersOf(now, file, setMode));
       await shown.update(now);
     };
     await update(edit);
     if (!TERMINAL.has(edit.state)) {
-      await follow(id, { signal, onStatus: update, onPreview: (uri) => !signal.aborted && showPreview(uri) });
+      await follow(id, { signal, onStatus: update, onPreview: (uri) => shown.preview(uri) });
       if (!signal.aborted) refreshHistory();
     }
     if (signal.aborted) return;
@@ -82,7 +83,7 @@ class Shown {
     const ended = TERMINAL.has(edit.state);
     if (edit.state === "running" && made && !this.mask) {
       const mask = await this.load();
-      if (!this.signal.aborted && !this.done) showMask(mask);
+      if (!this.signal.aborted && !this.done && edit.stage !== "edit") showMask(mask);
     }
     if (!ended) return;
     this.done = true;
@@ -93,6 +94,12 @@ class Shown {
     // The line stands in the middle of what has changed.
     await showResult(file, edit.texts.target_prompt ?? "The edited picture", Math.round(100 * mask.middle));
     underResult.hidden = false;
+  }
+
+  /** @param {string} uri */
+  async preview(uri) {
+    const mask = await this.load();
+    if (!this.signal.aborted && !this.done) await showPreview(uri, mask);
   }
 
   load() {
