@@ -13,7 +13,7 @@ test: test-fast
 	# The acceptance tests start first, since they take longest; the integration tests fill the time that is left.
 	$(BIN)/pytest tests/acceptance tests/integration --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# Over programs of Debian's packages, which CI installs: apt-get install --no-install-recommends redis-server redis-sentinel nodejs npm
+# Over programs of Debian's packages, which CI installs: apt-get install --no-install-recommends redis-server redis-sentinel nodejs npm chromium
 test-system: $(VENV)/.installed
 	$(BIN)/pytest tests/system --numprocesses 2 --dist loadfile
 

@@ -1,15 +1,14 @@
 """A real browser on the page of `diffedit serve`: Chromium, driven by Playwright."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-CHROMIUM = "chromium"
-"""The program, which Debian's package `chromium` brings."""
-PATIENCE = 60_000
+CHROMIUM = "/usr/bin/chromium"
+"""The program of Debian's package `chromium`."""
+PATIENCE = 90_000
 """Milliseconds to wait for what the page should show: machines that run several tests at once are slow."""
 DESK = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
@@ -21,7 +20,7 @@ def launched_browser() -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which(CHROMIUM),
+            executable_path=CHROMIUM,
             args=["--no-sandbox"],  # root has none, and the tests open no pages but ours
         )
         yield browser
@@ -88,4 +87,4 @@ def submit(page: Page) -> str:
 
 def heading(page: Page) -> Any:
     """Return the heading of the details: what the edit does now, or how it ended."""
-    return page.locator("#details h2")
+    return page.locator("#details h1")

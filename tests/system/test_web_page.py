@@ -29,7 +29,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
     with LocalServices(tmp_path_factory.mktemp("page")) as stack:
         stack.start_worker()
         client = client_of(stack)
-        until(lambda: client.health().ok, "a ready worker")
+        until(lambda: client.health().ok, "a ready worker", timeout=240)
         yield stack
 
 
@@ -218,7 +218,12 @@ def test_the_mask_is_found_corrected_and_used(page: Page, http: httpx.Client) ->
     pick_sample(page, 6)
     page.get_by_role("button", name="Find it now").click()
     expect(page.locator("#mask-state")).to_contain_text("has found the striped part")
-    assert selected(page) > 0.02
+    found = selected(page)
+    assert found > 0.02
+    page.reload()
+    expect(page.locator("#mask-state")).to_contain_text("has found the striped part")
+    expect(page.get_by_label("What it should show")).to_have_value(PEAR["target_prompt"])
+    assert selected(page) == found
     page.get_by_role("button", name="Clear").click()
     assert selected(page) == 0
     drag(page, (0.25, 0.5), (0.25, 0.75))

@@ -13,7 +13,7 @@ const STAGES = {
 };
 const TITLES = { succeeded: "Done", failed: "It failed", cancelled: "Cancelled", expired: "It expired" };
 
-const title = el("h2", { className: "panel-title" });
+const title = el("h1", { className: "panel-title" });
 const note = el("p", { className: "hint" });
 const bar = el("progress", { max: 1, value: 0, "aria-label": "Progress" });
 const error = el("p", { className: "error" });

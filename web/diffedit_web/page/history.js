@@ -10,10 +10,18 @@ const thumbnails = new Map();
 /** @type {string | null} */
 let cursor = null;
 let current = "";
+let pages = 0;
+/** Counts the requests, so that a late answer does not replace a newer one. */
+let asked = 0;
 
 /** Show the first page of the history again. */
 export async function refreshHistory() {
   await read(null);
+}
+
+/** Show what other tabs have submitted, unless the user has paged on. */
+export async function refreshFirstPage() {
+  if (pages === 1) await read(null);
 }
 
 /** Mark the edit that is shown. @param {string} id */
@@ -47,14 +55,19 @@ export function setUpHistory() {
 
 /** @param {string | null} from */
 async function read(from) {
+  const mine = ++asked;
   try {
     const { data, next_cursor } = await api.list(from);
+    if (mine !== asked) return;
     cursor = next_cursor;
+    pages = from ? pages + 1 : 1;
     // A mask that was only looked at is no edit of its own.
     const items = data.filter((edit) => edit.goal === "result").map(itemOf);
     const list = byId("past-list");
+    const focused = list.contains(document.activeElement) && document.activeElement?.getAttribute("href");
     if (from) list.append(...items);
     else list.replaceChildren(...items);
+    if (focused) list.querySelector(`a[href="${focused}"]`)?.focus({ preventScroll: true });
     byId("more").hidden = !cursor;
     byId("past").hidden = byId("to-history").hidden = !list.children.length;
     showError("past-error", null);

@@ -3,7 +3,7 @@
 import { setUpDetails } from "./details.js";
 import { announce, button, byId, el, sentence } from "./dom.js";
 import { clearForm, fillForm, hasPicture, setUpForm, showPictureError } from "./form.js";
-import { markCurrent, refreshHistory, setUpHistory } from "./history.js";
+import { markCurrent, refreshFirstPage, refreshHistory, setUpHistory } from "./history.js";
 import { choose, setUpIntake } from "./intake.js";
 import { NoKey, setUpKey } from "./key.js";
 import { showModels } from "./models.js";
@@ -105,5 +105,5 @@ window.addEventListener("diffedit-form", () => {
   markCurrent("");
   document.title = "DiffEdit";
 });
-document.addEventListener("visibilitychange", () => connected && document.visibilityState === "visible" && refreshHistory());
+document.addEventListener("visibilitychange", () => connected && document.visibilityState === "visible" && refreshFirstPage());
 start();

@@ -23,7 +23,7 @@ export async function showModels() {
         el("option", { value: name }, PRESETS[/** @type {keyof typeof PRESETS} */ (name)] ?? name)),
     );
   };
-  profile.addEventListener("change", offer);
+  profile.onchange = offer;
   offer();
   return data.map(({ id }) => id);
 }

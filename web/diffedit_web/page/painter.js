@@ -39,7 +39,10 @@ export function setUpPainter() {
   overlay.addEventListener("pointercancel", end);
   overlay.addEventListener("pointerleave", () => (ring.hidden = document.activeElement !== overlay));
   overlay.addEventListener("focus", showRing);
-  overlay.addEventListener("blur", () => (ring.hidden = true));
+  overlay.addEventListener("blur", () => {
+    ring.hidden = true;
+    drawing = false;
+  });
   overlay.addEventListener("keydown", press);
   overlay.addEventListener("keyup", (event) => event.key === " " && (drawing = false));
   window.addEventListener("resize", () => !overlay.hidden && mask && showMask(mask));

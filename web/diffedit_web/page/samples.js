@@ -1,5 +1,6 @@
 // The bundled pictures, with wishes that the bundled model can fulfil.
 
+import { request } from "./api.js";
 import { byId, el } from "./dom.js";
 
 const FOLDER = "page/samples/";
@@ -15,18 +16,24 @@ const MODEL = "tiny";
  */
 export async function showSamples(served, take) {
   /** @type {Sample[]} */
-  const scenes = served.includes(MODEL) ? await (await fetch(`${FOLDER}scenes.json`)).json() : [];
+  const scenes = served.includes(MODEL) ? await request(`${FOLDER}scenes.json`, {}, (answer) => answer.json()) : [];
   const offered = scenes.map((scene) => {
-    const wish = `${scene.source_concept} → ${scene.target_concept}`;
-    const pick = async () => take(await (await fetch(FOLDER + scene.picture)).blob(), scene);
+    const pick = async () => take(await request(FOLDER + scene.picture, {}, (answer) => answer.blob()), scene);
     return el(
       "li",
       {},
       el(
         "button",
-        { type: "button", className: "sample", onclick: pick, "aria-label": `Try it: ${scene.source_concept} becomes ${scene.target_concept}` },
+        { type: "button", className: "sample", onclick: pick },
         el("img", { src: FOLDER + scene.picture, alt: "", width: 96, height: 96 }),
-        el("span", {}, wish),
+        el(
+          "span",
+          {},
+          `${scene.source_concept} `,
+          el("span", { "aria-hidden": "true" }, "→"),
+          el("span", { className: "unseen" }, "becomes"),
+          ` ${scene.target_concept}`,
+        ),
       ),
     );
   });

@@ -126,8 +126,9 @@ class Shown {
 async function correctMask(edit, file, signal, setMode) {
   const maskFile = await api.picture(edit.id, "mask");
   if (signal.aborted) return;
-  setMode("form");
   await fillForm(file, { source: edit.texts.source_prompt, target: edit.texts.target_prompt, maskFile });
+  if (signal.aborted) return;
+  setMode("form");
   announce("The mask is found.");
 }
 
@@ -144,8 +145,8 @@ function offersOf(edit, file, setMode) {
     const maskFile = edit.goal === "result" && !edit.stages.includes("mask") ? await api.picture(id, "mask") : null;
     history.pushState(null, "", "#");
     dispatchEvent(new CustomEvent("diffedit-form"));
-    setMode("form");
     await fillForm(file, { source: texts.source_prompt, target: texts.target_prompt, maskFile });
+    setMode("form");
     byId("target").focus();
   };
   if (!TERMINAL.has(state)) return [["Cancel", guarded(() => api.cancel(id)), ""], ["Copy the link", () => copyLink(id), "quiet"]];
