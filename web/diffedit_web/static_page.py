@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
@@ -47,15 +48,15 @@ def add_page(app: FastAPI, samples: Path | None = None) -> None:
             page offers them to a user who has no picture at hand. None: there are no samples.
     """
 
-    async def index() -> Response:
+    async def index(_: Request) -> Response:
         return FileResponse(FILES / "index.html", headers=dict(HEADERS))
 
-    async def no_samples() -> Response:
+    async def no_samples(_: Request) -> Response:
         return Response(json.dumps([]), media_type="application/json", headers=dict(HEADERS))
 
-    app.add_api_route("/", index, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_route("/", index, include_in_schema=False)
     if samples is None:
-        app.add_api_route(f"/page/samples/{SAMPLES_FILE}", no_samples, include_in_schema=False)
+        app.add_route(f"/page/samples/{SAMPLES_FILE}", no_samples, include_in_schema=False)
     else:
         app.mount("/page/samples", PageFiles(directory=samples))
     app.mount("/page", PageFiles(directory=FILES))
