@@ -26,6 +26,7 @@ class LogLevel(StrEnum):
     CRITICAL = "critical"
 
 
+WEB_PORT = 8000
 REPEATABLE = " Repeat the option to serve both."
 
 
@@ -39,9 +40,21 @@ def up(
     directory: DataDir = Path(".diffedit/up"),
     workers: Annotated[int, typer.Option(min=0, max=16, help="Worker processes. 0 starts only the services.")] = 1,
     profile: Annotated[str | None, typer.Option(help="Model profile to serve.")] = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Also the web page, the HTTP API without keys, and the sender of webhooks.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of --web. 0 takes a free one.", show_default=str(WEB_PORT)),
+    ] = None,
 ) -> None:
     """Run Valkey, S3 and workers on this machine until Ctrl-C."""
-    _local_commands().up(directory, workers=workers, profile=profile)
+    if port is not None and not web:
+        raise InvalidRequest("--port is that of the web server; add --web")
+    if web:
+        web_server()  # before anything is started
+    web_port = (WEB_PORT if port is None else port) if web else None
+    _local_commands().up(directory, workers=workers, profile=profile, web_port=web_port)
 
 
 @main.command("Services")
@@ -110,6 +123,11 @@ def webhooks(
         print(*main.make_client().webhook_secrets(secrets_of), sep="\n")
     else:
         command.run(threads)
+
+
+def web_server() -> Any:
+    """Return the module of the web server. Raises InvalidRequest if the extra is not installed."""
+    return module_of("web", "diffedit_web.server", "fastapi", "uvicorn", "sse_starlette", "python_multipart")
 
 
 def _local_commands() -> Any:
