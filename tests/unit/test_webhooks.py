@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 import trustme
 
-from diffedit import Client, InvalidRequest, JobHandle, Settings
+from diffedit import Client, InvalidRequest, JobHandle, Settings, WaitingEvents
 from diffedit.contract.job import JobOptions
 from diffedit.contract.webhooks import DeliveryState
 from diffedit.testing import memory_client, succeed
@@ -318,6 +318,22 @@ def test_an_event_is_sent_again_until_it_is_taken(client: Client, a_sender: Send
     assert json.loads(body)["type"] == "edit.cancelled"
     secrets, at = client.webhook_secrets("u1"), int(headers["webhook-timestamp"])
     assert headers["webhook-signature"] == signed_headers(f"{job.id}.cancelled", at, body, secrets)["webhook-signature"]
+
+
+def test_a_warning_needs_events_that_wait_and_no_sender() -> None:
+    assert WaitingEvents(due=1, oldest=61).unsent
+    assert not WaitingEvents(due=1, oldest=61, has_sender=True).unsent
+    assert not WaitingEvents(due=1, oldest=59).unsent
+    assert not WaitingEvents().unsent
+
+
+def test_the_health_shows_the_events_that_wait(client: Client, a_sender: Sender, receiver: Receiver) -> None:
+    assert client.health().webhooks == WaitingEvents()
+    submitted(client, receiver.url).cancel()
+    found = client.health().webhooks
+    assert (found.due, found.has_sender) == (1, False)
+    a_sender.send_due()
+    assert client.health().webhooks == WaitingEvents(has_sender=True)
 
 
 def test_a_receiver_that_is_gone_gets_nothing_more(client: Client, a_sender: Sender, receiver: Receiver) -> None:
