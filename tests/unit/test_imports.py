@@ -17,7 +17,7 @@ HEAVY = ("torch", "diffusers", "transformers", "accelerate", "numpy")
     [
         (
             "diffedit, diffedit.cli, diffedit.testing",
-            (*HEAVY, "diffedit_worker", "diffedit_web", "fastapi", "celery", "boto3"),
+            (*HEAVY, "diffedit_worker", "diffedit_web", "fastapi", "standardwebhooks", "celery", "boto3"),
         ),
         ("diffedit_web, diffedit_web.server", (*HEAVY, "diffedit_worker")),
         ("diffedit_worker.local.commands", (*HEAVY, "celery")),

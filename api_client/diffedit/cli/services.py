@@ -12,6 +12,7 @@ from diffedit.cli import main
 from diffedit.cli.options import OutDir
 from diffedit.contract.stages import Lane, ModelGroup
 from diffedit.errors import InvalidRequest
+from diffedit.webhooks import signing
 
 DataDir = Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Data folder of the embedded services.")]
 
@@ -115,14 +116,12 @@ def webhooks(
     threads: Annotated[int, typer.Option(min=1, max=64, help="Events that are sent at the same time.")] = 8,
 ) -> None:
     """Send the events of jobs to their webhooks until Ctrl-C. Any number of these may run."""
-    from diffedit.webhooks import command
-
     if new_secret:
-        print(command.new_secret())
+        print(signing.new_secret())
     elif secrets or secrets_of is not None:
         print(*main.make_client().webhook_secrets(secrets_of), sep="\n")
     else:
-        command.run(threads)
+        module_of("web", "diffedit.webhooks.command", "standardwebhooks").run(threads)
 
 
 def web_server() -> Any:

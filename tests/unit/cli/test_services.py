@@ -125,6 +125,8 @@ def test_the_worker_ends_with_the_exit_code_of_celery(cli: Cli, monkeypatch) -> 
         ("demo", LOCAL, "worker,local"),
         ("worker", WORKER_COMMAND, "worker"),
         ("worker", "torch", "worker"),
+        ("webhooks", "standardwebhooks", "web"),
+        ("serve", "uvicorn", "web"),
     ],
 )
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(
