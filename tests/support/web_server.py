@@ -49,13 +49,22 @@ def served_process(environment: Mapping[str, str], folder: Path, *options: str) 
 def served_program(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Iterator[Served]:
     """Run a command that serves with uvicorn while the context lasts."""
     log = folder / "serve.log"
+    with started_program(command, environment, log) as process:
+        until(lambda: "running on" in log.read_text() or process.poll() is not None, "the server", timeout=60)
+        found = re.search(r"running on (http://\S+)", log.read_text())
+        assert found, log.read_text()
+        yield Served(found[1], process, log)
+
+
+@contextlib.contextmanager
+def started_program(
+    command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run a command, whose output goes to a file, while the context lasts."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
         try:
-            until(lambda: "running on" in log.read_text() or process.poll() is not None, "the server", timeout=60)
-            found = re.search(r"running on (http://\S+)", log.read_text())
-            assert found, log.read_text()
-            yield Served(found[1], process, log)
+            yield process
         finally:
             process.terminate()
             process.wait(timeout=30)
