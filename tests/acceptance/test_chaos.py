@@ -17,3 +17,6 @@ def test_every_job_ends_once_and_as_it_must_whatever_fails(tmp_path: Path) -> No
     # The uploads are read from the workers' logs, where a changed line would otherwise count as none.
     assert outcome.stored > 0
     assert outcome.forked_reads > 0
+    assert (outcome.webhooks.undelivered, outcome.webhooks.false) == ([], [])
+    assert outcome.webhooks.taken > 0
+    assert outcome.injected["sender of webhooks killed"] > 0
