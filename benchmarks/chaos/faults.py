@@ -59,7 +59,7 @@ KINDS = {**OLD_KINDS, **NEW_KINDS, **SICK_WORKERS, **SENDERS}
 def schedule_faults(seed: int, count: int, sick: int, seconds: float, mixed: float) -> list[Fault]:
     """Return `count` faults and `sick` sick workers at random times within `seconds`, the kinds about equally frequent.
 
-    A sender of webhooks is killed for every fourth of the faults, as one more.
+    A sender of webhooks is killed for every second of the faults, as one more.
 
     In the first `mixed` seconds workers of the last release run. They fail jobs for reasons of their own, so only the
     kinds that they survive are injected.
@@ -75,7 +75,7 @@ def schedule_faults(seed: int, count: int, sick: int, seconds: float, mixed: flo
         faults.append(Fault(at, kind, rng.uniform(0.5, 3 * WORKER_TTL), rng.random()))
     # Drawn apart, so that the other faults of a seed are those of the documented runs.
     rng = random.Random(f"senders {seed}")
-    killed = _draw(rng, SENDERS, max(1, count // 4))
+    killed = _draw(rng, SENDERS, max(1, count // 2))
     return [*faults, *(Fault(rng.uniform(mixed, seconds), kind, 0, rng.random()) for kind in killed)]
 
 
