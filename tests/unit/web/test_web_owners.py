@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from diffedit import JobStatus, Stage, UploadUrl, testing
+from diffedit import JobStatus, OwnerLimits, Stage, State, UploadUrl, testing
 from diffedit.handle import JobHandle
 from tests.support.web_api import PROMPTS, WebApi, png, routes
 
@@ -138,3 +138,48 @@ async def test_an_upload_of_another_does_not_exist(api: WebApi, path: str) -> No
         refusals.add(refused.text)
     assert len(refusals) == 1
     assert [status.id for status in await api.client.jobs()] == [edit["id"]]
+
+
+@pytest.mark.parametrize("path", ["/v1/edits", "/v1/masks"])
+async def test_who_has_as_many_waiting_edits_as_allowed_may_try_again_later(api: WebApi, path: str) -> None:
+    api.client._blocking.set_owner_limits("u17", OwnerLimits(max_queued=1))
+    edit = await api.submit()
+    asked = {"files": FILES, "data": PROMPTS}
+    response = await api("POST", path, 429, **asked)
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert (problem["code"], problem["status"], problem["retryable"]) == ("owner_limit", 429, True)
+    assert "1 waiting" in problem["detail"]
+    assert int(response.headers["retry-after"]) > 0
+    # It is no limit of others, and what was refused is nowhere.
+    await api("POST", path, 202, **asked, headers=api.stranger)
+    assert [each["id"] for each in (await api("GET", "/v1/edits", 200)).json()["data"]] == [edit["id"]]
+    await api("POST", f"{edit['links']['self']}/cancel", 200)
+    await api("POST", path, 202, **asked)
+    assert await api.problem("POST", f"{edit['links']['self']}/retry", 429) == "owner_limit"
+
+
+@pytest.mark.parametrize("limit", [{"max_pixels": 64 * 48 - 1}, {"max_steps": 10}])
+async def test_what_is_over_a_limit_for_good_is_refused_for_good(api: WebApi, limit: dict[str, int]) -> None:
+    api.client._blocking.set_owner_limits("u17", OwnerLimits(**limit))
+    data = {**PROMPTS, "num_inference_steps": "20"}
+    response = await api("POST", "/v1/edits", 403, files=FILES, data=data)
+    problem = response.json()
+    assert (problem["code"], problem["retryable"]) == ("owner_limit", False)
+    assert "retry-after" not in response.headers
+    assert "DIFFEDIT" not in response.text and "u17" not in response.text
+
+
+async def test_a_limit_of_an_owner_in_the_form_of_openais_api(api: WebApi) -> None:
+    api.client._blocking.set_owner_limits("u17", OwnerLimits(max_queued=1))
+    response = await api("POST", "/v1/images/edits", 429, files=FILES, data={"prompt": "a bowl of pears", "n": "2"})
+    assert response.json()["error"]["code"] == "owner_limit"
+    assert int(response.headers["retry-after"]) > 0
+    # The first of the two was submitted, and nobody could fetch it.
+    assert {status.state for status in await api.client.jobs()} <= {State.CANCELLED}
+
+
+async def test_the_documentation_names_both_answers(api: WebApi) -> None:
+    for path in ("/v1/edits", "/v1/masks", "/v1/edits/{edit_id}/retry"):
+        answers = api.app.openapi()["paths"][path]["post"]["responses"]
+        assert all("owner_limit" in answers[status]["description"] for status in ("403", "429"))
