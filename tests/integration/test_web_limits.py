@@ -216,20 +216,23 @@ def test_who_takes_nothing_of_an_answer_is_ended_and_who_takes_it_slowly_is_not(
 
 def test_no_key_is_logged_whatever_happens(stack: LocalServices, tmp_path: Path, key: str) -> None:
     secret = key.rpartition("_")[2]
-    broken = {**stack.environment, "DIFFEDIT_S3_ENDPOINT_URL": "http://127.0.0.1:1"}
-    command = [sys.executable, "-c", IMPATIENT, "--log-level", "debug"]
-    with served_program(command, broken, tmp_path) as server, client_of(server, key) as http:
+    broken = f"from diffedit_web.routes import edits\nedits.options_of = None\n{IMPATIENT}"
+    command = [sys.executable, "-c", broken, "--log-level", "debug"]
+    with served_program(command, stack.environment, tmp_path) as server, client_of(server, key) as http:
         assert http.get("/v1/edits").status_code == 200
         assert http.get(f"/v1/edits/{'0' * 32}").status_code == 404
         assert http.post("/v1/edits", content=b"x", headers={"Content-Type": "text/plain"}).status_code == 415
         assert http.get("/v1/edits", headers={"Authorization": f"Bearer {key}x"}).status_code == 401
         assert http.get("/v1/edits", headers={"Authorization": f"Basic {key}"}).status_code == 401
+        # A mistake in the program, of which the log has the traceback.
+        assert http.post("/v1/edits", files={"image": png()}, data=PROMPTS).status_code == 500
         # Where no key belongs.
         assert http.get(f"/v1/edits/{key}").status_code in (400, 404)
         assert http.get(f"/v1/edits?key={key}&cursor={key}").status_code == 400
         with connected(server) as sock:
             sock.sendall(f"GET /v1/edits HTTP/1.1\r\nAuthorization: Bearer {key}\r\nwrong\r\n\r\n".encode())
             assert b" 400 " in sock.recv(65536)
-        until(lambda: server.log.count("HTTP/1.1") >= 7, "the requests in the log")
+        until(lambda: server.log.count("HTTP/1.1") >= 8, "the requests in the log")
+        assert "TypeError: 'NoneType' object is not callable" in server.log
         assert f"{key.rpartition('_')[0]}_..." in server.log
         assert secret not in server.log
