@@ -13,7 +13,7 @@ import pytest
 from diffedit_worker.local.stack import LocalServices
 from tests.support.services import client_of, log_of
 from tests.support.waiting import until
-from tests.support.worker_template import ForkedProcess, WorkerTemplate
+from tests.support.worker_template import ForkedProcess, WorkerTemplate, WorkerTemplates
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 
@@ -76,7 +76,7 @@ def test_an_error_ends_a_forked_program_with_a_traceback(template: WorkerTemplat
 
 
 def test_forked_programs_end_with_their_template(tmp_path: Path) -> None:
-    template = WorkerTemplate()
+    template = WorkerTemplate(os.environ)
     program = run(template, tmp_path / "output.txt", "input()")
     with program.stdin:
         assert psutil.pid_exists(program.pid)
@@ -89,9 +89,22 @@ def test_forked_programs_end_with_their_template(tmp_path: Path) -> None:
     [({"DIFFEDIT_DEVICE": "cpu"}, True), ({"OMP_NUM_THREADS": "7"}, False), ({"HF_HOME": "/nowhere"}, False)],
 )
 def test_a_variable_that_a_library_may_read_early_needs_a_new_interpreter(
-    template: WorkerTemplate, variables: dict[str, str], is_forked: bool
+    templates: WorkerTemplates, variables: dict[str, str], is_forked: bool
 ) -> None:
-    assert template.has_imported_with(os.environ | variables) is is_forked
+    assert (templates.of(os.environ | variables) is templates.first) is is_forked
+    assert (templates.of(os.environ | variables) is not None) is is_forked
+
+
+def test_workers_with_an_import_path_of_their_own_have_a_template_of_their_own(
+    templates: WorkerTemplates, tmp_path: Path
+) -> None:
+    (tmp_path / "diffedit").mkdir()
+    (tmp_path / "diffedit" / "__init__.py").write_text("raise SystemExit(7)")
+    paths = os.environ | {"PYTHONPATH": str(tmp_path)}
+    other = templates.of(paths)
+    assert other is templates.of(paths) is not templates.first
+    assert templates.of(paths | {"HF_HOME": "/nowhere"}) is None
+    assert other and other.start() and other._process and other._process.wait(timeout=30) == 7
 
 
 def test_the_stack_forks_its_workers_unless_their_variables_are_others(stack: LocalServices) -> None:
