@@ -106,17 +106,21 @@ def measure(target: Target, data: bytes) -> tuple[Cost, str, bool]:
     return cost, reason, accepted
 
 
-def run(target: Target, seed: int, *, seconds: float, cases: int = sys.maxsize) -> Findings:
-    """Run cases for so many seconds, or so many cases."""
+def run(target: Target, seed: int, *, seconds: float, cases: int = sys.maxsize, at_least: int = 0) -> Findings:
+    """Run cases for so many seconds, or so many cases. With `at_least`, a busy machine takes longer than that."""
     seeds, findings, end = target.seeds(), Findings(), time.monotonic() + seconds
     for data in seeds:
         _, reason, accepted = measure(target, data)
         assert accepted, f"a seed of {target.name} is not valid: {reason or 'refused'}"
-    while findings.cases < cases and time.monotonic() < end:
+
+    def is_over() -> bool:
+        return findings.cases >= at_least and time.monotonic() > end
+
+    while findings.cases < cases and not is_over():
         first = findings.cases
         for answer in _child(target, seeds, seed, range(first, min(first + BATCH, cases))):
             _note(findings, answer)
-            if time.monotonic() > end:
+            if is_over():
                 break
     return findings
 

@@ -34,6 +34,19 @@ def run(template: WorkerTemplate, output: Path, code: str, *arguments: str) -> F
         return template.fork(code, arguments, os.environ | VARIABLES, file)
 
 
+def empty_modules(folder: Path) -> Path:
+    """Write modules with the names of those that a template imports, so that it starts at once."""
+    for name in ("local/commands", "pipeline", "runtime/runner", "worker_command"):
+        (folder / "diffedit_worker" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "diffedit_worker" / f"{name}.py").touch()
+    (folder / "diffedit").mkdir()
+    # Without these, the packages of that name further down the path would be imported.
+    for package in ("diffedit", "diffedit_worker", "diffedit_worker/local", "diffedit_worker/runtime"):
+        (folder / package / "__init__.py").touch()
+    (folder / "diffedit" / "cli.py").write_text("app = None\n")
+    return folder
+
+
 @pytest.fixture
 def waiting(template: WorkerTemplate, tmp_path: Path) -> Iterator[list[ForkedProcess]]:
     """Two programs that wait for their input."""
@@ -76,7 +89,7 @@ def test_an_error_ends_a_forked_program_with_a_traceback(template: WorkerTemplat
 
 
 def test_forked_programs_end_with_their_template(tmp_path: Path) -> None:
-    template = WorkerTemplate(os.environ)
+    template = WorkerTemplate(os.environ | {"PYTHONPATH": str(empty_modules(tmp_path))})
     program = run(template, tmp_path / "output.txt", "input()")
     with program.stdin:
         assert psutil.pid_exists(program.pid)
@@ -98,13 +111,14 @@ def test_a_variable_that_a_library_may_read_early_needs_a_new_interpreter(
 def test_workers_with_an_import_path_of_their_own_have_a_template_of_their_own(
     templates: WorkerTemplates, tmp_path: Path
 ) -> None:
-    (tmp_path / "diffedit").mkdir()
-    (tmp_path / "diffedit" / "__init__.py").write_text("raise SystemExit(7)")
-    paths = os.environ | {"PYTHONPATH": str(tmp_path)}
+    paths = os.environ | {"PYTHONPATH": str(empty_modules(tmp_path))}
     other = templates.of(paths)
-    assert other is templates.of(paths) is not templates.first
+    assert other and other is templates.of(paths) is not templates.first
     assert templates.of(paths | {"HF_HOME": "/nowhere"}) is None
-    assert other and other.start() and other._process and other._process.wait(timeout=30) == 7
+    program = run(other, tmp_path / "output.txt", "import diffedit_worker.pipeline as m; print(m.__file__)")
+    with program.stdin:
+        assert program.wait(timeout=30) == 0
+    assert (tmp_path / "output.txt").read_text() == f"{tmp_path}/diffedit_worker/pipeline.py\n"
 
 
 def test_the_stack_forks_its_workers_unless_their_variables_are_others(stack: LocalServices) -> None:

@@ -161,9 +161,7 @@ class WorkerTemplates:
 
 def _early(environment: Mapping[str, str]) -> dict[str, str]:
     return {
-        name: value
-        for name, value in environment.items()
-        if name != "PYTHONPATH" and not name.startswith(READ_LATE)
+        name: value for name, value in environment.items() if name != "PYTHONPATH" and not name.startswith(READ_LATE)
     }
 
 
