@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 KILLING := test_chaos test_recovery test_storage_faults
 
-.PHONY: demo test test-fast test-system coverage check docs bench profile chaos fuzz quality train clean
+.PHONY: demo test test-fast test-system coverage check check-style check-types check-imports check-docs docs bench profile \
+	chaos fuzz quality train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/diffedit demo
@@ -31,10 +32,19 @@ coverage: $(VENV)/.installed
 	$(BIN)/coverage report
 
 check: $(VENV)/.installed
+	$(MAKE) --no-print-directory --jobs 2 check-style check-types check-docs check-imports
+
+check-style: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+check-types: $(VENV)/.installed
 	$(BIN)/mypy
+
+check-imports: $(VENV)/.installed
 	$(BIN)/lint-imports
+
+check-docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 docs: $(VENV)/.installed
