@@ -15,7 +15,7 @@ test: test-fast
 	# cores three processes are faster than two: these tests wait for half of the time, mostly until a heartbeat expires.
 	$(BIN)/pytest tests/acceptance tests/integration --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-# Over servers of Debian's packages, which CI installs: apt-get install --no-install-recommends redis-server redis-sentinel
+# Over programs of Debian's packages, which CI installs: apt-get install --no-install-recommends redis-server redis-sentinel nodejs npm
 test-system: $(VENV)/.installed
 	$(BIN)/pytest tests/system --numprocesses 2 --dist loadfile
 
@@ -75,7 +75,7 @@ train: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,local,train,docs,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,local,web,train,docs,dev]'
 	touch $@
 
 clean:

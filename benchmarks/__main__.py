@@ -21,11 +21,14 @@ from benchmarks.service.backlog import backlog
 from benchmarks.service.cache_reuse import cache_reuse
 from benchmarks.service.chain_overhead import chain_overhead
 from benchmarks.service.client_cost import client_cost
+from benchmarks.service.open_streams import open_streams
 from benchmarks.service.overhead import overhead
 from benchmarks.service.s3_latency import s3_latency
 from benchmarks.service.shared_device import shared_device
 from benchmarks.service.shared_worker import shared_worker_bundled, shared_worker_device, shared_worker_midsize
 from benchmarks.service.traffic_per_job import traffic_per_job
+from benchmarks.service.valkey_cost import submission_rate, valkey_cost
+from benchmarks.service.valkey_load import valkey_load
 from benchmarks.service.worker_scaling import worker_scaling
 from benchmarks.service.worker_start import worker_start
 from benchmarks.speed.edit_time import edit_time_bundled, edit_time_midsize
@@ -47,6 +50,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         client_cost,
         chain_overhead,
         traffic_per_job,
+        valkey_cost,
+        valkey_load,
+        submission_rate,
         worker_scaling,
         worker_start,
         s3_latency,
@@ -57,6 +63,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         overhead,
         cache_reuse,
         backlog,
+        open_streams,
     )
 }
 

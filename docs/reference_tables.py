@@ -5,6 +5,7 @@ without a meaning stops the build.
 """
 
 import inspect
+import json
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from http_reference import HTTP_MODELS, model_section, operation_section
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from reference_cells import (
@@ -135,7 +137,18 @@ def exit_codes() -> str:
 def commands() -> str:
     group: Any = typer.main.get_command(cli.app)
     context = group.context_class(group, info_name="diffedit")
-    return "\n\n".join(_command(group.commands[name], context) for name in group.list_commands(context))
+    return "\n\n".join(_command(command, above) for command, above in _all_commands(group, context))
+
+
+def http_routes() -> str:
+    """Return a section on each operation of the HTTP API, from its description in `docs/openapi.json`."""
+    described = json.loads((Path(__file__).parent / "openapi.json").read_text())
+    schemas = described["components"]["schemas"]
+    sections = []
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            sections.append(operation_section(method.upper(), path, operation))
+    return "\n\n".join([*sections, *(model_section(name, schemas[name], schemas) for name in HTTP_MODELS)])
 
 
 def retry_policies() -> str:
@@ -191,6 +204,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "public-names": public_names,
     "retries": retry_policies,
     "layers": layers,
+    "http": http_routes,
 }
 
 
@@ -226,6 +240,16 @@ def _public_names() -> frozenset[str]:
     return frozenset(diffedit.__all__)
 
 
+def _all_commands(group: Any, context: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each command below a group, and the context of the group that it is in."""
+    for name in group.list_commands(context):
+        command = group.commands[name]
+        if hasattr(command, "commands"):
+            yield from _all_commands(command, command.context_class(command, info_name=name, parent=context))
+        else:
+            yield command, context
+
+
 def _command(command: Any, parent: Any) -> str:
     """Return a section on one command. Typer brings its own copy of click, so that the types are left open."""
     context = command.context_class(command, info_name=command.name, parent=parent)
@@ -235,7 +259,7 @@ def _command(command: Any, parent: Any) -> str:
     ]
     table = markdown(("argument or option", "default", "meaning"), rows) if rows else ""
     parts = [
-        f"## diffedit {command.name}",
+        f"## {context.command_path}",
         inspect.cleandoc(command.help or ""),
         f"```text\n{usage}\n```",
         table,

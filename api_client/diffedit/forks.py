@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -55,6 +56,17 @@ class PerProcess(Generic[T]):
         self._pid = os.getpid()
 
 
+def made_side_by_side(owner: type[T]) -> type[T]:
+    """Let several instances of a class make their cached properties at the same time.
+
+    Python 3.11 has one lock for all instances, so that one download would wait for all others. 3.12 has none.
+    """
+    for attribute in vars(owner).values():
+        if isinstance(attribute, functools.cached_property):
+            vars(attribute)["lock"] = nullcontext()
+    return owner
+
+
 _LIBRARIES = ("diffedit", "celery", "kombu")
 """Where cached properties are used by a client."""
 _values: "weakref.WeakSet[PerProcess[Any]]" = weakref.WeakSet()
@@ -84,7 +96,9 @@ def _renew_property_locks() -> None:
             # Not isinstance: it would ask Celery's proxies for their class, which uses such a property.
             for owner in [each for each in vars(module).values() if issubclass(type(each), type)]:
                 for attribute in vars(owner).values():
-                    if issubclass(type(attribute), functools.cached_property) and hasattr(attribute, "lock"):
+                    # Python 3.12 has no lock, and some of our classes need none.
+                    is_cached = issubclass(type(attribute), functools.cached_property)
+                    if is_cached and not isinstance(getattr(attribute, "lock", nullcontext()), nullcontext):
                         attribute.lock = threading.RLock()
 
 

@@ -1,18 +1,23 @@
-"""Deletion of old pictures and artifacts that no unfinished job needs.
+"""Deletion of old pictures and artifacts that no unfinished job needs, and of uploads that are over a day old.
 
 An artifact never becomes outdated, because its key is the hash of everything it is made from. So age alone decides what
 is deleted. A derived artifact that is needed after all is made again.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
+from diffedit.contract.object_keys import ARTIFACTS, INPUTS, UPLOADS, companion_keys
 from diffedit.contract.validation import Frozen
+from diffedit.deletion import ANY_AGE
 from diffedit.errors import InvalidRequest
 from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
 
+UPLOADS_KEPT = timedelta(days=1)
+"""How long a browser's upload can be edited. Its picture is stored again with the first edit."""
 YOUNGEST = timedelta(hours=1)
 """A younger upload may belong to a job that is being submitted."""
 
@@ -47,13 +52,28 @@ def collect(
 ) -> Collected:
     """Delete the objects that were stored longer ago than `older_than` and that no unfinished job refers to.
 
-    The results of jobs that have ended are deleted as well, even if their records still exist.
+    The results of jobs that have ended are deleted as well, even if their records still exist, unless they are kept for
+    longer (`JobOptions.keep`). If the time for which they are kept is over, they are deleted at any age, unless the
+    record of another job mentions them. The uploads of browsers are deleted after a day.
     """
+    now, kept = job_store.now(), job_store.kept_objects()
+    over = {key for key, until in kept.items() if until <= now}
     # Objects are listed before jobs, so that a job that starts to use an object in between is seen.
-    old = list(object_store.older_than(older_than))
+    old = object_store.older_than(older_than, (INPUTS, ARTIFACTS))
+    old += object_store.older_than(min(older_than, UPLOADS_KEPT), (UPLOADS,))
+    stored = object_store.older_than(ANY_AGE, (INPUTS, ARTIFACTS)) if over else []
     used = job_store.keys_in_use()
-    unused = [each for each in old if each.key not in used]
+    used |= _with_companions(kept.keys() - over)
+    over -= job_store.mentioned(over)
+    with_companions = _with_companions(over)
+    candidates = {each.key: each for each in (*old, *(each for each in stored if each.key in with_companions))}
+    unused = [each for each in candidates.values() if each.key not in used]
     if not dry_run:
         for each in unused:
             object_store.delete(each.key)
-    return Collected(objects=len(unused), bytes=sum(each.size for each in unused), in_use=len(old) - len(unused))
+        job_store.forget_kept(over - used)
+    return Collected(objects=len(unused), bytes=sum(each.size for each in unused), in_use=len(candidates) - len(unused))
+
+
+def _with_companions(object_keys: Iterable[str]) -> set[str]:
+    return {key for each in object_keys for key in (each, *companion_keys(each))}

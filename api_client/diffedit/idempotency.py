@@ -16,7 +16,7 @@ from diffedit.errors import InvalidRequest
 MAX_IDEMPOTENCY_KEY = 200
 """Characters of an idempotency key, at most."""
 SEPARATOR = "\x1f"
-"""The unit separator of ASCII. It is not printable, so neither a namespace nor a key contains it."""
+"""The unit separator of ASCII. It is not printable, so no namespace, owner or key contains it."""
 
 
 def checked_key(key: Any) -> str | None:
@@ -26,12 +26,15 @@ def checked_key(key: Any) -> str | None:
     raise InvalidRequest(f"idempotency_key: give a text of 1 to {MAX_IDEMPOTENCY_KEY} printable characters")
 
 
-def scoped_key(namespace: str, key: str | None) -> str | None:
-    """Return the key as the job store knows it. Two pairs of a namespace and a key never give the same text.
+def scoped_key(namespace: str, owner: str | None, key: str | None) -> str | None:
+    """Return the key as the job store knows it. It is another one for each namespace and for each owner.
 
-    Without a namespace it is the key itself, as in version 0.2.0.
+    Without both it is the key itself, as in version 0.2.0.
     """
-    return f"{namespace}{SEPARATOR}{key}" if namespace and key else key
+    if key is None or not (namespace or owner):
+        return key
+    scope = (namespace, owner) if owner else (namespace,)
+    return SEPARATOR.join((*scope, key))
 
 
 def request_digest(request: EditRequest, options: JobOptions, given: Iterable[str], preset: str = DEFAULT) -> str:

@@ -3,7 +3,7 @@
 from PIL import Image, ImageChops
 
 from diffedit.errors import BadPicture
-from diffedit.pictures import Size, by_size, decoded, flatten, upright
+from diffedit.pictures import Size, by_size, decoded, encode_png, flatten, upright
 
 
 def read_mask(data: bytes, size: Size | None = None) -> Image.Image:
@@ -28,6 +28,19 @@ def read_mask(data: bytes, size: Size | None = None) -> Image.Image:
     if mask.getbbox() is None:
         raise BadPicture("the mask selects nothing; paint opaque white where the picture may change")
     return mask
+
+
+def mask_of_alpha(data: bytes) -> bytes | None:
+    """Return a mask (PNG, "L") that is white where the picture in `data` is transparent; None if it is so nowhere.
+
+    That is how OpenAI's API takes masks, whatever the colours of the opaque pixels are. Raises BadPicture.
+    """
+    with decoded(data, "mask") as (source, file):
+        if not source.has_transparency_data:
+            return None
+        alpha = source.convert("RGBA").getchannel("A")
+        clear = alpha.point([255] * 128 + [0] * 128)
+        return encode_png(upright(clear, file)) if clear.getbbox() else None
 
 
 def _erased(source: Image.Image) -> Image.Image | None:

@@ -80,6 +80,21 @@ class EditOptions(TypedDict, total=False):
     """Seconds after the submission. The job expires if no worker has started it by then. Default: no limit."""
     deadline: float | None
     """Seconds after the submission. The job expires if it has not succeeded by then. Default: no limit."""
+    owner: str | None
+    """Whose the job is: 1 to 200 printable characters, such as a user's id. Default: nobody's."""
+    tags: dict[str, str]
+    """Labels to find the job by: up to 10, with names of up to 40 and values of up to 100 characters."""
+    keep: float | None
+    """Seconds for which record, pictures, artifacts and result are kept after the end of the job, at least 60.
+
+    Then the record is gone, and the next garbage collection deletes the others. Default: the record is kept for
+    `DIFFEDIT_RETENTION`, and garbage collection goes by the age of an object.
+    """
+    webhook: str | None
+    """A URL to which events are sent, such as "edit.started" and "edit.succeeded", signed by Standard Webhooks.
+
+    `diffedit webhooks` must be running to send them. Default: none are sent.
+    """
     idempotency_key: str | None
     """1 to 200 printable characters. The same call with the same key queues nothing and returns the first job.
 

@@ -4,26 +4,40 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from PIL import Image
 
 from diffedit.contract.content import ContentsOf, check_stored
 from diffedit.contract.job import JobStatus
+from diffedit.contract.object_keys import CONTENT_TYPES, thumbnail_key
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
 from diffedit.errors import ArtifactError, BadPicture, InvalidRequest
+from diffedit.forks import made_side_by_side
 from diffedit.masks import read_mask
+from diffedit.objects.links import attachment, check_expires
 from diffedit.objects.store import ObjectStore
-from diffedit.pictures import read_picture, read_result, side_by_side
+from diffedit.pictures import Picture, read_picture, read_result, side_by_side
 from diffedit.provenance import manifest_of, with_manifest
+from diffedit.thumbnails import encode_thumbnail
 
 T = TypeVar("T")
 
-MAX_EXPIRES = 7 * 24 * 3600
-"""Seconds for which a URL of a result can be valid, at most."""
+Slot = Literal["result", "mask", "original", "thumbnail"]
+"""The pictures of a job."""
 
 
+class StoredFile(NamedTuple):
+    """The file of a picture of a job, as it is stored."""
+
+    data: bytes
+    """The bytes of the file."""
+    content_type: str
+    """"image/png", "image/jpeg" or "image/webp"."""
+
+
+@made_side_by_side
 class EditResult:
     """The artifacts of a job that succeeded. Each is downloaded at its first use and then kept.
 
@@ -53,8 +67,7 @@ class EditResult:
 
         In RGB, or in RGBA if the original is transparent in parts outside the mask.
         """
-        result = _decoded("result", self._png, read_result)
-        return result.layer or result.image
+        return self._picture.layer or self._picture.image
 
     @functools.cached_property
     def mask(self) -> Image.Image:
@@ -90,18 +103,49 @@ class EditResult:
         """Return the original, the mask and the result side by side. Small pictures are enlarged."""
         return side_by_side([self.original, self.mask, self.image])
 
-    def url(self, expires: int = 3600) -> str:
-        """Return a URL of the result, or of the mask after `preview_mask`. Anyone can open it for `expires` seconds.
+    @functools.cached_property
+    def thumbnail(self) -> Image.Image:
+        """The edited picture, its longer side scaled to 320 pixels unless it is smaller, in sRGB."""
+        thumbnail = read_picture(self.file("thumbnail").data)
+        return thumbnail.layer or thumbnail.image
 
-        Who opens it gets the stored bytes as they are; only this class checks them. Their manifest holds of the request
-        only what the result depends on.
+    def file(self, slot: Slot | None = None) -> StoredFile:
+        """Return a picture of the job as a file, for programs that pass it on.
+
+        Args:
+            slot: "result" (PNG), "mask" (PNG, or the file that the user drew), "original" (the file that the user
+                sent) or "thumbnail" (WebP, some KB). Default: the result, or the mask after `preview_mask`.
 
         Raises:
-            InvalidRequest: `expires` is not between 1 second and 7 days, the longest that S3 signs for.
+            InvalidRequest: there is no such slot.
         """
-        if not 1 <= expires <= MAX_EXPIRES:
-            raise InvalidRequest(f"expires must be 1 to {MAX_EXPIRES} seconds (7 days); got {expires!r}")
-        return self._object_store.url(self._key(self._request.goal), expires)
+        slot = self._slot(slot)
+        if slot == "thumbnail":
+            return StoredFile(self._thumbnail(), CONTENT_TYPES["webp"])
+        key = self._key_of(slot)
+        made = {"result": Artifact.RESULT, "mask": Artifact.MASK}.get(slot)
+        data = self._bytes(made) if made and key != self._request.mask else self._object_store.get(key)
+        return StoredFile(data, CONTENT_TYPES[key.rpartition(".")[2]])
+
+    def url(self, expires: int = 3600, *, slot: Slot | None = None, filename: str | None = None) -> str:
+        """Return a URL of a picture of the job. Anyone can open it for `expires` seconds. Sends no request.
+
+        Who opens it gets the stored bytes as they are; only this class checks them. Their manifest holds of the request
+        only what the result depends on. The host is that of `DIFFEDIT_S3_PUBLIC_URL`.
+
+        Args:
+            expires: seconds, from 1 to 7 days, the longest that S3 signs for. A URL that is signed with the temporary
+                keys of a role ends with them.
+            slot: as for `file`. A result that a worker of 0.2.0 has made has no thumbnail, and its URL is the result's.
+            filename: a browser saves the picture under this name and does not show it. At most 150 characters, without
+                slashes and control characters.
+
+        Raises:
+            InvalidRequest: there is no such slot, or `expires` or `filename` is out of its range.
+        """
+        check_expires(expires)
+        disposition = None if filename is None else attachment(filename)
+        return self._object_store.url(self._key_of(self._slot(slot)), expires, disposition)
 
     def save(self, directory: str | Path) -> dict[str, Path]:
         """Write result.png, mask.png, grid.png and manifest.json into `directory`, after `preview_mask` only mask.png.
@@ -129,6 +173,36 @@ class EditResult:
     @functools.cached_property
     def _png(self) -> bytes:
         return self._bytes(Artifact.RESULT)
+
+    @functools.cached_property
+    def _picture(self) -> Picture:
+        return _decoded("result", self._png, read_result)
+
+    def _thumbnail(self) -> bytes:
+        """Return the stored thumbnail, or a new one if there is none that can be decoded."""
+        key = thumbnail_key(self._key(Artifact.RESULT))
+        try:
+            data = self._object_store.get(key)
+            read_picture(data)
+        except (ArtifactError, BadPicture):
+            return encode_thumbnail(self._picture)
+        return data
+
+    def _slot(self, slot: Slot | None) -> Slot:
+        if slot is None:
+            return "mask" if self._request.goal is Artifact.MASK else "result"
+        if slot not in get_args(Slot):
+            raise InvalidRequest(f"slot: {slot!r} is none of {', '.join(get_args(Slot))}")
+        return slot
+
+    def _key_of(self, slot: Slot) -> str:
+        if slot == "original":
+            return self._request.image
+        if slot == "mask":
+            return self._request.mask or self._key(Artifact.MASK)
+        key = self._key(Artifact.RESULT)
+        # Of a result that a worker of 0.2.0 has made, the record does not know the content.
+        return thumbnail_key(key) if slot == "thumbnail" and Artifact.RESULT in self.status.contents else key
 
     def _bytes(self, artifact: Artifact) -> bytes:
         """Return an artifact that a worker has made. Raises ArtifactError if it is not what was stored."""

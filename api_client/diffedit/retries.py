@@ -5,8 +5,7 @@
 | client, each command | Redis | 4 more attempts, 0.1 to 1 s apart (about 3 s); 10 s in all |
 | worker, each command | Redis | 20 more attempts, 0.1 to 1 s apart (about 15 s); 20 s in all |
 | client, while it waits for a job | Redis | again every 0.05 s, for 30 s or until the caller's timeout |
-| client and worker, a message | Celery's broker | 4 more attempts, 0.1 to 1 s apart; 20 s in all |
-| the same, when a queue cannot be declared | Celery's broker | 2 more attempts, at once |
+| `AsyncClient`, while it waits for jobs | Redis | again after 0.05 to 1 s, for 30 s or until each caller's timeout |
 | client and worker, each request | S3 | 3 more attempts, by boto3's standard mode, all begun within 20 s |
 | the same, a download that breaks off | S3 | 2 more attempts, at once |
 | worker, while a stage needs an object | S3 | again after up to 5 s, for DIFFEDIT_S3_RETRY_TIMEOUT |
@@ -47,16 +46,10 @@ class RedisPolicy(NamedTuple):
 CLIENT_REDIS_POLICY = RedisPolicy(retries=4, seconds=10)
 WORKER_REDIS_POLICY = RedisPolicy(retries=20, seconds=20)
 """The retries take about 15 s, in which the server may restart while a stage is running."""
-PUBLISH_SECONDS = 20.0
-"""For one message, all attempts included."""
-MESSAGE_REDIS_POLICY = RedisPolicy(retries=0, seconds=PUBLISH_SECONDS)
+MESSAGE_REDIS_POLICY = RedisPolicy(retries=0, seconds=20)
 """For a connection of kombu's, which repeats by itself."""
 CLIENT_OUTAGE = 30.0
 """Seconds for which a client that waits for a job tolerates a server that does not answer: enough for its restart."""
-PUBLISH_POLICY = {"max_retries": 4, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1}
-"""kombu's, for a message."""
-DECLARE_ATTEMPTS = 3
-"""In all, when kombu could not declare a queue."""
 S3_ATTEMPTS = 4
 """In all, for one request, with boto3's pauses between them."""
 S3_SECONDS = 20.0

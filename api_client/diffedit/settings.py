@@ -52,6 +52,13 @@ class Settings(BaseModel):
         validation_alias=AliasChoices("DIFFEDIT_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     )
     """The URL of the S3 server, if it is not AWS."""
+    s3_public_url: str | None = Field(default=None, validation_alias="DIFFEDIT_S3_PUBLIC_URL")
+    """Client: the URL at which browsers reach the S3 server. Links are signed for it. Default: the URL above.
+
+    A proxy in between must pass on the host name and the path as they are, because both are part of the signature.
+    """
+    s3_upload_method: Literal["put", "post"] = Field(default="put", validation_alias="DIFFEDIT_S3_UPLOAD_METHOD")
+    """Client: how browsers send pictures to the bucket. All servers take "put"; AWS and some others take "post" too."""
     aws_access_key_id: str | None = Field(default=None, validation_alias="AWS_ACCESS_KEY_ID")
     """As for any S3 program. If it is unset, boto3 searches in its usual places."""
     aws_secret_access_key: SecretStr | None = Field(default=None, validation_alias="AWS_SECRET_ACCESS_KEY")
@@ -71,7 +78,10 @@ class Settings(BaseModel):
     max_queued: int = Field(default=10_000, validation_alias="DIFFEDIT_MAX_QUEUED", ge=1)
     """How many jobs may wait in a lane of a profile. A further job is rejected (QueueFull)."""
     max_connections: int = Field(default=20, validation_alias="DIFFEDIT_MAX_CONNECTIONS", ge=4)
-    """The most connections to Redis that a client opens. A thread waits up to 10 s if all of them are in use."""
+    """The most connections to Redis that a client opens. A thread waits up to 10 s if all of them are in use.
+
+    An `AsyncClient` makes its calls in half as many threads.
+    """
     retention: int = Field(default=7 * 24 * 3600, validation_alias="DIFFEDIT_RETENTION", ge=60)
     """Seconds for which the record of a job is kept after it has ended."""
 
@@ -80,6 +90,15 @@ class Settings(BaseModel):
 
     namespace: str = Field(default="", validation_alias="DIFFEDIT_NAMESPACE", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     """Client: the scope of its idempotency keys. Give each application that shares the Redis its own."""
+
+    webhook_secrets: SecretStr | None = Field(default=None, validation_alias="DIFFEDIT_WEBHOOK_SECRETS")
+    """What webhooks are signed with: `whsec_` and 24 to 64 bytes as Base64. `diffedit webhooks --new-secret` makes one.
+
+    Several, separated by commas, are in force together, so that a receiver can change from the old one to the new one.
+    Jobs with an owner are signed with a secret that is derived from it for this owner (`Client.webhook_secrets`).
+    """
+    webhook_allow: str = Field(default="", validation_alias="DIFFEDIT_WEBHOOK_ALLOW")
+    """Networks with private addresses to which webhooks may be sent, such as "10.1.0.0/16, ::1/128". Default: none."""
 
     @property
     def redis(self) -> RedisUrl:
@@ -92,9 +111,9 @@ class Settings(BaseModel):
         return self.s3_addressing_style or ("path" if self.s3_endpoint_url else "auto")
 
     @property
-    def publisher_connections(self) -> int:
-        """How many connections kombu may use to send messages. It opens two to Redis for each of them."""
-        return max(1, self.max_connections // 8)
+    def public_addressing_style(self) -> str:
+        """The addressing style of links for browsers: `s3_public_url` names the server, not the bucket."""
+        return self.s3_addressing_style or ("path" if self.s3_public_url else self.addressing_style)
 
     @field_validator("redis_url")
     @classmethod
@@ -103,14 +122,19 @@ class Settings(BaseModel):
         password: SecretStr | None = info.data.get("redis_password")
         return SecretStr(with_password(url.get_secret_value(), password.get_secret_value())) if password else url
 
-    @field_validator("s3_endpoint_url")
+    @field_validator("s3_endpoint_url", "s3_public_url")
     @classmethod
-    def _check_s3_endpoint_url(cls, url: str | None) -> str | None:
+    def _check_s3_url(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url and is_malformed(url, "http", "https"):
             raise ValueError("must be http://host:port or https://host")
         if url and "@" in urlsplit(url).netloc:
             raise ValueError("must not contain a password; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
         if url and (urlsplit(url).path.strip("/") or urlsplit(url).query):
+            if info.field_name == "s3_public_url":
+                raise ValueError(
+                    "must end with the host or the port; behind a path S3 would see another path than the signed one, "
+                    "so give the server a host name or a port of its own"
+                )
             raise ValueError("must end with the host or the port; the name of the bucket goes into DIFFEDIT_S3_BUCKET")
         return url
 

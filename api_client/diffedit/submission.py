@@ -1,6 +1,6 @@
 """From the arguments of `Client.edit` to a checked request. Everything that can be wrong with it is found here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,26 +19,32 @@ from diffedit.uploads import Upload, mask_upload
 
 TEXTS = ("source_prompt", "target_prompt", "source_concept", "target_concept", "caption", "negative_prompt")
 """The options that are fields of the request itself."""
-SERVICE = ("lane", "start_timeout", "deadline")
+SERVICE = ("lane", "start_timeout", "deadline", "owner", "tags", "keep", "webhook")
 """The options that are fields of `JobOptions`. All others but the mask and the key are fields of `EditParams`."""
+
+
+UploadOf = Callable[[Upload, str | None], Upload]
 
 
 @dataclass(frozen=True)
 class Submission:
     """A checked request with all defaults resolved, and the pictures that it needs. Nothing is stored or queued yet.
 
-    `request_digest` covers only what the user gave.
+    `pixels` are those of the picture. `request_digest` covers only what the user gave.
     """
 
     request: EditRequest
     options: JobOptions
     uploads: Sequence[Upload]
+    pixels: int
     idempotency_key: str | None
     request_digest: str
 
 
-def prepare(image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet, default_seed: int) -> Submission:
-    """Check the options and resolve all defaults.
+def prepare(
+    image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet, default_seed: int, upload_of: UploadOf
+) -> Submission:
+    """Check the options and resolve all defaults. `upload_of` returns the upload of a picture for an owner.
 
     Raises:
         InvalidRequest: an option is unknown, out of its range, or contradicts another one. UnknownPreset: the preset.
@@ -48,19 +54,20 @@ def prepare(image: Upload, goal: Artifact, options: EditOptions, fleet: Fleet, d
     key = checked_key(given.pop("idempotency_key", None))
     preset = _checked_preset(given.pop("preset", DEFAULT))
     mask = None if (picture := given.pop("mask", None)) is None else mask_upload(picture, image.size)
+    pixels = image.size[0] * image.size[1]
     texts = {name: given.pop(name) for name in TEXTS if name in given}
     service = {name: given.pop(name) for name in SERVICE if name in given}
     try:
         profile = given.get("profile", fleet.default_profile)
         defaults = _used_defaults(fleet.params_of(profile, preset), texts)
         params = EditParams.resolve(profile, {"seed": default_seed, **defaults}, given)
-        pictures = {"image": image.key, "mask": mask and mask.key}
-        request = EditRequest.model_validate({**texts, **pictures, "goal": goal, "params": params})
         job_options = JobOptions.model_validate(service)
+        uploads = [upload_of(upload, job_options.owner) for upload in (image, mask) if upload]
+        pictures = dict(zip(("image", "mask"), (upload.key for upload in uploads), strict=False))
+        request = EditRequest.model_validate({**texts, **pictures, "goal": goal, "params": params})
     except ValidationError as error:
         raise InvalidRequest(explain(error, known=EditOptions.__annotations__)) from None
-    uploads = [upload for upload in (image, mask) if upload]
-    return Submission(request, job_options, uploads, key, request_digest(request, job_options, given, preset))
+    return Submission(request, job_options, uploads, pixels, key, request_digest(request, job_options, given, preset))
 
 
 def _checked_preset(preset: Any) -> str:
@@ -73,6 +80,23 @@ def _used_defaults(defaults: Mapping[str, Any], texts: Mapping[str, Any]) -> dic
     """Return the defaults without what only two concepts use, if there are none: the result does not depend on it."""
     unused = () if texts.get("source_concept") else ("concept_prompts",)
     return {name: value for name, value in defaults.items() if name not in unused}
+
+
+def options_of_each(targets: Iterable[str | EditOptions], common: EditOptions) -> list[EditOptions]:
+    """Return the options of several edits of one picture: those of all, and those in which one differs.
+
+    Raises:
+        InvalidRequest: a target is neither a prompt nor a dict of options, or all edits have the same idempotency key.
+    """
+    if "idempotency_key" in common:
+        raise InvalidRequest("idempotency_key: the same key for all edits gives one job; give each edit its own")
+    if isinstance(targets, str | Mapping) or not isinstance(targets, Iterable):
+        raise InvalidRequest("targets: give a list of target prompts; for a single one use edit()")
+    targets = list(targets)
+    if not all(isinstance(target, str | Mapping) for target in targets):
+        raise InvalidRequest("targets: each one must be a target prompt, or a dict of options")
+    edits = [EditOptions(target_prompt=target) if isinstance(target, str) else target for target in targets]
+    return [{**common, **each} for each in edits]
 
 
 def check_keys(submissions: Sequence[Submission]) -> None:

@@ -19,10 +19,11 @@ from typing import Any
 
 from PIL import Image
 
+from diffedit.aio import AsyncClient, AsyncJobHandle
 from diffedit.client import Client
 from diffedit.contract.content import content_of
 from diffedit.contract.job import ErrorInfo, Job, State
-from diffedit.contract.object_keys import artifact_key, manifest_key
+from diffedit.contract.object_keys import artifact_key, manifest_key, thumbnail_key
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact, Stage, queue_names
 from diffedit.contract.validation import digest
@@ -32,11 +33,22 @@ from diffedit.jobs.backend import JobBackend, memory_backend
 from diffedit.jobs.memory_store import MemoryJobStore
 from diffedit.jobs.workers import WorkerInfo, WorkerLimits
 from diffedit.masks import read_mask
+from diffedit.objects.links import UploadUrl
 from diffedit.objects.memory import MemoryObjectStore
 from diffedit.pictures import PROVENANCE, encode_png, read_picture, read_result
 from diffedit.settings import Settings
+from diffedit.thumbnails import encode_thumbnail
 
-__all__ = ["JobBackend", "MemoryObjectStore", "fail", "memory_backend", "memory_client", "succeed"]
+__all__ = [
+    "JobBackend",
+    "MemoryObjectStore",
+    "async_memory_client",
+    "fail",
+    "memory_backend",
+    "memory_client",
+    "succeed",
+    "upload",
+]
 
 _WORKER = "testing"
 _EXTENSIONS = {Artifact.CAPTION: "json", Artifact.PROMPTS: "json", Artifact.MASK: "png", Artifact.RESULT: "png"}
@@ -64,17 +76,23 @@ def memory_client(profile: str = "tiny") -> Client:
     return Client(settings, backend=backend, object_store=MemoryObjectStore(), send=lambda job: None)
 
 
+def async_memory_client(profile: str = "tiny") -> AsyncClient:
+    """Return an asynchronous client over the same doubles as those of `memory_client`."""
+    return AsyncClient.over(memory_client(profile))
+
+
 def succeed(
-    job: JobHandle,
+    job: JobHandle | AsyncJobHandle,
     image: Image.Image | None = None,
     *,
     mask: Image.Image | None = None,
     caption: str = "a picture",
     prompts: Prompts | None = None,
 ) -> None:
-    """Let a job of `memory_client` succeed, as a worker does. The job may be an edit or a mask preview.
+    """Let a job of `memory_client` or `async_memory_client` succeed, as a worker does.
 
-    `job.result()` then has its image, mask, caption, prompts, manifest and URL. Files of tensors are empty.
+    The job may be an edit or a mask preview. `job.result()` then has its image, mask, caption, prompts, manifest and
+    URL. Files of tensors are empty.
 
     Args:
         job: a job that has not ended.
@@ -89,6 +107,7 @@ def succeed(
         BadPicture: the image or the mask cannot be a result: it has another size than the picture, or the mask is
             black everywhere.
     """
+    job = _blocking(job)
     finished = _with_all_artifacts(_open_job(job))
     request = finished.request
     source = request.source_concept or request.given_caption or caption
@@ -106,22 +125,24 @@ def succeed(
     used = request.given_prompts or Prompts.model_validate_json(contents[Artifact.PROMPTS])
     manifest = json.dumps(_manifest(finished, request.given_caption or caption, used))
     contents[Artifact.RESULT] = encode_png((image or original).convert("RGB"), text={PROVENANCE: manifest})
-    read_result(contents[Artifact.RESULT])
-    if Artifact.RESULT in finished.artifact_keys:
-        job._object_store.put(manifest_key(finished.artifact_keys[Artifact.RESULT]), manifest.encode())
+    result = read_result(contents[Artifact.RESULT])
+    if key := finished.artifact_keys.get(Artifact.RESULT):
+        job._object_store.put(manifest_key(key), manifest.encode())
+        job._object_store.put(thumbnail_key(key), encode_thumbnail(result))
     for stage in _open_job(job).stages_left:
         _start(job, stage)
         _complete(job, stage, contents)
 
 
-def fail(job: JobHandle, code: str, message: str, *, stage: Stage | None = None) -> None:
-    """Let a job of `memory_client` fail in `stage`, as a worker does. Default: in its first stage.
+def fail(job: JobHandle | AsyncJobHandle, code: str, message: str, *, stage: Stage | None = None) -> None:
+    """Let a job of `memory_client` or `async_memory_client` fail in `stage`, as a worker does. Default: in its first.
 
     `job.wait()` then raises JobFailed with this `error_code` and `message`.
 
     Raises:
         InvalidRequest: the job has ended already, or it does not need this stage.
     """
+    job = _blocking(job)
     stages = _open_job(job).stages_left
     failing = Stage(stage) if stage else stages[0]  # type: ignore[call-arg] # a look-up by value
     if failing not in stages:
@@ -132,6 +153,28 @@ def fail(job: JobHandle, code: str, message: str, *, stage: Stage | None = None)
     _start(job, failing)
     error = ErrorInfo(stage=failing, code=code, message=message)
     job._job_store.end_job(job.id, State.FAILED, error, _WORKER)
+
+
+def upload(client: Client, url: UploadUrl, data: bytes) -> None:
+    """Send a picture to the bucket of a `memory_client`, as a browser does with an `upload_url`.
+
+    Args:
+        client: the client that made `url`.
+        data: the file, of any content: `Client.edit` checks it.
+
+    Raises:
+        InvalidRequest: the file has another size than `url` says, so that a real server refuses it; or the client is
+            not a `memory_client`.
+    """
+    if not isinstance(client._object_store, MemoryObjectStore):
+        raise InvalidRequest("this client is not a memory_client(); send the file to the URL")
+    if len(data) != url.size:
+        raise InvalidRequest(f"the file has {len(data)} bytes, and the upload_url is for {url.size}")
+    client._object_store.put(url.key, data)
+
+
+def _blocking(job: JobHandle | AsyncJobHandle) -> JobHandle:
+    return job._blocking if isinstance(job, AsyncJobHandle) else job
 
 
 def _open_job(job: JobHandle) -> Job:

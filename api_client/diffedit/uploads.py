@@ -19,6 +19,7 @@ from diffedit.masks import read_mask
 from diffedit.objects.store import ObjectStore
 from diffedit.picture_files import lean_file
 from diffedit.pictures import MAX_PICTURE_BYTES, Size, check_bytes, check_size, read_picture
+from diffedit.salts import salted_file
 
 
 class Readable(Protocol):
@@ -54,6 +55,9 @@ _TEXT_FORM = re.compile(
 )
 """A `str` that is no path: a URL, a data URI, or Base64."""
 
+SENT_UNASKED = 2**18
+"""Bytes of a file that is sent even if it is stored already. To ask first takes about as long, and most are new."""
+
 ASYNCHRONOUS = "read() of this file is asynchronous; await it yourself and give the bytes"
 
 
@@ -80,11 +84,20 @@ def mask_upload(mask: PictureLike, size: Size) -> Upload:
     return Upload(input_key(data, lean_file(data, "mask").extension), data, size)
 
 
-def store(uploads: Iterable[Upload], object_store: ObjectStore) -> None:
-    """Store the uploads that are not stored yet."""
+def salted(upload: Upload, salt: str) -> Upload:
+    """Return the upload with a salt in its file, under the key of that file. Raises BadPicture if it gets too large."""
+    data = salted_file(upload.data, salt)
+    check_bytes(len(data), "picture")
+    return Upload(input_key(data, upload.key.rpartition(".")[2]), data, upload.size)
+
+
+def store(uploads: Iterable[Upload], object_store: ObjectStore, stored: set[str]) -> None:
+    """Store the uploads whose keys are not in `stored`, and add their keys. A large one that exists is not sent."""
     for upload in uploads:
-        if not object_store.exists(upload.key):
-            object_store.put(upload.key, upload.data)
+        if upload.key not in stored:
+            if len(upload.data) <= SENT_UNASKED or not object_store.exists(upload.key):
+                object_store.put(upload.key, upload.data)
+            stored.add(upload.key)
 
 
 def picture_bytes(picture: PictureLike, what: str) -> bytes:

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from benchmarks.chaos.system import Fault, System
-from diffedit.contract.object_keys import ARTIFACTS
+from diffedit.contract.object_keys import ARTIFACTS, companion_keys
 from diffedit.errors import DiffEditError
 
 log = logging.getLogger(__name__)
@@ -99,10 +99,11 @@ def _changed_text(value: object) -> object:
 
 
 def _checked(system: System) -> list[str]:
-    """Return the artifacts whose content is known, without manifests, which nothing reads but people."""
+    """Return the artifacts whose content is known, without manifests and thumbnails: nothing computes with them."""
     keys = set(system.artifact_keys()) - system.unchecked_keys
     results = {key.rpartition(".")[0] for key in keys if key.startswith(f"{ARTIFACTS}result/") and key.endswith(".png")}
-    return sorted(key for key in keys if not (key.endswith(".json") and key.rpartition(".")[0] in results))
+    beside = {companion for result in results for companion in companion_keys(f"{result}.png")}
+    return sorted(keys - beside)
 
 
 def _some(keys: Sequence[str], fault: Fault) -> list[str]:

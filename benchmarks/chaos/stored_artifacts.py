@@ -17,13 +17,14 @@ _STORED = re.compile(r": stored (artifacts/.*)")
 def count_stored_artifacts(logs: Path) -> Counter[str]:
     """Return the number of uploads by artifact, from the log files of all workers in the directory `logs`.
 
-    Artifacts are named by their `stem`, so that a result and its manifest are one. They are always stored together.
+    Artifacts are named by their `stem`, so that a result, its manifest and its thumbnail are one. They are
+    always stored together.
     """
     return Counter(stem for log in logs.glob("worker*.log") for stem in _stored_in(log.read_text(errors="replace")))
 
 
 def stem(key: str) -> str:
-    """Return the key without its extension. A result and its manifest have the same stem."""
+    """Return the key without its extension. A result, its manifest and its thumbnail have the same stem."""
     return key.rpartition(".")[0]
 
 

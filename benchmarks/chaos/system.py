@@ -65,7 +65,7 @@ class System:
         self._bucket = self.stack.directory / S3 / settings.s3_bucket
 
     def artifact_keys(self) -> list[str]:
-        """Return the keys of all artifacts that are stored, manifests included."""
+        """Return the keys of all artifacts that are stored, manifests and thumbnails included."""
         return sorted(self._key(path) for path in self._bucket.glob(f"{ARTIFACTS}*/*/*"))
 
     def is_damaged(self, status: JobStatus | None) -> bool:

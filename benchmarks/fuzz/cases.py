@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.fuzz.mutations import any_bytes
+from benchmarks.harness.process_memory import PeakMemory, memory
 from diffedit.errors import DiffEditError
 
 MIB = 2**20
@@ -89,8 +90,7 @@ def data_of(target: Target, seeds: list[bytes], seed: int, number: int) -> bytes
 
 def measure(target: Target, data: bytes) -> tuple[Cost, str, bool]:
     """Run one input in this process. Return its cost, why it failed or "", and whether it was accepted."""
-    _reset_peak()
-    before, started, accepted, reason = _memory("VmRSS"), time.process_time(), False, ""
+    peak, started, accepted, reason = PeakMemory(), time.process_time(), False, ""
     try:
         target.run(data)
         accepted = True
@@ -98,7 +98,7 @@ def measure(target: Target, data: bytes) -> tuple[Cost, str, bool]:
         pass
     except Exception as error:
         reason = f"raises {type(error).__name__}: {str(error)[:200]}"
-    cost, limit = Cost(time.process_time() - started, _memory("VmHWM") - before), target.limit(data)
+    cost, limit = Cost(time.process_time() - started, peak.growth()), target.limit(data)
     if not reason and cost.seconds > limit.seconds:
         reason = f"takes {cost.seconds:.1f} s, over {limit.seconds:.1f} s"
     if not reason and cost.mib > limit.mib:
@@ -185,7 +185,7 @@ def _work(
     flush: Callable[[], object],
 ) -> None:
     _silence()
-    limit = int(_memory("VmSize") * MIB) + MEMORY_LIMIT
+    limit = int(memory("VmSize") * MIB) + MEMORY_LIMIT
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for number in numbers:
@@ -206,13 +206,3 @@ def _silence() -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
-
-
-def _reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _memory(name: str) -> float:
-    """Return a number of /proc/self/status in MiB."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) / 1024

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from io import BytesIO
-from pathlib import Path
 
 from PIL import Image, ImageCms
 
@@ -29,6 +28,7 @@ from benchmarks.fuzz.hostile import (
     png_of_empty_blocks,
     webp_of_many_tables,
 )
+from benchmarks.harness.process_memory import PeakMemory
 from diffedit.errors import BadPicture
 from diffedit.masks import read_mask
 from diffedit.uploads import image_upload
@@ -75,12 +75,11 @@ def measured(use: Callable[[bytes], object], data: bytes) -> tuple[float, float,
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        Path("/proc/self/clear_refs").write_text("5")
-        before, started, accepted = _memory("VmRSS"), time.process_time(), 0
+        peak, started, accepted = PeakMemory(), time.process_time(), 0
         with suppress(BadPicture):
             use(data)
             accepted = 1
-        answer = struct.pack("dd?", time.process_time() - started, _memory("VmHWM") - before, accepted)
+        answer = struct.pack("dd?", time.process_time() - started, peak.growth(), accepted)
         os.write(writer, answer)
         os._exit(0)
     os.close(writer)
@@ -154,11 +153,6 @@ def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def _memory(name: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from diffedit.contract.job import JobStatus
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadPicture
-from diffedit.jobs.dispatch import celery_app, task_name
+from diffedit.jobs.dispatch import celery_app
+from diffedit.jobs.messages import task_name
 from diffedit.jobs.records import is_newer, object_keys_in, readable, status_of
 from diffedit.masks import read_mask
 from diffedit.options import EditOptions

@@ -42,7 +42,7 @@ def run_stages(
         definition = PIPELINE[stage]
         needs = {artifact.value: values[artifact] for artifact in stage.needs}
         params = {name: param(request, name) for name in definition.params}
-        values |= definition.run(models=models, on_step=lambda done, total: None, **needs, **params)
+        values |= definition.run(models=models, on_step=lambda *_: None, **needs, **params)
     return values
 
 

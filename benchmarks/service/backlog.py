@@ -12,7 +12,6 @@ from benchmarks.harness.results import ResultRow, measurement
 from diffedit.contract.job import Job
 from diffedit.contract.stages import queue_names
 from diffedit.jobs.backend import redis_backend
-from diffedit.jobs.dispatch import celery_app, send
 from diffedit.jobs.keys import RUNNING, WAITING
 
 
@@ -49,12 +48,11 @@ def backlog(jobs: int = 10_000, workers: int = 2) -> Iterator[ResultRow]:
 def _submit(env: Environment, jobs: int) -> None:
     """Submit equal jobs with different seeds. The client makes the first one; its upload serves all of them."""
     request = env.client.edit(env.new_picture(), **PROMPTS).status().request
-    job_store, app = redis_backend(env.settings).job_store, celery_app(env.settings)
+    job_store = redis_backend(env.settings).job_store
     for seed in range(jobs - 1):
         params = request.params.model_copy(update={"seed": seed})
         job = Job(id=uuid.uuid4().hex, request=request.model_copy(update={"params": params}))
-        job_store.create_job(job)
-        send(app, job)
+        job_store.create_job(job, send=True)
 
 
 def _measure_tenths(env: Environment, jobs: int) -> tuple[list[float], list[float]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.harness.midsize_model import make_midsize_model
+from benchmarks.harness.process_memory import PeakMemory
 from benchmarks.harness.results import ResultRow
 from benchmarks.speed.comparison import Comparison
 
@@ -27,14 +28,14 @@ def mask_memory() -> Iterator[ResultRow]:
         }
     yield ResultRow(
         "peak memory of the mask, 10 maps, mid-size model",
-        reference=f"{peaks['reference']} MB (one batch of 40)",
-        ours=f"{peaks['ours']} MB (batches of 8)",
+        reference=f"{peaks['reference']} MiB (one batch of 40)",
+        ours=f"{peaks['ours']} MiB (batches of 8)",
         target="bounded by the batch size",
     )
 
 
 def print_peak(side: str, profiles: str) -> None:
-    """Print by how many MB the memory of this process grows at most while one side makes a mask."""
+    """Print by how many MiB the memory of this process grows at most while one side makes a mask."""
     comparison = Comparison("midsize", Path(profiles))
     sides: dict[str, Callable[[], None]] = {
         "reference": comparison.mask_with_diffusers,
@@ -42,17 +43,9 @@ def print_peak(side: str, profiles: str) -> None:
     }
     # Warm up: load everything that is loaded on first use.
     comparison.mask_with_stages(num_maps_per_mask=1)
-    # Reset the peak, which the loading has set (see proc(5)).
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _memory("VmRSS")
+    peak = PeakMemory()
     sides[side]()
-    print(round((_memory("VmHWM") - before) / 1e3))
-
-
-def _memory(field: str) -> int:
-    """Return a field of /proc/self/status, in kilobytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+    print(round(peak.growth()))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ import pytest
 import redis
 import trustme
 
-from diffedit import BrokerUnavailable, Client, IdempotencyConflict, Settings, State
+from diffedit import BrokerUnavailable, Client, IdempotencyConflict, OwnerLimits, Settings, Stage, State
 from diffedit.jobs.backend import redis_backend
-from diffedit.jobs.dispatch import celery_app, send
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE, QUICK, a_job, a_request
 from tests.support.proxies import TlsProxy
@@ -91,6 +90,33 @@ def test_client_and_worker_can_do_all_their_work(services: TlsServices) -> None:
     lost = a_job(a_request({**QUICK}, image=first.status().request.image))
     redis_backend(services.settings("client")).job_store.create_job(lost)
     assert client.job(lost.id).wait(timeout=60).state is State.SUCCEEDED
+    text, key = client.add_api_key("u17")
+    assert client.admit(text).key == key
+    assert client.api_keys() == [key]
+    assert client.revoke_api_key(key.id)
+    assert services.server.execute_command("ACL", "LOG") == []
+
+
+@pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")
+def test_client_and_worker_can_serve_owners(services: TlsServices) -> None:
+    services.server.execute_command("ACL", "LOG", "RESET")
+    client = Client(services.settings("client"))
+    client.set_owner_limits("u1", OwnerLimits(max_running=1, max_queued=2))
+    users = client.for_owner("u1")
+    jobs = [users.edit(PICTURE, **PEAR, **QUICK, seed=seed, keep=3600) for seed in range(2)]
+    assert jobs[-1].status(queue=True).owner == "u1"
+    for job in jobs:
+        assert job.wait(timeout=60).state is State.SUCCEEDED
+    runs = users.edit(PICTURE, **PEAR, profile="nobodys")  # the only worker must have time for the other one
+    redis_backend(services.settings("worker")).job_store.start_stage(runs.id, Stage.EMBED, "another")
+    waits = users.edit(PICTURE, **PEAR, **QUICK, seed=3)
+    until(lambda: services.server.zscore("diffedit:parked-of:u1", waits.id), "a job that waits for the other one")
+    assert runs.cancel()
+    assert waits.wait(timeout=60).state is State.SUCCEEDED
+    jobs[0].delete()
+    assert {status.id for status in users.jobs()} == {jobs[1].id, runs.id, waits.id}
+    assert client.delete_owner("u1").jobs == 3
+    client.collect_garbage("1d")
     assert services.server.execute_command("ACL", "LOG") == []
 
 
@@ -156,7 +182,7 @@ def test_a_client_refuses_a_server_whose_certificate_it_cannot_verify(
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
         redis_backend(settings).job_store.ping()
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
-        send(celery_app(settings), a_job())
+        redis_backend(settings).job_store.send(a_job())
 
 
 def test_a_worker_refuses_a_server_whose_certificate_it_cannot_verify(services: TlsServices) -> None:

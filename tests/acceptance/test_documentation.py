@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from PIL import Image
@@ -15,7 +16,7 @@ from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import QUICK, SAMPLES
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/index.md", "docs/quickstart.md", "docs/guides/python.md"]
+PAGES = ["README.md", "docs/index.md", "docs/quickstart.md", "docs/guides/python.md", "docs/guides/browsers.md"]
 BOWL = SAMPLES / "08.png"
 BOWL_PROMPTS = {"source_prompt": "a bowl of fruits", "target_prompt": "a bowl of pears"}
 
@@ -33,6 +34,13 @@ def unsuccessful(client: Client, before: set[str]) -> dict[str, str]:
         list(client.job(job_id).watch(timeout=60))
     ended = [status for status in client.jobs(limit=1000) if status.id not in before]
     return {status.id: str(status.error) for status in ended if status.state is not State.SUCCEEDED}
+
+
+def uploaded(client: Client) -> str:
+    """Return the key of a picture that was sent as a browser sends it."""
+    url = client.upload_url("image/png", size=BOWL.stat().st_size)
+    urlopen(Request(url.url, BOWL.read_bytes(), url.headers, method=url.method)).close()
+    return url.key
 
 
 @pytest.fixture
@@ -55,7 +63,7 @@ def test_the_python_code_of_a_page_runs_from_top_to_bottom(client: Client, reade
     job.wait(timeout=60)
     before = {status.id for status in client.jobs(limit=1000)}
     # What the pages take for granted.
-    names = {"client": client, "picture": "bowl.png", "job": job, "job_id": job.id}
+    names = {"client": client, "picture": "bowl.png", "job": job, "job_id": job.id, "key": uploaded(client)}
     blocks = list(python_blocks(ROOT / page))
     assert blocks
     for lines_above, code in blocks:

@@ -9,7 +9,7 @@ import pytest
 
 from diffedit import Client
 from diffedit.contract.object_keys import artifact_key
-from diffedit.jobs.dispatch import message_of, send
+from diffedit.jobs.messages import message_of
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PICTURE, a_request
 from tests.support.foreign_producer import EMBED, LANGUAGE, ForeignProducer, envelope
@@ -137,10 +137,12 @@ def test_no_message_changes_a_job_or_fails_it(producer: ForeignProducer, client:
     for row, (task, said) in FORGED.items():
         producer.app.send_task(task, args=({**said, **message_of(jobs[row])},), queue=LANGUAGE)
     producer.assert_worker_works(client)
-    for job in (honest, *jobs.values()):
+    # Whoever sent the message for the stage that a job waits for, its worker sends those for the others.
+    unsent = [honest, *(jobs[row] for row, (task, _) in FORGED.items() if task != EMBED)]
+    for job in unsent:
         status = producer.job_store.status(job.id)
         assert not status.is_terminal
-        send(producer.app, status.job)
+        producer.job_store.send(status.job)
     assert producer.ended(honest)["outcome"] == "succeeded"
     expected = producer.job_store.status(honest.id).artifact_keys
     for row, job in jobs.items():

@@ -21,7 +21,7 @@ from diffedit import (
 )
 from diffedit.contract.job import Job
 from diffedit.contract.stages import queue_names
-from diffedit.jobs.dispatch import celery_app, send
+from diffedit.jobs.backend import redis_backend
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE, QUICK, a_request, slow
@@ -120,7 +120,7 @@ def test_a_message_is_small_and_holds_no_text_of_the_request(stack: LocalService
     # The longest message: all six stages, and the longest profile name.
     asked = {"source_concept": word, "target_concept": f"{word} {word}"}
     request = a_request(params={"profile": "n" * 32}, **asked)
-    send(celery_app(Settings.from_env(stack.environment)), Job(id=uuid.uuid4().hex, request=request))
+    redis_backend(Settings.from_env(stack.environment)).job_store.send(Job(id=uuid.uuid4().hex, request=request))
     message = json.loads(redis_of(stack).lpop(f"diffedit.{'n' * 32}.language"))
     body = base64.b64decode(message["body"]).decode()
     assert len(json.dumps(message)) < 6000

@@ -9,7 +9,7 @@ import pytest
 
 from diffedit import Client, DiffEditError, Settings, State
 from diffedit.jobs.backend import redis_backend
-from diffedit.jobs.dispatch import celery_app, send
+from diffedit.jobs.dispatch import celery_app
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE, QUICK, a_job
@@ -40,7 +40,10 @@ REDIS = {
 @pytest.mark.parametrize("url", REDIS.values(), ids=REDIS)
 @pytest.mark.parametrize(
     "ask",
-    [lambda settings: redis_backend(settings).job_store.ping(), lambda settings: send(celery_app(settings), a_job())],
+    [
+        lambda settings: redis_backend(settings).job_store.ping(),
+        lambda settings: redis_backend(settings).job_store.send(a_job()),
+    ],
 )
 def test_no_redis_error_shows_the_password(stack: LocalServices, url: str, ask: Callable[[Settings], object]) -> None:
     address = stack.environment["DIFFEDIT_REDIS_URL"].rpartition("@")[2]
@@ -141,7 +144,7 @@ def test_text_from_outside_cannot_forge_a_log_line_or_control_a_terminal(stack: 
     server = redis_of(stack)
     asked = json.loads(odd.request.model_dump_json())
     server.hset(f"diffedit:job:{odd.id}", "request", json.dumps({**asked, FORGERY: 1}))
-    send(app, odd)
+    redis_backend(Settings.from_env(stack.environment)).job_store.send(odd)
     assert client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
     server.zrem("diffedit:jobs", odd.id)
 

@@ -12,7 +12,6 @@ import pytest
 from diffedit import BrokerUnavailable, Client, JobFailed, JobStatus, Stage, State
 from diffedit.contract.job import Job
 from diffedit.jobs.backend import redis_backend
-from diffedit.jobs.dispatch import celery_app, send
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE, QUICK, slow
 from tests.support.proxies import Exchange, FaultProxy
@@ -82,7 +81,7 @@ def test_duplicate_messages_change_nothing(workers: WorkerGroup) -> None:
     job = workers.client.edit(PICTURE, **PEAR, **QUICK)
     wire = Job(id=job.id, request=job.status().request)
     for _ in range(4):
-        send(celery_app(workers.settings), wire)
+        redis_backend(workers.settings).job_store.send(wire)
     workers.start(2)
     status = job.wait(timeout=60)
     assert set(status.attempts.values()) == {1}
@@ -173,7 +172,7 @@ def test_an_edit_that_raised_runs_once_when_it_is_repeated_with_its_idempotency_
 ) -> None:
     def send_without_redis(job: Job) -> None:
         workers.kill(stack.processes["valkey"])
-        send(celery_app(workers.settings), job)
+        redis_backend(workers.settings).job_store.send(job)
 
     before = len(workers.client.jobs(limit=1000))
     asked = {**PEAR, **QUICK, "idempotency_key": uuid.uuid4().hex}

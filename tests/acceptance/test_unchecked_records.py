@@ -10,7 +10,6 @@ from PIL import Image
 from diffedit import Client
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import artifact_key
-from diffedit.jobs.dispatch import send
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PICTURE
 from tests.support.foreign_producer import ForeignProducer
@@ -67,7 +66,7 @@ def test_an_unchecked_record_fails_its_job_with_the_reason(stack: LocalServices,
         jobs[row] = producer.record(**uploaded)
         if then:
             then(producer, jobs[row])
-        send(producer.app, jobs[row])
+        producer.job_store.send(jobs[row])
     for row, (code, words, _, _) in RECORDS.items():
         record = producer.ended(jobs[row])
         assert record["outcome"] == "failed", (row, record)

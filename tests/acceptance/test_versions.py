@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from diffedit import Settings
 from diffedit.jobs.keys import HEARTBEAT, job_key
@@ -208,6 +209,22 @@ def test_each_kind_of_edit_succeeds(worker: str, client: ReleaseClient, fleet: F
         assert {name: result["request"][name] for name in PEAR} == {name: request[name] for name in PEAR}
         assert result["request"]["params"].items() >= {"seed": request["params"]["seed"], **QUICK}.items()
     assert client("wait", preview)["request"]["goal"] == "mask"
+
+
+def test_the_jobs_of_an_owner_are_served_and_read_by_all_versions(
+    worker: str, client: ReleaseClient, clients: Clients, fleet: Fleet, tmp_path: Path
+) -> None:
+    with Image.open(PICTURE) as picture:
+        for form in ("jpeg", "webp"):
+            picture.convert("RGB").save(tmp_path / f"picture.{form}", quality=95)
+    pictures = [PICTURE, *tmp_path.iterdir()]
+    asked = {"owner": "u17", "tags": {"album": "9"}, "keep": 3600}
+    jobs = [edit(clients["present"], image=str(picture), **asked) for picture in pictures]
+    assert fleet.outcomes(jobs) == {"succeeded": 3}
+    for job in jobs:
+        assert client("result", job)["size"] == [64, 64]
+    assert set(jobs) <= {status["id"] for status in client("jobs")}
+    assert clients["present"]("delete_owner", owner="u17")["jobs"] == 3
 
 
 def test_jobs_are_cancelled_and_retried(worker: str, client: ReleaseClient, fleet: Fleet) -> None:

@@ -1,6 +1,9 @@
 """How many connections a client opens, and that it closes them."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +15,7 @@ from celery import Celery
 from pydantic import SecretStr
 
 from diffedit import BrokerUnavailable, Client, Settings, State
+from diffedit_worker.local.stack import LocalServices
 from tests.support.fake_service import TEXTS, png
 
 THREADS = 50
@@ -99,10 +103,18 @@ def test_a_client_leaves_the_connections_of_another_celery_application_alone(set
     theirs.pool.force_close_all(close_pool=False)
 
 
-def test_a_client_that_only_polls_opens_no_connection_of_celery(settings: Settings) -> None:
-    with Client(settings) as client:
-        client.jobs()
-        assert client._celery.made is None
+def test_a_client_submits_without_celery(stack: LocalServices) -> None:
+    code = """
+import sys
+from diffedit import Client
+from diffedit_worker.local.stack import LocalServices
+from tests.support.fake_service import TEXTS, png
+Client.from_env().edit(png(), **TEXTS).cancel()
+print(*[name for name in ("celery", "kombu") if name in sys.modules])
+"""
+    environment = {**os.environ, **stack.environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split() == []
 
 
 @pytest.fixture(

@@ -64,7 +64,8 @@ class Scene:
             thread.run_once()
 
     def assert_all_others_go_on(self) -> None:
-        """Do what clients and workers do, apart from the victim."""
+        """Do what clients and workers do, apart from the victim, which a page watches."""
+        assert self.job_store.preview(self.victim.id) is None
         self.client.jobs()
         health = self.client.health()
         assert (health.broker, health.object_store) == ("ok", "ok")
@@ -119,6 +120,8 @@ NAMES: dict[str, Callable[[Scene], str]] = {
     "a content": lambda scene: keys.CONTENT + ARTIFACT,
     "the sign of heartbeats": lambda scene: keys.BEATING,
     "the sign of an outage": lambda scene: keys.OUTAGE,
+    "a preview": lambda scene: keys.PREVIEW + scene.victim.id,
+    "the sign of a watcher": lambda scene: keys.WATCHED + scene.victim.id,
     "the damaged keys": lambda scene: keys.DAMAGED,
 }
 HASHES = {"a record", "the running jobs", "the stage counters", "the profiles", "the presets"}
@@ -263,7 +266,7 @@ def test_after_an_outage_no_worker_counts_as_dead_until_it_has_had_its_time(scen
     assert scene.victim.id not in scene.sent
     with pytest.raises(Exception, match="another worker"):
         scene.job_store.start_stage(scene.victim.id, Stage.EMBED, ME)
-    assert scene.job_store.report_step(scene.victim.id, 1, 2, "works on") is None
+    assert scene.job_store.report_step(scene.victim.id, 1, 2, "works on").outcome is None
 
     def rescued() -> bool:
         scene.maintain()

@@ -16,7 +16,7 @@ import trustme
 
 from diffedit import Client, Settings, State
 from diffedit.contract.object_keys import input_key
-from diffedit.jobs import dispatch
+from diffedit.objects import s3
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import LocalServices
 from tests.support.fake_service import TEXTS, png
@@ -128,18 +128,18 @@ def test_a_child_that_is_forked_in_the_middle_of_a_request_makes_its_own(client:
 def test_a_child_does_not_wait_for_what_a_thread_of_its_parent_was_making(
     settings: Settings, monkeypatch, delay: float
 ) -> None:
-    begun, celery_app = threading.Event(), dispatch.celery_app
+    begun, boto3_client = threading.Event(), s3._boto3_client
 
-    def slow_celery_app(settings: Settings) -> object:
+    def slow_boto3_client(*arguments: object) -> object:
         begun.set()
         time.sleep(0.05)
-        return celery_app(settings)
+        return boto3_client(*arguments)
 
-    monkeypatch.setattr(dispatch, "celery_app", slow_celery_app)
+    monkeypatch.setattr(s3, "_boto3_client", slow_boto3_client)
     with Client(settings) as client:
         thread = threading.Thread(target=use, args=(client,))
         thread.start()
-        begun.wait()
+        assert begun.wait(30)
         time.sleep(delay)
         assert in_child(lambda: use(client)) == State.CANCELLED
         thread.join()

@@ -1,6 +1,7 @@
 """Redis and S3 keep the promises that the doubles keep, and those that only real servers can break."""
 
 import http.server
+import json
 import subprocess
 import sys
 import threading
@@ -9,17 +10,17 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import redis
-from kombu.transport.redis import Channel
 
 from diffedit import (
     ArtifactError,
     BrokerFull,
     BrokerUnavailable,
     Client,
+    OwnerLimits,
+    QueueFull,
     Settings,
     Stage,
     State,
@@ -29,21 +30,25 @@ from diffedit import (
 from diffedit.contract.job import Job
 from diffedit.contract.object_keys import artifact_key, input_key
 from diffedit.contract.stages import Artifact
+from diffedit.errors import JobElsewhere
 from diffedit.jobs.backend import DEFAULT_LIMITS, JobBackend, redis_backend
-from diffedit.jobs.dispatch import celery_app, send
 from diffedit.objects.s3 import S3ObjectStore
-from tests.support.backend_behaviour import at_mask
+from tests.support.api_key_behaviour import ApiKeyBehaviour
+from tests.support.async_behaviour import AsyncClientBehaviour
+from tests.support.backend_behaviour import ME, at_mask
 from tests.support.content_behaviour import FIRST, ContentBehaviour, complete, with_mask
-from tests.support.factories import TEXTS, a_job, a_worker
+from tests.support.factories import TEXTS, a_job, a_worker, done
 from tests.support.fake_service import png
 from tests.support.idempotency_behaviour import IdempotencyBehaviour, a_client
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
+from tests.support.owner_behaviour import OwnerBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.rescue_behaviour import RescueBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.submission_behaviour import SubmissionBehaviour
 from tests.support.version_behaviour import VersionBehaviour
+from tests.support.webhook_behaviour import WebhookBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
@@ -88,13 +93,17 @@ class TestRedisBackend(
     StageBehaviour,
     JobStoreBehaviour,
     IdempotencyBehaviour,
+    OwnerBehaviour,
     RefusalBehaviour,
     RescueBehaviour,
     ContentBehaviour,
     SubmissionBehaviour,
+    AsyncClientBehaviour,
     VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
+    ApiKeyBehaviour,
+    WebhookBehaviour,
 ):
     pass
 
@@ -115,6 +124,69 @@ def test_a_status_is_one_round_trip(backend: JobBackend, server: redis.Redis) ->
         if name != "cmdstat_info"
     }
     assert {name: count for name, count in calls.items() if count} == {"cmdstat_hgetall": 1}
+
+
+def test_a_parked_job_gets_its_message_when_there_is_room(backend: JobBackend, server: redis.Redis) -> None:
+    backend.worker_registry.send_heartbeat(a_worker(id=ME))
+    store = backend.job_store
+    store.set_owner_limits("u1", OwnerLimits(max_running=1))
+    running, *parked = (a_job(owner="u1") for _ in range(3))
+    for job in (running, *parked):
+        store.create_job(job)
+    store.start_stage(running.id, Stage.EMBED, ME)
+    for job in parked:
+        store.park_job(job)
+    waiting = f"diffedit:waiting:{running.queue}"
+    assert (server.llen(running.queue), server.zcard(waiting)) == (0, 2)
+    store.end_job(running.id, State.CANCELLED)
+    assert [parked[0].id in message for message in server.lrange(running.queue, 0, -1)] == [True]
+    server.delete(running.queue)  # as if the worker that received it had died
+    assert store.jobs_without_message(0) == [parked[0].id]
+    store.park_job(parked[0])  # there is room, so it gets a message at once
+    assert server.llen(running.queue) == 1
+    server.zadd(f"diffedit:parked:{running.queue}", {parked[1].id: 1})  # parked for more than ten minutes
+    assert store.jobs_without_message(0) == [parked[1].id]
+    store.set_owner_limits("u1", None)
+    assert server.llen(running.queue) == 2
+    assert not server.keys("diffedit:parked*")
+    for job in parked:
+        store.end_job(job.id, State.CANCELLED)
+    assert not server.keys("diffedit:open:*") + server.keys("diffedit:started:*")
+
+
+def test_owners_whose_jobs_an_older_version_ended_are_not_busy_for_ever(
+    backend: JobBackend, server: redis.Redis
+) -> None:
+    backend.worker_registry.send_heartbeat(a_worker(id=ME))
+    backend.job_store.set_owner_limits("u1", OwnerLimits(max_running=1, max_queued=2))
+    first, second, third = (a_job(owner="u1") for _ in range(3))
+    backend.job_store.create_job(first)
+    backend.job_store.start_stage(first.id, Stage.EMBED, ME)
+    backend.job_store.create_job(second)
+    server.hset(f"diffedit:job:{first.id}", "outcome", "succeeded")
+    server.hdel("diffedit:running", first.id)
+    assert backend.job_store.start_stage(second.id, Stage.EMBED, ME).state is State.RUNNING
+    backend.job_store.create_job(third)
+    server.hset(f"diffedit:job:{third.id}", "outcome", "cancelled")
+    backend.job_store.create_job(a_job(owner="u1"))
+    backend.job_store.create_job(a_job(owner="u1"))
+    assert server.zcard("diffedit:open:u1") == 3
+
+
+def test_the_indexes_of_an_owner_and_of_a_picture_end(backend: JobBackend, server: redis.Redis) -> None:
+    jobs = [a_job(owner="u1") for _ in range(4)]
+    index, uses = "diffedit:owner:u1", f"diffedit:uses:{jobs[0].request.image}"
+    for job in jobs[:3]:
+        backend.job_store.create_job(job)
+        backend.job_store.end_job(job.id, State.CANCELLED)
+    server.delete(*(f"diffedit:job:{job.id}" for job in jobs[:2]))  # as when their time is over
+    backend.job_store.create_job(jobs[3])
+    for name in (index, uses, "diffedit:jobs"):
+        assert server.zrange(name, 0, -1) == [job.id for job in jobs[2:]]
+    assert all(0 < server.ttl(name) <= 37 * 24 * 3600 for name in (index, uses))
+    server.delete(index)  # as when the owner was away for long
+    backend.job_store.end_job(jobs[3].id, State.CANCELLED)
+    assert server.zrange(index, 0, -1) == [jobs[3].id] and server.ttl(index) > 0
 
 
 def test_records_expire_from_their_end_and_never_before(settings: Settings, server: redis.Redis) -> None:
@@ -187,21 +259,70 @@ def test_the_list_does_not_grow_for_ever(backend: JobBackend, server: redis.Redi
     assert server.zcard("diffedit:jobs") <= 3
 
 
-def test_a_connection_that_breaks_while_a_queue_is_declared_costs_nothing(
-    server: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job, app, declare, broken = a_job(), celery_app(settings), Channel.queue_declare, []
+def messages_in(server: redis.Redis, job: Job) -> list[tuple[str, str]]:
+    """Return the task and the job of each message in the queue of the job's first stage left."""
+    headers = [json.loads(text)["headers"] for text in server.lrange(job.queue, 0, -1)]
+    return [(each["task"], each["job_id"]) for each in headers if each["job_id"] == job.id]
 
-    def breaks_once(channel: Channel, *args: Any, **kwargs: Any) -> Any:
-        if not broken:
-            broken.append(channel)
-            raise redis.ConnectionError("Connection closed by server.")
-        return declare(channel, *args, **kwargs)
 
-    monkeypatch.setattr(Channel, "queue_declare", breaks_once)
-    send(app, job)
-    assert broken
-    assert [job.id in message for message in server.lrange(job.queue_of(Stage.EMBED), 0, -1)] == [True]
+def test_a_job_is_recorded_and_sent_in_one_step(backend: JobBackend, server: redis.Redis, settings: Settings) -> None:
+    job, repeated = a_job(), a_job()
+    before = server.info("commandstats")["cmdstat_evalsha"]["calls"]
+    backend.job_store.create_job(job, key := uuid.uuid4().hex, send=True)
+    assert server.info("commandstats")["cmdstat_evalsha"]["calls"] == before + 1
+    assert messages_in(server, job) == [("diffedit.embed", job.id)]
+
+    assert backend.job_store.create_job(job, key, send=True) == job.id  # the first answer was lost
+    assert backend.job_store.create_job(repeated, key, send=True) == job.id
+    full = redis_backend(settings.model_copy(update={"max_queued": 1}))
+    with pytest.raises(QueueFull):
+        full.job_store.create_job(repeated, send=True)
+    assert messages_in(server, job) == [("diffedit.embed", job.id)]
+    assert messages_in(server, repeated) == []
+
+
+def test_a_job_is_not_sent_unless_it_is_asked_for(backend: JobBackend, server: redis.Redis) -> None:
+    job = a_job()
+    backend.job_store.create_job(job)
+    assert messages_in(server, job) == []
+    backend.job_store.start_stage(job.id, Stage.EMBED, "w")
+    embedded = done(job, Stage.EMBED)
+    backend.job_store.complete_stage(embedded, Stage.EMBED, 0.1, Stage.EMBED.gives, "w")
+    assert messages_in(server, embedded) == []
+    backend.job_store.send(embedded)
+    assert messages_in(server, embedded) == [("diffedit.mask", job.id)]
+
+
+def test_a_finished_stage_sends_the_next_one_in_the_same_step(backend: JobBackend, server: redis.Redis) -> None:
+    job = a_job()
+    backend.job_store.create_job(job)
+    backend.job_store.start_stage(job.id, Stage.EMBED, "w")
+    embedded = done(job, Stage.EMBED)
+    backend.job_store.complete_stage(embedded, Stage.EMBED, 0.1, Stage.EMBED.gives, "w", send=True)
+    assert messages_in(server, embedded) == [("diffedit.mask", job.id)]
+    with pytest.raises(JobElsewhere):  # repeated, because the first answer was lost
+        backend.job_store.complete_stage(embedded, Stage.EMBED, 0.1, Stage.EMBED.gives, "w", send=True)
+    assert messages_in(server, embedded) == [("diffedit.mask", job.id)]
+
+
+def test_a_job_that_has_ended_meanwhile_is_not_sent(backend: JobBackend, server: redis.Redis) -> None:
+    job = a_job()
+    backend.job_store.create_job(job)
+    backend.job_store.start_stage(job.id, Stage.EMBED, "w")
+    backend.job_store.end_job(job.id, State.CANCELLED)
+    embedded = done(job, Stage.EMBED)
+    completion = backend.job_store.complete_stage(embedded, Stage.EMBED, 0.1, Stage.EMBED.gives, "w", send=True)
+    assert completion.outcome is State.CANCELLED
+    assert messages_in(server, embedded) == []
+
+
+def test_what_is_no_list_makes_room_for_the_message_of_a_new_job(backend: JobBackend, server: redis.Redis) -> None:
+    job = a_job()
+    server.delete(job.queue)
+    server.set(job.queue, "no list")
+    backend.job_store.create_job(job, send=True)
+    assert messages_in(server, job) == [("diffedit.embed", job.id)]
+    assert job.queue in backend.job_store.damaged_keys()
 
 
 def test_a_server_whose_memory_is_used_up_refuses_new_jobs_and_serves_those_it_has(
@@ -216,7 +337,7 @@ def test_a_server_whose_memory_is_used_up_refuses_new_jobs_and_serves_those_it_h
         with pytest.raises(BrokerFull, match="maxmemory"):
             backend.job_store.create_job(a_job(start_timeout=9), "key")
         with pytest.raises(BrokerFull):
-            send(celery_app(settings), queued)
+            redis_backend(settings).job_store.send(queued)
         assert set(server.keys()) == before
         backend.worker_registry.send_heartbeat(a_worker(id="w"))
         backend.job_store.start_stage(job.id, Stage.EMBED, "w")

@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from diffedit import Client, StoreRefused, StoreUnavailable
-from diffedit.contract.object_keys import artifact_key, input_key
+from diffedit.contract.object_keys import artifact_key, input_key, upload_key
 from diffedit.errors import ArtifactMissing
 from diffedit.objects.s3 import S3ObjectStore
 from tests.support.moto_server import MotoServer, permissions_of_security
@@ -17,19 +17,23 @@ from tests.support.object_store_behaviour import ObjectStoreBehaviour
 USERS = permissions_of_security()
 PICTURE, MASK = b"a picture", b"a mask"
 INPUT, ARTIFACT = input_key(PICTURE, "png"), artifact_key("mask", "ab" * 32, "png")
-ELSEWHERE = "another/object.png"
+UPLOAD, ELSEWHERE = upload_key("u17", "png"), "another/object.png"
+PLACES = {"inputs/*": INPUT, "artifacts/*": ARTIFACT, "uploads/*": UPLOAD, "another/*": ELSEWHERE}
 LATER = timedelta(seconds=-5)
 """An age that every object has."""
 
 ACTIONS: dict[str, Callable[[S3ObjectStore], object]] = {
     "s3:GetObject inputs/*": lambda store: store.get(INPUT),
     "s3:GetObject artifacts/*": lambda store: store.get(ARTIFACT),
+    "s3:GetObject uploads/*": lambda store: store.get(UPLOAD),
     "s3:GetObject another/*": lambda store: store.get(ELSEWHERE),
     "s3:PutObject inputs/*": lambda store: store.put(INPUT, PICTURE),
     "s3:PutObject artifacts/*": lambda store: store.put(ARTIFACT, MASK),
+    "s3:PutObject uploads/*": lambda store: store.put(UPLOAD, PICTURE),
     "s3:PutObject another/*": lambda store: store.put(ELSEWHERE, MASK),
     "s3:DeleteObject inputs/*": lambda store: store.delete(INPUT),
     "s3:DeleteObject artifacts/*": lambda store: store.delete(ARTIFACT),
+    "s3:DeleteObject uploads/*": lambda store: store.delete(UPLOAD),
     "s3:DeleteObject another/*": lambda store: store.delete(ELSEWHERE),
     "s3:ListBucket the bucket": lambda store: (store.older_than(LATER), store.ping(), store.now()),
 }
@@ -58,8 +62,8 @@ def server() -> Iterator[MotoServer]:
 def everything(server: MotoServer) -> S3ObjectStore:
     """A store that may do everything, with the objects that the actions need."""
     store = S3ObjectStore(server.settings("everything"))
-    for key, data in ((INPUT, PICTURE), (ARTIFACT, MASK), (ELSEWHERE, MASK)):
-        store.put(key, data)
+    for key in PLACES.values():
+        store.put(key, PICTURE if key == INPUT else MASK)
     return store
 
 
@@ -93,7 +97,7 @@ def test_each_user_can_do_what_the_table_says_and_nothing_else(
     with pytest.raises(StoreRefused, match=rf"AccessDenied.*that the keys may {action.partition(' ')[0]}"):
         ACTIONS[action](store)
     if action.startswith("s3:DeleteObject"):
-        assert everything.exists({"inputs/*": INPUT, "artifacts/*": ARTIFACT}.get(action.partition(" ")[2], ELSEWHERE))
+        assert everything.exists(PLACES[action.partition(" ")[2]])
 
 
 @pytest.mark.parametrize("user", ["client", "worker"])

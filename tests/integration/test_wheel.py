@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from diffedit import Client, EditResult, JobHandle, testing
+from diffedit import AsyncClient, AsyncEditResult, AsyncJobHandle, Client, EditResult, JobHandle, testing
 
 ROOT = Path(__file__).parents[2]
 TYPED = ROOT / "tests" / "typed"
@@ -65,16 +65,21 @@ def test_the_base_install_runs_without_torch_and_without_the_worker(python: Path
     assert run([python, APP], folder).splitlines()[0] == "succeeded 100%"
 
 
-def test_the_wheel_holds_the_two_packages_and_nothing_else(python: Path) -> None:
+def test_the_wheel_holds_the_three_packages_and_nothing_else(python: Path) -> None:
     (wheel,) = python.parents[2].glob("*.whl")
     names = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {name for name in names if not name.endswith(".dist-info")} == {"diffedit", "diffedit_worker"}
+    assert {name for name in names if not name.endswith(".dist-info")} == {
+        "diffedit",
+        "diffedit_web",
+        "diffedit_worker",
+    }
 
 
 def test_the_program_uses_every_public_method() -> None:
     nodes = list(ast.walk(ast.parse(APP.read_text())))
     used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    public = {name for kind in (Client, JobHandle, EditResult) for name in vars(kind) if not name.startswith("_")}
+    kinds = (Client, JobHandle, EditResult, AsyncClient, AsyncJobHandle, AsyncEditResult)
+    public = {name for kind in kinds for name in vars(kind) if not name.startswith("_")}
     doubles = {"JobBackend", "MemoryObjectStore", "memory_backend"}  # for those who build a client of their own
     assert (public | set(testing.__all__)) - used - doubles == set()
 

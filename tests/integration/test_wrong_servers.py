@@ -4,7 +4,7 @@ import pytest
 import redis
 
 from diffedit import BrokerUnavailable, Client, Settings
-from diffedit.jobs.dispatch import celery_app, send
+from diffedit.jobs.backend import redis_backend
 from tests.support.factories import a_job
 from tests.support.resp_server import RespServer
 
@@ -23,7 +23,7 @@ def test_an_old_redis_is_refused_with_its_version(hello: bytes, found: str) -> N
             client.job("a" * 32).status()
         assert old.commands.count(b"HELLO") == 1, "no further attempt helps"
         with pytest.raises(BrokerUnavailable, match=problem):
-            send(celery_app(settings), a_job())
+            redis_backend(settings).job_store.send(a_job())
         assert problem in client.health().broker
         assert set(old.commands) == {b"PING", b"HELLO"}, "it was asked for nothing else"
 

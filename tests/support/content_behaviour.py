@@ -64,6 +64,15 @@ class ContentBehaviour(BackendBehaviour):
         assert backend.job_store.status(unknown.id).contents == {}
         assert backend.job_store.contents_of([key]) == {key: FIRST}
 
+    def test_what_a_late_worker_has_stored_can_be_recorded(self, backend: JobBackend) -> None:
+        job = with_mask(at_mask(backend), FIRST)
+        complete(backend, job)
+        key = job.artifact_keys[Artifact.MASK]
+        backend.job_store.record_contents({key: SECOND})
+        assert backend.job_store.contents_of([key]) == {key: SECOND}
+        assert backend.job_store.status(job.id).contents == {Artifact.MASK: FIRST}
+        backend.job_store.record_contents({})
+
     def test_only_the_worker_that_runs_the_stage_records_contents(self, backend: JobBackend) -> None:
         job = with_mask(at_mask(backend), FIRST)
         with pytest.raises(JobElsewhere):

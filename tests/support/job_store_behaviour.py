@@ -38,10 +38,10 @@ class JobStoreBehaviour(BackendBehaviour):
         for job in jobs:
             backend.job_store.create_job(job)
             backend.job_store.start_stage(job.id, Stage.EMBED, ME)
-            assert backend.job_store.report_step(job.id, 1, 2, ME) is None
+            assert backend.job_store.report_step(job.id, 1, 2, ME).outcome is None
         until_overdue(backend, *jobs)
         stepped, finished, watched = jobs
-        assert backend.job_store.report_step(stepped.id, 2, 2, ME) is State.EXPIRED
+        assert backend.job_store.report_step(stepped.id, 2, 2, ME).outcome is State.EXPIRED
         assert (
             backend.job_store.complete_stage(
                 done(finished, Stage.EMBED), Stage.EMBED, 1.0, [Artifact.EMBEDDINGS], ME
@@ -80,6 +80,21 @@ class JobStoreBehaviour(BackendBehaviour):
             backend.job_store.start_stage(job.id, Stage.EMBED, ME, alone=False)
         backend.job_store.start_stage(job.id, Stage.EMBED, ME, alone=True)
 
+    def test_a_job_that_is_sent_has_the_same_record(self, backend: JobBackend) -> None:
+        backend.worker_registry.send_heartbeat(a_worker(id=ME))
+        request, fields = a_request(), []
+        for send in (False, True):
+            job = a_job(request)
+            backend.job_store.create_job(job, send=send)
+            backend.job_store.start_stage(job.id, Stage.EMBED, ME)
+            finished = done(job, Stage.EMBED)
+            backend.job_store.complete_stage(finished, Stage.EMBED, 1.0, [Artifact.EMBEDDINGS], ME, send=send)
+            backend.job_store.send(finished)
+            status = backend.job_store.status(job.id)
+            fields.append(status.model_dump(exclude={"id", "created_at", "started_at"}))
+            assert backend.job_store.start_stage(job.id, Stage.MASK, ME).stage is Stage.MASK
+        assert fields[0] == fields[1]
+
     def test_a_full_lane_refuses_jobs(self, make_backend: Callable[..., JobBackend]) -> None:
         backend = make_backend(max_queued=3)
         backend.worker_registry.send_heartbeat(a_worker(id=ME))
@@ -115,7 +130,7 @@ class JobStoreBehaviour(BackendBehaviour):
         for later in (State.SUCCEEDED, State.FAILED, State.CANCELLED):
             assert backend.job_store.end_job(job.id, later) is outcome
         assert backend.job_store.start_stage(job.id, Stage.EMBED, ME).state is outcome
-        assert backend.job_store.report_step(job.id, 1, 2, ME) is outcome
+        assert backend.job_store.report_step(job.id, 1, 2, ME).outcome is outcome
         assert (
             backend.job_store.complete_stage(
                 done(job, Stage.EMBED), Stage.EMBED, 1.0, [Artifact.EMBEDDINGS], ME

@@ -52,7 +52,7 @@ class RescueBehaviour(BackendBehaviour):
         assert not can_be_rescued(backend, job), "its worker has not had the time"
         with pytest.raises(JobElsewhere):
             backend.job_store.start_stage(job.id, Stage.MASK, OTHER)
-        assert backend.job_store.report_step(job.id, 1, 2, ME) is None
+        assert backend.job_store.report_step(job.id, 1, 2, ME).outcome is None
 
     def test_a_worker_that_does_not_come_back_after_an_outage_is_dead(
         self, make_backend: Callable[..., JobBackend], silence: Silence

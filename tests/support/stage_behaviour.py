@@ -22,6 +22,32 @@ class StageBehaviour(BackendBehaviour):
         assert status.progress == 0
         assert status.request == job.request
 
+    def test_a_preview_is_made_for_whoever_asks(self, backend: JobBackend) -> None:
+        store, job, other = backend.job_store, new_job(backend), new_job(backend)
+        for each in (job, other):
+            store.start_stage(each.id, each.stages_left[0], ME)
+        assert store.report_step(job.id, 1, 2, ME) == (None, False)
+        assert store.preview(job.id) is None
+        assert store.report_step(job.id, 1, 2, ME) == (None, True)
+        assert store.report_step(other.id, 1, 2, ME) == (None, False)
+        for data in (b"RIFF\0\xff", b"RIFF\n"):
+            store.publish_preview(job.id, data)
+            assert store.preview(job.id) == data
+        assert store.preview(other.id) is None
+        assert store.status(job.id).step == 1
+        store.end_job(job.id, State.CANCELLED)
+        assert store.report_step(job.id, 2, 2, ME) == (State.CANCELLED, False)
+
+    def test_a_deleted_job_leaves_no_preview(self, backend: JobBackend) -> None:
+        store, job, other = backend.job_store, new_job(backend), new_job(backend)
+        for each in (job, other):
+            store.publish_preview(each.id, b"RIFF")
+        store.remove_job(job.id)
+        assert store.preview(job.id) is None
+        store.publish_preview(job.id, b"made before the worker noticed")
+        assert store.preview(job.id) is None
+        assert store.preview(other.id) == b"RIFF"
+
     def test_an_unknown_job_is_not_found(self, backend: JobBackend) -> None:
         unknown = a_job()
         for ask in (
@@ -48,7 +74,7 @@ class StageBehaviour(BackendBehaviour):
 
     def test_a_stage_starts_reports_steps_and_completes(self, backend: JobBackend) -> None:
         job = at_mask(backend)
-        assert backend.job_store.report_step(job.id, 1, 2, ME) is None
+        assert backend.job_store.report_step(job.id, 1, 2, ME).outcome is None
         status = backend.job_store.status(job.id)
         assert status.state is State.RUNNING
         assert (status.stage, status.stage_index, status.step, status.steps) == (Stage.MASK, 1, 1, 2)

@@ -1,5 +1,6 @@
-"""Debian's Redis servers, and workers. `make test-system` runs these tests."""
+"""Debian's Redis servers and Node.js, and workers. `make test-system` runs these tests."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,8 @@ from tests.support.services import WorkerGroup
 
 def pytest_configure() -> None:
     """End the run if a program is missing: no test can pass without."""
-    if missing := missing_packages():
+    node = {"node": "nodejs", "npm": "npm"}
+    if missing := missing_packages() + [package for name, package in node.items() if not shutil.which(name)]:
         raise pytest.UsageError(f"programs are missing; apt-get install --no-install-recommends {' '.join(missing)}")
 
 

@@ -12,7 +12,6 @@ import trustme
 from benchmarks.harness.redis_processes import PRIMARY, SENTINEL_PASSWORD, RedisProcesses, ReplicatedRedis, free_port
 from diffedit import Client, JobHandle, Settings, Stage, State
 from diffedit.jobs.backend import redis_backend
-from diffedit.jobs.dispatch import celery_app, send
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE, QUICK, a_job
 from tests.support.services import WorkerGroup
@@ -148,6 +147,6 @@ def test_sentinels_and_servers_behind_tls(tmp_path_factory: pytest.TempPathFacto
         trusting = Settings(redis_url=f"{url}?ssl_ca_certs={directory}/authority.pem")
         until(lambda: Client(trusting).health().broker == "ok", "a server behind TLS", timeout=30)
         job = a_job()
-        send(celery_app(trusting), job)
+        redis_backend(trusting).job_store.send(job)
         assert redis_backend(trusting).job_store.queue_lengths([job.queue]) == {job.queue: 1}
         assert "certificate verify failed" in Client(Settings(redis_url=url)).health().broker

@@ -1,5 +1,6 @@
 """A small program that uses every public method, over the doubles. `test_wheel.py` runs it and checks its types."""
 
+import asyncio
 import io
 import tempfile
 from datetime import timedelta
@@ -9,7 +10,20 @@ from PIL import Image
 from pydantic import SecretStr
 
 import diffedit
-from diffedit import Client, EditOptions, EditResult, JobHandle, JobStatus, PictureLike, State, testing
+from diffedit import (
+    AsyncClient,
+    AsyncEditResult,
+    AsyncJobHandle,
+    Client,
+    EditOptions,
+    EditResult,
+    JobHandle,
+    JobStatus,
+    PictureLike,
+    State,
+    UploadUrl,
+    testing,
+)
 
 
 class Upload:
@@ -60,7 +74,7 @@ def submit(client: Client, folder: Path) -> list[JobHandle]:
 
 def follow(client: Client, job: JobHandle) -> str:
     same: JobHandle = client.job(job.id)
-    last: JobStatus = list(same.watch(timeout=1))[-1]
+    last: JobStatus = list(same.watch(timeout=1, heartbeat=0.5))[-1]
     state: State = job.wait(timeout=1, progress=False).state
     assert last.state is state is State.SUCCEEDED
     progress: float = job.status(timeout=1).progress
@@ -73,11 +87,22 @@ def show(result: EditResult, folder: Path) -> str:
     manifest: dict[str, object] = result.manifest
     paths: dict[str, Path] = result.save(folder / "out")
     assert result.status.error is None and all(path.exists() for path in paths.values())
-    return f"{len(images)} {prompts[0]} {result.caption} {sorted(manifest)[0]} {result.url(expires=60)}"
+    small: Image.Image = result.thumbnail
+    data, content_type = result.file("thumbnail")
+    links = [result.url(expires=60), result.url(slot="thumbnail", filename="small.webp")]
+    return f"{len(images)} {prompts[0]} {result.caption} {sorted(manifest)[0]} {links} {small} {data!r} {content_type}"
+
+
+def send_from_a_browser(client: Client) -> JobHandle:
+    url: UploadUrl = client.upload_url("image/png", size=1000, expires=60)
+    testing.upload(client, url, picture_file().ljust(1000, b"\0"))
+    key: str = url.key
+    return client.edit(uploaded=key, target_prompt="a basket")
 
 
 def fail_and_retry(job: JobHandle) -> str:
     testing.fail(job, "empty_mask", "no difference", stage=diffedit.Stage.MASK)
+    assert job.result_so_far().original.size == (64, 64)
     try:
         job.result(timeout=1)
     except diffedit.JobFailed as error:
@@ -95,6 +120,71 @@ def operate(client: Client) -> str:
     return f"{health.ok} {health.workers[0].profile} {len(queued)} {collected.objects}"
 
 
+def serve_an_owner(client: Client) -> str:
+    limits = diffedit.OwnerLimits(max_queued=5)
+    client.set_owner_limits("u17", limits)
+    assert client.owner_limits("u17") == limits
+    theirs: Client = client.for_owner("u17")
+    first, _ = (theirs.edit(picture_file(), target_prompt="a basket", tags={"album": name}) for name in ("8", "9"))
+    page: diffedit.Page = theirs.jobs(tag=("album", "9"), limit=1)
+    first.delete()
+    deleted: diffedit.Deleted = client.delete_owner("u17")
+    return f"{len(page)} {page[0].owner} {page.cursor} {deleted.jobs}"
+
+
+def give_keys(client: Client) -> str:
+    text, key = client.add_api_key("u17", name="shop", rate=60)
+    admission: diffedit.Admission = client.admit(text)
+    keys: list[diffedit.ApiKey] = client.api_keys()
+    assert admission.key == key == keys[0]
+    revoked: bool = client.revoke_api_key(key.id)
+    return f"{key.owner} {admission.remaining} {revoked}"
+
+
+async def submit_and_await(client: AsyncClient) -> list[AsyncJobHandle]:
+    options: EditOptions = {"target_prompt": "a basket", "num_inference_steps": 20, "lane": "batch"}
+    jobs: list[AsyncJobHandle] = [await client.edit(Upload(picture_file()), **options)]
+    jobs += await client.edit_many(picture_file(), ["a bowl of pears", {"target_prompt": "a basket"}], deadline=3600)
+    jobs.append(await client.preview_mask(picture_file(), target_prompt="a basket", seed=1))
+    same: AsyncJobHandle = client.job(jobs[0].id)
+    status: JobStatus = await same.status(timeout=1)
+    assert status.state is State.QUEUED
+    return jobs
+
+
+async def follow_and_show(job: AsyncJobHandle, folder: Path) -> str:
+    seen: list[State] = [status.state async for status in job.watch(timeout=1, heartbeat=0.5)]
+    status: JobStatus = await job.wait(timeout=1)
+    result: AsyncEditResult = await job.result(timeout=1)
+    images: list[Image.Image] = [await result.original(), await result.image(), await result.mask()]
+    images.append(await result.grid())
+    caption: str = await result.caption()
+    prompts: tuple[str, ...] = (await result.prompts()).target
+    manifest: dict[str, object] = await result.manifest()
+    paths: dict[str, Path] = await result.save(folder / "awaited")
+    assert result.status == status and all(path.exists() for path in paths.values())
+    return f"{seen[-1].value} {len(images)} {prompts[0]} {caption} {len(manifest)} {await result.url(expires=60)}"
+
+
+async def operate_and_await(client: AsyncClient, job: AsyncJobHandle) -> str:
+    cancelled: bool = await job.cancel()
+    again: AsyncJobHandle = await job.retry(idempotency_key="again")
+    health: diffedit.Health = await client.health()
+    queued: list[JobStatus] = await client.jobs(State.QUEUED, limit=10)
+    collected: diffedit.Collected = await client.collect_garbage(timedelta(days=1), dry_run=True)
+    return f"{cancelled} {again.id != job.id} {health.ok} {len(queued)} {collected.objects}"
+
+
+async def async_main(folder: Path) -> None:
+    async with testing.async_memory_client() as client:
+        edited, failed, *others = await submit_and_await(client)
+        testing.succeed(edited, Image.new("RGB", (64, 64), "blue"))
+        print(await follow_and_show(edited, folder))
+        testing.fail(failed, "empty_mask", "no difference", stage=diffedit.Stage.MASK)
+        print(await operate_and_await(client, others[0]))
+    await client.close()
+
+
 def main() -> None:
     with testing.memory_client() as client, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -103,13 +193,25 @@ def main() -> None:
         print(follow(client, edited))
         print(show(edited.result(timeout=1), folder))
         print(fail_and_retry(failed))
+        print(send_from_a_browser(client).id)
         print(operate(client))
+        print(serve_an_owner(client))
+        print(give_keys(client))
         print(len(others), diffedit.__version__, diffedit.MAX_PICTURE_BYTES, diffedit.MAX_PIXELS)
+        asyncio.run(async_main(folder))
     client.close()
 
 
 def over_real_services(settings: diffedit.Settings | None = None) -> Client:
     return Client(settings) if settings else Client.from_env()
+
+
+def over_real_services_with_asyncio(settings: diffedit.Settings | None = None) -> AsyncClient:
+    return AsyncClient(settings) if settings else AsyncClient.from_env()
+
+
+def over_the_connections_of(client: Client) -> AsyncClient:
+    return AsyncClient.over(client)
 
 
 def settings_by_name(password: str) -> diffedit.Settings:

@@ -17,7 +17,7 @@ from diffedit.contract.job import Job
 from diffedit.contract.stages import ModelGroup, queue_names
 from diffedit.errors import ModelUnavailable, UnknownProfile
 from diffedit.jobs.backend import JobBackend
-from diffedit.jobs.dispatch import task_name
+from diffedit.jobs.messages import task_name
 from diffedit.testing import MemoryObjectStore, memory_backend
 from diffedit_worker import worker_process
 from diffedit_worker.app import CONFIGURATION, create_app
@@ -50,10 +50,10 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> JobBackend:
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Celery, Job]]:
-    """The jobs that workers put into their queues, each with the application."""
-    sent: list[tuple[Celery, Job]] = []
-    monkeypatch.setattr(worker_process, "send", lambda app, job: sent.append((app, job)))
+def sent(backend: JobBackend, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """The jobs that workers put into their queues."""
+    sent: list[Job] = []
+    monkeypatch.setattr(backend.job_store, "send", sent.append)
     return sent
 
 
@@ -217,7 +217,7 @@ def test_after_the_shutdown_signal_a_worker_returns_its_messages(backend: JobBac
     shut_down()
     with pytest.raises(Exception, match="^$"):  # Celery's Ignore
         app.tasks[task_name(Stage.EMBED)]({"id": job.id})
-    assert sent == [(app, job)]
+    assert sent == [job]
     signals.worker_shutdown.send(sender=Sender(app=app))
     assert backend.worker_registry.workers() == []
 
@@ -234,7 +234,7 @@ def test_two_applications_in_one_process_are_independent(backend: JobBackend, se
     assert [info.name for info in backend.worker_registry.workers()] == ["first@here"]
     with pytest.raises(Exception, match="^$"):
         second.tasks[task_name(Stage.EMBED)]({"id": job.id})
-    assert sent == [(second, job)]
+    assert sent == [job]
 
 
 def test_an_application_that_is_no_longer_used_is_collected_and_receives_no_signals(backend: JobBackend) -> None:

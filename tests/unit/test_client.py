@@ -1,5 +1,6 @@
 """The client over the memory doubles: what it queues, what it refuses, what it raises."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -171,6 +172,23 @@ def test_garbage_is_old_and_needed_by_no_unfinished_job(service: FakeService) ->
     assert not service.object_store.exists(gone)
     assert service.object_store.exists(waiting.status().request.image)
     assert service.client.collect_garbage(timedelta(days=2)).objects == 0
+
+
+def test_uploads_are_garbage_after_a_day(service: FakeService) -> None:
+    hours = {1: "young", 23: "young", 25: "old", 24 * 40: "old"}
+    keys = {}
+    for age in hours:
+        keys[age] = service.client.upload_url("image/png", size=1).key
+        service.object_store.put(keys[age], b"x")
+        service.object_store._objects[keys[age]] = (time.time() - age * 3600, b"x")
+    picture = service.client.edit(png(), **TEXTS)
+    picture.cancel()
+    key = picture.status().request.image
+    service.object_store._objects[key] = (time.time() - 25 * 3600, png())
+    assert service.client.collect_garbage("30d") == Collected(objects=2, bytes=2, in_use=0)
+    assert {age for age, key in keys.items() if service.object_store.exists(key)} == {1, 23}
+    assert service.object_store.exists(key)
+    assert service.client.collect_garbage("02:00:00") == Collected(objects=2, bytes=1 + len(png()), in_use=0)
 
 
 @pytest.mark.parametrize("age", ["soon", "", "00:59:00", timedelta(minutes=59), "-30d"])

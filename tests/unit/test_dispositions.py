@@ -31,7 +31,7 @@ from diffedit.errors import (
     UnknownProfile,
     WorkerUnfit,
 )
-from diffedit.jobs.store import MaxAttemptsExceeded, RefusedBefore
+from diffedit.jobs.store import MaxAttemptsExceeded, OwnerBusy, RefusedBefore
 from diffedit_worker.models.loading import Models
 from diffedit_worker.runtime.artifacts import ArtifactDamaged
 from diffedit_worker.runtime.dispositions import (
@@ -59,6 +59,7 @@ CASES = [
     (BeingMade("artifacts/mask"), Disposition.WAIT_FOR_LOCK),
     (DAMAGED, Disposition.MAKE_AGAIN),
     (RefusedBefore(), Disposition.HAND_BACK),
+    (OwnerBusy(), Disposition.PARK),
     (NewerRecord("ab" * 16), Disposition.HAND_BACK),
     (MaxAttemptsExceeded("timeout"), Disposition.FAIL),
     (BadRecord("ab" * 16, "damaged"), Disposition.FAIL),

@@ -20,7 +20,7 @@ from diffedit_worker.settings import WorkerSettings
 ROOT = Path(__file__).parents[2]
 ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES = [*ROOT_PAGES, *sorted((ROOT / "docs").rglob("*.md"))]
-CREATED = ("out/", "site/", "dist/", "htmlcov/", "artifacts/", "inputs/", "ab/")
+CREATED = ("out/", "site/", "dist/", "htmlcov/", "artifacts/", "inputs/", "uploads/", "ab/")
 """What commands create, and folders of the bucket."""
 EXAMPLES = {"worker/diffedit_worker/stages/upscale.py", "worker/diffedit_worker/stages/NAME.py"}
 
@@ -95,10 +95,14 @@ def test_every_environment_variable_that_a_page_names_is_a_setting(page: Path) -
 
 @each_page
 def test_every_command_and_option_that_a_page_shows_exists(page: Path) -> None:
-    group: Any = typer.main.get_command(cli.app)
+    commands: Any = typer.main.get_command(cli.app).commands
     for name, *words in command_lines(page):
-        assert name in group.commands, f"diffedit {name}"
-        options = {option for each in group.commands[name].params for option in (*each.opts, *each.secondary_opts)}
+        assert name in commands, f"diffedit {name}"
+        command = commands[name]
+        if hasattr(command, "commands"):
+            assert words and words[0] in command.commands, f"diffedit {name} {words[:1]}"
+            command = command.commands[words.pop(0)]
+        options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
         own = words[: words.index("--")] if "--" in words else words
         used = {match[0] for word in own if (match := re.match(r"--[a-z][a-z-]*", word))}
         assert used <= options | {"--help"}, f"diffedit {name}"

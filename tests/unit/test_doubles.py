@@ -9,15 +9,19 @@ from diffedit import Settings
 from diffedit.contract.job import Job
 from diffedit.jobs.backend import DEFAULT_LIMITS
 from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
+from tests.support.api_key_behaviour import ApiKeyBehaviour
+from tests.support.async_behaviour import AsyncClientBehaviour
 from tests.support.content_behaviour import ContentBehaviour
 from tests.support.idempotency_behaviour import IdempotencyBehaviour
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
+from tests.support.owner_behaviour import OwnerBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.rescue_behaviour import RescueBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.submission_behaviour import SubmissionBehaviour
 from tests.support.version_behaviour import VersionBehaviour
+from tests.support.webhook_behaviour import WebhookBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
 
 
@@ -25,13 +29,17 @@ class TestMemoryBackend(
     StageBehaviour,
     JobStoreBehaviour,
     IdempotencyBehaviour,
+    OwnerBehaviour,
     RefusalBehaviour,
     RescueBehaviour,
     ContentBehaviour,
     SubmissionBehaviour,
+    AsyncClientBehaviour,
     VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
+    ApiKeyBehaviour,
+    WebhookBehaviour,
 ):
     @pytest.fixture
     def make_backend(self) -> Callable[..., JobBackend]:

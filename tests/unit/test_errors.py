@@ -11,7 +11,14 @@ import pytest
 import diffedit_worker.local.commands  # noqa: F401, because it defines errors of its own
 from diffedit import DiffEditError, JobFailed, JobTimeout, QueueFull, errors
 
-SAMPLES = {"max_queued": 5}
+SAMPLES = {
+    "max_queued": 5,
+    "rate": 60,
+    "retry_after": 0.5,
+    "seconds": 5,
+    "limit": "max_queued",
+    "maximum": 5,
+}
 
 
 def tree(kind: type[DiffEditError]) -> Iterator[type[DiffEditError]]:
@@ -104,6 +111,10 @@ def test_a_public_message_names_no_internals(kind: type[DiffEditError]) -> None:
         (errors.IdempotencyConflict("id"), 409, False),
         (errors.UnknownPreset("tiny", "fast", ("guide",)), 400, False),
         (QueueFull("interactive", "tiny", 5), 429, True),
+        (errors.InvalidKey(), 401, False),
+        (errors.RateLimited(60, 0.5), 429, True),
+        (errors.OwnerLimit("u17", "max_queued", 5), 429, True),
+        (errors.OwnerLimit("u17", "max_steps", 5), 403, False),
         (errors.BrokerUnavailable("redis://"), 503, True),
         (errors.StoreUnavailable("s3"), 503, True),
         (errors.StoreRefused("s3"), 500, False),

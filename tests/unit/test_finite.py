@@ -98,7 +98,7 @@ ARGUMENTS: dict[Stage, Callable[[], dict[str, Any]]] = {
 
 
 def run(stage: Stage, models: Models) -> dict[Artifact, Any]:
-    return PIPELINE[stage].run(models=models, on_step=lambda done, total: None, **ARGUMENTS[stage]())
+    return PIPELINE[stage].run(models=models, on_step=lambda *_: None, **ARGUMENTS[stage]())
 
 
 SICK_WEIGHTS: list[tuple[Stage, str, Callable[[Models], torch.Tensor]]] = [

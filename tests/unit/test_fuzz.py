@@ -66,6 +66,14 @@ def test_a_fault_is_found_and_the_next_case_runs(fault: Callable[[bytes], object
     assert findings.examples[0] == findings.failures[0]
 
 
+def test_memory_that_was_freed_before_hides_nothing() -> None:
+    pieces = [bytearray(100_000) for _ in range(2_000)]
+    last = bytearray(100_000)  # what lies before it stays in the process when it is free
+    pieces.clear()
+    findings = run(target(lambda data: bytearray(100 * 2**20), 0.5, 50), 1, seconds=60, cases=3)
+    assert [reason for reason, _ in findings.failures] == ["takes 100 MiB, over 50 MiB"] * 3 and last
+
+
 def test_a_process_that_hangs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cases, "HANG", 0.3)
     findings = run(target(lambda data: time.sleep(60)), 1, seconds=60, cases=1)

@@ -135,7 +135,7 @@ def summary(value: Any) -> Any:
 
 def results(stage: Stage, **changed: Any) -> dict[str, Any]:
     arguments = {**ARGUMENTS[stage](), **changed}
-    made = PIPELINE[stage].run(models=models(), on_step=lambda done, total: None, **arguments)
+    made = PIPELINE[stage].run(models=models(), on_step=lambda *_: None, **arguments)
     return {artifact.value: summary(value) for artifact, value in made.items()}
 
 

@@ -15,7 +15,11 @@ HEAVY = ("torch", "diffusers", "transformers", "accelerate", "numpy")
 @pytest.mark.parametrize(
     ("modules", "unwanted"),
     [
-        ("diffedit, diffedit.cli, diffedit.testing", (*HEAVY, "diffedit_worker", "celery", "boto3")),
+        (
+            "diffedit, diffedit.cli, diffedit.testing",
+            (*HEAVY, "diffedit_worker", "diffedit_web", "fastapi", "celery", "boto3"),
+        ),
+        ("diffedit_web, diffedit_web.server", (*HEAVY, "diffedit_worker")),
         ("diffedit_worker.local.commands", (*HEAVY, "celery")),
         ("diffedit_worker.app, diffedit_worker.worker_command", HEAVY),
     ],
@@ -44,14 +48,17 @@ def printed(code: str) -> list[str]:
 
 
 PUBLIC = """
-    Artifact ArtifactError BadPicture BadRecord BrokerFull BrokerUnavailable Client Collected DiffEditError
-    EditOptions EditParams EditRequest EditResult ErrorInfo Health IdempotencyConflict InvalidRequest JobCancelled
-    JobError JobExpired JobFailed JobHandle JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT
-    MAX_PICTURE_BYTES MAX_PIXELS MIN_SIDE NoWorkerWarning PictureLike Prompts QueueFull ServiceError Settings Stage
-    State StoreRefused StoreUnavailable UnknownPreset UnreadableJobsWarning WorkerInfo
-    __version__
+    Admission ApiKey Artifact ArtifactError AsyncClient AsyncEditResult AsyncJobHandle BadPicture BadRecord
+    BrokerFull BrokerUnavailable Client Collected Deleted Delivery DeliveryState DiffEditError EditOptions EditParams
+    EditRequest EditResult ErrorInfo Health IdempotencyConflict InvalidKey InvalidRequest JobCancelled JobError
+    JobExpired JobFailed JobHandle JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES
+    MAX_PIXELS MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts QueueFull RateLimited
+    ServiceError Settings Stage State StoreRefused StoreUnavailable StoredFile UnknownPreset
+    UnreadableJobsWarning UploadNotFound UploadUrl WorkerInfo __version__
 """
-PUBLIC_FOR_TESTS = "JobBackend MemoryObjectStore fail memory_backend memory_client succeed"
+PUBLIC_FOR_TESTS = """
+    JobBackend MemoryObjectStore async_memory_client fail memory_backend memory_client succeed upload
+"""
 
 
 @pytest.mark.parametrize(("module", "names"), [(diffedit, PUBLIC), (diffedit.testing, PUBLIC_FOR_TESTS)])

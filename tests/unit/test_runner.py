@@ -1,21 +1,26 @@
 """The runner over the memory doubles and the bundled model, one stage after the other."""
 
+import io
 from dataclasses import replace
 from functools import wraps
 
 import pytest
 import torch
+from PIL import Image
 
 from diffedit import EditRequest
+from diffedit.contract.content import content_of
 from diffedit.contract.job import Job, State
-from diffedit.contract.object_keys import manifest_key
+from diffedit.contract.object_keys import manifest_key, thumbnail_key
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import ArtifactMissing, BadRecord
 from diffedit.testing import MemoryObjectStore
 from diffedit_worker.diffusion import diffedit
 from diffedit_worker.models.loading import Models
+from diffedit_worker.models.previews import Previews
 from diffedit_worker.models.profiles import ModelSource, load_profiles
 from diffedit_worker.pipeline import PIPELINE
+from diffedit_worker.runtime import previews
 from tests.support.factories import a_job, a_worker, done
 from tests.support.inline_worker import QUICK, SAMPLE, TEXTS, InlineWorker
 
@@ -47,6 +52,38 @@ def test_a_job_runs_through_and_records_how_its_result_was_made(worker: InlineWo
     assert result.manifest["request"] == status.request.model_dump(mode="json")
     assert result.manifest["texts"]["prompts"]["target"] == [TEXTS["target_prompt"]]
     assert worker.object_store.exists(manifest_key(status.artifact_keys[Artifact.RESULT]))
+
+
+def test_a_result_has_a_thumbnail(worker: InlineWorker) -> None:
+    job = worker.edit()
+    result, key = job.result(timeout=1), thumbnail_key(job.status().artifact_keys[Artifact.RESULT])
+    stored = worker.object_store.get(key)
+    assert result.file("thumbnail") == (stored, "image/webp")
+    assert result.thumbnail.size == result.image.size
+    # A worker of 0.2.0 stores none. Who finds its result adds it.
+    worker.object_store.delete(key)
+    again = worker.edit().status()
+    assert Stage.EDIT in again.cache_hits
+    assert worker.object_store.get(key) == stored
+
+
+def test_an_edit_that_is_watched_has_previews(worker: InlineWorker, monkeypatch) -> None:
+    made = []
+    monkeypatch.setattr(Previews, "encode", lambda self, encode=Previews.encode: made.append(1) or encode(self))
+    monkeypatch.setattr(previews, "PREVIEW_INTERVAL", 0)
+    worker.restart(report_interval=0)
+    worker.edit()
+    assert made == []
+    # `before_report` is called before the job's state is read, so this is somebody who looks in at each step.
+    worker.before_report(lambda job_id, step: worker.client.job(job_id).preview())
+    watched = worker.edit(guidance_scale=3.0)
+    file = watched.preview()
+    assert file and len(made) == watched.status().steps
+    with Image.open(io.BytesIO(file)) as preview:
+        assert preview.format == "WEBP" and preview.size == (16, 16)
+    # What cannot be made is left out, and the job goes on.
+    monkeypatch.setattr(Previews, "encode", lambda self: 1 / 0)
+    assert worker.edit(guidance_scale=4.0).status().state is State.SUCCEEDED
 
 
 def test_a_result_can_be_made_again_from_its_manifest(worker: InlineWorker) -> None:
@@ -177,6 +214,62 @@ def test_a_worker_that_was_wrongly_considered_dead_does_no_harm(worker: InlineWo
     worker.send(status.job)
     assert job.status().state is State.SUCCEEDED
     assert job.status().attempts[Stage.INVERT] == 2
+
+
+@pytest.mark.parametrize("is_last", [True, False], ids=["writes last", "writes first"])
+@pytest.mark.parametrize("stage", [Stage.INVERT, Stage.EDIT])
+def test_a_worker_that_froze_while_it_stored_an_artifact_does_no_harm(
+    worker: InlineWorker, stage: Stage, is_last: bool
+) -> None:
+    class FreezingStore(MemoryObjectStore):
+        """Another worker makes the artifact of the stage before or after the first write of it ends."""
+
+        has_frozen = False
+
+        def put(self, key: str, data: bytes) -> None:
+            is_of_stage = key.startswith(f"artifacts/{stage.gives[0].value}/") and key.endswith(
+                (".png", ".safetensors")
+            )
+            freezes, self.has_frozen = is_of_stage and not self.has_frozen, self.has_frozen or is_of_stage
+            if freezes and is_last:
+                run_elsewhere()
+            super().put(key, data)
+            if freezes and not is_last:
+                run_elsewhere()
+
+    definition = PIPELINE[stage]
+
+    @wraps(definition.run)
+    def rounded_differently(**arguments):
+        """Return what another batch in a shared pass would give: the last bits are others."""
+        made = definition.run(**arguments)
+        if stage is Stage.INVERT:
+            return {artifact: {name: x * 1.0001 for name, x in tensors.items()} for artifact, tensors in made.items()}
+        picture = made[Artifact.RESULT]
+        return {Artifact.RESULT: replace(picture, image=picture.image.point(lambda level: min(level + 1, 255)))}
+
+    def run_elsewhere() -> None:
+        worker.worker_registry.unregister("rig")
+        (job,) = worker.client.jobs()
+        worker.job_store.requeue(worker.job_store.status(job.id).job)
+        worker.worker_registry.send_heartbeat(a_worker(id="other", profile_params=load_profiles()["tiny"].params))
+        other = worker.a_runner(
+            {"id": "other"}, pipeline={**PIPELINE, stage: replace(definition, run=rounded_differently)}
+        )
+        at = stage
+        while (left := other.run(at, job.id)) and left.stages_left:
+            at = left.stages_left[0]
+
+    worker.object_store = FreezingStore()
+    worker.restart()
+    job = worker.edit()
+    status = job.status()
+    assert status.state is State.SUCCEEDED
+    assert status.attempts[stage] == 2
+    assert job.result(timeout=1).image.size == (64, 64)
+    key = status.artifact_keys[stage.gives[0]]
+    assert (content_of(worker.object_store.get(key)) == status.contents[stage.gives[0]]) is not is_last
+    assert worker.edit().status().cache_hits == status.stages
 
 
 @pytest.mark.parametrize(("failures", "outcome"), [(1, State.SUCCEEDED), (2, State.RUNNING)])
@@ -330,7 +423,10 @@ def test_a_waiting_job_with_an_unreadable_record_does_not_fail_the_job_that_it_w
             raise BadRecord(job_id, "damaged")
         return status_of(job_id)
 
-    monkeypatch.setattr(worker.job_store, "complete_stage", lambda *args: complete(*args)._replace(waiters=[waiter]))
+    def complete_with_waiter(*args, **options):
+        return complete(*args, **options)._replace(waiters=[waiter])
+
+    monkeypatch.setattr(worker.job_store, "complete_stage", complete_with_waiter)
     monkeypatch.setattr(worker.job_store, "status", status_unless_unreadable)
     assert worker.edit().status().state is State.SUCCEEDED
 
@@ -344,7 +440,7 @@ def test_the_last_stage_releases_its_slot_between_computing_and_upload(worker: I
     monkeypatch.setattr(diffedit, "decode", lambda *args: (events.append("decode"), decode(*args))[1])
     worker.restart(context={"release_slot": lambda: events.append("release_slot")})
     worker.edit()
-    assert events[-4:] == ["decode", "release_slot", "result", "result"]
+    assert events[-5:] == ["decode", "release_slot", "result", "result", "result"]  # it, its manifest, its thumbnail
     assert events.count("release_slot") == 1
     events.clear()
     worker.edit()

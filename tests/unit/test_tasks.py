@@ -2,11 +2,13 @@
 
 import pytest
 from celery import Celery
+from celery.app.trace import build_tracer
+from celery.canvas import Signature
 from celery.exceptions import Ignore
 
 from diffedit import Stage
 from diffedit.contract.versions import CONTRACT
-from diffedit.jobs.dispatch import message_of, task_name
+from diffedit.jobs.messages import message_of, task_name
 from diffedit_worker.tasks import add_tasks
 from tests.support.factories import a_job
 
@@ -46,6 +48,18 @@ def test_a_task_runs_its_stage_and_passes_the_job_on(stage: Stage) -> None:
     runner = FakeRunner(job)
     assert app_with(lambda: runner).tasks[task_name(stage)](message_of(job)) == message_of(job)
     assert runner.calls == [(stage, job.id)]
+
+
+def test_celery_does_not_send_the_rest_of_a_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`complete_stage` has sent it. A client of 0.2.0, and one of ours for workers of 0.2.0, sends a whole chain."""
+    sent: list[str] = []
+    monkeypatch.setattr(Signature, "apply_async", lambda signature, *_, **__: sent.append(signature.task))
+    app, job = app_with(lambda: FakeRunner(a_job())), a_job()
+    task = app.tasks[task_name(Stage.EMBED)]
+    request = {"chain": [{"task": task_name(Stage.MASK), "args": [], "kwargs": {}, "options": {}}], "id": "1"}
+    traced = build_tracer(task.name, task, app=app)("1", (message_of(job),), {}, request)
+    assert traced.retval == message_of(job) | {"id": traced.retval["id"]}
+    assert sent == []
 
 
 def test_the_chain_stops_when_there_is_nothing_more_to_do() -> None:

@@ -5,6 +5,7 @@ import base64
 import io
 import struct
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from diffedit import MAX_PICTURE_BYTES, BadPicture
+from diffedit import MAX_PICTURE_BYTES, BadPicture, Client, Settings
 from diffedit.pictures import read_picture
-from diffedit.uploads import picture_bytes
+from diffedit.testing import MemoryObjectStore
+from diffedit.uploads import SENT_UNASKED, Upload, picture_bytes, store
 from tests.support.fake_service import TEXTS, FakeService, png
 
 
@@ -197,6 +199,50 @@ def test_a_pil_image_whose_file_was_closed_is_refused_with_the_reason(tmp_path: 
         pass
     with pytest.raises(BadPicture, match=r"cannot be read .*call its load\(\)"):
         picture_bytes(image, "picture")
+
+
+class CountingStore(MemoryObjectStore):
+    """Counts the calls that a client makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def put(self, key: str, data: bytes) -> None:
+        self.calls["put"] += 1
+        super().put(key, data)
+
+    def exists(self, key: str) -> bool:
+        self.calls["exists"] += 1
+        return super().exists(key)
+
+
+@pytest.mark.parametrize(
+    ("size", "calls"),
+    [
+        pytest.param(SENT_UNASKED, {"put": 2}, id="small"),
+        pytest.param(SENT_UNASKED + 1, {"put": 1, "exists": 2}, id="large"),
+    ],
+)
+def test_a_large_file_is_not_sent_if_it_is_stored_already(size: int, calls: dict[str, int]) -> None:
+    objects = CountingStore()
+    for _ in range(2):
+        store([Upload("inputs/a.png", bytes(size), (1, 1))], objects, set())
+    assert objects.calls == calls
+
+
+def test_a_small_picture_that_was_changed_in_the_bucket_is_stored_again(service: FakeService) -> None:
+    key = service.client.edit(png(), **TEXTS).status().request.image
+    service.object_store.put(key, b"another")
+    service.client.edit(png(), **TEXTS)
+    assert service.object_store.get(key) == png()
+
+
+def test_edits_that_are_queued_together_send_their_picture_once(service: FakeService) -> None:
+    objects = CountingStore()
+    client = Client(Settings(), backend=service.backend, object_store=objects, send=service.send)
+    client.edit_many(png(), ["a bowl of pears", "a bowl of plums"], source_prompt="a bowl of fruits")
+    assert objects.calls == {"put": 1}
 
 
 def jpeg_with_exif(tag: int, kind: int, count: int, value: bytes, beyond: bytes = b"") -> bytes:

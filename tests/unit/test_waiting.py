@@ -2,12 +2,14 @@
 
 import io
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
 
 from diffedit import (
     BrokerUnavailable,
+    InvalidRequest,
     JobCancelled,
     JobExpired,
     JobFailed,
@@ -105,6 +107,77 @@ def test_pauses_are_short_again_after_a_change(service: FakeService, clock: Cloc
     assert states == [State.QUEUED, State.RUNNING, State.CANCELLED]
     assert clock.pauses[4] > waiting.FIRST_PAUSE
     assert clock.pauses[5] == waiting.FIRST_PAUSE
+
+
+def test_the_last_status_is_yielded_again_when_nothing_changes(service: FakeService, clock: Clock) -> None:
+    job, told = service.client.edit(png(), **TEXTS), []
+    for status in job.watch(timeout=600, heartbeat=15):
+        told.append((clock.now, status))
+        if len(told) == 3:
+            service.job_store.start_stage(job.id, Stage.EMBED, "worker")
+        elif len(told) == 6:
+            job.cancel()
+    times, statuses = zip(*told, strict=True)
+    queued, running, cancelled = [State.QUEUED] * 3, [State.RUNNING] * 3, [State.CANCELLED]
+    assert [status.state for status in statuses] == queued + running + cancelled
+    assert statuses[0] is statuses[1] is statuses[2]
+    assert [times[number + 1] - times[number] for number in (0, 1, 3, 4)] == pytest.approx([15] * 4)
+
+
+def test_a_caller_who_takes_long_is_told_again_only_after_a_pause(service: FakeService, clock: Clock) -> None:
+    job, told = service.client.edit(png(), **TEXTS), []
+    for _ in job.watch(timeout=600, heartbeat=15):
+        told.append(clock.now)
+        if len(told) == 3:
+            break
+        clock.now += 100  # what the caller does
+    assert told == pytest.approx([0, 115, 230])
+
+
+def test_without_a_heartbeat_nothing_is_yielded_twice(service: FakeService, clock: Clock) -> None:
+    job, told = service.client.edit(png(), **TEXTS), []
+    with pytest.raises(JobTimeout):
+        told.extend(status.state for status in job.watch(timeout=100))
+    assert told == [State.QUEUED]
+
+
+@pytest.mark.parametrize("heartbeat", [0, -1, float("nan")])
+def test_a_heartbeat_is_a_positive_number(service: FakeService, heartbeat: float) -> None:
+    job = service.client.edit(png(), **TEXTS)
+    with pytest.raises(InvalidRequest, match="heartbeat must be a positive number"):
+        next(job.watch(heartbeat=heartbeat))
+
+
+class Away:
+    """A job whose server is away between two times of the clock. It is asked as `JobHandle.status` asks."""
+
+    id = "a" * 32
+
+    def __init__(self, clock: Clock, since: float, until: float) -> None:
+        self._clock, self._since, self._until = clock, since, until
+
+    def status(self, timeout: float = 0) -> JobStatus:
+        end = self._clock.now + min(max(timeout, 0), 30)
+        while self._since <= self._clock.now < self._until:
+            if self._clock.now >= end:
+                raise BrokerUnavailable("away")
+            self._clock.now += 0.05
+        return JobStatus.model_construct(id=self.id, state=State.QUEUED)
+
+
+def test_heartbeats_go_on_while_the_server_is_away(clock: Clock) -> None:
+    told, statuses = [], waiting.changes([Away(clock, since=3, until=28)], timeout=60, heartbeat=5)
+    with pytest.raises(JobTimeout):
+        told.extend(clock.now for _ in statuses)
+    pauses = [after - before for before, after in pairwise(told)]
+    assert len(told) == 12 and all(5 <= pause <= 5.2 for pause in pauses)
+
+
+@pytest.mark.parametrize("heartbeat", [None, 5, 20, 45])
+def test_a_server_that_stays_away_ends_the_wait_after_thirty_seconds(clock: Clock, heartbeat: float | None) -> None:
+    with pytest.raises(BrokerUnavailable):
+        list(waiting.changes([Away(clock, since=3, until=10**6)], timeout=600, heartbeat=heartbeat))
+    assert 33 <= clock.now <= 35
 
 
 def test_several_jobs_are_drawn_until_all_have_ended() -> None:

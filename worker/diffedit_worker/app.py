@@ -37,7 +37,8 @@ CONFIGURATION = {
     # A worker takes a message only when it is free. All other messages stay in the queue, for any worker.
     "worker_disable_prefetch": True,
     "worker_prefetch_multiplier": 1,
-    # Messages are acknowledged on arrival. Redelivery after a visibility timeout repeats work and still loses messages.
+    # Messages are acknowledged on arrival. Redelivery after a visibility timeout repeats work and still loses messages,
+    # and our transport keeps no list of unacknowledged ones.
     "task_acks_late": False,
     # The broker may be away for any time.
     "broker_connection_retry_on_startup": True,

@@ -48,7 +48,7 @@ def param(request: EditRequest, name: str) -> Any:
 
 
 def cache_key(stage: Stage, artifact: Artifact, job: Job, models: Models) -> str:
-    """Return the key of this job's artifact. Equal inputs give equal keys, on any worker."""
+    """Return the key of this job's artifact. Equal inputs of one owner give equal keys, on any worker."""
     definition = PIPELINE[stage]
     inputs = {
         "stage": stage.value,
@@ -56,6 +56,8 @@ def cache_key(stage: Stage, artifact: Artifact, job: Job, models: Models) -> str
         "artifact": artifact.value,
         "model": models.identity(definition.component, stage.group),
         "params": {name: param(job.request, name) for name in definition.params_of(artifact)},
+        # Pictures of two owners differ (`diffedit.salts`), but texts may be equal.
+        **({"owner": job.options.owner} if job.options.owner else {}),
         "parents": {parent.value: job.cache_identity(parent) for parent in stage.outputs[artifact]},
     }
     return artifact_key(artifact.value, digest(inputs), CODECS[artifact].extension)

@@ -1,17 +1,20 @@
-"""One Celery task for each stage."""
+"""One Celery task for each stage.
+
+Celery never sends the next task of a chain. `Runner.run` has sent it when it returns (`JobStore.complete_stage`).
+"""
 
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.exceptions import Ignore
 from pydantic import ConfigDict, ValidationError
 
 from diffedit.contract import versions
 from diffedit.contract.stages import Stage
 from diffedit.contract.validation import Frozen, JobId
-from diffedit.jobs.dispatch import message_of, task_name
+from diffedit.jobs.messages import message_of, task_name
 
 if TYPE_CHECKING:
     from diffedit_worker.runtime.runner import Runner
@@ -39,21 +42,22 @@ def add_tasks(app: Celery, get_runner: Callable[[], "Runner"]) -> None:
             raise Ignore
         job = get_runner().run(stage, named.id)
         if job is None:
-            # Celery must not run the next task of the chain.
             raise Ignore
         return message_of(job)
 
-    def task_of(stage: Stage) -> Callable[[Any], dict[str, Any]]:
+    def task_of(stage: Stage) -> Callable[[Task, Any], dict[str, Any]]:
         # A default argument would be one that a message could set.
-        def task(message: Any) -> dict[str, Any]:
-            return run(stage, message)
+        def task(self: Task, message: Any) -> dict[str, Any]:
+            answer = run(stage, message)
+            self.request.chain = None
+            return answer
 
         return task
 
     for stage in Stage:
         # By default Celery adds the task to all applications of this process. Under FORKED_BY_MULTIPROCESSING, which
         # the children of another Celery worker inherit, it does so with each task that it makes later (lazy).
-        app.task(task_of(stage), name=task_name(stage), shared=False, lazy=False)
+        app.task(task_of(stage), name=task_name(stage), bind=True, shared=False, lazy=False)
 
 
 def _read(message: Any, stage: Stage) -> Message:

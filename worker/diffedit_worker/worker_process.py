@@ -19,7 +19,6 @@ from diffedit.contract import versions
 from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
 from diffedit.errors import DiffEditError
 from diffedit.jobs.backend import redis_backend
-from diffedit.jobs.dispatch import send
 from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.retries import WORKER_REDIS_POLICY
@@ -63,7 +62,7 @@ class WorkerProcess:
         self._stopping = threading.Event()
         self._context = WorkerContext(
             id=uuid.uuid4().hex,
-            enqueue=functools.partial(send, app),
+            enqueue=lambda job: self._backend.job_store.send(job),
             shutting_down=self._stopping.is_set,
             paused=lambda: self._fitness.paused,
             release_slot=release_slot,

@@ -9,7 +9,7 @@ import typer
 from pydantic import BaseModel
 
 from diffedit.cli import main
-from diffedit.cli.options import AsJson, OutDir, Timeout, parse_params, value_text
+from diffedit.cli.options import AsJson, OutDir, Timeout, parse_params, parse_tags, value_text
 from diffedit.cli.results import save_result
 from diffedit.contract.job import JobOptions
 from diffedit.contract.request import EditParams, EditRequest
@@ -79,6 +79,15 @@ def edit(
         str | None,
         JobOption("--idempotency-key", "--key", help="The same call with the same key returns the same job."),
     ] = None,
+    owner: Annotated[str | None, JobOption(help=_help(JobOptions, "owner"))] = None,
+    tags: Annotated[
+        list[str] | None, JobOption("--tag", metavar="NAME=VALUE", help="A label to find the job by (repeatable).")
+    ] = None,
+    keep: Annotated[
+        float | None,
+        JobOption(metavar="SECONDS", help="How long record, pictures and result are kept after the end of the job."),
+    ] = None,
+    webhook: Annotated[str | None, JobOption(metavar="URL", help=_help(JobOptions, "webhook"))] = None,
     out_dir: OutDir = Path("out"),
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and return.")] = False,
     timeout: Timeout = 600,
@@ -103,6 +112,10 @@ def edit(
         "start_timeout": start_timeout,
         "deadline": deadline,
         "idempotency_key": idempotency_key,
+        "owner": owner,
+        "tags": parse_tags(tags) if tags else None,
+        "keep": keep,
+        "webhook": webhook,
     }
     client = main.make_client()
     submit = client.preview_mask if mask_only else client.edit

@@ -9,6 +9,7 @@ from diffedit.errors import (
     JobExpired,
     JobNotFound,
     JobTimeout,
+    OwnerLimit,
     QueueFull,
     ServiceError,
 )
@@ -31,7 +32,7 @@ EXIT_CODES = (
     ExitCode(5, "The wait timed out. The job continues.", (JobTimeout,)),
     ExitCode(6, "The job was cancelled, or it expired.", (JobCancelled, JobExpired)),
     ExitCode(7, "The system is not healthy: a job submitted now would not run.", ()),
-    ExitCode(8, "The queue is full. Nothing was queued.", (QueueFull,)),
+    ExitCode(8, "The queue is full, or the owner is at a limit. Nothing was queued.", (QueueFull, OwnerLimit)),
     ExitCode(9, "The worker is not fit to run stages. Its log says why."),
     ExitCode(130, "The command was interrupted with Ctrl-C."),
 )

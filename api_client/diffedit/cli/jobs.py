@@ -17,7 +17,7 @@ from diffedit.handle import JobHandle
 @main.command("Jobs")
 def status(job_id: JobId, as_json: AsJson = False) -> None:
     """Show the state of a job."""
-    found = _job(job_id).status()
+    found = _job(job_id).status(queue=True)
     if as_json:
         print(found.model_dump_json())
     else:
@@ -53,6 +53,16 @@ def cancel(job_id: JobId, as_json: AsJson = False) -> None:
 
 
 @main.command("Jobs")
+def delete(job_id: JobId, as_json: AsJson = False) -> None:
+    """Cancel a job and delete its record, and the pictures, artifacts and results that no other job uses."""
+    _job(job_id).delete()
+    if as_json:
+        main.print_json({"id": job_id, "deleted": True})
+    else:
+        print("deleted")
+
+
+@main.command("Jobs")
 def retry(
     job_id: JobId,
     idempotency_key: Annotated[
@@ -69,17 +79,37 @@ def retry(
 
 
 @main.command("Jobs")
+def resend_webhook(job_id: JobId, as_json: AsJson = False) -> None:
+    """Send the last event of a job to its webhook again."""
+    _job(job_id).resend_webhook()
+    if as_json:
+        main.print_json({"id": job_id, "resent": True})
+    else:
+        print("resent")
+
+
+@main.command("Jobs")
 def jobs(
     state: Annotated[State | None, typer.Option(help="List only jobs in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="List at most this many jobs.")] = 50,
+    owner: Annotated[str | None, typer.Option(help="List only jobs of this owner.")] = None,
+    tag: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[=VALUE]", help="List only jobs with this tag (and this value)."),
+    ] = None,
+    cursor: Annotated[str | None, typer.Option(help="List the jobs after those that ended with this cursor.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the newest jobs."""
-    found = main.make_client().jobs(state, limit)
+    """List the newest jobs. If there are more, the cursor of the next ones is printed on stderr."""
+    name, has_value, value = (tag or "").partition("=")
+    wanted = (name, value) if has_value else tag
+    found = main.make_client().jobs(state, limit, owner=owner, tag=wanted, cursor=cursor)
     if as_json:
         main.print_json([each.model_dump(mode="json") for each in found])
     else:
         main.out.print(jobs_table(found))
+    if found.cursor:
+        main.err.print(f"more: --cursor {found.cursor}")
 
 
 def _job(job_id: str) -> JobHandle:

@@ -41,15 +41,17 @@ def make_client() -> Client:
     return Client.from_env()
 
 
-def command(panel: str, *, epilog: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a subcommand, listed under `panel` in the help.
+def command(
+    panel: str, *, epilog: str | None = None, group: typer.Typer = app, name: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a subcommand of `group`, listed under `panel` in the help. Its name is the function's by default.
 
     An error is printed as one line on stderr, as JSON if the subcommand has an `as_json` option that is set. It ends
     the program with the exit code of its class.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        @app.command(cls=Command, rich_help_panel=panel, epilog=epilog)
+        @group.command(name, cls=Command, rich_help_panel=panel, epilog=epilog)
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
             try:

@@ -1,4 +1,4 @@
-"""The commands for operators: health and garbage collection."""
+"""The commands for operators: health, garbage collection, and owners."""
 
 from typing import Annotated
 
@@ -8,6 +8,12 @@ from diffedit.cli import main
 from diffedit.cli.exit_codes import NOT_HEALTHY
 from diffedit.cli.options import AsJson
 from diffedit.cli.render import health_table
+from diffedit.contract.owners import OwnerLimits
+from diffedit.errors import InvalidRequest
+
+
+def _help(limit: str) -> str:
+    return f"{OwnerLimits.model_fields[limit].description}"
 
 
 @main.command("Operations")
@@ -38,3 +44,47 @@ def gc(
     action = "would be deleted" if dry_run else "deleted"
     kept = f"; {collected.in_use} older objects are in use" if collected.in_use else ""
     main.out.print(f"{collected.objects} objects ({collected.bytes / 1e6:.1f} MB) {action}{kept}")
+
+
+@main.command("Operations")
+def delete_owner(
+    owner: Annotated[str, typer.Argument(metavar="OWNER", help="Whose jobs to delete.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them. Nothing can be restored.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete all jobs of an owner: records, and the pictures, artifacts and results that no other job uses."""
+    if not yes:
+        raise InvalidRequest("this deletes all jobs of the owner and cannot be undone; repeat it with --yes")
+    deleted = main.make_client().delete_owner(owner)
+    if as_json:
+        print(deleted.model_dump_json())
+    else:
+        print(f"{deleted.jobs} jobs and {deleted.objects} objects deleted")
+
+
+@main.command("Operations")
+def limits(
+    owner: Annotated[
+        str | None,
+        typer.Argument(metavar="[OWNER]", help="Whose limits. Default: those of all others."),
+    ] = None,
+    max_queued: Annotated[int | None, typer.Option(help=_help("max_queued"))] = None,
+    max_running: Annotated[int | None, typer.Option(help=_help("max_running"))] = None,
+    max_pixels: Annotated[int | None, typer.Option(help=_help("max_pixels"))] = None,
+    max_steps: Annotated[int | None, typer.Option(help=_help("max_steps"))] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the limits of this owner.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the limits of an owner, or replace them all by those that are given."""
+    client = main.make_client()
+    given = {"max_queued": max_queued, "max_running": max_running, "max_pixels": max_pixels, "max_steps": max_steps}
+    if remove:
+        client.set_owner_limits(owner, None)
+    elif any(limit is not None for limit in given.values()):
+        client.set_owner_limits(owner, OwnerLimits(**given))
+    found = client.owner_limits(owner)
+    if as_json:
+        print(found.model_dump_json())
+        return
+    for name, limit in found:
+        print(f"{name}: {'no limit' if limit is None else limit}")

@@ -41,6 +41,21 @@ def _json_or_text(value: str) -> Any:
         return value
 
 
+def parse_tags(texts: Sequence[str]) -> dict[str, str]:
+    """Return `["album=9", "draft"]` as a dictionary. A tag without a value has an empty one.
+
+    Raises:
+        InvalidRequest: a name occurs twice.
+    """
+    tags: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name in tags:
+            raise InvalidRequest(f"--tag {text}: {name} is given twice; give it once")
+        tags[name] = value
+    return tags
+
+
 def value_text(value: object) -> str:
     """Return a value as `parse_params` reads it."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from diffedit.api_keys import ApiKey
 from diffedit.contract.job import JobStatus
 from diffedit.health import Health
 from diffedit.jobs.workers import Trouble, TroubleKind, WorkerInfo
@@ -21,8 +22,19 @@ def status_table(status: JobStatus) -> Table:
     table.add_row("state", status.state.value)
     table.add_row("stage", _stage(status))
     table.add_row("progress", f"{status.progress:.0%}")
+    if status.owner:
+        table.add_row("owner", printable(status.owner))
+    if status.tags:
+        table.add_row("tags", printable(", ".join(f"{name}={value}" for name, value in status.tags.items())))
+    if status.position is not None:
+        table.add_row("ahead", str(status.position))
+    if status.eta is not None:
+        table.add_row("done in about", f"{status.eta:.0f} s")
     for stage, seconds in status.timings.items():
         table.add_row(stage.value, f"{seconds:.2f} s{' (cached)' if stage in status.cache_hits else ''}")
+    for delivery in status.deliveries:
+        tried = f"{delivery.state.value}, {delivery.attempts} attempts{f', {delivery.error}' if delivery.error else ''}"
+        table.add_row(delivery.event, printable(tried))
     if status.refusal:
         names = ", ".join(status.refused_by.get(status.refusal.stage, ())) if status.refusal.stage else ""
         table.add_row("not run by", printable(f"{names}: {status.refusal.message}"))
@@ -41,6 +53,17 @@ def jobs_table(jobs: Sequence[JobStatus]) -> Table:
     for job in jobs:
         seconds = f"{(job.finished_at - job.created_at).total_seconds():.1f}" if job.finished_at else ""
         table.add_row(job.id, job.state.value, _stage(job), f"{job.created_at:%Y-%m-%d %H:%M:%S}", seconds)
+    return table
+
+
+def keys_table(found: Sequence[ApiKey]) -> Table:
+    """Return one row for each API key. `made` is in UTC, `rate` in requests a minute."""
+    table = Table(box=None)
+    for column in ("id", "owner", "name", "rate", "made"):
+        table.add_column(column, no_wrap=column == "id")
+    for key in found:
+        made = f"{key.created_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(key.id, printable(key.owner), printable(key.name), str(key.rate), made)
     return table
 
 

@@ -80,7 +80,7 @@ def worker(
 ) -> None:
     """Run a worker until Ctrl-C. It serves all model groups and lanes unless you name some."""
     # The worker imports these with its first model, which is too late for a readable message.
-    worker_command = _module_of("worker", "diffedit_worker.worker_command", "torch", "diffusers", "transformers")
+    worker_command = module_of("worker", "diffedit_worker.worker_command", "torch", "diffusers", "transformers")
     exit_code = worker_command.run(
         profile=profile,
         groups=tuple(group or ModelGroup),
@@ -94,12 +94,30 @@ def worker(
     worker_command.leave(exit_code)
 
 
+@main.command("Services")
+def webhooks(
+    new_secret: Annotated[bool, typer.Option("--new-secret", help="Print a new secret, and end.")] = False,
+    secrets: Annotated[bool, typer.Option("--secrets", help="Print the secrets of jobs without an owner.")] = False,
+    secrets_of: Annotated[str | None, typer.Option(metavar="OWNER", help="Print the secrets of this owner.")] = None,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Events that are sent at the same time.")] = 8,
+) -> None:
+    """Send the events of jobs to their webhooks until Ctrl-C. Any number of these may run."""
+    from diffedit.webhooks import command
+
+    if new_secret:
+        print(command.new_secret())
+    elif secrets or secrets_of is not None:
+        print(*main.make_client().webhook_secrets(secrets_of), sep="\n")
+    else:
+        command.run(threads)
+
+
 def _local_commands() -> Any:
-    return _module_of("worker,local", "diffedit_worker.local.commands")
+    return module_of("worker,local", "diffedit_worker.local.commands")
 
 
-def _module_of(extras: str, name: str, *packages: str) -> Any:
-    """Import a module of the worker, which needs `extras` of this package, `packages` among them.
+def module_of(extras: str, name: str, *packages: str) -> Any:
+    """Import a module of another package, which needs `extras` of this package, `packages` among them.
 
     Raises:
         InvalidRequest: something that the module needs is not installed.

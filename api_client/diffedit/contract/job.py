@@ -3,21 +3,25 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
 from diffedit.contract.content import Content
+from diffedit.contract.owners import Owner, Tags
 from diffedit.contract.request import EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Lane, Stage, plan, queue_name
 from diffedit.contract.validation import ArtifactKeys, Frozen, JobId, StrictNumbers
-from diffedit.contract.versions import needed_contract
+from diffedit.contract.versions import Hint, needed_contract
+from diffedit.contract.webhooks import Delivery, WebhookUrl
 from diffedit.errors import ArtifactError
 
 MAX_SECONDS = 365 * 24 * 3600
+MIN_KEEP = 60
 
 
 class JobOptions(StrictNumbers):
-    """The options of a job: its lane and its time limits. The result does not depend on them."""
+    """The options of a job: its lane, its time limits, and whose it is. The result does not depend on them."""
 
     lane: Lane = Field(Lane.INTERACTIVE, strict=False)
     """"interactive" or "batch". A batch job runs only while no interactive job waits. Default: "interactive"."""
@@ -25,6 +29,22 @@ class JobOptions(StrictNumbers):
     """Seconds after the submission. The job expires if no worker has started it by then. Default: no limit."""
     deadline: float | None = Field(default=None, gt=0, le=MAX_SECONDS)
     """Seconds after the submission. The job expires if it has not succeeded by then. Default: no limit."""
+    # These are recorded as fields of their own (`records.py`), which workers of 0.2.0 do not read.
+    owner: Annotated[Owner | None, Hint()] = None
+    """Whose the job is: 1 to 200 printable characters, such as a user's id. Default: nobody's."""
+    tags: Annotated[Tags, Hint()] = Field(default_factory=dict)
+    """Labels to find the job by: up to 10, with names of up to 40 and values of up to 100 characters."""
+    keep: Annotated[float | None, Hint()] = Field(default=None, ge=MIN_KEEP, le=MAX_SECONDS)
+    """Seconds for which record, pictures, artifacts and result are kept after the end of the job, at least 60.
+
+    Then the record is gone, and the next garbage collection deletes the others. Default: the record is kept for
+    `DIFFEDIT_RETENTION`, and garbage collection goes by the age of an object.
+    """
+    webhook: Annotated[WebhookUrl | None, Hint()] = None
+    """A URL to which events are sent, such as "edit.started" and "edit.succeeded", signed by Standard Webhooks.
+
+    `diffedit webhooks` must be running to send them. Default: none are sent.
+    """
 
 
 class Job(Frozen):
@@ -157,6 +177,8 @@ class JobStatus(Frozen):
     """The request, with all defaults resolved."""
     options: JobOptions = JobOptions()
     """The options of the job."""
+    deliveries: tuple[Delivery, ...] = ()
+    """What became of the events that are sent to the job's webhook."""
     contract: int = 1
     """The lowest contract that can serve the job. Workers of older versions leave it to newer ones."""
     created_at: datetime
@@ -165,6 +187,23 @@ class JobStatus(Frozen):
     """When the first stage started; None if no stage has started."""
     finished_at: datetime | None = None
     """When the job ended; None if it has not ended."""
+    position: int | None = None
+    """Jobs that are ahead in the queue. Known if asked for (`JobHandle.status(queue=True)`) and while the job waits."""
+    eta: float | None = None
+    """Seconds until the job is done, estimated from what stages of the profile took before. None if it is not known.
+
+    While the job waits, it is known only if asked for (`JobHandle.status(queue=True)`).
+    """
+
+    @property
+    def owner(self) -> str | None:
+        """Whose the job is; None if it has no owner."""
+        return self.options.owner
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The labels of the job."""
+        return self.options.tags
 
     @property
     def is_terminal(self) -> bool:

@@ -1,19 +1,34 @@
 """Where objects are stored in the bucket: their keys, and the patterns that valid keys match.
 
-Every key ends with 64 hex digits and an extension: uploads are named by the SHA-256 of their content, derived artifacts
-by the hash of everything that they are made from. Two of the digits are repeated as a folder.
+Every key ends with hex digits and an extension. Pictures are named by the SHA-256 of their content, derived artifacts
+by the hash of everything that they are made from; two of the 64 digits are repeated as a folder. What a browser sends
+straight to the bucket lies under `uploads/` until `Client.edit` takes it: its name is random, because its content is
+not known before.
 """
 
 import hashlib
 import re
+import secrets
 
-INPUTS, ARTIFACTS = "inputs/", "artifacts/"
-FOLDERS = (INPUTS, ARTIFACTS)
+INPUTS, ARTIFACTS, UPLOADS = "inputs/", "artifacts/", "uploads/"
+FOLDERS = (INPUTS, ARTIFACTS, UPLOADS)
 """Everything that this project stores. Other objects in the bucket are left alone."""
+
+CONTENT_TYPES = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "webp": "image/webp",
+    "json": "application/json",
+    "safetensors": "application/octet-stream",
+}
+"""The content types of what is stored, by the extension of its key."""
 
 OBJECT_KEY = rf"(?:{INPUTS}|{ARTIFACTS}[a-z_]+/)[0-9a-f]{{2}}/[0-9a-f]{{64}}\.[a-z]+"
 """The form of every key, also of artifacts that this version does not know."""
 INPUT_KEY = rf"^{INPUTS}[0-9a-f]{{2}}/[0-9a-f]{{64}}\.(png|jpg|webp)$"
+
+_NOBODY = "common"
+"""The folder of uploads that have no owner. No hash can have this name."""
 
 
 def input_key(data: bytes, extension: str) -> str:
@@ -29,6 +44,39 @@ def artifact_key(artifact: str, inputs_hash: str, extension: str) -> str:
 def manifest_key(result_key: str) -> str:
     """Return the key of the manifest that is stored beside a result."""
     return result_key.rpartition(".")[0] + ".json"
+
+
+def thumbnail_key(result_key: str) -> str:
+    """Return the key of the thumbnail that is stored beside a result."""
+    return result_key.rpartition(".")[0] + ".webp"
+
+
+def companion_keys(key: str) -> tuple[str, ...]:
+    """Return the keys of what is stored beside an artifact and lives as long: a result has a manifest and a thumbnail.
+
+    Records do not name them.
+    """
+    return (manifest_key(key), thumbnail_key(key)) if is_artifact_key("result", key) else ()
+
+
+def upload_key(owner: str | None, extension: str) -> str:
+    """Return a new key for a picture that a browser sends straight to the bucket. It has 128 random bits.
+
+    Only its owner can have it edited; None is the owner of all uploads that were asked for without one.
+    """
+    return f"{upload_folder(owner)}{secrets.token_hex(16)}.{extension}"
+
+
+def is_upload_key(owner: str | None, key: object) -> bool:
+    """Return whether `key` is a possible key of an upload of this owner."""
+    form = rf"{upload_folder(owner)}[0-9a-f]{{32}}\.(png|jpg|webp)"
+    return isinstance(key, str) and re.fullmatch(form, key) is not None
+
+
+def upload_folder(owner: str | None) -> str:
+    """Return the beginning of the keys of this owner's uploads."""
+    # A hash, because the name of an owner may be a person's, and may have any characters.
+    return f"{UPLOADS}{_NOBODY if owner is None else hashlib.sha256(owner.encode()).hexdigest()[:32]}/"
 
 
 def is_artifact_key(artifact: str, key: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from diffedit.contract.stages import Artifact, ModelGroup, Stage, plan
+from diffedit.contract.stages import STAGE_OF, Artifact, ModelGroup, Stage, plan
 from diffedit.contract.validation import Frozen, InputKey, ProfileName, StrictNumbers, Text, digest
 from diffedit.contract.versions import Hint, not_recorded
 
@@ -176,6 +176,12 @@ class EditRequest(Frozen):
             Artifact.PROMPTS: self.given_prompts and digest(self.given_prompts.model_dump(mode="json")),
         }
         return {artifact: value for artifact, value in values.items() if value}
+
+    def is_of_picture(self, artifact: Artifact) -> bool:
+        """Return whether an artifact depends on the picture or on the mask. The others depend only on texts."""
+        if artifact is Artifact.IMAGE or artifact in self.provided:
+            return artifact in (Artifact.IMAGE, Artifact.MASK)
+        return any(map(self.is_of_picture, STAGE_OF[artifact].outputs[artifact]))
 
     @property
     def stages(self) -> tuple[Stage, ...]:

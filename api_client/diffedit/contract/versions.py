@@ -10,9 +10,10 @@ can serve the job, so a worker of an older version still serves what it understa
   can read and serve the job.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -49,11 +50,11 @@ def dump_json(model: BaseModel) -> str:
 def hints_of(model: BaseModel) -> dict[str, Any]:
     """Return the hints that do not have their default values, in the form of `model_dump`; also of models in this."""
     hints: dict[str, Any] = {}
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
+    for field in _fields(type(model)):
+        name, value = field.name, getattr(model, field.name)
         if isinstance(value, BaseModel):
             hints |= {name: within} if (within := hints_of(value)) else {}
-        elif _is_marked(field, Hint) and value != field.get_default(call_default_factory=True):
+        elif field.is_hint and not field.is_default(value):
             hints[name] = value
     return hints
 
@@ -67,27 +68,46 @@ def with_hints(fields: Any, hints: Any) -> Any:
 
 def _marked(model: BaseModel) -> Iterator[tuple[Since, bool]]:
     """Yield the mark of each newer field, and whether the field is used; also for models in this one."""
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
+    for field in _fields(type(model)):
+        value = getattr(model, field.name)
         if isinstance(value, BaseModel):
             yield from _marked(value)
-        for mark in field.metadata:
-            if isinstance(mark, Since):
-                yield mark, value != field.get_default(call_default_factory=True)
+        if field.since:
+            yield field.since, not field.is_default(value)
 
 
 def not_recorded(model: BaseModel) -> dict[str, Any]:
     """Return the hints and the newer fields at their defaults, in the form that pydantic's `exclude` has."""
     fields: dict[str, Any] = {}
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
-        is_unused = _is_marked(field, Since) and value == field.get_default(call_default_factory=True)
-        if is_unused or _is_marked(field, Hint):
+    for field in _fields(type(model)):
+        name, value = field.name, getattr(model, field.name)
+        if field.is_hint or (field.since and field.is_default(value)):
             fields[name] = True
         elif isinstance(value, BaseModel) and (within := not_recorded(value)):
             fields[name] = within
     return fields
 
 
-def _is_marked(field: FieldInfo, mark: type) -> bool:
-    return any(isinstance(each, mark) for each in field.metadata)
+class _Field(NamedTuple):
+    """What matters here of a field of a model."""
+
+    name: str
+    info: FieldInfo
+    since: Since | None
+    is_hint: bool
+
+    def is_default(self, value: Any) -> bool:
+        return bool(value == self.info.get_default(call_default_factory=True))
+
+
+@functools.cache
+def _fields(model: type[BaseModel]) -> Sequence[_Field]:
+    return [
+        _Field(
+            name,
+            info,
+            since=next((mark for mark in info.metadata if isinstance(mark, Since)), None),
+            is_hint=any(isinstance(mark, Hint) for mark in info.metadata),
+        )
+        for name, info in model.model_fields.items()
+    ]

@@ -5,17 +5,22 @@
     |   |-- BadPicture          the picture or the mask cannot be used
     |   |-- IdempotencyConflict the key names the job of another request; has job_id
     |   |-- UnknownProfile      there is no such model profile
-    |   `-- UnknownPreset       the profile has no such preset
+    |   |-- UnknownPreset       the profile has no such preset
+    |   `-- UploadNotFound      the caller has no upload with this key
     |-- ServiceError            a service does not answer
     |   |-- BrokerUnavailable   Redis or Valkey
     |   |   `-- BrokerFull      its memory is full
     |   |-- BrokerDamaged       a key in Redis holds another type than it must
     |   |-- DecodingBusy        this process decodes too many pictures at once
+    |   |-- ClientBusy          the threads of an AsyncClient make too many calls at once
     |   `-- StoreUnavailable    S3
     |       `-- StoreRefused    it answers and refuses; correct the settings first
     |-- QueueFull               too many jobs wait; try again later
+    |-- OwnerLimit              the job would exceed a limit of its owner
     |-- ArtifactError           a stored artifact is missing or damaged
     |   `-- ArtifactMissing
+    |-- InvalidKey              the HTTP API does not know this API key
+    |-- RateLimited             too many requests with one API key; has retry_after
     |-- LocalError              the services of `diffedit up` and `diffedit demo`
     |-- StageError              a stage cannot process its input; the job fails with this code
     |   |-- EmptyMask
@@ -43,6 +48,7 @@
 say what to do next, and may change.
 """
 
+from diffedit.errors.access import InvalidKey, RateLimited
 from diffedit.errors.base import DiffEditError
 from diffedit.errors.jobs import (
     BadRecord,
@@ -61,9 +67,11 @@ from diffedit.errors.requests import (
     BadPicture,
     IdempotencyConflict,
     InvalidRequest,
+    OwnerLimit,
     QueueFull,
     UnknownPreset,
     UnknownProfile,
+    UploadNotFound,
 )
 from diffedit.errors.services import (
     ArtifactError,
@@ -71,6 +79,7 @@ from diffedit.errors.services import (
     BrokerDamaged,
     BrokerFull,
     BrokerUnavailable,
+    ClientBusy,
     DecodingBusy,
     LocalError,
     ServiceError,
@@ -97,11 +106,13 @@ __all__ = [
     "BrokerDamaged",
     "BrokerFull",
     "BrokerUnavailable",
+    "ClientBusy",
     "DecodingBusy",
     "DeviceFailed",
     "DiffEditError",
     "EmptyMask",
     "IdempotencyConflict",
+    "InvalidKey",
     "InvalidRequest",
     "JobCancelled",
     "JobElsewhere",
@@ -116,7 +127,9 @@ __all__ = [
     "NoWorkerWarning",
     "NotFinite",
     "OutOfMemory",
+    "OwnerLimit",
     "QueueFull",
+    "RateLimited",
     "ServiceError",
     "StageError",
     "StoreRefused",
@@ -126,5 +139,6 @@ __all__ = [
     "UnknownProfile",
     "UnreadableArtifact",
     "UnreadableJobsWarning",
+    "UploadNotFound",
     "WorkerUnfit",
 ]

@@ -25,6 +25,18 @@ class BadPicture(InvalidRequest):
     code = "bad_picture"
 
 
+class UploadNotFound(InvalidRequest):
+    """Raised when the caller has no upload with this key: nothing was sent yet, it was deleted, or it is another's.
+
+    Nothing was queued. Upload the picture again, with a new `upload_url`.
+    """
+
+    code = "upload_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("uploaded: no upload has this key, or it was deleted; upload the picture again")
+
+
 class IdempotencyConflict(InvalidRequest):
     """Raised when the job `job_id` of another request has this idempotency key. Nothing was queued; use another key."""
 
@@ -74,3 +86,37 @@ class QueueFull(DiffEditError):
             f"{max_queued} jobs wait in the {lane} lane of profile {profile} already; try again later, add workers, "
             "or raise DIFFEDIT_MAX_QUEUED"
         )
+
+
+class OwnerLimit(DiffEditError):
+    """Raised when a job would exceed a limit of its owner (`Client.set_owner_limits`). Nothing was queued.
+
+    If the limit is `max_queued`, the error is retryable: try again when a job has ended. Otherwise use a smaller
+    picture or fewer steps, or raise the limit.
+
+    Attributes:
+        owner: whose limit it is.
+        limit: its name: "max_queued", "max_pixels" or "max_steps".
+        maximum: its value.
+    """
+
+    code = "owner_limit"
+    http_status = 403
+    _public: str | None = None
+
+    def __init__(self, owner: str, limit: str, maximum: int) -> None:
+        what, advice = _OWNER_LIMITS[limit]
+        super().__init__(f"{limit}: this owner may have {what.format(maximum)}; {advice}, or raise the limit")
+        self.owner = owner
+        self.limit = limit
+        self.maximum = maximum
+        if limit == "max_queued":
+            self.retryable, self.http_status = True, 429
+        self.with_public(f"you may have {what.format(maximum)}; {advice}")
+
+
+_OWNER_LIMITS = {
+    "max_queued": ("{} waiting jobs", "try again when one of them has ended"),
+    "max_pixels": ("pictures of {} pixels", "use a smaller picture"),
+    "max_steps": ("{} steps in an edit", "ask for fewer"),
+}

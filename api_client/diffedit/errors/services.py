@@ -75,6 +75,21 @@ class DecodingBusy(ServiceError):
         super().__init__("this process decodes too many pictures at once; try again later, or use more processes")
 
 
+class ClientBusy(ServiceError):
+    """Raised by `AsyncClient` when its threads made so many other calls that this one did not begin in time.
+
+    Nothing was done. Try again later, raise `DIFFEDIT_MAX_CONNECTIONS`, or use more processes.
+    """
+
+    code = "client_busy"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the threads of this client were busy for {seconds:g} s, so the call did not begin; try again later, "
+            "raise DIFFEDIT_MAX_CONNECTIONS, or use more processes"
+        )
+
+
 class ArtifactError(DiffEditError):
     """Raised when a stored artifact is missing or damaged. Call the job's `retry()`, which makes it again."""
 

@@ -1,11 +1,17 @@
-"""The three interfaces together, over Redis or in memory."""
+"""The five interfaces together, over Redis or in memory."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from diffedit.api_keys import ApiKeyStore
+from diffedit.jobs.memory_api_keys import MemoryApiKeyStore
+from diffedit.jobs.memory_outbox import MemoryOutbox
 from diffedit.jobs.memory_state import MemoryState
 from diffedit.jobs.memory_store import MemoryJobStore
 from diffedit.jobs.memory_workers import MemoryArtifactLocks, MemoryWorkerRegistry
+from diffedit.jobs.outbox import Outbox
+from diffedit.jobs.redis_api_keys import RedisApiKeyStore
+from diffedit.jobs.redis_outbox import RedisOutbox
 from diffedit.jobs.redis_server import RedisServer
 from diffedit.jobs.redis_store import RedisJobStore
 from diffedit.jobs.redis_workers import RedisArtifactLocks, RedisWorkerRegistry
@@ -29,6 +35,8 @@ class JobBackend:
     job_store: JobStore
     worker_registry: WorkerRegistry
     artifact_locks: ArtifactLocks
+    api_keys: ApiKeyStore
+    outbox: Outbox
     close: Callable[[], object] = lambda: None
     warnings: Callable[[], Sequence[str]] = tuple
 
@@ -42,10 +50,17 @@ def redis_backend(
     """
     server = RedisServer(settings, policy)
     store, registry = RedisJobStore(server, settings, limits), RedisWorkerRegistry(server, limits)
-    return JobBackend(store, registry, RedisArtifactLocks(server, limits), server.close, server.warnings)
+    locks, api_keys = RedisArtifactLocks(server, limits), RedisApiKeyStore(server)
+    return JobBackend(store, registry, locks, api_keys, RedisOutbox(server), server.close, server.warnings)
 
 
 def memory_backend(settings: Settings | None = None, limits: WorkerLimits = DEFAULT_LIMITS) -> JobBackend:
     """Return a backend in the memory of this process, for tests."""
     state = MemoryState(settings or Settings(), limits)
-    return JobBackend(MemoryJobStore(state), MemoryWorkerRegistry(state), MemoryArtifactLocks(state))
+    return JobBackend(
+        MemoryJobStore(state),
+        MemoryWorkerRegistry(state),
+        MemoryArtifactLocks(state),
+        MemoryApiKeyStore(),
+        MemoryOutbox(state),
+    )

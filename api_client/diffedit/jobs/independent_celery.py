@@ -4,9 +4,8 @@
   and a module of settings from the environment (CELERY_BROKER_URL, CELERY_CONFIG_MODULE and others).
 - It has no fixups. Under DJANGO_SETTINGS_MODULE, Django's makes the first application the default one of the process.
 - Its tasks are its own. Celery adds each `@shared_task` of a program to all applications of the process.
-- Its connections are its own. By default all applications share kombu's pools and one limit for all of them. A client
-  would then change the limit of the program's own application, could not hold its own limit, and could not close its
-  connections without closing those of others.
+- Its connections are its own. By default all applications share kombu's pools and one limit for all of them. This one
+  would then change the limit of another application of the process, and could not hold its own.
 """
 
 from typing import Any

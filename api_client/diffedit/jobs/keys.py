@@ -4,6 +4,16 @@
 |---|---|---|
 | `diffedit:job:<id>` | hash | the record of a job; `records.py` lists its fields |
 | `diffedit:jobs` | sorted set | all job ids, by the time of submission |
+| `diffedit:owner:<owner>` | sorted set with TTL | the jobs of an owner, by the time of submission |
+| `diffedit:open:<owner>` | sorted set | the jobs of an owner that have not ended, by the time of submission |
+| `diffedit:started:<owner>` | set | those of them of which a stage was started |
+| `diffedit:parked:<queue>` | sorted set | jobs that wait until others of their owner have ended |
+| `diffedit:parked-of:<owner>` | sorted set | the same jobs by owner |
+| `diffedit:limits` | hash | owner -> its `OwnerLimits` as JSON; an empty name stands for all others |
+| `diffedit:uses:<picture key>` | sorted set with TTL | the jobs that use a picture, by the time of submission |
+| `diffedit:kept` | sorted set | keys of objects -> until when they are kept; then garbage collection deletes them |
+| `diffedit:durations:<profile>` | hash | stage -> seconds that it takes, as an exponential average |
+| `diffedit:secret` | string | random digits that make the keys of owners' pictures unpredictable |
 | `diffedit:running` | hash | job id -> id of the worker that runs a stage of it |
 | `diffedit:waiting:<queue>` | sorted set | jobs that wait in this queue, by the time since which they wait |
 | `diffedit:waiting:queues` | set | the queues that such a set was ever made for |
@@ -19,8 +29,14 @@
 | `diffedit:trouble:<name>` | string with TTL | the `Trouble` of a worker as JSON |
 | `diffedit:profiles` | hash | profile -> its parameter defaults as JSON, from the last worker that served it |
 | `diffedit:presets` | hash | profile -> its presets as JSON, from the last worker that served it |
+| `diffedit:api-keys` | hash | id of an API key -> its `ApiKey` as JSON, with the hash of the key |
+| `diffedit:rate:<id>` | string with TTL | when the requests with this API key would have come one by one |
+| `diffedit:webhooks` | sorted set | ids of events that have to be sent, by the time at which they are due |
+| `diffedit:webhook:<job>.<event>` | hash with TTL | such an event: `outbox.COPIED`, `first`, `attempts` |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
 | `diffedit:damaged` | sorted set with TTL | keys that held what cannot be read, by the time when that was last seen |
+| `diffedit:watched:<id>` | string with TTL | empty; there while somebody asks for previews of the job |
+| `diffedit:preview:<id>` | string with TTL | the last preview of the job, a WebP file in Base64 |
 | `diffedit:ping` | string with TTL | empty; written to see whether the server takes writes |
 | `diffedit:lock:<artifact key>` | string with TTL | `<worker> <job>`; then `released`, for an hour |
 | `diffedit:content:<artifact key>` | string with TTL | what was last stored at this key: SHA-256 and length |
@@ -42,10 +58,15 @@ TROUBLES = f"{PREFIX}troubles"
 WORKERS = f"{PREFIX}workers"
 PROFILES = f"{PREFIX}profiles"
 PRESETS = f"{PREFIX}presets"
+API_KEYS = f"{PREFIX}api-keys"
+WEBHOOKS = f"{PREFIX}webhooks"
 LEADER = f"{PREFIX}leader"
 BEATING = f"{PREFIX}beating"
 OUTAGE = f"{PREFIX}outage"
 DAMAGED = f"{PREFIX}damaged"
+LIMITS = f"{PREFIX}limits"
+KEPT = f"{PREFIX}kept"
+SECRET = f"{PREFIX}secret"
 PING = f"{PREFIX}ping"
 
 JOB = f"{PREFIX}job:"
@@ -55,9 +76,20 @@ IDEMPOTENCY = f"{PREFIX}idempotency:"
 HEARTBEAT = f"{PREFIX}worker:"
 STAGES = f"{PREFIX}stages:"
 TROUBLE = f"{PREFIX}trouble:"
+WEBHOOK = f"{PREFIX}webhook:"
+RATE = f"{PREFIX}rate:"
 CONTENT = f"{PREFIX}content:"
 LOCK = f"{PREFIX}lock:"
 WAITERS = f"{PREFIX}waiters:"
+OWNER = f"{PREFIX}owner:"
+OPEN = f"{PREFIX}open:"
+STARTED = f"{PREFIX}started:"
+PARKED = f"{PREFIX}parked:"
+PARKED_OF = f"{PREFIX}parked-of:"
+USES = f"{PREFIX}uses:"
+DURATIONS = f"{PREFIX}durations:"
+WATCHED = f"{PREFIX}watched:"
+PREVIEW = f"{PREFIX}preview:"
 QUEUE = "diffedit."
 """How the names of Celery's queues begin."""
 
@@ -67,7 +99,6 @@ def job_key(job_id: str) -> str:
     return JOB + job_id
 
 
-def lua_table() -> str:
-    """Return the names above as a Lua table `keys`, so that scripts and Python share one list."""
-    names = {name.lower(): value for name, value in globals().items() if name.isupper()}
-    return "local keys = {" + ", ".join(f"{name} = '{value}'" for name, value in names.items()) + "}\n"
+def in_lua(name: str) -> str:
+    """Return one of the names above as a Lua string, so that scripts (`keys.job`) and Python share one list."""
+    return f"'{globals()[name.upper()]}'"

@@ -6,6 +6,7 @@ from contextlib import suppress
 from diffedit.errors import BadRecord
 from diffedit.jobs.memory_state import MemoryState
 from diffedit.jobs.records import status_of
+from diffedit.jobs.store import PARKED_FOR
 
 
 class MemoryLostJobs:
@@ -39,7 +40,9 @@ class MemoryLostJobs:
 
     def jobs_without_message(self, waited: float) -> list[str]:
         with self._state.lock:
-            return [job_id for job_id in self._state.waiting if self._has_waited(job_id, waited)]
+            before = time.time() - PARKED_FOR
+            lately = {job_id for job_id, at in self._state.parked.items() if at >= before}
+            return [each for each in self._state.waiting if self._has_waited(each, waited) and each not in lately]
 
     def _has_waited(self, job_id: str, seconds: float) -> bool:
         return self._state.waiting[job_id] <= time.time() - seconds

@@ -1,14 +1,18 @@
 """What the doubles in memory share."""
 
 import math
+import secrets
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from diffedit.contract.job import Job
+from diffedit.contract.owners import OwnerLimits
 from diffedit.contract.stages import ModelGroup, queue_name
 from diffedit.errors import QueueFull
+from diffedit.jobs.deliveries import delivery_field
+from diffedit.jobs.outbox import COPIED
 from diffedit.jobs.workers import Trouble, WorkerInfo, WorkerLimits
 from diffedit.settings import Settings
 
@@ -30,7 +34,18 @@ class MemoryState:
         """As `diffedit:beating` and `diffedit:outage` in `keys.py`."""
         self.stages: list[tuple[float, str]] = []
         """When a stage was done or refused."""
+        self.watched_until: dict[str, float] = {}
+        self.previews: dict[str, tuple[float, bytes]] = {}
+        """Until when a preview is kept, and its file."""
         self.contents: dict[str, str] = {}
+        self.submitted: dict[str, float] = {}
+        self.parked: dict[str, float] = {}
+        self.kept: dict[str, float] = {}
+        self.owner_limits: dict[str | None, OwnerLimits] = {}
+        self.durations: dict[str, dict[str, float]] = {}
+        self.outbox: dict[str, dict[str, str]] = {}
+        self.secret = secrets.token_hex(16)
+        """As the keys of these names in `keys.py`."""
         self.troubles: dict[str, Trouble] = {}
         self.profiles: dict[str, dict[str, Any]] = {}
         self.presets: dict[str, dict[str, dict[str, Any]]] = {}
@@ -60,6 +75,24 @@ class MemoryState:
     def clear_open(self, job_id: str) -> None:
         self.running.pop(job_id, None)
         self.waiting.pop(job_id, None)
+        self.parked.pop(job_id, None)
+
+    def queue_webhook(self, job_id: str, event: str) -> None:
+        """Put an event of the job into the outbox, if the job has a webhook."""
+        record = self.records[job_id]
+        if "webhook" in record:
+            now, attempts = time.time(), self.outbox.get(f"{job_id}.{event}", {}).get("attempts", "0")
+            copied = {name: record[name] for name in COPIED if name in record}
+            queued = {"due": f"{now:.6f}", "attempts": attempts}
+            self.outbox[f"{job_id}.{event}"] = {**copied, **queued}
+            self.note_delivery(job_id, event, "pending", int(attempts), now)
+
+    def note_delivery(
+        self, job_id: str, event: str, state: str, attempts: int, at: float, error: str | None = None
+    ) -> None:
+        """Note in the record of a job, if it is there, what became of an event."""
+        if job_id in self.records:
+            self.records[job_id] |= delivery_field(event, state, attempts, at, error)
 
     def check_queue(self, job: Job) -> None:
         """Raise QueueFull if no more jobs may wait in this lane of the profile."""

@@ -1,36 +1,37 @@
 """The job records in the memory of this process: a double for unit tests, with the same behaviour as Redis.
 
-There are no queues: every waiting job counts as a job without a message.
+There are no queues: a message that is sent is lost, and every waiting job counts as a job without a message.
 """
 
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
-from diffedit.errors import IdempotencyConflict, JobElsewhere, JobNotFound, NewerRecord
+from diffedit.errors import IdempotencyConflict, JobElsewhere, NewerRecord
 from diffedit.jobs.keys import job_key
-from diffedit.jobs.memory_lost_jobs import MemoryLostJobs
+from diffedit.jobs.memory_index import MemoryIndex
 from diffedit.jobs.memory_state import can_try
+from diffedit.jobs.memory_statuses import now_text
 from diffedit.jobs.records import (
     content_fields,
     done_fields,
     is_newer,
     new_fields,
     object_keys_in,
-    outcome_in,
     readable,
     refused_by,
     status_of,
     undone_fields,
 )
+from diffedit.jobs.steps import PREVIEW_SECONDS, WATCHED_SECONDS, StepReport
 from diffedit.jobs.store import (
     WORKER_LOST,
-    JobPage,
     MaxAttemptsExceeded,
     MustRunAlone,
+    OwnerBusy,
     RecentStages,
     Refusal,
     RefusedBefore,
@@ -38,10 +39,18 @@ from diffedit.jobs.store import (
 )
 
 
-class MemoryJobStore(MemoryLostJobs):
+class MemoryJobStore(MemoryIndex):
     """A `JobStore` in this process."""
 
-    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
+    def create_job(
+        self,
+        job: Job,
+        idempotency_key: str | None = None,
+        request_digest: str | None = None,
+        *,
+        pixels: int | None = None,
+        send: bool = False,
+    ) -> str:
         state = self._state
         with state.lock:
             if job.id in state.records:
@@ -53,40 +62,31 @@ class MemoryJobStore(MemoryLostJobs):
                     raise IdempotencyConflict(first)
                 return first
             self._state.check_queue(job)
-            record = {**new_fields(job, state.settings.retention), "created": _now()}
+            self._check_owner_limits(job, pixels)
+            record = {**new_fields(job, state.settings.retention), "created": now_text()}
             if idempotency_key:
                 state.idempotency[idempotency_key] = job.id
                 record["idempotency"] = idempotency_key
                 if request_digest:
                     record["request_digest"] = request_digest
+            if durations := state.durations.get(job.request.params.profile):
+                record["expected"] = " ".join(f"{stage} {seconds:.3f}" for stage, seconds in durations.items())
             state.records[job.id] = record
+            state.submitted[job.id] = time.time()
             self._state.set_waiting(job)
             return job.id
 
+    def send(self, job: Job) -> None:
+        pass
+
     def discard_job(self, job_id: str) -> None:
         with self._state.lock:
-            self._state.clear_open(job_id)
-            self._state.records.pop(job_id, None)
-
-    def status(self, job_id: str) -> JobStatus:
-        with self._state.lock:
-            self.expire_job(job_id)
-            return status_of(job_id, self._record(job_id))
-
-    def expire_job(self, job_id: str) -> State | None:
-        with self._state.lock:
-            return self._outcome(job_id, None)
+            self._forget(job_id)
 
     def keys_in_use(self) -> set[str]:
         with self._state.lock:
             unfinished = [record for record in self._state.records.values() if "outcome" not in record]
             return {key for record in unfinished for key in object_keys_in(record)}
-
-    def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
-        with self._state.lock:
-            statuses, unreadable = readable(dict(reversed(self._state.records.items())))
-        found = [status for status in statuses if state is None or status.state is state]
-        return JobPage(found[:limit], unreadable)
 
     def start_stage(self, job_id: str, stage: Stage, worker: str, *, alone: bool = True) -> JobStatus:
         with self._state.lock:
@@ -106,22 +106,50 @@ class MemoryJobStore(MemoryLostJobs):
                 raise MaxAttemptsExceeded(record.get(f"cause:{stage.value}", WORKER_LOST))
             if not alone and (attempts or self._state.limits.max_attempts == 1):
                 raise MustRunAlone(job_id)
-            self._state.waiting.pop(job_id, None)
+            if "started" not in record and self._room_of(record.get("owner")) < 1:
+                raise OwnerBusy(job_id)
+            self._state.clear_open(job_id)
             self._state.running[job_id] = worker
-            record.setdefault("started", _now())
+            if "started" not in record:
+                record["started"] = now_text()
+                self._state.queue_webhook(job_id, "started")
             record.update({"stage": stage.value, "step": "0", "steps": "0", "worker": worker})
             record[f"attempts:{stage.value}"] = str(attempts + 1)
             return status_of(job_id, record)
 
-    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
+    def park_job(self, job: Job) -> State | None:
+        with self._state.lock:
+            outcome = self._outcome(job.id, None)
+            if outcome is None and self._room_of(job.options.owner) < 1:
+                self._state.parked[job.id] = time.time()
+            return outcome
+
+    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> StepReport:
         with self._state.lock:
             outcome = self._outcome(job_id, worker)
             if outcome is None:
                 self._record(job_id).update({"step": str(step), "steps": str(steps)})
-            return outcome
+            return StepReport(outcome, outcome is None and self._state.watched_until.get(job_id, 0) > time.monotonic())
+
+    def publish_preview(self, job_id: str, data: bytes) -> None:
+        with self._state.lock:
+            if job_id in self._state.records:
+                self._state.previews[job_id] = (time.monotonic() + PREVIEW_SECONDS, data)
+
+    def preview(self, job_id: str) -> bytes | None:
+        self._state.watched_until[job_id] = time.monotonic() + WATCHED_SECONDS
+        until, data = self._state.previews.get(job_id, (0.0, b""))
+        return data if until > time.monotonic() else None
 
     def complete_stage(
-        self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str
+        self,
+        job: Job,
+        stage: Stage,
+        seconds: float,
+        created: Sequence[Artifact],
+        worker: str,
+        *,
+        send: bool = False,
     ) -> StageCompletion:
         with self._state.lock:
             outcome = self._outcome(job.id, worker)
@@ -135,6 +163,10 @@ class MemoryJobStore(MemoryLostJobs):
             record |= content_fields(job, stage, record[f"attempts:{stage.value}"])
             known = {job.artifact_keys[each]: job.contents[each] for each in stage.gives if each in job.contents}
             self._state.contents.update(known)
+            if created:
+                durations = self._state.durations.setdefault(job.request.params.profile, {})
+                before = durations.get(stage.value, seconds)
+                durations[stage.value] = before + (seconds - before) / 8
             self._state.clear_open(job.id)
             if job.stages_left:
                 self._state.set_waiting(job)
@@ -146,6 +178,10 @@ class MemoryJobStore(MemoryLostJobs):
     def contents_of(self, artifact_keys: Sequence[str]) -> dict[str, str]:
         with self._state.lock:
             return {key: self._state.contents[key] for key in artifact_keys if key in self._state.contents}
+
+    def record_contents(self, contents: Mapping[str, str]) -> None:
+        with self._state.lock:
+            self._state.contents.update(contents)
 
     def requeue(
         self, job: Job, worker: str | None = None, *, count_attempt: bool = True, waited: float | None = None
@@ -175,7 +211,7 @@ class MemoryJobStore(MemoryLostJobs):
             before = refused_by(record, stage) if f"refused_since:{stage.value}" in record else ()
             refused = list(dict.fromkeys([*before, state.name_of(worker)]))
             record |= {f"refused:{stage.value}": json.dumps(refused), f"refused_error:{stage.value}": text}
-            since = float(record.setdefault(f"refused_since:{stage.value}", _now()))
+            since = float(record.setdefault(f"refused_since:{stage.value}", now_text()))
             state.stages.append((time.time(), "refused"))
             others = can_try(state.workers_of(job.id, job.queue_of(stage)), refused)
             impatient = not others and state.heartbeats_are_complete and time.time() - since >= limits.refusal_patience
@@ -249,29 +285,5 @@ class MemoryJobStore(MemoryLostJobs):
     def ping(self) -> None:
         pass
 
-    def _record(self, job_id: str) -> dict[str, str]:
-        if job_id not in self._state.records:
-            raise JobNotFound(job_id)
-        return self._state.records[job_id]
-
     def _queue(self, job_id: str) -> str:
         return self._record(job_id)["queue"]
-
-    def _outcome(self, job_id: str, worker: str | None) -> State | None:
-        """Return the outcome if the job has ended. Raises JobElsewhere if `worker` does not run it."""
-        record = self._record(job_id)
-        if self._is_overdue(job_id):
-            self._end(job_id, State.EXPIRED)
-        if "outcome" in record:
-            return outcome_in(job_id, record["outcome"])
-        if worker is not None and self._state.running.get(job_id) != worker:
-            raise JobElsewhere(job_id)
-        return None
-
-    def _end(self, job_id: str, outcome: State) -> None:
-        self._state.records[job_id].update({"outcome": outcome.value, "finished": _now()})
-        self._state.clear_open(job_id)
-
-
-def _now() -> str:
-    return f"{time.time():.6f}"

@@ -4,6 +4,11 @@
 |---|---|---|
 | `request`, `options` | `create_job` | the `EditRequest` and the `JobOptions` as JSON |
 | `hints` | `create_job` | the fields of the request that older versions may ignore, as JSON, if there are any |
+| `owner`, `tags`, `keep` | `create_job` | the options of these names, `tags` as JSON, if they are given |
+| `webhook` | `create_job` | where the events of the job are sent, if they are |
+| `delivery:<event>` | scripts | what became of an event: a `Delivery` as JSON |
+| `parked` | `park_job` | the message of a job that waits until others of its owner have ended |
+| `expected` | `create_job` | stages of the profile and the seconds that they took before, separated by spaces |
 | `contract` | `create_job` | the lowest contract that can serve the job; 1 if it is missing |
 | `retention` | `create_job` | seconds that the record is kept after the job has ended |
 | `created`, `started`, `finished` | scripts | times of the Redis server, in seconds |
@@ -25,21 +30,26 @@
 """
 
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
+from contextlib import suppress
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from diffedit.contract import versions
 from diffedit.contract.content import Content, is_content
-from diffedit.contract.job import ErrorInfo, Job, JobOptions, JobStatus, State
+from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobOptions, JobStatus, State
 from diffedit.contract.object_keys import OBJECT_KEY
 from diffedit.contract.request import EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.contract.validation import explain
 from diffedit.contract.versions import dump_json, hints_of, with_hints
 from diffedit.errors import BadRecord, NewerRecord
+from diffedit.jobs.deliveries import deliveries_in
+from diffedit.jobs.estimates import eta_of
 from diffedit.jobs.store import RecentStages
 
 _COUNT = re.compile("[0-9]{1,9}")
@@ -47,7 +57,14 @@ LATEST = 1e11
 """Seconds. A later time, in the year 5138, is none: dates end before a time limit could be added to it."""
 
 
-def status_of(job_id: str, fields: Mapping[str, str] | None) -> JobStatus:
+class Queueing(NamedTuple):
+    """The place of a waiting job: how many jobs are ahead of it, and how many stages the workers run at once."""
+
+    ahead: int
+    at_once: int
+
+
+def status_of(job_id: str, fields: Mapping[str, str] | None, queueing: Queueing | None = None) -> JobStatus:
     """Return the status of a job, derived from the fields of its record. Raises BadRecord, NewerRecord.
 
     `fields` is None if what is stored in the place of the record is not a hash.
@@ -55,7 +72,7 @@ def status_of(job_id: str, fields: Mapping[str, str] | None) -> JobStatus:
     if fields is None:
         raise BadRecord(job_id, "it is not a hash")
     try:
-        return _status_of(job_id, fields)
+        return _status_of(job_id, fields, queueing)
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         if is_newer(fields):
             raise NewerRecord(job_id) from None
@@ -93,7 +110,30 @@ def object_keys_in(fields: Mapping[str, str]) -> set[str]:
     return {match[0] for value in fields.values() for match in re.finditer(OBJECT_KEY, value)}
 
 
-def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
+def objects_of(fields: Mapping[str, str]) -> set[str]:
+    """Return the keys of the objects that a record names as the job's own. What users wrote is not searched."""
+    with suppress(ValueError, RecursionError):
+        request = json.loads(fields.get("request", ""))
+        pictures = [request.get(name) for name in ("image", "mask")] if isinstance(request, dict) else []
+        made = [fields.get(f"artifact:{artifact.value}") for artifact in Artifact]
+        return {key for key in (*pictures, *made) if isinstance(key, str) and re.fullmatch(OBJECT_KEY, key)}
+    return set()
+
+
+def unused_of(fields: Mapping[str, str], objects: Collection[str], mentioned: Set[str]) -> set[str]:
+    """Return those objects of a job that no other job can need. `mentioned` are those of jobs with the same picture.
+
+    What depends on texts only is left out: jobs with other pictures may have it as well.
+    """
+    try:
+        request = _request_in(fields)
+    except (LookupError, ValueError, TypeError, RecursionError):
+        return set()
+    texts = {fields.get(f"artifact:{each.value}") for each in Artifact if not request.is_of_picture(each)}
+    return set(objects) - mentioned - texts
+
+
+def _status_of(job_id: str, fields: Mapping[str, str], queueing: Queueing | None) -> JobStatus:
     request = _request_in(fields)
     stages = request.stages
     stage = Stage(fields["stage"]) if "stage" in fields else None  # type: ignore[call-arg] # a look-up by value
@@ -103,6 +143,8 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
     created = {stage: tuple(map(Artifact, fields[f"created:{stage.value}"].split())) for stage in done}
 
     state = State(fields["outcome"]) if "outcome" in fields else State.RUNNING if stage else State.QUEUED
+    left = [stage for stage in stages if stage not in done] if state not in TERMINAL else []
+    wait = queueing.ahead / queueing.at_once if queueing and queueing.at_once else None
     return JobStatus(
         id=job_id,
         state=state,
@@ -126,12 +168,22 @@ def _status_of(job_id: str, fields: Mapping[str, str]) -> JobStatus:
         },
         contents=_contents(fields),
         request=request,
-        options=JobOptions.model_validate_json(fields["options"], extra="ignore"),
+        options=_options_in(fields),
+        deliveries=deliveries_in(fields),
         contract=int(fields.get("contract", 1)),
         created_at=_moment(fields["created"]),
         started_at=_moment(fields["started"]) if "started" in fields else None,
         finished_at=_moment(fields["finished"]) if "finished" in fields else None,
+        position=queueing.ahead if queueing and left else None,
+        eta=eta_of(fields, left, stage, step / steps if steps else 0.0, wait if queueing or not stage else 0.0),
     )
+
+
+def _options_in(fields: Mapping[str, str]) -> JobOptions:
+    options = json.loads(fields["options"])
+    given = {name: fields.get(name) for name in ("owner", "webhook")} | {"tags": json.loads(fields.get("tags", "{}"))}
+    keep = float(fields["keep"]) if "keep" in fields else None
+    return JobOptions.model_validate_json(json.dumps({**options, **given, "keep": keep}), extra="ignore")
 
 
 def _request_in(fields: Mapping[str, str]) -> EditRequest:
@@ -172,13 +224,18 @@ def _progress(stages: Sequence[Stage], stage: Stage | None, done: Sequence[Stage
 
 def new_fields(job: Job, retention: int) -> dict[str, str]:
     """Return what the caller writes into the record of a new job."""
-    hints = hints_of(job.request)
+    hints, options = hints_of(job.request), job.options
     return {
         "request": dump_json(job.request),
         **({"hints": json.dumps(hints)} if hints else {}),
         "options": dump_json(job.options),
         "contract": str(job.contract),
-        "retention": str(retention),
+        # A version that does not know of `keep` goes by this field as well.
+        "retention": str(math.ceil(options.keep or retention)),
+        **({"owner": options.owner} if options.owner else {}),
+        **({"tags": json.dumps(options.tags)} if options.tags else {}),
+        **({"keep": str(options.keep)} if options.keep else {}),
+        **({"webhook": options.webhook} if options.webhook else {}),
     }
 
 

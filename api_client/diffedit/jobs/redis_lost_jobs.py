@@ -10,6 +10,7 @@ from typing import cast
 from diffedit.jobs import keys
 from diffedit.jobs.redis_entries import RedisEntries
 from diffedit.jobs.redis_server import RedisServer, translate_errors
+from diffedit.jobs.store import PARKED_FOR
 
 _PAGE = 500
 
@@ -44,14 +45,17 @@ class RedisLostJobs:
 
     @translate_errors
     def jobs_without_message(self, waited: float) -> list[str]:
-        since = self._server.now() - waited
+        now = self._server.now()
+        since = now - waited
         found: list[str] = []
         for queue in self._waiting_queues():
             waiting = keys.WAITING + queue
-            jobs, messages = self._entries.read_all([("zcard", waiting), ("llen", queue)])
+            parked_lately = ("zrangebyscore", keys.PARKED + queue, now - PARKED_FOR, "+inf")
+            jobs, messages, parked = self._entries.read_all([("zcard", waiting), ("llen", queue), parked_lately])
             # Long queues are the rule when all is well. They are read only if they lack a message.
-            if jobs > messages and (oldest := self._entries.read("zrangebyscore", waiting, "-inf", since)):
-                sent = self._jobs_in(queue)
+            lacks_one = jobs - len(parked) > messages
+            if lacks_one and (oldest := self._entries.read("zrangebyscore", waiting, "-inf", since)):
+                sent = {*self._jobs_in(queue), *parked}
                 found += [job_id for job_id in oldest if job_id not in sent]
         return found
 
@@ -77,7 +81,7 @@ class RedisLostJobs:
 
 
 def _job_of(message: str) -> str:
-    """Return the job id in the header of a queued message (see `dispatch.send`); "" if the message is not ours."""
+    """Return the job id in the header of a queued message (see `messages.py`); "" if the message is not ours."""
     try:
         return str(json.loads(message)["headers"]["job_id"])
     except (ValueError, KeyError, TypeError, RecursionError):

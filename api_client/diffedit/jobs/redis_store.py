@@ -1,34 +1,33 @@
 """The job records in Redis or Valkey: a hash for each job, and each change one atomic script (`lua/`)."""
 
+import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import cast
-
-import redis
 
 from diffedit.contract import versions
 from diffedit.contract.content import is_content
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
-from diffedit.errors import BadRecord, IdempotencyConflict, JobNotFound, NewerRecord, QueueFull
+from diffedit.errors import IdempotencyConflict, JobNotFound, OwnerLimit, QueueFull
 from diffedit.jobs import keys
+from diffedit.jobs.messages import queue_message
 from diffedit.jobs.records import (
     done_fields,
-    is_newer,
     new_fields,
     object_keys_in,
-    readable,
     recent_stages_in,
-    status_of,
     undone_fields,
 )
-from diffedit.jobs.redis_lost_jobs import RedisLostJobs
+from diffedit.jobs.redis_index import RedisIndex
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
+from diffedit.jobs.steps import PREVIEW_SECONDS, WATCHED_SECONDS, StepReport
 from diffedit.jobs.store import (
     WORKER_LOST,
-    JobPage,
     MaxAttemptsExceeded,
     MustRunAlone,
+    OwnerBusy,
     RecentStages,
     Refusal,
     RefusedBefore,
@@ -41,7 +40,7 @@ _PAGE = 500
 RECENT_MINUTES = 10
 
 
-class RedisJobStore(RedisLostJobs):
+class RedisJobStore(RedisIndex):
     """A `JobStore` in Redis or Valkey."""
 
     def __init__(self, server: RedisServer, settings: Settings, limits: WorkerLimits) -> None:
@@ -49,21 +48,31 @@ class RedisJobStore(RedisLostJobs):
         self._settings = settings
         self._limits = limits
 
-    @property
-    def _redis(self) -> redis.Redis:
-        return self._server.connection
-
     @translate_errors
-    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
-        options, profile, settings = job.options, job.request.params.profile, self._settings
+    def create_job(
+        self,
+        job: Job,
+        idempotency_key: str | None = None,
+        request_digest: str | None = None,
+        *,
+        pixels: int | None = None,
+        send: bool = False,
+    ) -> str:
+        request, options, settings = job.request, job.options, self._settings
+        profile = request.params.profile
         answer = self._server.run(
             "create_job",
+            message=queue_message(job) if send else None,
             job_id=job.id,
             stage=job.stages_left[0].value,
             queue=job.queue,
             queues=[queue_name(profile, group, options.lane) for group in ModelGroup],
             max_queued=settings.max_queued,
             fields=new_fields(job, settings.retention),
+            profile=profile,
+            inputs=[key for key in (request.image, request.mask) if key],
+            pixels=pixels,
+            steps=request.params.num_inference_steps,
             idempotency_key=idempotency_key,
             request_digest=request_digest,
             start_timeout=options.start_timeout,
@@ -72,24 +81,17 @@ class RedisJobStore(RedisLostJobs):
         if answer == "full":
             raise QueueFull(options.lane.value, profile, settings.max_queued)
         if isinstance(answer, list):
-            raise IdempotencyConflict(answer[1])
+            kind, *details = answer
+            raise OwnerLimit(options.owner or "", *details) if kind == "limit" else IdempotencyConflict(*details)
         return cast(str, answer)
+
+    @translate_errors
+    def send(self, job: Job) -> None:
+        self._redis.lpush(job.queue, queue_message(job))
 
     @translate_errors
     def discard_job(self, job_id: str) -> None:
         self._server.run("discard_job", job_id=job_id)
-
-    @translate_errors
-    def status(self, job_id: str) -> JobStatus:
-        status = self._status_of(job_id, self._entries.records([job_id])[job_id])
-        # If no worker is up, nobody else ends the job.
-        if status.is_overdue and self.expire_job(job_id):
-            return self.status(job_id)
-        return status
-
-    @translate_errors
-    def expire_job(self, job_id: str) -> State | None:
-        return outcome_of(job_id, self._server.run("expire_job", job_id=job_id))
 
     @translate_errors
     def keys_in_use(self) -> set[str]:
@@ -100,26 +102,6 @@ class RedisJobStore(RedisLostJobs):
             records = self._entries.records(ids[start : start + _PAGE])
             used.update(key for fields in records.values() for key in object_keys_in(fields or {}))
         return used
-
-    @translate_errors
-    def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
-        found: list[JobStatus] = []
-        unreadable: list[str] = []
-        start, page = 0, max(limit, 50)
-        while len(found) < limit:
-            ids = cast(list[str], self._entries.read("zrevrange", keys.INDEX, start, start + page - 1))
-            if not ids:
-                break
-            records = self._entries.records(ids)
-            expired = [job_id for job_id, fields in records.items() if fields == {}]
-            if expired:
-                self._redis.zrem(keys.INDEX, *expired)
-            statuses, damaged = readable(records)
-            found += [status for status in statuses if state is None or status.state is state]
-            unreadable += damaged
-            self._entries.note(keys.job_key(job_id) for job_id in damaged if not is_newer(records[job_id] or {}))
-            start += page - len(expired)
-        return JobPage(found[:limit], unreadable)
 
     @translate_errors
     def start_stage(self, job_id: str, stage: Stage, worker: str, *, alone: bool = True) -> JobStatus:
@@ -139,28 +121,58 @@ class RedisJobStore(RedisLostJobs):
             raise RefusedBefore(job_id)
         if answer == "alone":
             raise MustRunAlone(job_id)
+        if answer == "owner_busy":
+            raise OwnerBusy(job_id)
         if isinstance(answer, list):
             return self._status_of(job_id, dict(zip(answer[::2], answer[1::2], strict=True)))
         outcome_of(job_id, answer)
         return self.status(job_id)
 
     @translate_errors
-    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
+    def park_job(self, job: Job) -> State | None:
+        return outcome_of(job.id, self._server.run("park_job", message=queue_message(job), job_id=job.id))
+
+    @translate_errors
+    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> StepReport:
         answer = self._server.run("report_step", job_id=job_id, worker=worker, step=step, steps=steps)
-        return outcome_of(job_id, answer)
+        return StepReport(None, watched=True) if answer == "watched" else StepReport(outcome_of(job_id, answer))
+
+    @translate_errors
+    def publish_preview(self, job_id: str, data: bytes) -> None:
+        preview = base64.b64encode(data).decode()
+        self._server.run("publish_preview", job_id=job_id, preview=preview, seconds=PREVIEW_SECONDS)
+
+    @translate_errors
+    def preview(self, job_id: str) -> bytes | None:
+        self._redis.set(keys.WATCHED + job_id, "", ex=WATCHED_SECONDS)
+        text = cast(str | None, self._entries.read("get", keys.PREVIEW + job_id))
+        with suppress(ValueError):
+            return base64.b64decode(text, validate=True) if text else None
+        self._entries.note([keys.PREVIEW + job_id])
+        return None
 
     @translate_errors
     def complete_stage(
-        self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str
+        self,
+        job: Job,
+        stage: Stage,
+        seconds: float,
+        created: Sequence[Artifact],
+        worker: str,
+        *,
+        send: bool = False,
     ) -> StageCompletion:
         answer = self._server.run(
             "complete_stage",
+            message=queue_message(job) if send and job.stages_left else None,
             job_id=job.id,
             worker=worker,
             done=stage.value,
             fields=done_fields(job, stage, seconds, created),
             artifacts=[job.artifact_keys[artifact] for artifact in stage.gives],
             contents={each.value: job.contents[each] for each in stage.gives if each in job.contents},
+            profile=job.request.params.profile,
+            seconds=seconds if created else None,
             stage=job.stages_left[0].value if job.stages_left else None,
             queue=job.queue if job.stages_left else None,
         )
@@ -172,6 +184,11 @@ class RedisJobStore(RedisLostJobs):
         names = [keys.CONTENT + key for key in artifact_keys]
         found = cast(list[str | None], self._redis.mget(names) if names else [])
         return {key: text for key, text in zip(artifact_keys, found, strict=True) if text and is_content(text)}
+
+    @translate_errors
+    def record_contents(self, contents: Mapping[str, str]) -> None:
+        for key, content in contents.items():
+            self._redis.set(keys.CONTENT + key, content, ex=self._settings.retention)
 
     @translate_errors
     def requeue(
@@ -231,6 +248,13 @@ class RedisJobStore(RedisLostJobs):
         return outcome_of(job_id, answer)
 
     @translate_errors
+    def resend_webhook(self, job_id: str) -> bool:
+        answer = self._server.run("resend_webhook", job_id=job_id)
+        if answer == "missing":
+            raise JobNotFound(job_id)
+        return answer == ""
+
+    @translate_errors
     def count_retry(self, job_id: str, worker: str) -> State | None:
         return outcome_of(job_id, self._server.run("count_retry", job_id=job_id, worker=worker))
 
@@ -255,13 +279,3 @@ class RedisJobStore(RedisLostJobs):
     @translate_errors
     def ping(self) -> None:
         self._redis.set(keys.PING, "", px=1)  # a server that refuses writes is of no use
-
-    def _status_of(self, job_id: str, fields: Mapping[str, str] | None) -> JobStatus:
-        if fields == {}:
-            raise JobNotFound(job_id)
-        try:
-            return status_of(job_id, fields)
-        except BadRecord as error:
-            if not isinstance(error, NewerRecord):
-                self._entries.note([keys.job_key(job_id)])
-            raise

@@ -1,4 +1,5 @@
-"""What client and worker know of jobs: the interface of the job store. `workers.py` has the two other interfaces.
+"""What client and worker know of jobs: the interface of the job store. `index.py` has the part of it that is
+about many jobs, `workers.py` the two other interfaces.
 
 The record of a job holds facts ("stage mask was started twice", "the outcome is failed"). The state that a user sees is
 derived from them (`records.status_of`). `outcome` is written once: the first ending holds, whoever writes it, and
@@ -10,13 +11,33 @@ something to do; the record decides. So a message may be lost or doubled.
 `redis_backend` and `memory_backend` in `backend.py` make the real implementation and its double.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
 from diffedit.contract.job import ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
+from diffedit.errors import BadRecord, JobNotFound
+from diffedit.jobs.index import JobIndex
+from diffedit.jobs.steps import StepStore
 
 WORKER_LOST = "worker_lost"
+PARKED_FOR = 600
+"""Seconds for which a parked job needs no message. Then it is tried: a worker of 0.2.0 sends none when a job ends."""
+
+StatusOrError: TypeAlias = JobStatus | JobNotFound | BadRecord
+"""The status of a job, or why it has none."""
+
+
+class StatusReading(NamedTuple):
+    """What was read of a job.
+
+    Attributes:
+        answer: its status, or why it has none.
+        record: what the answer was derived from, to be compared only.
+    """
+
+    answer: StatusOrError
+    record: object
 
 
 class RecentStages(NamedTuple):
@@ -29,13 +50,6 @@ class RecentStages(NamedTuple):
 
     done: int
     refused: int
-
-
-class JobPage(NamedTuple):
-    """Some jobs, newest first, and the ids of jobs in between whose records cannot be read."""
-
-    statuses: list[JobStatus]
-    unreadable: list[str]
 
 
 class StageCompletion(NamedTuple):
@@ -78,18 +92,30 @@ class RefusedBefore(Exception):
     """This worker refused the stage before, and another live worker has not tried it yet. The job waits for it."""
 
 
+class OwnerBusy(Exception):
+    """As many jobs of the owner have started as may run at the same time. The job waits until one has ended."""
+
+
 class MustRunAlone(Exception):
     """The stage may be what ended an earlier worker, so no other stage should run beside it."""
 
 
-class JobStore(Protocol):
+class JobStore(JobIndex, StepStore, Protocol):
     """The records of jobs.
 
     `worker` is a worker's id. A method that takes one raises JobElsewhere if this worker does not run the job, and
     JobNotFound if there is no record. It returns the outcome if the job has ended meanwhile, else None.
     """
 
-    def create_job(self, job: Job, idempotency_key: str | None = None, request_digest: str | None = None) -> str:
+    def create_job(
+        self,
+        job: Job,
+        idempotency_key: str | None = None,
+        request_digest: str | None = None,
+        *,
+        pixels: int | None = None,
+        send: bool = False,
+    ) -> str:
         """Record a new job, which waits for its first stage.
 
         Args:
@@ -97,6 +123,8 @@ class JobStore(Protocol):
             idempotency_key: names the first job that is created with it, as long as the record of that job exists.
             request_digest: what two calls with one key must have in common. A call without it, and a job that was
                 recorded without it, agree with every other.
+            pixels: those of its picture, for the limit of its owner; None if they were checked before.
+            send: put the message of a new job into its queue, in the same step.
 
         Returns:
             Its id, or the id of the job that the idempotency key names.
@@ -104,6 +132,13 @@ class JobStore(Protocol):
         Raises:
             IdempotencyConflict: the key names a job with another digest.
             QueueFull: `max_queued` jobs already wait in this lane of the profile.
+            OwnerLimit: the job would exceed a limit of its owner.
+        """
+
+    def send(self, job: Job) -> None:
+        """Put a message for the first of the job's stages left into its queue.
+
+        Raises BrokerUnavailable, BrokerFull: the message could not be sent, or the answer was lost.
         """
 
     def discard_job(self, job_id: str) -> None:
@@ -121,8 +156,19 @@ class JobStore(Protocol):
     def status(self, job_id: str) -> JobStatus:
         """Return the status of a job, in one round trip. Raises JobNotFound, BadRecord."""
 
-    def list_jobs(self, state: State | None = None, limit: int = 50) -> JobPage:
-        """Return the newest `limit` jobs (of this state), newest first."""
+    def statuses(self, jobs: Mapping[str, StatusReading | None]) -> dict[str, StatusReading]:
+        """Return the status of each of these jobs, or the error that `status` raises, in one round trip for all.
+
+        Args:
+            jobs: the ids, each with what was read of the job before, if anything was. If its record is still the same,
+                so is the answer, because most of the time goes into deriving a status from its record.
+        """
+
+    def queue_status(self, job_id: str) -> JobStatus:
+        """Return the status of a job with its position in the queue, in one round trip. Raises JobNotFound, BadRecord.
+
+        It costs the server more than `status`.
+        """
 
     def start_stage(self, job_id: str, stage: Stage, worker: str, *, alone: bool = True) -> JobStatus:
         """Let the worker run this stage of a waiting job, and count an attempt.
@@ -137,19 +183,31 @@ class JobStore(Protocol):
             RefusedBefore: another worker should try the stage first.
             MustRunAlone: it is not `alone`, and the stage was started before and not finished, or only one attempt is
                 allowed. If the worker is lost, each of its stages has lost an attempt, whichever was the cause.
+            OwnerBusy: no stage of the job was started, and its owner has as many others as may run at the same time.
             NewerRecord: only a worker of a newer contract can run the job.
             BadRecord: the record cannot be read. The stage counts as started.
         """
 
-    def report_step(self, job_id: str, step: int, steps: int, worker: str) -> State | None:
-        """Record the progress of the running stage."""
+    def park_job(self, job: Job) -> State | None:
+        """Let a job wait without a message until there is room for it among those of its owner; then send one.
+
+        It does not count as one without a message for ten minutes.
+        """
 
     def complete_stage(
-        self, job: Job, stage: Stage, seconds: float, created: Sequence[Artifact], worker: str
+        self,
+        job: Job,
+        stage: Stage,
+        seconds: float,
+        created: Sequence[Artifact],
+        worker: str,
+        *,
+        send: bool = False,
     ) -> StageCompletion:
         """Record that `stage` is done and that `job` holds its artifacts; `created` are those that had to be made.
 
         The job then waits for its next stage; after the last stage it has succeeded. Its locks are released.
+        With `send`, the message for the next stage goes into its queue in the same step.
         """
 
     def contents_of(self, artifact_keys: Sequence[str]) -> dict[str, str]:
@@ -157,6 +215,9 @@ class JobStore(Protocol):
 
         It is known for as long as a record is kept, from the last time that a job made or found the artifact.
         """
+
+    def record_contents(self, contents: Mapping[str, str]) -> None:
+        """Record what is stored at these keys of artifacts, by a worker that no longer runs the job."""
 
     def requeue(
         self, job: Job, worker: str | None = None, *, count_attempt: bool = True, waited: float | None = None
@@ -195,6 +256,9 @@ class JobStore(Protocol):
 
     def record_cause(self, job_id: str, stage: Stage, cause: str) -> State | None:
         """Record why the current attempt at a stage fails, if the job has not ended."""
+
+    def resend_webhook(self, job_id: str) -> bool:
+        """Put the last event of a job into the outbox again. False if it has no webhook or no event. JobNotFound."""
 
     def count_retry(self, job_id: str, worker: str) -> State | None:
         """Count that the running stage waits for a service."""

@@ -1,10 +1,13 @@
 """The object store in memory: a double for unit tests, with the same behaviour as S3."""
 
 import time
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 from diffedit.contract.object_keys import FOLDERS
 from diffedit.errors import ArtifactMissing
+from diffedit.objects.links import UploadUrl
 from diffedit.objects.store import Stored, check_content, check_size
 
 
@@ -31,16 +34,28 @@ class MemoryObjectStore:
     def delete(self, key: str) -> None:
         self._objects.pop(key, None)
 
-    def older_than(self, age: timedelta) -> list[Stored]:
+    def older_than(self, age: timedelta, folders: Sequence[str] = FOLDERS) -> list[Stored]:
         before = time.time() - age.total_seconds()
         return [
             Stored(key, len(data))
             for key, (stored_at, data) in self._objects.items()
-            if stored_at < before and key.startswith(FOLDERS)
+            if stored_at < before and key.startswith(tuple(folders))
         ]
 
-    def url(self, key: str, expires: int) -> str:
-        return f"memory://{key}?expires={expires}"
+    def url(self, key: str, expires: int, disposition: str | None = None) -> str:
+        return (
+            f"memory://{key}?{urlencode({'expires': expires, **({'disposition': disposition} if disposition else {})})}"
+        )
+
+    def upload_url(self, key: str, content_type: str, size: int, expires: int) -> UploadUrl:
+        return UploadUrl(
+            key=key,
+            method="PUT",
+            url=f"memory://{key}",
+            headers={"Content-Type": content_type},
+            size=size,
+            expires_at=datetime.now(UTC) + timedelta(seconds=expires),
+        )
 
     def now(self) -> float:
         return time.time()

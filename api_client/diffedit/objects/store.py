@@ -1,11 +1,16 @@
-"""Bytes by key. A key is written once: its content follows from the key, so writing it again changes nothing."""
+"""Bytes by key. A key is written once: its content follows from the key, so writing it again changes nothing.
+
+Only uploads of browsers are different: they can be replaced as long as their link is valid.
+"""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple, Protocol
 
-from diffedit.contract.object_keys import INPUTS
+from diffedit.contract.object_keys import FOLDERS, INPUTS, UPLOADS
 from diffedit.errors import ArtifactError
+from diffedit.objects.links import UploadUrl
 from diffedit.pictures import MAX_PICTURE_BYTES, MAX_RESULT_BYTES
 
 MAX_JSON_BYTES = 2**20
@@ -17,7 +22,7 @@ def check_size(key: str, size: float) -> None:
     Call it before the object is read, so that a writer of the bucket cannot fill the memory of its readers.
     """
     limit = MAX_RESULT_BYTES
-    if key.startswith(INPUTS):
+    if key.startswith((INPUTS, UPLOADS)):
         limit = MAX_PICTURE_BYTES
     elif key.endswith(".json"):
         limit = MAX_JSON_BYTES
@@ -56,11 +61,20 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Delete the object. It need not exist."""
 
-    def older_than(self, age: timedelta) -> list[Stored]:
-        """Return the objects of this project that were stored longer ago than `age`."""
+    def older_than(self, age: timedelta, folders: Sequence[str] = FOLDERS) -> list[Stored]:
+        """Return the objects of this project, or of these folders, that were stored longer ago than `age`."""
 
-    def url(self, key: str, expires: int) -> str:
-        """Return a URL from which anyone may read the object for the next `expires` seconds."""
+    def url(self, key: str, expires: int, disposition: str | None = None) -> str:
+        """Return a URL from which anyone may read the object for the next `expires` seconds. Sends no request.
+
+        The answer has the content type that the key's extension says, and `disposition` as its Content-Disposition.
+        """
+
+    def upload_url(self, key: str, content_type: str, size: int, expires: int) -> UploadUrl:
+        """Return a request with which anyone may store `size` bytes at `key` for the next `expires` seconds.
+
+        Sends no request itself.
+        """
 
     def now(self) -> float | None:
         """Return the server's time, in seconds since 1970; None if it does not tell it."""

@@ -25,7 +25,7 @@ def rows(text: str) -> dict[str, str]:
 def test_status_shows_the_current_stage(cli: Cli) -> None:
     job = cli.submit()
     shown = rows(cli("status", job.id).stdout)
-    assert shown == {"job": job.id, "state": "queued", "stage": "queued", "progress": "0%"}
+    assert shown == {"job": job.id, "state": "queued", "stage": "queued", "progress": "0%", "ahead": "0"}
     cli.job_store.start_stage(job.id, Stage.EMBED, WORKER)
     cli.job_store.report_step(job.id, 1, 4, WORKER)
     shown = rows(cli("status", job.id).stdout)
@@ -60,7 +60,7 @@ def test_status_shows_why_a_job_failed(cli: Cli) -> None:
 
 def test_status_as_json_is_the_whole_record(cli: Cli) -> None:
     job = cli.submit()
-    assert cli.json("status", job.id) == job.status().model_dump(mode="json")
+    assert cli.json("status", job.id) == job.status(queue=True).model_dump(mode="json")
 
 
 def test_watch_ends_with_the_job(cli: Cli) -> None:

@@ -40,10 +40,15 @@ if TYPE_CHECKING:
     Scheduler = TypeVar("Scheduler", DDIMScheduler, DDIMInverseScheduler)
 
 OnStep = Callable[[int, int], None]
+OnLatents = Callable[[Tensor], None]
 
 
 def ignore_steps(done: int, total: int) -> None:
     """Do nothing. The default `on_step`."""
+
+
+def ignore_latents(latents: Tensor) -> None:
+    """Do nothing. The default `on_latents`."""
 
 
 def count_steps(num_inference_steps: int, strength: float) -> int:
@@ -222,6 +227,7 @@ def edit(
     guidance_interval: float = 1.0,
     feature_reuse: int = 1,
     on_step: OnStep = ignore_steps,
+    on_latents: OnLatents = ignore_latents,
 ) -> Tensor:
     """Step 3: return the latents (B, 4, h, w) of the edited pictures, by DDIM from trajectory[:, 0] with `target`.
 
@@ -230,7 +236,7 @@ def edit(
 
     Only the first `guidance_interval`, a share in [0, 1], of the steps has guidance (Kynkäänniemi et al. 2024, arXiv
     2404.07724): near the picture it changes little, and a step without it is one sample instead of two.
-    `feature_reuse` is as in `invert`.
+    `feature_reuse` is as in `invert`. Before each `on_step`, `on_latents` gets the latents that the step has made.
 
     Deviation from diffusers: x_t is the entry of the noise level that the step has reached. diffusers uses the level at
     which the step started, which is one level too noisy, also after the last step.
@@ -254,6 +260,7 @@ def edit(
         eps, features = predict_noise(denoiser, y, t, target, negative, scale, features)
         y = scheduler.step(eps, t, y, return_dict=False)[0]
         y = torch.where(M, y, trajectory[:, i + 1])
+        on_latents(y)
         on_step(i + 1, steps)
     return y
 

@@ -106,7 +106,8 @@ class LocalServices:
 
     def start_s3(self) -> Process:
         """Start the S3 server on its port and data, for the first time or again. `wait_ready()` waits for it."""
-        command = [self._rclone, "serve", "s3", ".", "--addr", f"{HOST}:{self._state.s3_port}"]
+        # Browsers need signed links for every request, so any origin may send them.
+        command = [self._rclone, "serve", "s3", ".", "--addr", f"{HOST}:{self._state.s3_port}", "--allow-origin", "*"]
         # rclone reads the key as CSV inside CSV, hence the quotes. RCLONE_CONFIG hides the user's configuration.
         variables = {"RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{self._state.secret}"', "RCLONE_CONFIG": ""}
         return self._process_group.start(S3, command, environment=_inherited() | variables, cwd=self.directory / S3)

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 
 from diffedit.contract.content import Content, ContentsOf, check_stored, content_of
 from diffedit.contract.job import Job, JobStatus
-from diffedit.contract.object_keys import manifest_key
+from diffedit.contract.object_keys import manifest_key, thumbnail_key
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture, UnreadableArtifact
 from diffedit.forks import PerProcess
 from diffedit.objects.store import check_size
 from diffedit.pictures import PROVENANCE, Picture, Size
+from diffedit.thumbnails import encode_thumbnail
 from diffedit_worker.models.loading import Models
 from diffedit_worker.pipeline import CODECS, check_artifact, manifest
 from diffedit_worker.runtime.byte_cache import ByteCache
@@ -68,8 +69,7 @@ class JobArtifacts:
         What is found is read, even if it is in the cache: the stored file may have changed, and others will read it.
         What is known about its content is compared; what is unknown is checked as before it is stored.
         """
-        known = self._contents_of(list(keys.values()))
-        found = _all_at_once([partial(self._find, artifact, key, known.get(key)) for artifact, key in keys.items()])
+        found = _all_at_once([partial(self._find, artifact, key) for artifact, key in keys.items()])
         return {artifact: content for artifact, content in zip(keys, found, strict=True) if content}
 
     def require_picture(self) -> None:
@@ -98,7 +98,8 @@ class JobArtifacts:
     def save(self, values: Mapping[Artifact, Any], updated_job: Job) -> dict[Artifact, Content]:
         """Store these artifacts at the keys that `updated_job` has for them. Returns what was stored.
 
-        A result is stored with its manifest, which holds everything that is needed to make the result again.
+        A result is stored with its manifest, which holds everything that is needed to make the result again, and with
+        its thumbnail.
 
         Raises:
             UnreadableArtifact: a reader would refuse one of them. Nothing is stored.
@@ -109,6 +110,7 @@ class JobArtifacts:
             if artifact is Artifact.RESULT:
                 provenance = self._manifest(updated_job)
                 objects[manifest_key(key)] = json.dumps(provenance, indent=1).encode()
+                objects[thumbnail_key(key)] = encode_thumbnail(value)
                 value = replace(value, text={PROVENANCE: json.dumps(provenance)})
             objects[key] = CODECS[artifact].encode(value)
             try:
@@ -124,6 +126,17 @@ class JobArtifacts:
         log.info("job %s: stored %s", updated_job.id, ", ".join(objects))
         return {artifact: content_of(objects[updated_job.artifact_keys[artifact]]) for artifact in values}
 
+    def still_stored(self, contents: Mapping[str, Content]) -> dict[str, Content]:
+        """Return which of these contents, by key, are what is stored now. Others may have written after this job."""
+
+        def is_stored(key: str) -> bool:
+            try:
+                return content_of(self._object_store.get(key)) == contents[key]
+            except ArtifactMissing:
+                return False
+
+        return {key: contents[key] for key in contents if is_stored(key)}
+
     def remove(self, key: str) -> None:
         """Delete a damaged artifact. Otherwise the next search would find it and skip its stage."""
         self._byte_cache.remove(key)
@@ -134,14 +147,16 @@ class JobArtifacts:
         prompts = texts[Artifact.PROMPTS].model_dump(mode="json")
         return manifest(updated_job, self._models, {"caption": texts[Artifact.CAPTION], "prompts": prompts})
 
-    def _find(self, artifact: Artifact, key: str, known: Content | None) -> Content | None:
+    def _find(self, artifact: Artifact, key: str) -> Content | None:
         """Return the content of the artifact, or None if it is missing or damaged."""
         try:
             data = self._object_store.get(key)
-            content = content_of(data)
+            content, known = content_of(data), self._contents_of([key]).get(key)
             if known and content != known:
                 raise ArtifactError("its bytes are not those that were stored")
-            self._read_whole(artifact, key, lambda each: data if each == key else self._object_store.get(each), known)
+            value = self._read_whole(
+                artifact, key, lambda each: data if each == key else self._object_store.get(each), known
+            )
         except ArtifactMissing:
             return None
         except (ArtifactError, BadPicture, ValueError) as error:
@@ -149,8 +164,15 @@ class JobArtifacts:
                 "job %s: the stored %s is damaged, so it is made again: %s", self._job.id, artifact.value, error
             )
             return None
+        if artifact is Artifact.RESULT:
+            self._add_thumbnail(key, value)
         self._byte_cache.add(key, data)
         return content
+
+    def _add_thumbnail(self, key: str, result: Picture) -> None:
+        """Store the thumbnail of a result that has none, because a worker of 0.2.0 has made it."""
+        if not self._object_store.exists(thumbnail_key(key)):
+            self._object_store.put(thumbnail_key(key), encode_thumbnail(result))
 
     def _read_whole(
         self, artifact: Artifact, key: str, get: Callable[[str], bytes], known: Content | None = None

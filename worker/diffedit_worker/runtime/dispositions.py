@@ -21,7 +21,7 @@ from diffedit.errors import (
     TextTooLong,
     UnknownProfile,
 )
-from diffedit.jobs.store import MaxAttemptsExceeded, RefusedBefore
+from diffedit.jobs.store import MaxAttemptsExceeded, OwnerBusy, RefusedBefore
 from diffedit_worker.diffusion.device_errors import is_device_error
 from diffedit_worker.models.hub import first_line
 from diffedit_worker.runtime.artifacts import ArtifactDamaged
@@ -34,6 +34,12 @@ class JobEnded(Exception):
 
     def __init__(self, outcome: State) -> None:
         super().__init__(f"the job is {outcome.value}")
+
+
+def raise_if_ended(outcome: State | None) -> None:
+    """Raise JobEnded if there is an outcome."""
+    if outcome is not None:
+        raise JobEnded(outcome)
 
 
 class WorkerStopping(Exception):
@@ -61,6 +67,8 @@ class Disposition(Enum):
     """The stage is not started. After a pause, in which others may take messages, the message returns to the queue."""
     WAIT_FOR_LOCK = "waits"
     """The job waits without a message in a queue. The holder of the lock sends the message. No attempt counts."""
+    PARK = "waits for other jobs of its owner"
+    """The stage is not started. The end of another job of the owner sends the message."""
     MAKE_AGAIN = "returns to an earlier stage"
     """The damaged artifact is deleted, and the job returns to the stage that makes it. The attempt counts."""
     DROP = "is dropped"
@@ -73,6 +81,7 @@ DISPOSITIONS: dict[type[Exception], Disposition] = {
     JobElsewhere: Disposition.DROP,
     RefusedBefore: Disposition.HAND_BACK,
     NewerRecord: Disposition.HAND_BACK,
+    OwnerBusy: Disposition.PARK,
     # Nothing can be recorded now. Maintenance requeues the job when Redis answers again.
     BrokerUnavailable: Disposition.DROP,
     WorkerStopping: Disposition.REQUEUE,

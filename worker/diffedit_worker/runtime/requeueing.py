@@ -67,6 +67,15 @@ class Requeueing:
         self._forget(job_id)
         self.send([job_id])
 
+    def park(self, job_id: str) -> None:
+        """Let a job wait until another one of its owner has ended."""
+        try:
+            job = self._job_store.status(job_id).job
+            self._forget(job_id)
+            self._job_store.park_job(job)
+        except (ServiceError, JobError) as error:
+            log.warning("job %s: could not be parked: %s", job_id, error)
+
     def send(self, job_ids: Sequence[str]) -> None:
         """Send these jobs, if they have not ended. Maintenance sends those that cannot be sent here."""
         try:

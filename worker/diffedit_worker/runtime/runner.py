@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
-from diffedit.contract.job import Job, JobStatus, State
+from diffedit.contract.job import Job, JobStatus
 from diffedit.contract.stages import Artifact, Lane, Stage
 from diffedit.decoding import MAX_PIXELS, decoding_limits
 from diffedit.errors import BadRecord, ServiceError
@@ -30,12 +30,14 @@ from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.dispositions import (
     BeingMade,
     Disposition,
-    JobEnded,
     WorkerStopping,
     device_failure,
     log_disposition,
+    raise_if_ended,
 )
 from diffedit_worker.runtime.failures import error_info, record_failure
+from diffedit_worker.runtime.late_artifacts import settled_if_late
+from diffedit_worker.runtime.previews import Preview, report_step
 from diffedit_worker.runtime.requeueing import Requeueing
 from diffedit_worker.runtime.retrying_store import RetryingStore
 from diffedit_worker.runtime.running_stage import RunningStage
@@ -88,7 +90,9 @@ class Runner:
         self._gate = StageGate()
         self._pipeline = pipeline
         self._running: dict[str, RunningStage] = {}
-        self._requeueing = Requeueing(job_store, context, self._forget, hand_back_pause)
+        self._requeueing = Requeueing(
+            job_store, context, lambda job_id: self._running.pop(job_id, None), hand_back_pause
+        )
         self._is_right_bucket = False
 
     @property
@@ -103,9 +107,10 @@ class Runner:
             The job with the artifacts of the stage, for the next stage. None if there is nothing more to do here.
         """
         current = RunningStage(job_id, stage, alone=not self._side_by_side)
-        if self._running.setdefault(job_id, current) is not current:
-            log.info("job %s: stage %s is dropped: this worker already runs a stage of this job", job_id, stage.value)
-            return None
+        while (before := self._running.setdefault(job_id, current)) is not current:
+            if not before.makes_way():
+                log.info("job %s: stage %s is dropped: this worker runs a stage of this job", job_id, stage.value)
+                return None
         try:
             return self._run_in_turn(current)
         except WorkerStopping:
@@ -115,6 +120,7 @@ class Runner:
         finally:
             if self._running.get(job_id) is current:
                 del self._running[job_id]
+            current.ended.set()
 
     def hand_back(self, job_id: str) -> None:
         """Return a message to its queue, after a pause in which this task takes no other, so that others can."""
@@ -158,6 +164,8 @@ class Runner:
                 self._fail(error, current)
             elif disposition is Disposition.HAND_BACK:
                 self.hand_back(current.job_id)
+            elif disposition is Disposition.PARK:
+                self._requeueing.park(current.job_id)
             return None
 
     def _start_and_run(self, current: RunningStage) -> Job | None:
@@ -197,7 +205,7 @@ class Runner:
 
     def _make_artifacts(self, current: RunningStage, status: JobStatus) -> Job:
         """Make the missing artifacts of the stage and complete it. Returns the job with the artifacts."""
-        _raise_if_ended(status.state if status.is_terminal else None)
+        raise_if_ended(status.state if status.is_terminal else None)
         job, stage, started_at = status.job, current.stage, time.perf_counter()
         current.models = models = self._models_of(job.request.params.profile)
         artifacts = self._artifacts_of(job, models)
@@ -221,11 +229,14 @@ class Runner:
 
         updated_job = job.with_artifacts(keys, contents)
         seconds = time.perf_counter() - started_at
-        completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, self._context.id)
-        self._requeueing.send(completion.waiters)
-        if missing:
-            self._context.stage_computed(stage)
-        _raise_if_ended(completion.outcome)
+        current.is_completing, worker = True, self._context.id
+        stored = {keys[artifact]: contents[artifact] for artifact in missing}
+        with settled_if_late(stored, artifacts, self._job_store):
+            completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, worker, send=True)
+            self._requeueing.send(completion.waiters)
+            if missing:
+                self._context.stage_computed(stage)
+            raise_if_ended(completion.outcome)
         counts, found = models.pass_counts, "made" if missing else "found"
         passes = f"; so far {counts.requests} calls of the UNet in {counts.passes} passes" if counts else ""
         log.info("job %s: %s %s in %.2f s%s", job.id, stage.value, found, seconds, passes)
@@ -253,9 +264,6 @@ class Runner:
                 self._requeueing.send(self._artifact_locks.release(keys, job.id, self._context.id))
             raise
 
-    def _forget(self, job_id: str) -> None:
-        self._running.pop(job_id, None)
-
     def _require_right_bucket(self, artifacts: JobArtifacts) -> None:
         """Before this worker stores anything, find a client's picture in its bucket. Nobody looks in another one."""
         if not self._is_right_bucket:
@@ -280,18 +288,12 @@ class Runner:
         """Called before a request to S3 is repeated. Raises if there is no reason to wait for S3."""
         if self._context.shutting_down():
             raise WorkerStopping
-        _raise_if_ended(self._job_store.count_retry(job_id, self._context.id))
+        raise_if_ended(self._job_store.count_retry(job_id, self._context.id))
 
-    def _on_step(self, current: RunningStage, step: int, steps: int) -> None:
+    def _on_step(self, current: RunningStage, step: int, steps: int, preview: Preview | None = None) -> None:
         """Called by the stage after each step. Raises if the stage must stop."""
         if self._context.shutting_down():
             raise WorkerStopping
         current.last_step_at = time.monotonic()
         if current.last_step_at - current.last_reported_at >= self._report_interval:
-            _raise_if_ended(self._job_store.report_step(current.job_id, step, steps, self._context.id))
-            current.last_reported_at = time.monotonic()
-
-
-def _raise_if_ended(outcome: State | None) -> None:
-    if outcome is not None:
-        raise JobEnded(outcome)
+            report_step(self._job_store, current, step, steps, self._context.id, preview)

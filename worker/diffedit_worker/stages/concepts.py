@@ -4,85 +4,54 @@ The grammar is that of English: the sentence keeps its number ("two dogs" become
 that fits ("a dog" becomes "an apple" or "some grapes"). The rest of the caption stays as it is.
 """
 
-from collections.abc import Collection, Iterator
+import re
 from dataclasses import dataclass
-from enum import Enum
 
 from diffedit.contract.request import Prompts
 from diffedit.contract.validation import MAX_TEXT_CHARS
-from diffedit_worker.stages.english import (
-    has_one_form,
-    indefinite_article,
-    is_mass,
-    is_plural,
-    like,
-    plural,
-    singular,
-    word_set,
-)
+from diffedit_worker.stages.english import Number, indefinite_article, inflected, is_plural, like, plural, singular
 from diffedit_worker.stages.naming import (
-    DEFINITE,
     INDEFINITE,
-    OF_ONE,
     Mention,
-    Sentence,
+    is_definite,
     is_determiner,
     is_of_many,
-    mentions,
+    mention_pattern,
+    number_of,
 )
 
-Replacement = tuple[int, int, str]
-"""Start and end of a part of the caption, and the text that replaces it."""
-
-_PUNCTUATION = " .,;:!?\"'\u201c\u201d\u2018\u2019"
-_HERDS = word_set("herd flock group school bunch pair couple lot number row pack pile crowd")
-_VERBS_OF_ONE = {"is": "are", "was": "were", "has": "have"}
-_VERBS_OF_MANY = {many: one for one, many in _VERBS_OF_ONE.items()}
-
-
-class Number(Enum):
-    """How many things a noun phrase means. MASS is what is not counted, as in "some water"."""
-
-    ONE = "one"
-    MANY = "many"
-    MASS = "mass"
-
-    @classmethod
-    def of(cls, noun: str) -> "Number":
-        return cls.MASS if is_mass(noun) else cls.MANY if is_plural(noun) else cls.ONE
+_PUNCTUATION = " .,;:!?\"'\u201c\u201d\u2018\u2019-\u2010\u2011"
+_DETERMINERS_OF_MANY = {"this": "these", "that": "those", "another": "some other", "each": "all", "every": "all"}
+_VERBS_OF_MANY = {"is": "are", "was": "were", "has": "have"}
+_VERBS_OF_ONE = {many: one for one, many in _VERBS_OF_MANY.items()}
 
 
 @dataclass(frozen=True)
 class Concept:
-    """A concept as the user wrote it: "an apple" is the noun "apple" with the determiner "an"."""
+    """A concept as the user wrote it: "an apple" is the noun "apple" with the determiner "an", "apple" has ""."""
 
-    determiner: str | None
+    determiner: str
     noun: str
 
     @classmethod
     def parse(cls, text: str) -> "Concept":
         text = text.strip(_PUNCTUATION)
         first, _, rest = text.partition(" ")
-        return cls(first, rest) if rest and is_determiner(first.casefold()) else cls(None, text)
+        return cls(first, rest) if rest and is_determiner(first) else cls("", text)
 
     @property
     def number(self) -> Number:
-        determiner = (self.determiner or "").casefold()
-        if is_of_many(determiner):
-            return Number.MANY
-        return Number.ONE if determiner in ("a", "an", "one", "1") else Number.of(self.noun)
+        return number_of(self.determiner, self.noun)
 
     @property
-    def names(self) -> Collection[str]:
+    def names(self) -> set[str]:
         """The noun in singular and plural."""
-        if is_plural(self.noun):
-            return self.noun, singular(self.noun)
-        return self.noun, plural(self.noun), f"{self.noun}s"
+        return {self.noun, f"{self.noun}s", (singular if is_plural(self.noun) else plural)(self.noun)}
 
     @property
     def insists(self) -> bool:
         """Whether the determiner replaces that of the caption. "a" and "some" only say what kind of thing it is."""
-        return self.determiner is not None and self.determiner.casefold() not in INDEFINITE
+        return self.determiner.casefold() not in INDEFINITE | {""}
 
 
 def caption_prompts(caption: str, source: str, target: str) -> Prompts | None:
@@ -96,90 +65,67 @@ def caption_prompts(caption: str, source: str, target: str) -> Prompts | None:
         than a text may be.
     """
     asked, wanted = Concept.parse(source), Concept.parse(target)
-    if not wanted.noun:
+    if not asked.noun or not wanted.noun:
         return None
-    changed = caption
-    replacements = [
-        each for found in mentions(Sentence.of(caption), asked.names) for each in _replace(found, asked, wanted)
-    ]
-    for start, end, text in sorted(replacements, reverse=True):
-        changed = changed[:start] + text + changed[end:]
+    mentions = mention_pattern(asked.names)
+    changed = mentions.sub(lambda match: _swapped(Mention(**match.groupdict("")), asked, wanted), caption)
     if changed.casefold() == caption.casefold() or len(changed) > MAX_TEXT_CHARS:
         return None
     return Prompts(source=(caption,), target=(changed,))
 
 
-def _replace(found: Mention, asked: Concept, wanted: Concept) -> Iterator[Replacement]:
-    """Yield what to replace for one mention: the noun, its determiner, and its verb."""
-    text, words = found.sentence.text, found.sentence.words
-    begin, start, end = words[found.phrase].start, words[found.first].start, words[found.last].end
-    was = _number_of_mention(found)
-    number = wanted.number if wanted.insists else _number_of_target(found, was, asked.number, wanted.number)
-    noun = _inflected(wanted.noun, number)
-
-    determiner = _determiner_of_target(found, was, number, wanted)
+def _swapped(found: Mention, asked: Concept, wanted: Concept) -> str:
+    """Return a mention with the target as its noun, and with the determiner and the verb that agree with it."""
+    number = _number_of_target(found, asked, wanted)
+    noun = inflected(wanted.noun, number)
+    determiner = _determiner_of_target(found, number, wanted)
     if determiner in ("a", "an"):
-        determiner = indefinite_article(text[begin:start] + noun)
-    if determiner and found.determiner is None:
-        yield begin, begin, f"{like(determiner, text[begin])} "
-    elif found.determiner is not None and determiner and determiner != found.determiner_word:
-        old = words[found.determiner]
-        yield old.start, old.end, like(determiner, text[old.start])
+        determiner = indefinite_article(found.adjectives + noun)
 
-    is_after_inserted = determiner is not None and found.determiner is None and begin == start
-    if not (asked.noun[:1].isupper() or (is_after_inserted and not found.name.isupper())):
+    # The capital letter of a name, as "Tesla", stays with it. That of a first word passes to an inserted determiner.
+    is_inserted_before = determiner and not found.determiner and not found.adjectives
+    if not asked.noun[:1].isupper() and (found.name.isupper() or not is_inserted_before):
         noun = like(noun, found.name)
-    if noun.endswith("s") and number is Number.MANY and text[end : end + 2] in ("'s", "\u2019s"):
-        noun, end = noun + text[end], end + 2
-    yield start, end, noun
+    if determiner:
+        determiner = like(determiner, found.determiner or found.adjectives or found.name) + " "
 
-    if (was is Number.MANY) != (number is Number.MANY) and not found.group:
-        verbs = _VERBS_OF_ONE if number is Number.MANY else _VERBS_OF_MANY
-        yield from ((word.start, word.end, verbs[word.folded]) for word in found.verbs if word.folded in verbs)
-
-
-def _inflected(noun: str, number: Number) -> str:
-    if number is Number.MANY:
-        return noun if is_plural(noun) else plural(noun)
-    return singular(noun) if number is Number.ONE and is_plural(noun) else noun
+    there, verb, possessive = found.there, found.verb, found.possessive
+    # The verb after "a man and a dog" is not the dog's alone, and that after "a bunch of grapes" is the bunch's.
+    if (found.number is Number.MANY) != (number is Number.MANY) and not found.before:
+        there, verb = _agreeing(there, number), _agreeing(verb, number)
+    if number is Number.MANY and noun.endswith("s"):
+        possessive = possessive[:1]
+    return f"{found.before}{there}{determiner}{found.adjectives}{noun}{possessive}{verb}"
 
 
-def _number_of_mention(found: Mention) -> Number:
-    determiner = found.determiner_word
-    if determiner and is_of_many(determiner):
-        return Number.MANY
-    if has_one_form(found.name):
-        # "a herd of sheep" and "sheep on a hill" are several. "the sheep" and "a plate of fish" may be one.
-        is_bare = determiner is None and found.group is None
-        return Number.MANY if is_bare or found.group in _HERDS or determiner in ("some", "any") else Number.ONE
-    if is_mass(found.name) and (determiner in ("a", "an") or determiner in OF_ONE):
-        return Number.ONE
-    return Number.of(found.name)
+def _agreeing(words: str, number: Number) -> str:
+    """Return the words, as " that is", with the verb for one or for many things."""
+    verbs = _VERBS_OF_MANY if number is Number.MANY else _VERBS_OF_ONE
+    return re.sub(r"\w+", lambda word: verbs.get(word[0].casefold(), word[0]), words)
 
 
-def _number_of_target(found: Mention, was: Number, asked: Number, wanted: Number) -> Number:
+def _number_of_target(found: Mention, asked: Concept, wanted: Concept) -> Number:
     """Return the number of the target: as the user wrote it, unless the caption has another number than the user."""
-    if wanted is Number.MASS:
-        return wanted
-    if was is Number.MANY and (found.group or is_of_many(found.determiner_word or "")):
-        return was
-    return was if {asked, was} == {Number.ONE, Number.MANY} else wanted
+    if wanted.insists or wanted.number is Number.MASS:
+        return wanted.number
+    is_counted = found.number is Number.MANY and (found.group or is_of_many(found.determiner))
+    return found.number if is_counted or {asked.number, found.number} == {Number.ONE, Number.MANY} else wanted.number
 
 
-def _determiner_of_target(found: Mention, was: Number, number: Number, wanted: Concept) -> str | None:
-    """Return the determiner of the target, None for none. "a" stands for "an" as well."""
+def _determiner_of_target(found: Mention, number: Number, wanted: Concept) -> str:
+    """Return the determiner of the target, "" for none. "a" stands for "an" as well."""
+    determiner = found.determiner.casefold()
     if wanted.insists:
         return wanted.determiner
-    determiner = found.determiner_word
-    if determiner is None:
-        is_needed = number is Number.ONE and not found.group and (wanted.determiner or was is not Number.ONE)
-        return "a" if is_needed else None
-    if determiner in DEFINITE:
+    if not determiner:
+        is_needed = number is Number.ONE and not found.group and (wanted.determiner or found.number is not Number.ONE)
+        return "a" if is_needed else ""
+    if is_definite(determiner):
         return determiner
     if number is Number.ONE:
         return "a" if determiner in INDEFINITE else determiner
     if determiner in ("a", "an", "one", "1") or (number is Number.MASS and is_of_many(determiner)):
         return "some"
     if number is Number.MANY:
-        return {"this": "these", "that": "those", "another": "some other"}.get(determiner, determiner)
+        return _DETERMINERS_OF_MANY.get(determiner, determiner)
     return determiner

@@ -15,13 +15,14 @@ from diffedit_worker.diffusion import diffedit
 from diffedit_worker.diffusion.letterbox import Letterbox, compose, downsample_mask
 from diffedit_worker.models.finite import require_finite
 from diffedit_worker.models.loading import Models
+from diffedit_worker.models.previews import OnPreviewedStep, Previews
 from diffedit_worker.stages.definition import Output, StageDefinition
 
 
 def edit(
     *,
     models: Models,
-    on_step: diffedit.OnStep,
+    on_step: OnPreviewedStep,
     image: Picture,
     mask: Image.Image,
     trajectory: dict[str, torch.Tensor],
@@ -35,17 +36,20 @@ def edit(
 ) -> dict[Artifact, Any]:
     """Return the edited picture (DiffEdit, step 3) in the original's size, with the original's pixels outside the mask.
 
-    If the original is transparent in parts, so is the result outside the mask.
+    If the original is transparent in parts, so is the result outside the mask. With each step, `on_step` also gets a
+    function that makes a preview of the picture as it forms.
 
     Raises:
         NotFinite: VAE or UNet returned values that are not finite.
     """
     letterbox = Letterbox.fit(image.image.size, models.size, models.vae_scale_factor)
     cells = torch.from_numpy(np.array(downsample_mask(mask, letterbox, models.vae_scale_factor))) > 127
+    states = trajectory["latents"].to(models.device, models.dtype)
+    previews = Previews(image.image, states[:, -1], letterbox)
     latents = diffedit.edit(
         models.denoiser,
         models.scheduler(scheduler),
-        trajectory["latents"].to(models.device, models.dtype),
+        states,
         cells[None].to(models.device),
         embeddings["target"].to(models.device, models.dtype),
         negative=embeddings["negative"].to(models.device, models.dtype),
@@ -54,7 +58,8 @@ def edit(
         guidance_scale=guidance_scale,
         guidance_interval=guidance_interval,
         feature_reuse=feature_reuse,
-        on_step=on_step,
+        on_step=lambda done, total: on_step(done, total, previews.encode),
+        on_latents=previews.keep,
     )
     require_finite(latents, "UNet", models.unet)
     pixels = require_finite(diffedit.decode(models.vae, latents.to(models.vae_dtype)), "VAE", models.vae)

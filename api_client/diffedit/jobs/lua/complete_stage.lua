@@ -1,25 +1,31 @@
 #!lua flags=allow-oom
 -- Record a finished stage and release the locks of its artifacts. The job then waits for its next stage; after the last
 -- one it has succeeded.
--- Arguments: job_id, worker, done (the finished stage), fields, artifacts (keys), contents (by artifact), and stage and
--- queue of the next stage, if there is one.
+-- Arguments: job_id, worker, done (the finished stage), fields, artifacts (keys), contents (by artifact), profile, and
+-- seconds if the stage had to make something, and stage and queue of the next stage, if there is one. ARGV[2] is the
+-- message for that queue, if it is sent.
 -- Returns the jobs that wait for one of the artifacts.
 -- include prelude
 -- include only_open
 -- include only_holder
-write(args.fields)
 local attempt = redis.call('HGET', job, 'attempts:' .. args.done) or ''
 for artifact, content in pairs(args.contents) do
-  redis.call('HSET', job, 'content:' .. artifact, content .. ' ' .. attempt)
+  args.fields['content:' .. artifact] = content .. ' ' .. attempt
   redis.call('SET', keys.content .. args.fields['artifact:' .. artifact], content, 'EX', retention())
 end
 count_stage('done')
+if args.seconds then
+  local durations = keys.durations .. args.profile
+  local before = number(redis.call('HGET', durations, args.done)) or args.seconds
+  redis.call('HSET', durations, args.done, string.format('%.3f', before + (args.seconds - before) / 8))
+end
 redis.call('ZREM', keys.refused, args.job_id)
 redis.call('HDEL', job, 'refused_since:' .. args.done, 'refused_error:' .. args.done)
 if args.stage then
   redis.call('HDEL', keys.running, args.job_id)
-  set_waiting(args.stage, args.queue)
+  set_waiting(args.stage, args.queue, args.fields)
 else
+  write(args.fields)
   end_job('succeeded')
 end
 -- include release

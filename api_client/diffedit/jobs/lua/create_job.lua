@@ -1,9 +1,10 @@
 #!lua
 -- Record a new job, which waits for its first stage.
--- Arguments: job_id, stage, queue, queues (all queues that share the limit), max_queued, fields, and optionally
--- idempotency_key, request_digest, start_timeout, deadline (seconds).
+-- Arguments: job_id, stage, queue, queues (all queues that share the limit), max_queued, fields, profile, inputs (the keys
+-- of its pictures), steps, and optionally pixels, idempotency_key, request_digest, start_timeout, deadline (seconds).
+-- ARGV[2] is the message for its queue, if it is sent.
 -- Returns the id of the job that owns the idempotency key (this job's, if the key is new), {'conflict', its id} if that
--- job has another digest, or 'full'.
+-- job has another digest, {'limit', its name, its value} if the job would exceed one of its owner, or 'full'.
 -- Without the flag allow-oom, a server whose memory is used up refuses this script: it takes no new jobs.
 -- include prelude
 if redis.call('EXISTS', job) == 1 then return args.job_id end  -- repeated, because the first answer was lost
@@ -21,23 +22,54 @@ end
 local queued = 0
 for _, queue in ipairs(args.queues) do queued = queued + redis.call('ZCARD', keys.waiting .. queue) end
 if queued >= args.max_queued then return 'full' end
+local owner = args.fields.owner
+-- Return how many jobs of the owner wait for their first stage.
+local function queued_jobs_of(owner)
+  return redis.call('ZCARD', keys.open .. owner) - redis.call('SCARD', keys.started .. owner)
+end
+if owner then
+  local limits = extras().limits_of(owner)
+  local queued_at_most = number(limits.max_queued)
+  if queued_at_most and queued_jobs_of(owner) >= queued_at_most then
+    extras().forget_ended_jobs(owner, redis.call('ZRANGE', keys.open .. owner, 0, 9))
+    if queued_jobs_of(owner) >= queued_at_most then return {'limit', 'max_queued', queued_at_most} end
+  end
+  for name, wanted in pairs({max_pixels = args.pixels or 0, max_steps = args.steps}) do
+    local limit = number(limits[name])
+    if limit and wanted > limit then return {'limit', name, limit} end
+  end
+end
 
-write(args.fields)
-redis.call('HSET', job, 'created', now)
+args.fields.created = now
+if args.deadline then args.fields.deadline_at = now + args.deadline end
 if args.idempotency_key then
-  redis.call('HSET', job, 'idempotency', args.idempotency_key)
-  if args.request_digest then redis.call('HSET', job, 'request_digest', args.request_digest) end
+  args.fields.idempotency, args.fields.request_digest = args.idempotency_key, args.request_digest
   redis.call('SET', keys.idempotency .. args.idempotency_key, args.job_id)
 end
-redis.call('ZADD', keys.index, now, args.job_id)
--- Two records that have expired leave the index for each job that comes, so that it does not grow for ever.
-for _, oldest in ipairs(redis.call('ZRANGE', keys.index, 0, 1)) do
-  if redis.call('EXISTS', keys.job .. oldest) == 0 then redis.call('ZREM', keys.index, oldest) end
+local durations = redis.call('HGETALL', keys.durations .. args.profile)
+if #durations > 0 then args.fields.expected = table.concat(durations, ' ') end
+set_waiting(args.stage, args.queue, args.fields)
+-- Two records that have expired leave an index for each job that comes, so that it does not grow for ever. What belongs to
+-- one owner or one picture is gone some time after its last job.
+local function add_to_index(index)
+  redis.call('ZADD', index, now, args.job_id)
+  for _, oldest in ipairs(redis.call('ZRANGE', index, 0, 1)) do
+    if redis.call('EXISTS', keys.job .. oldest) == 0 then redis.call('ZREM', index, oldest) end
+  end
 end
-if args.deadline then redis.call('HSET', job, 'deadline_at', now + args.deadline) end
+local extend, lifetime = extras().extend, retention() + 30 * 86400
+add_to_index(keys.index)
+for _, input in ipairs(args.inputs) do
+  add_to_index(keys.uses .. input)
+  extend(keys.uses .. input, lifetime)
+end
+if owner then
+  add_to_index(keys.owner .. owner)
+  extend(keys.owner .. owner, lifetime)
+  redis.call('ZADD', keys.open .. owner, now, args.job_id)
+end
 if args.start_timeout or args.deadline then
   local first_limit = math.min(args.start_timeout or args.deadline, args.deadline or args.start_timeout)
   redis.call('ZADD', keys.expiring, now + first_limit, args.job_id)
 end
-set_waiting(args.stage, args.queue)
 return args.job_id

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Record the progress of the running stage. Arguments: job_id, worker, step, steps.
+-- Record the progress of the running stage. Answers whether somebody asks for previews. Arguments: job_id, worker, step, steps.
 -- include prelude
 -- include only_open
 -- include only_holder
 redis.call('HSET', job, 'step', args.step, 'steps', args.steps)
-return ''
+return redis.call('EXISTS', keys.watched .. args.job_id) == 1 and 'watched' or ''

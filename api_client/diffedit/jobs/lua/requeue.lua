@@ -10,6 +10,8 @@ local waiting = waiting_in(redis.call('HGET', job, 'queue'))
 local since = args.waited and not holder and waiting and redis.call('ZSCORE', waiting, args.job_id)
 if since and now - since < args.waited then return 'elsewhere' end
 clear_open()
+local owner = redis.call('HGET', job, 'owner')
+if owner then extras().forget_parked(owner) end
 if not args.count_attempt then redis.call('HINCRBY', job, 'attempts:' .. args.stage, -1) end
 if #args.forget > 0 then redis.call('HDEL', job, unpack(args.forget)) end
 set_waiting(args.stage, args.queue)

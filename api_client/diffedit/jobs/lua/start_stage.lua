@@ -2,28 +2,39 @@
 -- Let a worker start the stage that the job waits for. The job of a dead worker counts as waiting.
 -- Arguments: job_id, worker, stage, max_attempts, contract (of the worker), alone (whether it runs nothing beside it).
 -- Returns the record, 'max_attempts' if no attempt is left, 'newer' if only a worker of a newer contract can run the job,
--- 'refused' if this worker refused the stage before and another live worker has not tried it yet, or 'alone' if the stage
--- must run alone: it was started before and not finished, or a lost worker would cost its only attempt.
+-- 'refused' if this worker refused the stage before and another live worker has not tried it yet, 'alone' if the stage must
+-- run alone: it was started before and not finished, or a lost worker would cost its only attempt; or 'owner_busy' if as
+-- many jobs of its owner have started as may run at the same time.
 -- include prelude
 -- include only_open
 -- include workers
 if redis.call('HGET', job, 'next') ~= args.stage then return 'elsewhere' end
 if holder and holder ~= args.worker and is_alive(holder) then return 'elsewhere' end
 if contract_of_job() > args.contract then return 'newer' end
+local queue = redis.call('HGET', job, 'queue')
 local refused = refusers(args.stage)
-if #refused > 0 and contains(refused, name_of(args.worker))
-    and has_untried_worker(workers_of(redis.call('HGET', job, 'queue')), refused) then
+if #refused > 0 and contains(refused, name_of(args.worker)) and has_untried_worker(workers_of(queue), refused) then
   return 'refused'
 end
 local attempts = 'attempts:' .. args.stage
 local started = number(redis.call('HGET', job, attempts)) or 0
 if started >= args.max_attempts then return 'max_attempts' end
 if not args.alone and (started > 0 or args.max_attempts == 1) then return 'alone' end
-clear_open()
+local is_first = not redis.call('HGET', job, 'started')
+local owner = is_first and redis.call('HGET', job, 'owner')
+if owner and extras().room_of(owner) < 1 then return 'owner_busy' end
+local waiting = waiting_in(queue)
+if waiting then redis.call('ZREM', waiting, args.job_id) end
 redis.call('HSET', keys.running, args.job_id, args.worker)
 redis.call('HSET', job, 'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker)
 redis.call('HINCRBY', job, attempts, 1)
-if redis.call('HSETNX', job, 'started', now) == 1 then
+if is_first then
+  redis.call('HSET', job, 'started', now)
+  if redis.call('HGET', job, 'webhook') then extras().queue_webhook('started') end
+  if owner then
+    redis.call('SADD', keys.started .. owner, args.job_id)
+    extras().forget_parked(owner)
+  end
   local deadline_at = number(redis.call('HGET', job, 'deadline_at'))
   if deadline_at then
     redis.call('ZADD', keys.expiring, deadline_at, args.job_id)

@@ -1,0 +1,254 @@
+"""The client for programs with an event loop, such as FastAPI's: the same names, awaited.
+
+    async with AsyncClient.from_env() as client:
+        job = await client.edit("bowl.png", source_prompt="a bowl of fruits", target_prompt="a bowl of pears")
+        async for status in job.watch(heartbeat=15):
+            print(status.state, status.progress)
+        result = await job.result()
+        (await result.image()).save("edited.png")
+
+Calls are those of `Client`, made in threads. Waiting is not: one request asks for all jobs that are waited for.
+"""
+
+import asyncio
+import copy
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Self, TypeVar
+
+from diffedit.async_calls import Asynchronous, AsyncMethod, Engine, forwarded
+from diffedit.client import Client, Send
+from diffedit.contract.job import JobStatus
+from diffedit.forks import PerProcess
+from diffedit.handle import JobHandle, raise_unless_succeeded
+from diffedit.jobs.backend import JobBackend
+from diffedit.objects.store import ObjectStore
+from diffedit.result import EditResult
+from diffedit.settings import Settings
+
+R = TypeVar("R")
+
+
+def _read(attribute: Callable[[EditResult], R]) -> AsyncMethod[[], R]:
+    """Return a coroutine method that reads an attribute of the result in a thread."""
+    return forwarded(attribute)
+
+
+class AsyncEditResult(Asynchronous[EditResult]):
+    """The artifacts of a job that succeeded. Each is downloaded at its first use, in a thread, and then kept.
+
+    Every attribute of `EditResult` is a coroutine method here: `(await result.image()).size`. Errors are the same.
+    """
+
+    @property
+    def status(self) -> JobStatus:
+        """The last status of the job."""
+        return self._blocking.status
+
+    original = _read(lambda result: result.original)
+    """The picture that was submitted, as `EditResult.original`."""
+    image = _read(lambda result: result.image)
+    """The edited picture, as `EditResult.image`."""
+    thumbnail = _read(lambda result: result.thumbnail)
+    """The edited picture as a thumbnail, as `EditResult.thumbnail`."""
+    mask = _read(lambda result: result.mask)
+    """The mask, as `EditResult.mask`."""
+    caption = _read(lambda result: result.caption)
+    """The text that describes the original, as `EditResult.caption`."""
+    prompts = _read(lambda result: result.prompts)
+    """The sentences before and after the edit, as `EditResult.prompts`."""
+    manifest = _read(lambda result: result.manifest)
+    """Everything that is needed to make the result again, as `EditResult.manifest`."""
+    grid = forwarded(EditResult.grid)
+    """Return the original, the mask and the result side by side, as `EditResult.grid`."""
+    file = forwarded(EditResult.file)
+    """Return a picture of the job as a file, as `EditResult.file`."""
+    url = forwarded(EditResult.url)
+    """Return a URL of the result that anyone can open for a while, as `EditResult.url`."""
+    save = forwarded(EditResult.save)
+    """Write the result, the mask, the grid and the manifest into a directory, as `EditResult.save`."""
+
+
+class AsyncJobHandle(Asynchronous[JobHandle]):
+    """A submitted job. `AsyncClient.job(id)` makes the same handle in another process.
+
+    The methods are those of `JobHandle`, with the same arguments and errors, as coroutines.
+    """
+
+    @property
+    def id(self) -> str:
+        """32 hex digits."""
+        return self._blocking.id
+
+    def __repr__(self) -> str:
+        return f"AsyncJobHandle({self.id!r})"
+
+    status = forwarded(JobHandle.status)
+    """Return the status of the job, as `JobHandle.status`."""
+
+    async def watch(self, timeout: float = 600, heartbeat: float | None = None) -> AsyncGenerator[JobStatus, None]:
+        """Yield the status now and at every change, up to and including the terminal one.
+
+        All jobs that are watched in one event loop are polled together, in one request: each every 0.05 s after a
+        change, then less and less often, down to once a second. Who takes statuses more slowly than they change gets
+        the newest one, and never misses the terminal one. Polling stops when nobody watches any more.
+
+        Args:
+            timeout: seconds, 600 by default.
+            heartbeat: seconds after which the last status (the same object) is yielded again if nothing has changed, so
+                that a server notices whether anybody still listens. Default: never.
+
+        Raises:
+            JobTimeout: the job has not ended after `timeout` seconds.
+            JobNotFound: there is no record of this job.
+            BadRecord: the record cannot be read.
+            BrokerUnavailable: the server has not answered for 30 seconds, or until `timeout`.
+            InvalidRequest: `timeout` is NaN, or `heartbeat` is not positive.
+        """
+        async with aclosing(self._engine().watchers.changes(self.id, timeout, heartbeat)) as changes:
+            async for status in changes:
+                yield self._blocking._own(status)
+
+    async def wait(self, timeout: float = 600) -> JobStatus:
+        """Wait until the job has succeeded, and return its status.
+
+        Args:
+            timeout: seconds, 600 by default.
+
+        Raises:
+            JobFailed, JobCancelled, JobExpired: the job ended in another way.
+            JobTimeout: the job has not ended after `timeout` seconds. It goes on.
+            JobNotFound, BadRecord, BrokerUnavailable: as `watch`.
+        """
+        (status,) = [status async for status in self.watch(timeout) if status.is_terminal]
+        raise_unless_succeeded(status)
+        return status
+
+    async def result(self, timeout: float = 600) -> AsyncEditResult:
+        """Wait until the job has succeeded, and return its result. Arguments and errors as for `wait`."""
+        return AsyncEditResult(self._blocking._result_of(await self.wait(timeout)), self._engine)
+
+    preview = forwarded(JobHandle.preview)
+    """Return a small picture of the edit as it forms, as `JobHandle.preview`."""
+    result_so_far = forwarded(JobHandle.result_so_far, lambda result, engine: AsyncEditResult(result, engine))
+    """Return what the job has made so far, without waiting for more, as `JobHandle.result_so_far`."""
+    cancel = forwarded(JobHandle.cancel)
+    """Cancel the job, as `JobHandle.cancel`."""
+    delete = forwarded(JobHandle.delete)
+    """Delete the job and what no other job uses, as `JobHandle.delete`."""
+    resend_webhook = forwarded(JobHandle.resend_webhook)
+    """Send the last event of the job to its webhook again, as `JobHandle.resend_webhook`."""
+    retry = forwarded(JobHandle.retry, lambda job, engine: AsyncJobHandle(job, engine))
+    """Submit the same request again as a new job, as `JobHandle.retry`."""
+
+
+class AsyncClient(Asynchronous[Client]):
+    """Submits jobs through Redis and S3, for programs with an event loop. The methods are those of `Client`.
+
+    One client for each process is enough. It is an asynchronous context manager. Calls run in threads of its own, half
+    as many as `Settings.max_connections`; a call that finds no thread free for 60 s raises `ClientBusy`.
+
+    A task that is cancelled while it awaits a call does not interrupt the call: it is made to its end if it has begun,
+    and not made if it has not. Who needs to know calls `edit` again with the same `idempotency_key`.
+
+        async with AsyncClient.from_env() as client:
+            job = await client.edit("bowl.png", target_prompt="a bowl of pears")
+            await job.wait()
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        backend: JobBackend | None = None,
+        object_store: ObjectStore | None = None,
+        send: Send | None = None,
+    ) -> None:
+        """Make a client. Nothing is connected yet. Arguments as for `Client`."""
+        self._wrap(Client(settings, backend=backend, object_store=object_store, send=send))
+
+    @classmethod
+    def over(cls, client: Client) -> Self:
+        """Return an asynchronous client that makes the calls of this one, over its connections."""
+        over = cls.__new__(cls)
+        over._wrap(client)
+        return over
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Return a client of the services that the environment names.
+
+        Raises:
+            InvalidRequest: a variable has a value that is not valid.
+        """
+        return cls.over(Client.from_env())
+
+    def _wrap(self, client: Client) -> None:
+        make = partial(Engine, client._job_store.statuses, client._settings.max_connections // 2)
+        super().__init__(client, PerProcess(make))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Wait for the calls that were made, then end the threads and close all connections.
+
+        The client, its jobs and its results remain usable: they connect again when they need to.
+        """
+        await self._engine().close()
+        await asyncio.to_thread(self._blocking.close)
+
+    def for_owner(self, owner: str) -> Self:
+        """Return a client for which the jobs of others do not exist, as `Client.for_owner`. It shares all else.
+
+        Raises:
+            InvalidRequest: this is no valid owner, or this client is another owner's.
+        """
+        view = copy.copy(self)
+        view._blocking = self._blocking.for_owner(owner)
+        return view
+
+    edit = forwarded(Client.edit, AsyncJobHandle)
+    """Queue an edit of a picture, as `Client.edit`. Return an `AsyncJobHandle`."""
+    edit_many = forwarded(Client.edit_many, lambda jobs, engine: [AsyncJobHandle(job, engine) for job in jobs])
+    """Queue several edits of one picture, as `Client.edit_many`. Return a list of `AsyncJobHandle`."""
+    preview_mask = forwarded(Client.preview_mask, AsyncJobHandle)
+    """Queue only the stages that find the mask, as `Client.preview_mask`. Return an `AsyncJobHandle`."""
+
+    upload_url = forwarded(Client.upload_url)
+    """Return a request with which a browser sends a picture straight to the bucket, as `Client.upload_url`."""
+
+    def job(self, job_id: str) -> AsyncJobHandle:
+        """Return the handle of a job that was submitted before, here or in another process. Sends no request.
+
+        Raises:
+            JobNotFound: no job has an id of this form.
+        """
+        return AsyncJobHandle(self._blocking.job(job_id), self._engine)
+
+    jobs = forwarded(Client.jobs)
+    """Return the newest jobs, as `Client.jobs`."""
+    add_api_key = forwarded(Client.add_api_key)
+    """Make an API key, as `Client.add_api_key`."""
+    api_keys = forwarded(Client.api_keys)
+    """Return what is known of all API keys, as `Client.api_keys`."""
+    revoke_api_key = forwarded(Client.revoke_api_key)
+    """Forget an API key, as `Client.revoke_api_key`."""
+    admit = forwarded(Client.admit)
+    """Count a request with an API key, as `Client.admit`."""
+    webhook_secrets = forwarded(Client.webhook_secrets)
+    """Return the secrets with which webhooks are signed, as `Client.webhook_secrets`."""
+    delete_owner = forwarded(Client.delete_owner)
+    """Delete all jobs of an owner, as `Client.delete_owner`."""
+    owner_limits = forwarded(Client.owner_limits)
+    """Return the limits that are in force for an owner, as `Client.owner_limits`."""
+    set_owner_limits = forwarded(Client.set_owner_limits)
+    """Set the limits of an owner, as `Client.set_owner_limits`."""
+    collect_garbage = forwarded(Client.collect_garbage)
+    """Delete old pictures, artifacts and results, as `Client.collect_garbage`."""
+    health = forwarded(Client.health)
+    """Return whether the services answer, and more, as `Client.health`."""

@@ -1,0 +1,138 @@
+"""Lists of jobs, owners and their limits, and which objects nobody needs, in Redis or Valkey."""
+
+import secrets
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from typing import cast
+
+import redis
+from pydantic import ValidationError
+
+from diffedit.contract.job import JobStatus, State
+from diffedit.contract.owners import OwnerLimits
+from diffedit.errors import BadRecord, JobNotFound
+from diffedit.jobs import keys
+from diffedit.jobs.index import JobPage, RemovedJob
+from diffedit.jobs.pages import Place, TagFilter, decode_cursor, encode_cursor, has_tag
+from diffedit.jobs.records import object_keys_in, unused_of
+from diffedit.jobs.redis_server import translate_errors
+from diffedit.jobs.redis_statuses import RedisStatuses
+
+_PAGE = 500
+MOST_SIBLINGS = 1000
+"""Jobs with the same picture that `remove_job` looks at. If there are more, garbage collection looks for them."""
+_ALL_OTHERS = ""
+"""The field with the limits of owners that have none of their own."""
+
+
+class RedisIndex(RedisStatuses):
+    """The part of a `JobStore` in Redis that is not about one job."""
+
+    @property
+    def _redis(self) -> redis.Redis:
+        return self._server.connection
+
+    @translate_errors
+    def list_jobs(
+        self,
+        state: State | None = None,
+        limit: int = 50,
+        *,
+        owner: str | None = None,
+        tag: TagFilter | None = None,
+        cursor: str | None = None,
+    ) -> JobPage:
+        found: list[JobStatus] = []
+        unreadable: list[str] = []
+        index = keys.INDEX if owner is None else keys.OWNER + owner
+        after = decode_cursor(cursor) if cursor is not None else None
+        for places, is_last in self._pages(index, after, max(limit + 1, 50)):
+            records = self._entries.records([place.job_id for place in places])
+            statuses = {each: self._answer(each, fields) for each, fields in records.items() if fields != {}}
+            if expired := records.keys() - statuses.keys():
+                self._redis.zrem(index, *expired)
+            for place in places:
+                match statuses.get(place.job_id):
+                    case BadRecord():
+                        unreadable.append(place.job_id)
+                    case JobStatus() as status if has_tag(status, tag) and state in (None, status.state):
+                        found.append(status)
+                if len(found) == limit:
+                    is_end = is_last and place is places[-1]
+                    return JobPage(found, unreadable, None if is_end else encode_cursor(place))
+        return JobPage(found, unreadable)
+
+    def _pages(self, index: str, after: Place | None, size: int) -> Iterator[tuple[list[Place], bool]]:
+        """Yield the places in this index after another one, newest first, and whether there are no more."""
+        while True:
+            newest, offset = after.created if after else "+inf", 0
+            places: list[Place] = []
+            # Many jobs may have been submitted in the same microsecond.
+            while not places:
+                range_of = ("zrange", index, newest, "-inf", True, True, float, True, False, offset, size)
+                entries = cast(list[tuple[str, float]], self._entries.read(*range_of))
+                places = [Place(created, job_id) for job_id, created in entries]
+                places = [place for place in places if after is None or place < after]
+                offset += size
+                if len(entries) < size:
+                    yield places, True
+                    return
+            yield places, False
+            after = places[-1]
+
+    @translate_errors
+    def remove_job(self, job_id: str) -> RemovedJob:
+        record = self._entries.records([job_id])[job_id] or {}
+        answer = self._server.run("remove_job", job_id=job_id, most_siblings=MOST_SIBLINGS)
+        if not isinstance(answer, list):
+            raise JobNotFound(job_id)
+        objects, *rest = cast(list[list[str]], answer)
+        if not objects or not rest:  # too many jobs use the picture
+            return RemovedJob(frozenset(objects), frozenset())
+        siblings = self._entries.records(list(dict.fromkeys(rest[0])))
+        mentioned = {key for fields in siblings.values() for key in object_keys_in(fields or {})}
+        if "owner" not in record:
+            # A client of 0.2.0 does not note which pictures its jobs use. It knows those without an owner only.
+            mentioned |= self.keys_in_use()
+        return RemovedJob(frozenset(objects), frozenset(unused_of(record, objects, mentioned)))
+
+    def keys_in_use(self) -> set[str]:
+        """As `JobStore.keys_in_use`."""
+        raise NotImplementedError
+
+    @translate_errors
+    def kept_objects(self) -> dict[str, float]:
+        entries = cast(list[tuple[str, float]], self._entries.read("zrange", keys.KEPT, 0, -1, False, True))
+        return dict(entries)
+
+    @translate_errors
+    def forget_kept(self, object_keys: Collection[str]) -> None:
+        names = list(object_keys)
+        for start in range(0, len(names), _PAGE):
+            self._redis.zrem(keys.KEPT, *names[start : start + _PAGE])
+
+    @translate_errors
+    def mentioned(self, object_keys: Collection[str]) -> set[str]:
+        wanted, found = set(object_keys), set[str]()
+        pages = self._pages(keys.INDEX, None, _PAGE) if wanted else iter(())
+        for places, _ in pages:
+            for fields in self._entries.records([place.job_id for place in places]).values():
+                found |= wanted & object_keys_in(fields or {})
+        return found
+
+    @translate_errors
+    def owner_limits(self, owner: str | None) -> OwnerLimits | None:
+        text = self._entries.read("hget", keys.LIMITS, owner or _ALL_OTHERS)
+        with suppress(ValidationError):
+            return OwnerLimits.model_validate_json(text, extra="ignore") if text else None
+        return None
+
+    @translate_errors
+    def set_owner_limits(self, owner: str | None, limits: OwnerLimits | None) -> None:
+        text = limits.model_dump_json(exclude_none=True) if limits else None
+        self._server.run("set_limits", owner=owner or _ALL_OTHERS, limits=text)
+
+    @translate_errors
+    def secret(self) -> str:
+        self._redis.set(keys.SECRET, secrets.token_hex(16), nx=True)
+        return cast(str, self._redis.get(keys.SECRET))

@@ -1,0 +1,32 @@
+"""`diffedit webhooks`: a sender in this process."""
+
+import logging
+import signal
+import sys
+import threading
+
+from diffedit.jobs.backend import redis_backend
+from diffedit.settings import Settings
+from diffedit.webhooks.sender import Sender
+from diffedit.webhooks.signing import new_secret
+
+__all__ = ["new_secret", "run"]
+
+
+def run(threads: int) -> None:
+    """Send events until SIGINT or SIGTERM, after which those that are being sent are finished.
+
+    Raises:
+        InvalidRequest: a setting is missing or not valid.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = Settings.from_env()
+    backend = redis_backend(settings.model_copy(update={"max_connections": max(settings.max_connections, threads + 1)}))
+    sender, stop = Sender(settings, backend.outbox), threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    logging.info("sending webhooks")
+    try:
+        sender.run(stop, threads)
+    finally:
+        backend.close()

@@ -1,0 +1,64 @@
+"""The application that `diffedit serve` runs."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from diffedit import AsyncClient, __version__
+from diffedit_web.keys import everybody, owner_of_key
+from diffedit_web.openapi import DESCRIPTION, TAGS, complete
+from diffedit_web.problems import problem_of, problem_response, unexpected_problem
+from diffedit_web.router import diffedit_router, openai_router
+
+
+def create_app(
+    client: AsyncClient, *, open_to_all: bool = False, links: bool = True, hosts: Sequence[str] = ()
+) -> FastAPI:
+    """Return the application: our API, OpenAI's, and their documentation.
+
+    Args:
+        client: whose connections are used. It is closed when the application ends.
+        open_to_all: no keys: whoever reaches the server sees and makes edits of one owner.
+        links: whether pictures are given as links to the bucket; if not, this server passes the bytes on.
+        hosts: the names in the header Host that are accepted; () accepts all. Without keys it protects from pages whose
+            name was pointed at this machine (DNS rebinding).
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with client:
+            yield
+
+    app = FastAPI(
+        title="DiffEdit service",
+        version=__version__,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=lifespan,
+        docs_url=None,  # they load scripts from other servers
+        redoc_url=None,
+    )
+    owner = everybody if open_to_all else owner_of_key(client)
+    app.include_router(diffedit_router(client, owner, links=links), tags=["edits"])
+    app.include_router(openai_router(client, owner, links=links), tags=["openai"])
+    if hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(Exception, _unexpected)
+    complete(app)
+    return app
+
+
+async def _of_http(_: Request, error: Exception) -> Response:
+    """Answer what no route has raised: an unknown path, or a wrong method."""
+    found = problem_of(error)
+    assert found is not None
+    return problem_response(*found)
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    """Answer a mistake in the program. The server logs it."""
+    return problem_response(unexpected_problem(), {})

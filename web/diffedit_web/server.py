@@ -1,0 +1,69 @@
+"""`diffedit serve`: the application in uvicorn, in this process."""
+
+import ipaddress
+from collections.abc import Sequence
+
+import uvicorn
+
+from diffedit import AsyncClient, Client, InvalidRequest
+from diffedit_web.app import create_app
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
+SHUTDOWN = 10
+"""Seconds in which requests may end when the server shuts down. Streams of events end at once."""
+KEEP_ALIVE = 20
+"""Seconds for which a connection without a request is kept."""
+
+
+def serve(
+    client: Client,
+    *,
+    host: str,
+    port: int,
+    open_to_all: bool = False,
+    insecure: bool = False,
+    links: bool = True,
+    proxies: Sequence[str] = (),
+    log_level: str = "info",
+) -> None:
+    """Run the server until an interrupt or SIGTERM.
+
+    Args:
+        client: whose connections are used.
+        host, port: where to listen.
+        open_to_all: no keys; only on loopback, unless `insecure`.
+        insecure: no keys for whoever reaches the address.
+        links: whether pictures are given as links to the bucket; if not, this server passes the bytes on.
+        proxies: the addresses of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+        log_level: uvicorn's.
+
+    Raises:
+        InvalidRequest: without keys, the address is not loopback.
+    """
+    local = is_loopback(host)
+    if open_to_all and not (local or insecure):
+        raise InvalidRequest(
+            f"--open: whoever reaches {host} could see and make edits; listen on 127.0.0.1, or add --insecure"
+        )
+    hosts = LOOPBACK_NAMES if open_to_all and local else ()
+    app = create_app(AsyncClient.over(client), open_to_all=open_to_all, links=links, hosts=hosts)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level=log_level,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=",".join(proxies),
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=SHUTDOWN,
+        h11_max_incomplete_event_size=2**16,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only programs of this machine reach a server that listens on this host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
