@@ -144,7 +144,9 @@ def test_the_http_api_and_the_sender_of_webhooks_need_no_more_than_a_client(
         httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as http,
     ):
         receiver.answers = [500]
-        asked = {name: str(value) for name, value in {**PEAR, **slow(), "feature_reuse": 1}.items()}
+        asked = {
+            name: str(value) for name, value in {**PEAR, **slow(), "guidance_scale": 7.5, "feature_reuse": 1}.items()
+        }
         files = {"image": PICTURE.read_bytes()}
         edit = http.post("/v1/edits", files=files, data={**asked, "webhook": receiver.url}).json()
         assert "event: preview" in http.get(edit["links"]["events"] + "?preview=true").text

@@ -62,7 +62,7 @@ class Published:
 
 def submitted(http: httpx.Client) -> dict[str, Any]:
     """Submit an edit that takes seconds, and return its first status."""
-    data = {name: str(value) for name, value in {**PEAR, **slow(), "feature_reuse": 1}.items()}
+    data = {name: str(value) for name, value in {**PEAR, **slow(), "guidance_scale": 7.5, "feature_reuse": 1}.items()}
     response = http.post("/v1/edits", files={"image": PICTURE.read_bytes()}, data=data)
     assert response.status_code == 202, response.text
     return dict(response.json())
