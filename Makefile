@@ -4,11 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 KILLING := test_chaos test_recovery test_storage_faults
 
-.PHONY: demo test test-fast test-system coverage check check-style check-types check-imports check-docs docs bench profile \
+.PHONY: demo web test test-fast test-system coverage check check-style check-types check-imports check-docs docs bench profile \
 	chaos fuzz quality train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/diffedit demo
+
+# The web page and the HTTP API on this machine, with services and a worker, until Ctrl-C.
+web: $(VENV)/.installed
+	$(BIN)/diffedit up --web
 
 test: test-fast
 	# The acceptance tests start first, since they take longest; the integration tests fill the time that is left. On two

@@ -22,13 +22,13 @@ from typing import IO, Any
 import pytest
 
 from diffedit_worker.local import process_group
-from diffedit_worker.local.stack import WORKER_COMMAND
+from diffedit_worker.local.programs import COMMAND
 
 READ_LATE = ("AWS_", "CHAOS_", "DIFFEDIT_", "PYTEST_", "no_proxy", "NO_PROXY")
 """Prefixes of variables that are not read before the worker's command runs."""
 _SCRIPT = Path(__file__).with_name("forked_program.py")
 _PROGRAMS = {
-    ("-P", "-c", WORKER_COMMAND): WORKER_COMMAND,
+    ("-P", "-c", COMMAND): COMMAND,
     # Unlike -P, -m makes the modules of the current directory importable.
     ("-m", "celery"): """
 import os, runpy, sys

@@ -8,6 +8,7 @@ import uvicorn
 
 from diffedit import AsyncClient, Client, InvalidRequest
 from diffedit.api_keys import hidden_keys
+from diffedit.listening import check_address
 from diffedit_web.app import create_app
 from diffedit_web.connections import MAX_HEADER_BYTES, BoundedConnection
 
@@ -42,12 +43,15 @@ def serve(
 
     Raises:
         InvalidRequest: without keys, the address is not loopback.
+        CannotListen: the port is taken, or the address is not one of this machine.
     """
     local = is_loopback(host)
     if open_to_all and not (local or insecure):
         raise InvalidRequest(
             f"--open: whoever reaches {host} could see and make edits; listen on 127.0.0.1, or add --insecure"
         )
+    # Asked first, because uvicorn would end the program without an error that says what to do.
+    check_address(host, port)
     hosts = LOOPBACK_NAMES if open_to_all and local else ()
     app = create_app(AsyncClient.over(client), open_to_all=open_to_all, links=links, hosts=hosts)
     logging.getLogger("uvicorn.access").addFilter(without_keys)
