@@ -53,13 +53,22 @@ def served_program(
 ) -> Iterator[Served]:
     """Run a command that serves with uvicorn, Flask or Django while the context lasts."""
     log = folder / "serve.log"
+    with started_program(command, environment, log, cwd) as process:
+        until(lambda: ADDRESS.search(log.read_text()) or process.poll() is not None, "the server", timeout=60)
+        found = ADDRESS.search(log.read_text())
+        assert found, log.read_text()
+        yield Served(found[1], process, log)
+
+
+@contextlib.contextmanager
+def started_program(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, cwd: Path | None = None
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run a command, whose output goes to a file, while the context lasts."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=cwd, stdout=output, stderr=output)
         try:
-            until(lambda: ADDRESS.search(log.read_text()) or process.poll() is not None, "the server", timeout=60)
-            found = ADDRESS.search(log.read_text())
-            assert found, log.read_text()
-            yield Served(found[1], process, log)
+            yield process
         finally:
             process.terminate()
             process.wait(timeout=30)
