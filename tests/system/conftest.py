@@ -1,4 +1,4 @@
-"""Debian's Redis servers and Node.js, and workers. `make test-system` runs these tests."""
+"""Debian's Redis servers, Node.js and Chromium, and workers. `make test-system` runs these tests."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,13 +7,14 @@ import pytest
 
 from benchmarks.harness.redis_processes import missing_packages
 from diffedit_worker.local.stack import LocalServices
+from tests.support.browser import CHROMIUM
 from tests.support.services import WorkerGroup
 
 
 def pytest_configure() -> None:
     """End the run if a program is missing: no test can pass without."""
-    node = {"node": "nodejs", "npm": "npm"}
-    if missing := missing_packages() + [package for name, package in node.items() if not shutil.which(name)]:
+    packages = {"node": "nodejs", "npm": "npm", CHROMIUM: "chromium"}
+    if missing := missing_packages() + [package for name, package in packages.items() if not shutil.which(name)]:
         raise pytest.UsageError(f"programs are missing; apt-get install --no-install-recommends {' '.join(missing)}")
 
 

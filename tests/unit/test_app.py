@@ -172,6 +172,7 @@ def test_a_ready_worker_announces_its_device_its_queues_and_the_defaults_of_its_
     (info,) = backend.worker_registry.workers()
     assert (info.name, info.profile, info.queues) == (NODE, "tiny", ("diffedit.tiny.language",))
     assert info.device == "cpu"
+    assert "pineapple" in info.profile_about
     assert info.profile_params == load_profiles()["tiny"].params
     assert info.profile_presets == load_profiles()["tiny"].presets
 

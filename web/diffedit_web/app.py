@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -12,12 +13,18 @@ from diffedit_web.keys import everybody, owner_of_key
 from diffedit_web.openapi import DESCRIPTION, TAGS, complete
 from diffedit_web.problems import problem_of, problem_response, unexpected_problem
 from diffedit_web.router import diffedit_router, openai_router
+from diffedit_web.static_page import add_page
 
 
 def create_app(
-    client: AsyncClient, *, open_to_all: bool = False, links: bool = True, hosts: Sequence[str] = ()
+    client: AsyncClient,
+    *,
+    open_to_all: bool = False,
+    links: bool = True,
+    hosts: Sequence[str] = (),
+    samples: Path | None = None,
 ) -> FastAPI:
-    """Return the application: our API, OpenAI's, and their documentation.
+    """Return the application: our API, OpenAI's, their documentation, and the page.
 
     Args:
         client: whose connections are used. It is closed when the application ends.
@@ -25,6 +32,7 @@ def create_app(
         links: whether pictures are given as links to the bucket; if not, this server passes the bytes on.
         hosts: the names in the header Host that are accepted; () accepts all. Without keys it protects from pages whose
             name was pointed at this machine (DNS rebinding).
+        samples: a directory with pictures that the page offers, and their `scenes.json`.
     """
 
     @asynccontextmanager
@@ -44,6 +52,7 @@ def create_app(
     owner = everybody if open_to_all else owner_of_key(client)
     app.include_router(diffedit_router(client, owner, links=links), tags=["edits"])
     app.include_router(openai_router(client, owner, links=links), tags=["openai"])
+    add_page(app, samples)
     if hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     app.add_exception_handler(HTTPException, _of_http)

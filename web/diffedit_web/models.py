@@ -250,6 +250,8 @@ class Model(Answer):
     created: int = 0
     """Always 0: a profile has no date."""
     owned_by: Literal["diffedit"] = "diffedit"
+    about: str
+    """What the models know, for people; "" if the profile does not say."""
     presets: list[str]
     """The presets that an edit may name."""
     defaults: dict[str, Any]

@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvicorn
 
@@ -28,6 +29,7 @@ def serve(
     insecure: bool = False,
     links: bool = True,
     proxies: Sequence[str] = (),
+    samples: Path | None = None,
     log_level: str = "info",
 ) -> None:
     """Run the server until an interrupt or SIGTERM.
@@ -39,6 +41,7 @@ def serve(
         insecure: no keys for whoever reaches the address.
         links: whether pictures are given as links to the bucket; if not, this server passes the bytes on.
         proxies: the addresses of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+        samples: a directory with pictures that the page offers, and their `scenes.json`.
         log_level: uvicorn's.
 
     Raises:
@@ -53,7 +56,8 @@ def serve(
     # Asked first, because uvicorn would end the program without an error that says what to do.
     check_address(host, port)
     hosts = LOOPBACK_NAMES if open_to_all and local else ()
-    app = create_app(AsyncClient.over(client), open_to_all=open_to_all, links=links, hosts=hosts)
+    over = AsyncClient.over(client)
+    app = create_app(over, open_to_all=open_to_all, links=links, hosts=hosts, samples=samples)
     logging.getLogger("uvicorn.access").addFilter(without_keys)
     uvicorn.run(
         app,

@@ -137,6 +137,7 @@ class WorkerProcess:
                 profile=self._profile.name,
                 device=str(self._models_of(self._profile.name).device),
                 queues=tuple(sorted(queue.name for queue in sender.task_consumer.queues)),
+                profile_about=self._profile.about,
                 profile_params=self._profile.params,
                 batch_jobs=self._batch_jobs,
                 profile_presets=self._profile.presets,

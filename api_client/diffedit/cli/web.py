@@ -1,5 +1,6 @@
 """The commands of the HTTP API: the server, and the keys of those who use it."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -76,7 +77,7 @@ def serve(
         LogLevel, typer.Option(metavar="LEVEL", case_sensitive=False, help="The log level of uvicorn.")
     ] = LogLevel.INFO,
 ) -> None:
-    """Serve the HTTP API until Ctrl-C."""
+    """Serve the page and the HTTP API until Ctrl-C."""
     web_server().serve(
         main.make_client(),
         host=host,
@@ -85,8 +86,16 @@ def serve(
         insecure=insecure,
         links=links,
         proxies=tuple(proxy or ()),
+        samples=_samples(),
         log_level=log_level.value,
     )
+
+
+def _samples() -> Path:
+    """Return the directory of the bundled model's pictures. Needs none of the worker's packages."""
+    from diffedit_worker.models.profiles import SAMPLES
+
+    return SAMPLES
 
 
 def _as_json(key: ApiKey) -> dict[str, object]:

@@ -28,6 +28,7 @@ class WorkerInfo(Frozen):
         paused: whether it takes no jobs for the time being; its `Trouble` says why.
         contract: the newest contract that it can serve (`contract.versions`). Version 0.2.0 announces none.
         version: the version of diffedit-service; "" if it announces none.
+        profile_about: what the models of its profile know, for people; "" if it announces nothing.
         profile_params: the parameter defaults of its profile.
         profile_presets: the presets of its profile, each with what differs from these defaults.
     """
@@ -47,6 +48,7 @@ class WorkerInfo(Frozen):
     paused: bool = False
     contract: int = 1
     version: str = ""
+    profile_about: str = ""
     profile_params: dict[str, Any] = Field(default_factory=dict)
     profile_presets: dict[str, dict[str, Any]] = Field(default_factory=dict)
 

@@ -73,7 +73,12 @@ async def _served(client: AsyncClient) -> list[Model]:
         if not worker.paused:
             workers.setdefault(worker.profile, worker)
     return [
-        Model(id=name, presets=["guide", *sorted(worker.profile_presets)], defaults=worker.profile_params)
+        Model(
+            id=name,
+            about=worker.profile_about,
+            presets=["guide", *sorted(worker.profile_presets)],
+            defaults=worker.profile_params,
+        )
         for name, worker in sorted(workers.items())
     ]
 

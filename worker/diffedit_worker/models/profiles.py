@@ -66,6 +66,7 @@ class Profile(Frozen):
     """A set of models that work together.
 
     Attributes:
+        about: what the models know, for people.
         size: the side in pixels of the square that the diffusion model was trained on.
         cpu_threads: the most threads of torch where the models run on a CPU. A very small model is not faster with
             more threads, and slower when other processes use the same cores.
@@ -76,6 +77,7 @@ class Profile(Frozen):
     """
 
     name: ProfileName
+    about: str = Field("", max_length=500)
     size: int = Field(ge=64, le=4096, multiple_of=8)
     cpu_threads: int | None = Field(None, ge=1)
     cpu_jobs: int = Field(1, ge=1, le=64)
