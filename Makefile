@@ -4,14 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 KILLING := test_chaos test_recovery test_storage_faults
 
-.PHONY: demo test test-fast test-system coverage check docs bench profile chaos fuzz quality train clean
+.PHONY: demo web test test-fast test-system coverage check check-style check-types check-imports check-docs docs bench profile \
+	chaos fuzz quality train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/diffedit demo
 
+# The web page and the HTTP API on this machine, with services and a worker, until Ctrl-C.
+web: $(VENV)/.installed
+	$(BIN)/diffedit up --web
+
 test: test-fast
-	# The acceptance tests start first, since they take longest; the integration tests fill the time that is left.
-	$(BIN)/pytest tests/acceptance tests/integration --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	# The acceptance tests start first, since they take longest; the integration tests fill the time that is left. On two
+	# cores three processes are faster than two: these tests wait for half of the time, mostly until a heartbeat expires.
+	$(BIN)/pytest tests/acceptance tests/integration --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # Over programs of Debian's packages, which CI installs: apt-get install --no-install-recommends redis-server redis-sentinel nodejs npm chromium
 test-system: $(VENV)/.installed
@@ -31,10 +37,19 @@ coverage: $(VENV)/.installed
 	$(BIN)/coverage report
 
 check: $(VENV)/.installed
+	$(MAKE) --no-print-directory --jobs 2 check-style check-types check-docs check-imports
+
+check-style: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+check-types: $(VENV)/.installed
 	$(BIN)/mypy
+
+check-imports: $(VENV)/.installed
 	$(BIN)/lint-imports
+
+check-docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 docs: $(VENV)/.installed

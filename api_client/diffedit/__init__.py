@@ -12,7 +12,7 @@ from diffedit.contract.job import ErrorInfo, JobOptions, JobStatus, State
 from diffedit.contract.owners import OwnerLimits
 from diffedit.contract.request import EditParams, EditRequest, Prompts
 from diffedit.contract.stages import Artifact, Lane, Stage
-from diffedit.contract.webhooks import Delivery, DeliveryState
+from diffedit.contract.webhooks import Delivery, DeliveryState, WaitingEvents
 from diffedit.decoding import MAX_PIXELS
 from diffedit.deletion import Deleted
 from diffedit.errors import (
@@ -118,6 +118,7 @@ __all__ = [
     "UnreadableJobsWarning",
     "UploadNotFound",
     "UploadUrl",
+    "WaitingEvents",
     "WorkerInfo",
     "__version__",
 ]

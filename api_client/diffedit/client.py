@@ -19,7 +19,7 @@ from diffedit.contract.stages import Artifact
 from diffedit.contract.validation import JOB_ID
 from diffedit.decoding import decoding_limits
 from diffedit.direct_uploads import given_picture, new_upload
-from diffedit.errors import JobNotFound, NoWorkerWarning
+from diffedit.errors import DiffEditError, JobNotFound, NoWorkerWarning
 from diffedit.fleet import Fleet
 from diffedit.handle import JobHandle
 from diffedit.idempotency import scoped_key
@@ -167,7 +167,7 @@ class Client(JobManagement):
             InvalidRequest: one of the edits is not valid, or two have the same key; none is queued.
             BadPicture, UploadNotFound: as `edit`; none is queued.
             IdempotencyConflict, QueueFull, OwnerLimit, BrokerUnavailable, StoreUnavailable: as `edit`. The edits before
-                the one that raised are queued, and the message has their ids.
+                the one that raised are queued, and the message and `queued` have their ids.
 
         Warns:
             NoWorkerWarning: as `edit`.
@@ -237,6 +237,8 @@ class Client(JobManagement):
             if jobs:
                 ids = ", ".join(job.id for job in jobs)
                 add_remark(error, f"{len(jobs)} of {len(submissions)} edits were queued before and run: {ids}")
+                if isinstance(error, DiffEditError):
+                    error.queued = tuple(job.id for job in jobs)
             raise
         return jobs, no_worker_warnings(submissions, fleet)
 

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from diffedit.contract.stages import queue_names
 from diffedit.contract.validation import Frozen
+from diffedit.contract.webhooks import WaitingEvents
 from diffedit.errors import ServiceError
 from diffedit.fleet import Fleet
 from diffedit.jobs.backend import JobBackend
@@ -30,6 +31,8 @@ class Health(Frozen):
         unserved: the queues of the client's profile and of waiting jobs from which no live worker takes jobs.
         damaged: the names of keys in Redis that were found in the last hour to hold what cannot be read. They were
             skipped. At most 1000.
+        webhooks: the events that wait to be sent to webhooks, and whether a sender runs. Jobs run without one,
+            so `ok` does not depend on it.
     """
 
     broker: str
@@ -41,6 +44,7 @@ class Health(Frozen):
     queues: dict[str, int] = Field(default_factory=dict)
     unserved: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
+    webhooks: WaitingEvents = WaitingEvents()
 
     @property
     def ok(self) -> bool:
@@ -71,6 +75,7 @@ def check_health(backend: JobBackend, object_store: ObjectStore, configured_prof
         found["recent_stages"] = backend.job_store.recent_stages()
         found["unserved"] = tuple(sorted(needed - fleet.queues))
         found["queues"] = backend.job_store.queue_lengths(sorted(fleet.queues | needed))
+        found["webhooks"] = backend.outbox.waiting()
         found["damaged"] = tuple(backend.job_store.damaged_keys())
     except ServiceError as error:
         found["broker"] = str(error)

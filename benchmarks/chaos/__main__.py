@@ -29,14 +29,18 @@ Rows:
     detected           seconds from a fault at a worker with a job until the record no longer gave the job to it
     recovered          ... until another worker started the job, or the frozen worker continued. It includes the time in
                        the queue and the time that other faults cost
+    webhooks           three jobs in four of the second phase have one. Its receiver takes three requests of five,
+                       refuses one, and does not answer one. The processes that send are killed, too. "Undelivered":
+                       jobs that have ended, and whose end was never taken. "False": events that were taken without a
+                       valid signature, of a job that nobody submitted, or of an end that the job did not have
 
 When the faults are over, there is a flood (flood.py): the messages of 10,000 waiting jobs vanish, while all workers run
 long edits. Its rows, in this order: its jobs; how many of them have how many messages afterwards; how often a living
 worker had no heartbeat; edits that were started again; the age of the oldest heartbeat, as a part of the time after
 which it expires; how long the rescue took.
 
-The exit code is 1 unless the rows from "failed" to "processes left" are 0, each job of the flood has one message, each
-living worker always had a heartbeat, and no edit was touched.
+The exit code is 1 unless the rows from "failed" to "processes left" are 0, no event is undelivered or false, each job
+of the flood has one message, each living worker always had a heartbeat, and no edit was touched.
 """
 
 import argparse
@@ -99,6 +103,11 @@ ROWS: dict[str, Callable[[Outcome], object]] = {
     "artifacts stored again": lambda run: run.stored_without_need,
     "detected, median / max": lambda run: _times(run.detection_times),
     "recovered, median / max": lambda run: _times(run.recovery_times),
+    "webhooks: events taken": lambda run: run.webhooks.taken,
+    "webhooks: taken again": lambda run: run.webhooks.repeated,
+    "webhooks: refused, not answered": lambda run: run.webhooks.refused,
+    "webhooks: undelivered": lambda run: len(run.webhooks.undelivered),
+    "webhooks: false": lambda run: len(run.webhooks.false),
     "flood: jobs": lambda run: run.flood and run.flood.jobs,
     "flood: jobs by messages": lambda run: run.flood and _by_number(run.flood.messages),
     "flood: workers counted as dead": lambda run: run.flood and run.flood.counted_dead,

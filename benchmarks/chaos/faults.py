@@ -51,12 +51,15 @@ NEW_KINDS: dict[str, Inject] = {
 SICK_WORKERS: dict[str, Inject] = {
     f"sick worker: {sickness}": partial(sick_workers.bring, sickness=sickness) for sickness in Sickness
 }
-KINDS = {**OLD_KINDS, **NEW_KINDS, **SICK_WORKERS}
+SENDERS: dict[str, Inject] = {"sender of webhooks killed": worker_faults.kill_sender}
+KINDS = {**OLD_KINDS, **NEW_KINDS, **SICK_WORKERS, **SENDERS}
 """All kinds of faults. The order is part of the schedule of a seed."""
 
 
 def schedule_faults(seed: int, count: int, sick: int, seconds: float, mixed: float) -> list[Fault]:
     """Return `count` faults and `sick` sick workers at random times within `seconds`, the kinds about equally frequent.
+
+    A sender of webhooks is killed for every second of the faults, as one more.
 
     In the first `mixed` seconds workers of the last release run. They fail jobs for reasons of their own, so only the
     kinds that they survive are injected.
@@ -70,7 +73,10 @@ def schedule_faults(seed: int, count: int, sick: int, seconds: float, mixed: flo
         at = rng.uniform(0, mixed) if number < early else rng.uniform(mixed, seconds)
         # One in three frozen workers continues before its heartbeat expires.
         faults.append(Fault(at, kind, rng.uniform(0.5, 3 * WORKER_TTL), rng.random()))
-    return faults
+    # Drawn apart, so that the other faults of a seed are those of the documented runs.
+    rng = random.Random(f"senders {seed}")
+    killed = _draw(rng, SENDERS, max(1, count // 2))
+    return [*faults, *(Fault(rng.uniform(mixed, seconds), kind, 0, rng.random()) for kind in killed)]
 
 
 def _draw(rng: random.Random, kinds: Iterable[str], count: int) -> list[str]:

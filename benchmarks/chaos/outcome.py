@@ -10,6 +10,7 @@ from benchmarks.chaos.forks import ForkedReads
 from benchmarks.chaos.stored_artifacts import stem
 from benchmarks.chaos.system import System
 from benchmarks.chaos.truth import Contents, contents_of, differences
+from benchmarks.chaos.webhooks import WebhookOutcome
 from diffedit import JobHandle, JobStatus, State
 from diffedit.errors import BadPicture, DiffEditError, EmptyMask, InvalidRequest
 
@@ -32,6 +33,7 @@ class Outcome:
         unfit: workers that ended because they were not fit.
         passed_on: how often a worker refused a stage of a job, and the job went to another one.
         processes_left: child processes that still ran after the end.
+        webhooks: what came of the events of the jobs.
         flood: what came of the flood at the end; None if there was none.
         injected: the faults that hit something, by kind.
         renewed: the workers that the rolling restart replaced.
@@ -61,6 +63,7 @@ class Outcome:
     detection_times: list[float]
     recovery_times: list[float]
     seconds: float
+    webhooks: WebhookOutcome
     processes_left: list[str] = field(default_factory=list)
     flood: FloodOutcome | None = None
 
@@ -71,7 +74,8 @@ class Outcome:
     @property
     def ok(self) -> bool:
         problems = (self.lost, self.double_outcomes, self.failed, self.unreadable, self.wrong, self.crashes)
-        return not any((*problems, self.processes_left)) and (self.flood is None or self.flood.ok)
+        is_clean = not any((*problems, self.processes_left))
+        return is_clean and self.webhooks.ok and (self.flood is None or self.flood.ok)
 
 
 def collect_outcome(
@@ -124,6 +128,7 @@ def collect_outcome(
         detection_times=observer.detection_times,
         recovery_times=observer.recovery_times,
         seconds=seconds,
+        webhooks=system.webhooks.outcome(observer.statuses),
         flood=flood,
     )
 

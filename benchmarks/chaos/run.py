@@ -21,6 +21,7 @@ from benchmarks.chaos.sickness import OTHER_BUCKET
 from benchmarks.chaos.stored_artifacts import count_stored_artifacts
 from benchmarks.chaos.system import Fault, System
 from benchmarks.chaos.truth import true_contents
+from benchmarks.chaos.webhooks import Webhooks, webhooks
 from benchmarks.chaos.workload import MIXED, Submission, schedule_submissions
 from benchmarks.harness.fault_proxy import FaultProxy
 from benchmarks.harness.previous_release import unpack_release
@@ -41,6 +42,8 @@ ENVIRONMENT = {
 }
 ONE_JOB = {"DIFFEDIT_BATCH_JOBS": "1"}
 """For the first worker of the present code, so that both kinds work side by side."""
+DELIVERY_TIMEOUT = 60.0
+"""Seconds in which each event must be delivered when the faults are over. The receiver goes on refusing."""
 ENDPOINT = "DIFFEDIT_S3_ENDPOINT_URL"
 
 
@@ -83,23 +86,25 @@ def run(
     # Before the server starts, because it does not notice changes of its directories.
     (directory / S3 / OTHER_BUCKET).mkdir(parents=True)
     mixed = seconds * MIXED
-    submissions = schedule_submissions(seed, jobs, seconds)
-    events: list[Event] = [
-        *(submission for submission in submissions if not submission.forked),
-        *schedule_forks(submissions),
-        *schedule_faults(seed, faults, sick, seconds, mixed),
-        RollingRestart(mixed / 4),
-    ]
     with LocalServices(directory) as stack, FaultProxy(stack.environment[ENDPOINT]) as proxy:
         stack.environment |= {**ENVIRONMENT, ENDPOINT: proxy.url}
-        outcome = _Run(stack, proxy).play(events, submissions, mixed, timeout, flood)
+        environment = {**os.environ, **stack.environment, **no_proxy()}
+        with webhooks(directory / "webhooks", environment) as hooks:
+            submissions = schedule_submissions(seed, jobs, seconds, hooks.url)
+            events: list[Event] = [
+                *(submission for submission in submissions if not submission.forked),
+                *schedule_forks(submissions),
+                *schedule_faults(seed, faults, sick, seconds, mixed),
+                RollingRestart(mixed / 4),
+            ]
+            outcome = _Run(stack, proxy, hooks).play(events, submissions, mixed, timeout, flood)
     children = psutil.Process().children(recursive=True)
     outcome.processes_left = [str(child) for child in children if child not in before]
     return outcome
 
 
 class _Run:
-    def __init__(self, stack: LocalServices, proxy: FaultProxy) -> None:
+    def __init__(self, stack: LocalServices, proxy: FaultProxy, hooks: Webhooks) -> None:
         settings = Settings.from_env(stack.environment)
         self._stack = stack
         self._finished = threading.Event()
@@ -107,7 +112,7 @@ class _Run:
         self._observer = Observer(redis_backend(settings).job_store)
         self._last_release = unpack_release(stack.directory / "last-release")
         self._workers = WorkerPool(stack, self._last_release)
-        self._system = System(stack, self._workers, self._observer, proxy)
+        self._system = System(stack, self._workers, self._observer, proxy, hooks)
         self._injector = FaultInjector(self._system)
         self._forked = ForkedReads()
         self._renewed = 0
@@ -117,6 +122,7 @@ class _Run:
     ) -> Outcome:
         """Start the workers, let the events happen, wait until all jobs have ended, and return the outcome."""
         self._workers.start(WORKERS, self._client)
+        self._system.webhooks.start()
         actions: dict[type, Callable[[Any], None]] = {
             Submission: self._submit,
             Fork: self._fork,
@@ -141,6 +147,8 @@ class _Run:
         for future in background:
             future.result()
         observer.read(list(observer.statuses))
+        wait_until(lambda: not self._system.redis.exists(keys.WEBHOOKS), DELIVERY_TIMEOUT)
+        self._system.webhooks.stop()
         return collect_outcome(
             self._system,
             self._injector,
@@ -168,7 +176,7 @@ class _Run:
                 time.sleep(0.2)
 
     def _fork(self, event: Fork) -> None:
-        environment: Mapping[str, str] = {**os.environ, **self._stack.environment, **no_proxy()}
+        environment = {**os.environ, **self._stack.environment, **no_proxy()}
         for submission in fork(self._system, environment, event, self._forked):
             self._submit(submission)
 

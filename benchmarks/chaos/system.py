@@ -8,6 +8,7 @@ import redis
 
 from benchmarks.chaos.observer import Observer
 from benchmarks.chaos.stored_artifacts import stem
+from benchmarks.chaos.webhooks import Webhooks
 from benchmarks.harness.fault_proxy import FaultProxy
 from benchmarks.harness.worker_pool import WorkerPool
 from diffedit import Client, JobStatus, Settings
@@ -39,6 +40,7 @@ class System:
 
     Attributes:
         proxy: between S3 and all clients and workers. The faults themselves go around it.
+        webhooks: the receiver and the senders of the events of jobs.
         damaged_keys: the keys of the artifacts that faults damaged, once for each time.
         unchecked_keys: the artifacts that the last release made or may have read. Nothing knows their content.
         sick_workers: how many sick workers were started.
@@ -49,6 +51,7 @@ class System:
     workers: WorkerPool
     observer: Observer
     proxy: FaultProxy
+    webhooks: Webhooks
     damaged_keys: list[str] = field(default_factory=list)
     unchecked_keys: set[str] = field(default_factory=set)
     sick_workers: int = 0

@@ -1,4 +1,4 @@
-"""Faults of healthy workers: they are killed, stopped and frozen."""
+"""Faults of healthy workers, which are killed, stopped and frozen, and of the senders of webhooks."""
 
 import logging
 import signal
@@ -34,6 +34,11 @@ def freeze_worker(system: System, fault: Fault) -> bool:
         time.sleep(fault.duration)
         process.send_signal(signal.SIGCONT)
     return process is not None
+
+
+def kill_sender(system: System, fault: Fault) -> bool:
+    system.webhooks.kill_sender(fault.pick)
+    return True
 
 
 def _signal_worker(system: System, fault: Fault, number: signal.Signals) -> Process | None:

@@ -51,6 +51,7 @@ class Submission:
         arguments: the keyword arguments of `edit` besides the mask.
         mask_box: the rectangle of the user's own mask, if there is one.
         forked: a forked child of a process with a used client makes the call.
+        webhook: where the events of the job are sent, if they are.
     """
 
     at: float
@@ -60,6 +61,7 @@ class Submission:
     arguments: dict[str, Any]
     mask_box: Box | None
     forked: bool
+    webhook: str | None = None
 
     @property
     def picture(self) -> bytes:
@@ -90,7 +92,8 @@ class Submission:
     def options(self) -> dict[str, Any]:
         """All keyword arguments of `Client.edit`."""
         mask = {"mask": self.mask} if self.mask_box else {}
-        return {**self.arguments, **mask, "idempotency_key": self.idempotency_key}
+        webhook = {"webhook": self.webhook} if self.webhook else {}
+        return {**self.arguments, **mask, **webhook, "idempotency_key": self.idempotency_key}
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,13 @@ class _Edit:
     mask_box: Box | None
 
 
-def schedule_submissions(seed: int, jobs: int, seconds: float) -> list[Submission]:
+def schedule_submissions(seed: int, jobs: int, seconds: float, webhook: str | None = None) -> list[Submission]:
     """Return the submissions of `jobs` jobs at random times within `seconds`.
 
     They are edits by prompts, by concepts and by a target alone, short and long, some with a mask, some with cheaper
     steps. Some repeat the edit before them, some edit the same picture in another way, some jobs are submitted twice,
-    and one in five is submitted by a forked process.
+    and one in five is submitted by a forked process. After the part with the last release, whose workers send no
+    events, three jobs in four have the webhook.
     """
     # Another string would be another schedule, and the documented runs could not be repeated.
     rng = random.Random(f"asks {seed}")
@@ -117,11 +121,13 @@ def schedule_submissions(seed: int, jobs: int, seconds: float) -> list[Submissio
         if chance > 0.15:
             edit = _random_edit(rng, key, like=edit if chance < 0.35 else None)
         forked = rng.random() < 0.2
-        steps = CHEAPER if at >= seconds * MIXED and number % 2 else GUIDE
+        is_late = at >= seconds * MIXED
+        steps = CHEAPER if is_late and number % 2 else GUIDE
         asked = replace(edit, arguments={**edit.arguments, **steps})
-        submissions.append(Submission(at, key, **vars(asked), forked=forked))
+        told = webhook if is_late and number % 4 else None
+        submissions.append(Submission(at, key, **vars(asked), forked=forked, webhook=told))
         if not forked and rng.random() < 0.15:
-            submissions.append(Submission(at + rng.uniform(0, 0.5), key, **vars(asked), forked=False))
+            submissions.append(replace(submissions[-1], at=at + rng.uniform(0, 0.5)))
     return submissions
 
 

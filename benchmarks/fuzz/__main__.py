@@ -28,14 +28,14 @@ MOST = 20
 """Failures of a target that are written, at most. Of those with the same reason, only the first one is."""
 
 
-def fuzz(names: list[str], seconds: float, seed: int, out: Path) -> dict[str, Findings]:
-    """Fuzz these targets, each for an equal share of the seconds. Write what fails into `out`."""
+def fuzz(names: list[str], seconds: float, seed: int, out: Path, at_least: int = 0) -> dict[str, Findings]:
+    """Fuzz these targets, each for an equal share of the seconds and `at_least` cases. Write what fails into `out`."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     found = {}
     for target in TARGETS:
         if target.name in names:
-            found[target.name] = findings = run(target, seed, seconds=seconds / len(names))
+            found[target.name] = findings = run(target, seed, seconds=seconds / len(names), at_least=at_least)
             for reason, number in findings.examples[:MOST]:
                 save(reason, data_of(target, target.seeds(), seed, number), out, f"{target.name}-{seed}-{number}")
     return found

@@ -4,17 +4,16 @@ A child inherits what the parent has imported, so a fork takes milliseconds, and
 a limited amount of memory, and if it ends or hangs, the case it was at has failed and another child goes on.
 """
 
-import json
 import os
 import random
 import resource
-import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import Pipe
 from pathlib import Path
 
 from benchmarks.fuzz.mutations import any_bytes
@@ -106,17 +105,21 @@ def measure(target: Target, data: bytes) -> tuple[Cost, str, bool]:
     return cost, reason, accepted
 
 
-def run(target: Target, seed: int, *, seconds: float, cases: int = sys.maxsize) -> Findings:
-    """Run cases for so many seconds, or so many cases."""
+def run(target: Target, seed: int, *, seconds: float, cases: int = sys.maxsize, at_least: int = 0) -> Findings:
+    """Run cases for so many seconds, or so many cases. With `at_least`, a busy machine takes longer than that."""
     seeds, findings, end = target.seeds(), Findings(), time.monotonic() + seconds
     for data in seeds:
         _, reason, accepted = measure(target, data)
         assert accepted, f"a seed of {target.name} is not valid: {reason or 'refused'}"
-    while findings.cases < cases and time.monotonic() < end:
+
+    def is_over() -> bool:
+        return findings.cases >= at_least and time.monotonic() > end
+
+    while findings.cases < cases and not is_over():
         first = findings.cases
         for answer in _child(target, seeds, seed, range(first, min(first + BATCH, cases))):
             _note(findings, answer)
-            if time.monotonic() > end:
+            if is_over():
                 break
     return findings
 
@@ -147,26 +150,22 @@ def _note(findings: Findings, answer: dict[str, object]) -> None:
 
 def _child(target: Target, seeds: list[bytes], seed: int, numbers: range) -> Iterator[dict[str, object]]:
     """Run these cases in a child. Yield one answer for each, the last of which may be that the child has ended."""
-    reader, writer = os.pipe()
+    reader, writer = Pipe(duplex=False)
     pid = os.fork()
     if pid == 0:
-        os.close(reader)
-        with suppress(BaseException), os.fdopen(writer, "w") as answers:
-            _work(target, seeds, seed, numbers, answers.write, answers.flush)
+        with suppress(BaseException):
+            _work(target, seeds, seed, numbers, writer.send)
         os._exit(0)
-    os.close(writer)
-    done, ready = 0, [reader]
+    writer.close()
     try:
-        with os.fdopen(reader) as lines:
+        with reader:
             for _ in numbers:
-                ready, _, _ = select.select([reader], [], [], HANG)
-                line = lines.readline() if ready else ""
-                if not line:
+                if not reader.poll(HANG):
+                    yield {"reason": f"hangs for {HANG:g} s"}
                     break
-                done += 1
-                yield json.loads(line)
-        if done < len(numbers):
-            yield {"reason": "the process ends" if ready else f"hangs for {HANG:g} s"}
+                yield reader.recv()
+    except EOFError:
+        yield {"reason": "the process ends"}
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -177,8 +176,7 @@ def _work(
     seeds: list[bytes],
     seed: int,
     numbers: range,
-    write: Callable[[str], object],
-    flush: Callable[[], object],
+    answer: Callable[[dict[str, object]], object],
 ) -> None:
     _silence()
     limit = int(memory("VmSize") * MIB) + MEMORY_LIMIT
@@ -192,9 +190,7 @@ def _work(
             cost = Cost(min(cost.seconds, again.seconds), min(cost.mib, again.mib))
         limits = target.limit(data)
         share = max(cost.seconds / limits.seconds, cost.mib / limits.mib)
-        answer = {"seconds": cost.seconds, "mib": cost.mib, "share": share, "reason": reason, "accepted": accepted}
-        write(json.dumps(answer) + "\n")
-        flush()
+        answer({"seconds": cost.seconds, "mib": cost.mib, "share": share, "reason": reason, "accepted": accepted})
 
 
 def _silence() -> None:

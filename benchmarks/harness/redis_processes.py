@@ -97,7 +97,13 @@ class ReplicatedRedis(RedisProcesses):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        replica = (f"masterauth {PASSWORD}", "repl-diskless-sync-delay 0")
+        # The last two lines are those of the guide: a primary that its replicas have left takes no more writes.
+        replica = (
+            f"masterauth {PASSWORD}",
+            "repl-diskless-sync-delay 0",
+            "min-replicas-to-write 1",
+            "min-replicas-max-lag 10",
+        )
         for name in self.servers:
             follows = [f"replicaof 127.0.0.1 {self.port('one')}"] if name != "one" else []
             self.start(name, *SERVER, *replica, *follows)

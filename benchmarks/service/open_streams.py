@@ -1,53 +1,53 @@
-"""A thousand pages that follow edits through one process of `diffedit serve`, while a worker makes the edits."""
+"""A thousand pages that follow edits through one process of `diffedit serve`, while Redis is killed and comes back."""
 
 import asyncio
 import resource
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import psutil
 
 from benchmarks.harness.environment import Environment, service_environment
 from benchmarks.harness.results import ResultRow, measurement
-from benchmarks.harness.web_server import web_server
+from benchmarks.harness.web_server import http_client, submitted, web_server
+from benchmarks.service.redis_restart import survive
+from diffedit import State
 
 STREAMS, EDITS, SUBMISSIONS, REQUESTS = 1000, 50, 200, 200
-QUICK: dict[str, Any] = {"num_inference_steps": "4", "num_maps_per_mask": "2", "seed": "0"}
 
 
 def open_streams() -> Iterator[ResultRow]:
-    """Measure the server's memory, its connections to Redis, and an unrelated request, with and without the streams."""
+    """Measure the server's memory, its connections to Redis, and an unrelated request, with and without the streams.
+
+    Then Redis is killed while edits are submitted, and everything must end as it would have.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * STREAMS), most))
     with service_environment() as env, web_server(env) as (url, process):
         env.start_workers(1)
-        key = env.client.add_api_key("benchmark", rate=60_000).text
-        yield from asyncio.run(_measured(env, url, process, key))
+        yield from asyncio.run(_measured(env, url, process))
 
 
-async def _measured(env: Environment, url: str, process: psutil.Process, key: str) -> Sequence[ResultRow]:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-    headers = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=600, limits=limits) as http:
+async def _measured(env: Environment, url: str, process: psutil.Process) -> Sequence[ResultRow]:
+    async with http_client(env, url, "benchmark") as http:
         began = time.monotonic()
-        waiting = await asyncio.gather(*(_submitted(http, env, lane="batch") for _ in range(SUBMISSIONS)))
+        waiting = await asyncio.gather(*(submitted(http, env.new_edit(), lane="batch") for _ in range(SUBMISSIONS)))
         submissions = time.monotonic() - began
         for edit in waiting:
             env.client.job(edit["id"]).cancel()
         alone = await _latencies(http, waiting[0]["links"]["self"])
         memory, connections = process.memory_info().rss, len(env.redis.client_list())
-        edits = [await _submitted(http, env) for _ in range(EDITS)]
-        streams = [asyncio.ensure_future(_followed(url, headers, edits[each % EDITS])) for each in range(STREAMS)]
-        await asyncio.sleep(5)  # until all are open, and beyond
-        among = await _latencies(http, waiting[0]["links"]["self"])
-        memory = process.memory_info().rss - memory
-        connections = len(env.redis.client_list()) - connections
-        ends = await asyncio.gather(*streams)
-    assert set(ends) == {"succeeded"}, set(ends)
+        among: list[float] = []
+
+        async def measure() -> None:
+            nonlocal memory, connections
+            among.extend(await _latencies(http, waiting[0]["links"]["self"]))
+            memory = process.memory_info().rss - memory
+            connections = len(env.redis.client_list()) - connections
+
+        restart = await survive(env, url, streams=STREAMS, edits=EDITS, submissions=SUBMISSIONS, before=measure)
     return [
         ResultRow(
             f"{SUBMISSIONS} submissions over HTTP at once", measurement(submissions, "{} s"), target="none refused"
@@ -64,15 +64,17 @@ async def _measured(env: Environment, url: str, process: psutil.Process, key: st
             measurement(1000 * statistics.quantiles(among, n=100)[-1], "{} ms"),
             measurement(1000 * statistics.quantiles(alone, n=100)[-1], "{} ms without streams and edits"),
         ),
+        ResultRow(
+            f"Redis killed and started again among {SUBMISSIONS} submissions: edits that succeed",
+            f"{restart.records[State.SUCCEEDED]} of {len(restart.ids)}, {restart.repeated} requests repeated",
+            target=f"{SUBMISSIONS}",
+        ),
+        ResultRow(
+            "Redis killed and started again: streams that show the end of their edit",
+            f"{restart.states['succeeded']}, {restart.reopened} opened again",
+            target=f"{STREAMS}",
+        ),
     ]
-
-
-async def _submitted(http: httpx.AsyncClient, env: Environment, **options: str) -> dict[str, Any]:
-    new = env.new_edit()
-    data = {"source_prompt": new["source_prompt"], "target_prompt": new["target_prompt"], **QUICK, **options}
-    response = await http.post("/v1/edits", files={"image": new["image"]}, data=data)
-    assert response.status_code == 202, response.text
-    return dict(response.json())
 
 
 async def _latencies(http: httpx.AsyncClient, path: str) -> list[float]:
@@ -82,17 +84,3 @@ async def _latencies(http: httpx.AsyncClient, path: str) -> list[float]:
         (await http.get(path)).raise_for_status()
         seconds.append(time.monotonic() - began)
     return seconds
-
-
-async def _followed(url: str, headers: dict[str, str], edit: dict[str, Any]) -> str:
-    """Return the last state that a stream shows. A plain socket, so that the reader costs little."""
-    place = urlsplit(url)
-    reader, writer = await asyncio.open_connection(place.hostname, place.port)
-    lines = [f"GET {edit['links']['events']} HTTP/1.1", f"Host: {place.netloc}", *map(": ".join, headers.items())]
-    writer.write("\r\n".join([*lines, "", ""]).encode())
-    state = ""
-    while (line := await reader.readline()) and line.strip() != b"0":  # the last chunk
-        if line.startswith(b"data: "):
-            state = line.partition(b'"state":"')[2].partition(b'"')[0].decode()
-    writer.close()
-    return state

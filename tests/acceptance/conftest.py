@@ -8,14 +8,20 @@ from diffedit import Client
 from diffedit_worker.local.stack import LocalServices
 from tests.support.services import WorkerGroup, cancel_unfinished_jobs, client_of
 from tests.support.waiting import until
-from tests.support.worker_template import WorkerTemplate, workers_from_template
+from tests.support.worker_template import WorkerTemplate, WorkerTemplates, workers_from_templates
 
 
 @pytest.fixture(scope="session", autouse=True)
-def template() -> Iterator[WorkerTemplate]:
-    """The process from which workers are forked."""
-    with workers_from_template() as template:
-        yield template
+def templates() -> Iterator[WorkerTemplates]:
+    """The processes from which workers are forked."""
+    with workers_from_templates() as templates:
+        yield templates
+
+
+@pytest.fixture(scope="session")
+def template(templates: WorkerTemplates) -> WorkerTemplate:
+    """The process from which most workers are forked."""
+    return templates.first
 
 
 @pytest.fixture(scope="session")

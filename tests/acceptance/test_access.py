@@ -1,21 +1,26 @@
 """The Redis users of SECURITY.md, over TLS: they can do what they need, and nothing else."""
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 import trustme
 
 from diffedit import BrokerUnavailable, Client, IdempotencyConflict, OwnerLimits, Settings, Stage, State
 from diffedit.jobs.backend import redis_backend
+from diffedit.webhooks.signing import new_secret
 from diffedit_worker.local.stack import LocalServices
-from tests.support.factories import PEAR, PICTURE, QUICK, a_job, a_request
+from tests.support.factories import PEAR, PICTURE, QUICK, a_job, a_request, slow
 from tests.support.proxies import TlsProxy
 from tests.support.services import log_of
 from tests.support.waiting import until
+from tests.support.web_server import PROGRAM, served_process, started_program
+from tests.support.webhook_receiver import receiving
 
 SECURITY = Path(__file__).parents[2] / "SECURITY.md"
 USERS = {
@@ -117,6 +122,46 @@ def test_client_and_worker_can_serve_owners(services: TlsServices) -> None:
     assert {status.id for status in users.jobs()} == {jobs[1].id, runs.id, waits.id}
     assert client.delete_owner("u1").jobs == 3
     client.collect_garbage("1d")
+    assert services.server.execute_command("ACL", "LOG") == []
+
+
+def test_the_http_api_and_the_sender_of_webhooks_need_no_more_than_a_client(
+    services: TlsServices, tmp_path: Path
+) -> None:
+    services.server.execute_command("ACL", "LOG", "RESET")
+    environment = {
+        **services.stack.environment,
+        "DIFFEDIT_REDIS_URL": services.settings("client").redis_url.get_secret_value(),
+        "DIFFEDIT_WEBHOOK_SECRETS": new_secret(),
+        "DIFFEDIT_WEBHOOK_ALLOW": "127.0.0.0/8",
+    }
+    key = Client(services.settings("client")).add_api_key("u3").text
+    command = [sys.executable, "-P", "-c", PROGRAM, "webhooks"]
+    with (
+        receiving() as receiver,
+        started_program(command, environment, tmp_path / "webhooks.log"),
+        served_process(environment, tmp_path) as server,
+        httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as http,
+    ):
+        receiver.answers = [500]
+        asked = {
+            name: str(value) for name, value in {**PEAR, **slow(), "guidance_scale": 7.5, "feature_reuse": 1}.items()
+        }
+        files = {"image": PICTURE.read_bytes()}
+        edit = http.post("/v1/edits", files=files, data={**asked, "webhook": receiver.url}).json()
+        assert "event: preview" in http.get(edit["links"]["events"] + "?preview=true").text
+        until(lambda: len(receiver.requests) >= 3, "an event that was refused, and two that were taken", 30)
+        assert http.post(f"{edit['links']['self']}/webhook").status_code == 202
+        until(lambda: len(receiver.requests) >= 4, "an event that was sent again", 30)
+        events = {"started", "succeeded"}
+        assert {headers["webhook-id"] for _, headers, _ in receiver.requests} == {f"{edit['id']}.{e}" for e in events}
+        again = http.post(f"{edit['links']['self']}/retry", headers={"Idempotency-Key": "once"}).json()
+        assert http.post(f"{again['links']['self']}/cancel").json()["state"] in ("cancelled", "succeeded")
+        assert http.post("/v1/masks", files=files, data={**PEAR, "num_maps_per_mask": "2"}).status_code == 202
+        assert len(http.get("/v1/edits").json()["data"]) == 3
+        assert http.get("/v1/health").json()["status"] == "ok"
+        assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["tiny"]
+        assert http.delete(edit["links"]["self"]).status_code == 204
     assert services.server.execute_command("ACL", "LOG") == []
 
 

@@ -1,7 +1,9 @@
 """`diffedit demo` and `diffedit up` make an edit, and leave no process behind, however they end."""
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,15 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import numpy as np
 import psutil
 import pytest
 from PIL import Image
 
 from diffedit import Client, Settings
-from tests.support.factories import SAMPLES
+from tests.support.factories import PEAR, PICTURE, SAMPLES
 from tests.support.processes import children_of
 from tests.support.waiting import until
+from tests.support.webhook_receiver import receiving
 
 DIFFEDIT = Path(sys.executable).with_name("diffedit")
 
@@ -50,7 +54,7 @@ def test_the_demo_edits_a_picture_and_stops_everything(tmp_path: Path) -> None:
     with Image.open(out / "grid.png") as grid:
         assert grid.width > 3 * 64
     assert "bowl of fruits" in json.loads((out / "manifest.json").read_text())["texts"]["caption"]
-    for expected in ("succeeded", "already there: invert", "What to try next"):
+    for expected in ("succeeded", "already there: invert", "What to try next", "diffedit up --web"):
         assert expected in done.stdout
     assert children_of(tmp_path) == []
 
@@ -92,6 +96,35 @@ def test_up_serves_commands_that_use_its_environment(tmp_path: Path) -> None:
         up.send_signal(signal.SIGINT)
         assert up.wait(timeout=20) == 130
     assert children_of(tmp_path) == []
+
+
+def test_up_with_the_web_server_takes_edits_over_http_and_sends_webhooks(tmp_path: Path) -> None:
+    with receiving() as receiver, started("up", "--web", "--port", "0", "--dir", "data", cwd=tmp_path) as up:
+        until(lambda: "/\n" in printed(tmp_path) or up.poll() is not None, "the address", timeout=110)
+        url = re.search(r"^(http://127\.0\.0\.1:\d+)/$", printed(tmp_path), re.MULTILINE)[1]
+        with httpx.Client(base_url=url, timeout=90) as http:
+            data = {**PEAR, "num_inference_steps": "4", "webhook": receiver.url}
+            files = {"image": PICTURE.read_bytes()}
+            response = http.post("/v1/edits", files=files, data=data, headers={"Prefer": "wait=60"})
+            assert response.json()["state"] == "succeeded", response.text
+            linked = httpx.get(url + response.json()["links"]["result"], follow_redirects=True, timeout=30)
+            assert Image.open(io.BytesIO(linked.content)).size == (64, 64)
+            until(lambda: len(receiver.requests) == 2, "the events of the edit", timeout=30)
+            assert {json.loads(body)["type"] for *_, body in receiver.requests} == {"edit.started", "edit.succeeded"}
+        names = {path.stem for path in (tmp_path / "data/logs").iterdir()}
+        assert names == {"valkey", "s3", "worker1", "web", "webhooks"}
+        port = url.rpartition(":")[2]
+        second = subprocess.run(
+            [DIFFEDIT, "up", "--web", "--port", port, "--dir", "other"], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert second.returncode == 1
+        assert f"cannot_listen: another program uses port {port} of 127.0.0.1" in second.stderr
+        assert not (tmp_path / "other").exists()
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(timeout=30) == 130
+    assert children_of(tmp_path) == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
 
 
 def test_up_prints_which_child_process_ended_and_why(tmp_path: Path) -> None:

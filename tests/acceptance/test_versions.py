@@ -281,8 +281,10 @@ def test_a_mixed_fleet_serves_clients_of_all_versions_under_load(clients: Client
 def test_a_rolling_restart_to_the_next_version_and_back_fails_no_job(clients: Clients, fleet: Fleet) -> None:
     fleet.consists_of("last", "last")
     with load(fleet, [clients["last"], clients["present"]]) as jobs:
-        fleet.replace_all_by("present")
-        fleet.replace_all_by("last")
+        for count, name in ((LOAD / 6, "present"), (LOAD / 3, "last")):
+            until(lambda count=count: len(jobs) > count, "some jobs between the restarts")
+            fleet.replace_all_by(name)
+        until(lambda: len(jobs) > LOAD / 2, "some jobs after the restarts")
     assert len(jobs) > LOAD / 2
     assert fleet.outcomes(jobs) == {"succeeded": len(jobs)}
 

@@ -13,7 +13,7 @@ import pytest
 from diffedit_worker.local.stack import LocalServices
 from tests.support.services import client_of, log_of
 from tests.support.waiting import until
-from tests.support.worker_template import ForkedProcess, WorkerTemplate
+from tests.support.worker_template import ForkedProcess, WorkerTemplate, WorkerTemplates
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 
@@ -32,6 +32,19 @@ sys.exit(3)
 def run(template: WorkerTemplate, output: Path, code: str, *arguments: str) -> ForkedProcess:
     with output.open("ab") as file:
         return template.fork(code, arguments, os.environ | VARIABLES, file)
+
+
+def empty_modules(folder: Path) -> Path:
+    """Write modules with the names of those that a template imports, so that it starts at once."""
+    for name in ("local/commands", "pipeline", "runtime/runner", "worker_command"):
+        (folder / "diffedit_worker" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "diffedit_worker" / f"{name}.py").touch()
+    (folder / "diffedit").mkdir()
+    # Without these, the packages of that name further down the path would be imported.
+    for package in ("diffedit", "diffedit_worker", "diffedit_worker/local", "diffedit_worker/runtime"):
+        (folder / package / "__init__.py").touch()
+    (folder / "diffedit" / "cli.py").write_text("app = None\n")
+    return folder
 
 
 @pytest.fixture
@@ -76,7 +89,7 @@ def test_an_error_ends_a_forked_program_with_a_traceback(template: WorkerTemplat
 
 
 def test_forked_programs_end_with_their_template(tmp_path: Path) -> None:
-    template = WorkerTemplate()
+    template = WorkerTemplate(os.environ | {"PYTHONPATH": str(empty_modules(tmp_path))})
     program = run(template, tmp_path / "output.txt", "input()")
     with program.stdin:
         assert psutil.pid_exists(program.pid)
@@ -89,9 +102,23 @@ def test_forked_programs_end_with_their_template(tmp_path: Path) -> None:
     [({"DIFFEDIT_DEVICE": "cpu"}, True), ({"OMP_NUM_THREADS": "7"}, False), ({"HF_HOME": "/nowhere"}, False)],
 )
 def test_a_variable_that_a_library_may_read_early_needs_a_new_interpreter(
-    template: WorkerTemplate, variables: dict[str, str], is_forked: bool
+    templates: WorkerTemplates, variables: dict[str, str], is_forked: bool
 ) -> None:
-    assert template.has_imported_with(os.environ | variables) is is_forked
+    assert (templates.of(os.environ | variables) is templates.first) is is_forked
+    assert (templates.of(os.environ | variables) is not None) is is_forked
+
+
+def test_workers_with_an_import_path_of_their_own_have_a_template_of_their_own(
+    templates: WorkerTemplates, tmp_path: Path
+) -> None:
+    paths = os.environ | {"PYTHONPATH": str(empty_modules(tmp_path))}
+    other = templates.of(paths)
+    assert other and other is templates.of(paths) is not templates.first
+    assert templates.of(paths | {"HF_HOME": "/nowhere"}) is None
+    program = run(other, tmp_path / "output.txt", "import diffedit_worker.pipeline as m; print(m.__file__)")
+    with program.stdin:
+        assert program.wait(timeout=30) == 0
+    assert (tmp_path / "output.txt").read_text() == f"{tmp_path}/diffedit_worker/pipeline.py\n"
 
 
 def test_the_stack_forks_its_workers_unless_their_variables_are_others(stack: LocalServices) -> None:

@@ -207,17 +207,28 @@ def test_a_worker_may_run_another_celery_application(tmp_path: Path) -> None:
 def test_a_worker_that_ended_is_started_again_with_its_own_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stack_module, "WORKER_MIN_LIFETIME", 0)
+    monkeypatch.setattr(stack_module, "MIN_LIFETIME", 0)
     with LocalServices(tmp_path) as stack:
         process = stack.start_worker("painter", environment={"DIFFEDIT_WORKER_TTL": "7"})
         process.kill()
         process.wait()
-        assert stack.revive_workers() == ["painter"]
+        assert stack.revive() == ["painter"]
         revived = stack.processes["painter"]
         assert revived.pid != process.pid
         until(lambda: "-I" not in psutil.Process(revived.pid).cmdline())
         assert psutil.Process(revived.pid).environ()["DIFFEDIT_WORKER_TTL"] == "7"
-        assert stack.revive_workers() == []
+        assert stack.revive() == []
+
+
+def test_another_program_of_ours_is_started_again_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_module, "MIN_LIFETIME", 0)
+    with LocalServices(tmp_path) as stack:
+        stack.start_program("sender", "webhooks", "--threads", "2").kill()
+        stack.processes["sender"].wait()
+        assert stack.revive() == ["sender"]
+        until(lambda: "sending webhooks" in (tmp_path / "logs/sender.log").read_text(), "the sender")
+        assert psutil.Process(stack.processes["sender"].pid).cmdline()[-3:] == ["webhooks", "--threads", "2"]
+    assert children_of(tmp_path) == []
 
 
 def test_a_worker_that_ends_soon_is_not_started_again(tmp_path: Path) -> None:
@@ -225,7 +236,7 @@ def test_a_worker_that_ends_soon_is_not_started_again(tmp_path: Path) -> None:
         stack.start_worker("painter").kill()
         stack.processes["painter"].wait()
         with pytest.raises(LocalError, match="painter ended with status -9"):
-            stack.revive_workers()
+            stack.revive()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -221,6 +221,16 @@ def test_without_keys_only_this_machine_is_served(stack: LocalServices, tmp_path
         pass
 
 
+def test_a_port_that_is_taken_is_an_error_that_says_what_to_do(stack: LocalServices, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(AssertionError, match=f"cannot_listen: another program uses port {port} .* --port"),
+            served_process(stack.environment, tmp_path, "--port", str(port)),
+        ):
+            pass
+
+
 def test_a_comment_keeps_a_stream_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "HEARTBEAT", 0.2)
     client = testing.async_memory_client()

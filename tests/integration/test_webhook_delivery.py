@@ -164,7 +164,6 @@ def test_what_somebody_puts_into_the_outbox_stops_nothing(
 
 
 def test_the_example_takes_what_is_signed_and_nothing_else(stack: LocalServices, tmp_path: Path) -> None:
-    pytest.importorskip("standardwebhooks")
     environment = {**os.environ, "DIFFEDIT_WEBHOOK_SECRETS": f"{new_secret()}, {SECRET}"}
     command = [sys.executable, str(ROOT / "examples/webhook_receiver.py"), "0"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as example:

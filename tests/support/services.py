@@ -49,7 +49,7 @@ def cancel_unfinished_jobs(client: Client) -> None:
 @contextmanager
 def busy_worker(client: Client) -> Iterator[None]:
     """Keep the only worker busy with a long job while the context lasts."""
-    blocker = client.edit(PICTURE, **PEAR, **slow())
+    blocker = client.edit(PICTURE, **PEAR, **{**slow(), "guidance_scale": 7.5})  # which makes it longer still
     until_status(blocker, lambda status: status.state is State.RUNNING and status.step > 0, "the worker is busy")
     yield
     blocker.cancel()

@@ -142,6 +142,7 @@ class SubmissionBehaviour(BackendBehaviour):
             self.client(backend, send).edit_many(png(), ["a pear", "a fig", "a plum", "a lime"], source_prompt="a bowl")
         ids = [job.id for job in sent]
         assert f"2 of 4 edits were queued before and run: {', '.join(ids)}" in said_by(caught.value)
+        assert getattr(caught.value, "queued", tuple(ids)) == tuple(ids)  # KeyboardInterrupt has no attributes of ours
         assert {status.id for status in backend.job_store.list_jobs().statuses} == set(ids)
 
     @staticmethod

@@ -1,12 +1,13 @@
 """The HTTP API over the doubles, in this process, and what tests ask of it."""
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from PIL import Image
 
 from diffedit import AsyncClient, AsyncJobHandle
@@ -22,6 +23,14 @@ def png(mode: str = "RGB", colour: Any = "green", size: tuple[int, int] = SIZE, 
     buffer = io.BytesIO()
     Image.new(mode, size, colour).save(buffer, options.pop("format", "PNG"), **options)
     return buffer.getvalue()
+
+
+def routes(router: object) -> Iterator[APIRoute]:
+    """Yield all routes below a router, also those of routers that were included."""
+    for route in getattr(router, "routes", ()):
+        if isinstance(route, APIRoute):
+            yield route
+        yield from routes(getattr(route, "original_router", None))
 
 
 class WebApi:

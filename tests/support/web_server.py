@@ -15,6 +15,8 @@ import uvicorn
 from tests.support.waiting import until
 
 PROGRAM = "import sys; from diffedit.cli import app; sys.exit(app())"
+ADDRESS = re.compile(r"(?:[Rr]unning on|server at) (http://[\w.:\[\]-]+)")
+"""What the log of a server says once it listens."""
 
 
 class Served:
@@ -46,16 +48,27 @@ def served_process(environment: Mapping[str, str], folder: Path, *options: str) 
 
 
 @contextlib.contextmanager
-def served_program(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Iterator[Served]:
-    """Run a command that serves with uvicorn while the context lasts."""
+def served_program(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, cwd: Path | None = None
+) -> Iterator[Served]:
+    """Run a command that serves with uvicorn, Flask or Django while the context lasts."""
     log = folder / "serve.log"
+    with started_program(command, environment, log, cwd) as process:
+        until(lambda: ADDRESS.search(log.read_text()) or process.poll() is not None, "the server", timeout=60)
+        found = ADDRESS.search(log.read_text())
+        assert found, log.read_text()
+        yield Served(found[1], process, log)
+
+
+@contextlib.contextmanager
+def started_program(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, cwd: Path | None = None
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run a command, whose output goes to a file, while the context lasts."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
+        process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=cwd, stdout=output, stderr=output)
         try:
-            until(lambda: "running on" in log.read_text() or process.poll() is not None, "the server", timeout=60)
-            found = re.search(r"running on (http://\S+)", log.read_text())
-            assert found, log.read_text()
-            yield Served(found[1], process, log)
+            yield process
         finally:
             process.terminate()
             process.wait(timeout=30)

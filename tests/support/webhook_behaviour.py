@@ -7,13 +7,15 @@ import pytest
 
 from diffedit.contract.job import ErrorInfo, Job, State
 from diffedit.contract.stages import Stage
-from diffedit.contract.webhooks import DeliveryState
+from diffedit.contract.webhooks import DeliveryState, WaitingEvents
 from diffedit.errors import JobNotFound
+from diffedit.jobs import outbox
 from diffedit.jobs.backend import JobBackend
 from diffedit.jobs.outbox import PATIENCE, Event, payload_of
 from tests.support.backend_behaviour import ME, BackendBehaviour, until_overdue
 from tests.support.factories import a_worker
 from tests.support.owner_behaviour import ALL, create, run
+from tests.support.waiting import until
 
 URL = "https://example.com/hooks?a=1"
 LEASE = 60.0
@@ -147,3 +149,27 @@ class WebhookBehaviour(BackendBehaviour):
     def test_a_job_that_never_reached_its_queue_has_no_event(self, backend: JobBackend, job: Job) -> None:
         backend.job_store.discard_job(job.id)
         assert claimed(backend) == []
+
+    def test_events_that_wait_are_counted_and_a_sender_is_seen(
+        self, backend: JobBackend, job: Job, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert backend.outbox.waiting() == WaitingEvents()
+        backend.job_store.end_job(job.id, State.CANCELLED)
+        backend.job_store.end_job(create(backend, webhook=URL).id, State.CANCELLED)
+        time.sleep(0.05)
+        found = backend.outbox.waiting()
+        assert (found.due, found.has_sender) == (2, False) and 0.05 <= found.oldest < 30
+        monkeypatch.setattr(outbox, "MOST_COUNTED", 1)
+        assert backend.outbox.waiting().due == 1
+        monkeypatch.undo()
+        monkeypatch.setattr(outbox, "SENDER_TTL", 2)
+        failed, lost = backend.outbox.claim(LEASE), backend.outbox.claim(0.1)
+        assert backend.outbox.waiting().has_sender
+        backend.outbox.settle(failed, "the answer was 500", 3600)
+        until(lambda: backend.outbox.waiting().due == 1, "the event of a sender that was lost", timeout=10)
+        backend.outbox.settle(lost)
+        found = backend.outbox.waiting()
+        assert (found.due, found.oldest) == (0, None)
+        until(lambda: not backend.outbox.waiting().has_sender, "that the sender counts as gone", timeout=10)
+        backend.outbox.claim(LEASE)
+        assert backend.outbox.waiting().has_sender

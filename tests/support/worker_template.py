@@ -3,7 +3,7 @@
 The start of a worker is mostly imports, and the tests start a hundred workers. A forked one is a process of its own:
 it has its own session, signals, environment, streams and exit status. Only the workers of `LocalServices` are forked.
 What tests start with `subprocess` runs in a new interpreter, and so does a worker with variables that a library may
-read while it is imported.
+read while it is imported. The workers of another release have another PYTHONPATH, and so a template of their own.
 """
 
 import json
@@ -22,13 +22,13 @@ from typing import IO, Any
 import pytest
 
 from diffedit_worker.local import process_group
-from diffedit_worker.local.stack import WORKER_COMMAND
+from diffedit_worker.local.programs import COMMAND
 
 READ_LATE = ("AWS_", "CHAOS_", "DIFFEDIT_", "PYTEST_", "no_proxy", "NO_PROXY")
 """Prefixes of variables that are not read before the worker's command runs."""
 _SCRIPT = Path(__file__).with_name("forked_program.py")
 _PROGRAMS = {
-    ("-P", "-c", WORKER_COMMAND): WORKER_COMMAND,
+    ("-P", "-c", COMMAND): COMMAND,
     # Unlike -P, -m makes the modules of the current directory importable.
     ("-m", "celery"): """
 import os, runpy, sys
@@ -77,28 +77,13 @@ class ForkedProcess:
 
 
 class WorkerTemplate:
-    """The process that has imported everything. It starts with the first worker at the latest."""
+    """A process that has imported everything. It starts with its first child at the latest."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self._lock = threading.Lock()
         self._requests: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._environment = dict(os.environ)
-
-    def popen(self, command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes] | ForkedProcess":
-        """Start a process as `subprocess.Popen` does."""
-        # Before it comes what lets the kernel kill the process with its owner. The template's children have the same.
-        start = next((n for n, word in enumerate(command) if n and word == sys.executable), len(command))
-        for words, code in _PROGRAMS.items():
-            first, end = start + 1, start + 1 + len(words)
-            if tuple(command[first:end]) == words and self.has_imported_with(options["env"]):
-                return self.fork(code, command[end:], options["env"], options["stdout"])
-        return subprocess.Popen(command, **options)
-
-    def has_imported_with(self, environment: Mapping[str, str]) -> bool:
-        """Return whether the imports of a new process with these variables would be the same."""
-        # A program that measures the lines which run has to start with the interpreter.
-        return "COVERAGE_PROCESS_CONFIG" not in environment and _early(environment) == _early(self._environment)
+        self._environment = dict(environment)
 
     def fork(self, code: str, arguments: Sequence[str], environment: Mapping[str, str], output: Any) -> ForkedProcess:
         """Start a process that runs `code` as `python -c` does."""
@@ -129,20 +114,67 @@ class WorkerTemplate:
         return self._requests
 
 
+class WorkerTemplates:
+    """A template for each PYTHONPATH that workers have.
+
+    Attributes:
+        first: the template of workers that import what the tests do.
+    """
+
+    def __init__(self) -> None:
+        self.first = WorkerTemplate(os.environ)
+        self._early = _early(os.environ)
+        self._by_path = {os.environ.get("PYTHONPATH"): self.first}
+        self._lock = threading.Lock()
+
+    def popen(self, command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes] | ForkedProcess":
+        """Start a process as `subprocess.Popen` does."""
+        # Before it comes what lets the kernel kill the process with its owner. A template's children have the same.
+        start = next((n for n, word in enumerate(command) if n and word == sys.executable), len(command))
+        for words, code in _PROGRAMS.items():
+            first, end = start + 1, start + 1 + len(words)
+            if tuple(command[first:end]) == words and (template := self.of(options["env"])):
+                return template.fork(code, command[end:], options["env"], options["stdout"])
+        return subprocess.Popen(command, **options)
+
+    def of(self, environment: Mapping[str, str]) -> WorkerTemplate | None:
+        """Return the template whose imports are those of a new process with these variables, if there can be one."""
+        # A program that measures the lines which run has to start with the interpreter.
+        if "COVERAGE_PROCESS_CONFIG" in environment or _early(environment) != self._early:
+            return None
+        with self._lock:
+            return self._by_path.setdefault(environment.get("PYTHONPATH"), WorkerTemplate(environment))
+
+    def prepare(self, environment: Mapping[str, str], output: Path) -> None:
+        """Start the template of workers with these variables, and wait until it has imported everything."""
+        if sys.platform == "linux" and (template := self.of(environment)):
+            with output.open("wb") as file:
+                program = template.fork("", (), environment, file)
+            with program.stdin:
+                assert program.wait() == 0
+
+    def stop(self) -> None:
+        """End all templates, and with them each child that still runs."""
+        for template in self._by_path.values():
+            template.stop()
+
+
 def _early(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not name.startswith(READ_LATE)}
+    return {
+        name: value for name, value in environment.items() if name != "PYTHONPATH" and not name.startswith(READ_LATE)
+    }
 
 
 @contextmanager
-def workers_from_template() -> Iterator[WorkerTemplate]:
+def workers_from_templates() -> Iterator[WorkerTemplates]:
     """Let `LocalServices` fork the workers that it starts, while the context lasts."""
-    template = WorkerTemplate()
+    templates = WorkerTemplates()
     with pytest.MonkeyPatch.context() as patch:
         if sys.platform == "linux":
             # At once, because a test may look for child processes that were not there when it began.
-            template.start()
-            patch.setattr(process_group, "Popen", template.popen)
+            templates.first.start()
+            patch.setattr(process_group, "Popen", templates.popen)
         try:
-            yield template
+            yield templates
         finally:
-            template.stop()
+            templates.stop()

@@ -112,6 +112,20 @@ def fail_and_retry(job: JobHandle) -> str:
     raise AssertionError("the job has not failed")
 
 
+def send_events(client: Client) -> str:
+    job: JobHandle = client.edit(picture_file(), target_prompt="a basket", webhook="https://example.com/hooks")
+    preview: bytes | None = job.preview()
+    job.cancel()
+    job.resend_webhook()
+    deliveries: tuple[diffedit.Delivery, ...] = job.status().deliveries
+    waiting: diffedit.WaitingEvents = client.health().webhooks
+    try:
+        secrets: list[str] = client.webhook_secrets("u17")
+    except diffedit.InvalidRequest:
+        secrets = []  # this client has none
+    return f"{preview is None} {deliveries[0].event} {waiting.due} {waiting.unsent} {secrets}"
+
+
 def operate(client: Client) -> str:
     health: diffedit.Health = client.health()
     queued: list[JobStatus] = client.jobs(State.QUEUED, limit=10)
@@ -194,6 +208,7 @@ def main() -> None:
         print(show(edited.result(timeout=1), folder))
         print(fail_and_retry(failed))
         print(send_from_a_browser(client).id)
+        print(send_events(client))
         print(operate(client))
         print(serve_an_owner(client))
         print(give_keys(client))

@@ -1,6 +1,8 @@
 """The parts of `make chaos` that could be wrong without anybody noticing: its schedules, its damage, its comparison."""
 
+import json
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +13,19 @@ from benchmarks.chaos.artifact_faults import changed
 from benchmarks.chaos.faults import KINDS, OLD_KINDS, schedule_faults
 from benchmarks.chaos.forks import CHILDREN, schedule_forks
 from benchmarks.chaos.truth import TOLERANCE, differences
+from benchmarks.chaos.webhooks import Webhooks
 from benchmarks.chaos.workload import MIXED, Submission, schedule_submissions
+from benchmarks.harness.webhook_receiver import receiving
 from diffedit.contract.request import EditParams, Prompts
 from diffedit.contract.stages import Artifact
 from diffedit.pictures import Picture
 from diffedit.submission import TEXTS
+from diffedit.testing import memory_client, succeed
+from diffedit.webhooks.signing import new_secret, signed_headers
+from diffedit_worker.local.process_group import ProcessGroup
 from diffedit_worker.models.profiles import load_profiles
 from diffedit_worker.pipeline import CODECS
+from tests.support.factories import TEXTS as TWO_PROMPTS
 from tests.support.images import plain
 
 VALUES: dict[Artifact, Any] = {
@@ -97,3 +105,48 @@ def _params(submission: Submission, announced: dict[str, Any]) -> EditParams:
     # Only the way of two concepts has a use for this one, and then the submission says it.
     unused = {} if "concept_prompts" in given else {"concept_prompts": "sentences"}
     return EditParams.resolve("tiny", announced, {**unused, **given})
+
+
+def test_events_that_did_not_arrive_or_must_not_have_arrived_are_noticed(tmp_path: Path) -> None:
+    client = memory_client()
+    with receiving() as receiver:
+        hooks = Webhooks(receiver, ProcessGroup(tmp_path), {})
+        succeeded, cancelled, missing, queued = (
+            client.edit(plain(), **TWO_PROMPTS, seed=seed, webhook=hooks.url) for seed in range(4)
+        )
+        succeed(succeeded)
+        cancelled.cancel()
+        missing.cancel()
+        jobs = {job.id: job.status() for job in (succeeded, cancelled, missing, queued)}
+        true = [f"{succeeded.id}.started", f"{succeeded.id}.succeeded", f"{cancelled.id}.cancelled"]
+        for event in [*true, true[1]]:
+            hooks._taken.append(signed(event, hooks._secret))
+        outcome = hooks.outcome(jobs)
+        assert (outcome.taken, outcome.repeated, outcome.ok) == (4, 1, False)
+        assert (outcome.undelivered, outcome.false) == ([missing.id], [])
+        hooks._taken += [
+            signed(f"{missing.id}.cancelled", new_secret()),
+            signed(f"{'0' * 32}.succeeded", hooks._secret),
+            signed(f"{missing.id}.succeeded", hooks._secret),
+            (signed(f"{missing.id}.cancelled", hooks._secret)[0], b'{"type": "edit.cancelled"}'),
+        ]
+        outcome = hooks.outcome(jobs)
+        assert (len(outcome.false), outcome.undelivered) == (4, [missing.id])
+        hooks._taken = [signed(event, hooks._secret) for event in (*true, f"{missing.id}.cancelled")]
+        assert hooks.outcome(jobs).ok
+
+
+def signed(event: str, secret: str) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body of an event, as its sender makes them."""
+    job_id, _, name = event.partition(".")
+    body = json.dumps({"type": f"edit.{name}", "data": {"id": job_id}}).encode()
+    return signed_headers(event, 1, body, [secret]), body
+
+
+def test_the_jobs_of_workers_that_send_no_events_have_no_webhook() -> None:
+    submissions = schedule_submissions(1, 100, 100, webhook="http://127.0.0.1/")
+    assert all(each.at >= 100 * MIXED for each in submissions if each.webhook)
+    assert 40 < sum(each.webhook is not None for each in submissions) < 80
+    assert any(each.webhook and each.forked for each in submissions)
+    hooks = {(each.idempotency_key, each.webhook) for each in submissions}
+    assert len(hooks) == len({key for key, _ in hooks})

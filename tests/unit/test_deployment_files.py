@@ -72,3 +72,11 @@ def test_each_command_parses(words: list[str]) -> None:
 def test_the_workers_read_every_queue_once(commands: dict[str, list[str]]) -> None:
     workers = [words for words in commands.values() if "worker" in words]
     assert sorted(queue for words in workers for queue in queues_of(words)) == sorted(queue_names("tiny"))
+
+
+@pytest.mark.parametrize("commands", [procfile(), compose()], ids=["Procfile", "compose.yaml"])
+def test_the_http_api_and_the_sender_of_webhooks_run_beside_the_workers(commands: dict[str, list[str]]) -> None:
+    assert {name: parsed(commands[name]).info_name for name in ("web", "webhooks")} == {
+        "web": "serve",
+        "webhooks": "webhooks",
+    }

@@ -17,7 +17,7 @@ HEAVY = ("torch", "diffusers", "transformers", "accelerate", "numpy")
     [
         (
             "diffedit, diffedit.cli, diffedit.testing",
-            (*HEAVY, "diffedit_worker", "diffedit_web", "fastapi", "celery", "boto3"),
+            (*HEAVY, "diffedit_worker", "diffedit_web", "fastapi", "standardwebhooks", "celery", "boto3"),
         ),
         ("diffedit_web, diffedit_web.server", (*HEAVY, "diffedit_worker")),
         ("diffedit_worker.local.commands", (*HEAVY, "celery")),
@@ -54,7 +54,7 @@ PUBLIC = """
     JobExpired JobFailed JobHandle JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES
     MAX_PIXELS MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts QueueFull RateLimited
     ServiceError Settings Stage State StoreRefused StoreUnavailable StoredFile UnknownPreset
-    UnreadableJobsWarning UploadNotFound UploadUrl WorkerInfo __version__
+    UnreadableJobsWarning UploadNotFound UploadUrl WaitingEvents WorkerInfo __version__
 """
 PUBLIC_FOR_TESTS = """
     JobBackend MemoryObjectStore async_memory_client fail memory_backend memory_client succeed upload

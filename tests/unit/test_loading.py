@@ -1,8 +1,9 @@
 """Loading: the bundled model as it ships, its identity, and what happens to a model that cannot be loaded."""
 
+import importlib
+import io
 import json
 import shutil
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -11,10 +12,13 @@ import huggingface_hub.constants
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+from transformers.utils import logging as transformers_logging
 
 from diffedit.contract.stages import ModelGroup
 from diffedit.errors import ModelUnavailable
-from diffedit_worker.models import loading
+from diffedit_worker.models import loading, progress_bars
 from diffedit_worker.models.latent_cache import LatentCache
 from diffedit_worker.models.loading import NEEDED, Models
 from diffedit_worker.models.profiles import BUILT_IN, ModelSource, Profile, load_profiles
@@ -118,20 +122,27 @@ def test_make_room_halves_the_batch_down_to_two_samples(tiny):
     assert sizes == [8, 4, 2, 2]
 
 
-def test_progress_bars_are_turned_off_only_on_request():
-    code = """
-import sys
-from diffusers.utils import logging as diffusers_logging
-from huggingface_hub.utils import are_progress_bars_disabled
-from transformers.utils import logging as transformers_logging
-from diffedit_worker.models import progress_bars
-enabled = transformers_logging.is_progress_bar_enabled, diffusers_logging.is_progress_bar_enabled
-print(*[each() for each in enabled], not are_progress_bars_disabled())
-progress_bars.disable_progress_bars()
-print(*[each() for each in enabled], not are_progress_bars_disabled())
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "True", "True", "False", "False", "False"]
+def test_progress_bars_are_turned_off_only_on_request(monkeypatch):
+    def enabled() -> list[bool]:
+        libraries = transformers_logging.is_progress_bar_enabled(), diffusers_logging.is_progress_bar_enabled()
+        return [*libraries, not are_progress_bars_disabled()]
+
+    def enable() -> None:
+        for library in (transformers_logging, diffusers_logging):
+            library.enable_progress_bar()
+        enable_progress_bars()
+
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # no terminal
+    before = enabled()
+    enable()  # as they are in a new process
+    try:
+        importlib.reload(progress_bars)
+        assert enabled() == [True] * 3
+        progress_bars.disable_progress_bars()
+        assert enabled() == [False] * 3
+    finally:
+        if all(before):
+            enable()
 
 
 def test_loading_models_leaves_the_thread_count_alone(tiny):

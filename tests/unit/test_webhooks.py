@@ -1,6 +1,7 @@
 """Webhooks: URLs, addresses, signatures, requests to receivers that misbehave, and the sender."""
 
 import base64
+import hmac
 import ipaddress
 import json
 import logging
@@ -13,8 +14,9 @@ from contextlib import contextmanager
 
 import pytest
 import trustme
+from standardwebhooks import Webhook, WebhookVerificationError
 
-from diffedit import Client, InvalidRequest, JobHandle, Settings
+from diffedit import Client, InvalidRequest, JobHandle, Settings, WaitingEvents
 from diffedit.contract.job import JobOptions
 from diffedit.contract.webhooks import DeliveryState
 from diffedit.testing import memory_client, succeed
@@ -159,22 +161,24 @@ def test_networks_must_be_networks() -> None:
 
 
 def test_a_signature_is_that_of_the_standard() -> None:
-    # Made with the package standardwebhooks 1.1.0.
-    headers = signed_headers("0f.succeeded", 1731705121, b'{"type":"edit.succeeded"}', [SECRET])
+    body = b'{"type":"edit.succeeded"}'
+    headers = signed_headers("0f.succeeded", 1731705121, body, [SECRET])
     assert headers == {
         "webhook-id": "0f.succeeded",
         "webhook-timestamp": "1731705121",
         "webhook-signature": "v1,Mu0yF6cWuxcKU/zMpoYo5pr5gmx3we9kOBrC/GxXkag=",
     }
+    # The same as the standard writes it, without its library.
+    digest = hmac.digest(bytes(range(32)), b"0f.succeeded.1731705121." + body, "sha256")
+    assert headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
 
 
 def test_the_package_of_the_standard_verifies_all_secrets_in_force() -> None:
-    package = pytest.importorskip("standardwebhooks.webhooks")
     old = new_secret()
     headers = signed_headers("0f.failed", int(time.time()), b"{}", [new_secret(), old])
-    assert package.Webhook(old).verify(b"{}", headers) == {}
-    with pytest.raises(package.WebhookVerificationError):
-        package.Webhook(new_secret()).verify(b"{}", headers)
+    assert Webhook(old).verify(b"{}", headers) == {}
+    with pytest.raises(WebhookVerificationError):
+        Webhook(new_secret()).verify(b"{}", headers)
 
 
 def test_each_owner_has_secrets_of_its_own() -> None:
@@ -318,6 +322,22 @@ def test_an_event_is_sent_again_until_it_is_taken(client: Client, a_sender: Send
     assert json.loads(body)["type"] == "edit.cancelled"
     secrets, at = client.webhook_secrets("u1"), int(headers["webhook-timestamp"])
     assert headers["webhook-signature"] == signed_headers(f"{job.id}.cancelled", at, body, secrets)["webhook-signature"]
+
+
+def test_a_warning_needs_events_that_wait_and_no_sender() -> None:
+    assert WaitingEvents(due=1, oldest=61).unsent
+    assert not WaitingEvents(due=1, oldest=61, has_sender=True).unsent
+    assert not WaitingEvents(due=1, oldest=59).unsent
+    assert not WaitingEvents().unsent
+
+
+def test_the_health_shows_the_events_that_wait(client: Client, a_sender: Sender, receiver: Receiver) -> None:
+    assert client.health().webhooks == WaitingEvents()
+    submitted(client, receiver.url).cancel()
+    found = client.health().webhooks
+    assert (found.due, found.has_sender) == (1, False)
+    a_sender.send_due()
+    assert client.health().webhooks == WaitingEvents(has_sender=True)
 
 
 def test_a_receiver_that_is_gone_gets_nothing_more(client: Client, a_sender: Sender, receiver: Receiver) -> None:

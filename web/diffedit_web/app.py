@@ -70,4 +70,5 @@ async def _of_http(_: Request, error: Exception) -> Response:
 
 async def _unexpected(_: Request, error: Exception) -> Response:
     """Answer a mistake in the program. The server logs it."""
-    return problem_response(unexpected_problem(), {})
+    # uvicorn ends the connection then. A client that was not told would send its next request into it.
+    return problem_response(unexpected_problem(), {"Connection": "close"})

@@ -1,13 +1,17 @@
 """`diffedit serve`: the application in uvicorn, in this process."""
 
 import ipaddress
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
 
 from diffedit import AsyncClient, Client, InvalidRequest
+from diffedit.api_keys import hidden_keys
+from diffedit.listening import check_address
 from diffedit_web.app import create_app
+from diffedit_web.connections import MAX_HEADER_BYTES, BoundedConnection
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
 SHUTDOWN = 10
@@ -42,17 +46,22 @@ def serve(
 
     Raises:
         InvalidRequest: without keys, the address is not loopback.
+        CannotListen: the port is taken, or the address is not one of this machine.
     """
     local = is_loopback(host)
     if open_to_all and not (local or insecure):
         raise InvalidRequest(
             f"--open: whoever reaches {host} could see and make edits; listen on 127.0.0.1, or add --insecure"
         )
+    # Asked first, because uvicorn would end the program without an error that says what to do.
+    check_address(host, port)
     hosts = LOOPBACK_NAMES if open_to_all and local else ()
     over = AsyncClient.over(client)
     app = create_app(over, open_to_all=open_to_all, links=links, hosts=hosts, samples=samples)
+    logging.getLogger("uvicorn.access").addFilter(without_keys)
     uvicorn.run(
         app,
+        http=BoundedConnection,
         host=host,
         port=port,
         log_level=log_level,
@@ -61,8 +70,15 @@ def serve(
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=SHUTDOWN,
-        h11_max_incomplete_event_size=2**16,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
+
+
+def without_keys(record: logging.LogRecord) -> bool:
+    """Replace API keys that somebody sent in a path or a query, where no key belongs. A filter of the access log."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(hidden_keys(each) if isinstance(each, str) else each for each in record.args)
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from diffedit.api_keys import ApiKey
 from diffedit.contract.job import JobStatus
+from diffedit.contract.webhooks import WaitingEvents
 from diffedit.health import Health
 from diffedit.jobs.workers import Trouble, TroubleKind, WorkerInfo
 from diffedit.progress import describe
@@ -87,6 +88,8 @@ def health_table(health: Health) -> Table:
     if health.damaged:
         names = ", ".join(health.damaged[:MOST_NAMES]) + (", ..." if len(health.damaged) > MOST_NAMES else "")
         table.add_row("damaged", printable(f"{len(health.damaged)} keys in Redis cannot be read: {names}"))
+    if health.webhooks.due:
+        table.add_row("webhooks", _webhooks(health.webhooks))
     for queue, length in health.queues.items():
         unserved = "; no worker takes jobs from this queue" if queue in health.unserved else ""
         table.add_row("queue", printable(f"{queue}  {length} waiting{unserved}"))
@@ -101,6 +104,11 @@ def _worker(worker: WorkerInfo) -> str:
     return (
         f"{worker.name}{version}  profile {worker.profile} on {worker.device}, {state}, {worker.memory / 2**20:.0f} MiB"
     )
+
+
+def _webhooks(waiting: WaitingEvents) -> str:
+    what = f"{waiting.due} waiting, the oldest for {waiting.oldest or 0:.0f} s"
+    return f"{what}; nothing sends events: start `diffedit webhooks`" if waiting.unsent else what
 
 
 def _trouble(trouble: Trouble) -> str:

@@ -12,6 +12,7 @@ from diffedit.cli import main
 from diffedit.cli.options import OutDir
 from diffedit.contract.stages import Lane, ModelGroup
 from diffedit.errors import InvalidRequest
+from diffedit.webhooks import signing
 
 DataDir = Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Data folder of the embedded services.")]
 
@@ -26,6 +27,7 @@ class LogLevel(StrEnum):
     CRITICAL = "critical"
 
 
+WEB_PORT = 8000
 REPEATABLE = " Repeat the option to serve both."
 
 
@@ -39,9 +41,21 @@ def up(
     directory: DataDir = Path(".diffedit/up"),
     workers: Annotated[int, typer.Option(min=0, max=16, help="Worker processes. 0 starts only the services.")] = 1,
     profile: Annotated[str | None, typer.Option(help="Model profile to serve.")] = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Also the web page, the HTTP API without keys, and the sender of webhooks.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of --web. 0 takes a free one.", show_default=str(WEB_PORT)),
+    ] = None,
 ) -> None:
     """Run Valkey, S3 and workers on this machine until Ctrl-C."""
-    _local_commands().up(directory, workers=workers, profile=profile)
+    if port is not None and not web:
+        raise InvalidRequest("--port is that of the web server; add --web")
+    if web:
+        web_server()  # before anything is started
+    web_port = (WEB_PORT if port is None else port) if web else None
+    _local_commands().up(directory, workers=workers, profile=profile, web_port=web_port)
 
 
 @main.command("Services")
@@ -102,14 +116,17 @@ def webhooks(
     threads: Annotated[int, typer.Option(min=1, max=64, help="Events that are sent at the same time.")] = 8,
 ) -> None:
     """Send the events of jobs to their webhooks until Ctrl-C. Any number of these may run."""
-    from diffedit.webhooks import command
-
     if new_secret:
-        print(command.new_secret())
+        print(signing.new_secret())
     elif secrets or secrets_of is not None:
         print(*main.make_client().webhook_secrets(secrets_of), sep="\n")
     else:
-        command.run(threads)
+        module_of("web", "diffedit.webhooks.command", "standardwebhooks").run(threads)
+
+
+def web_server() -> Any:
+    """Return the module of the web server. Raises InvalidRequest if the extra is not installed."""
+    return module_of("web", "diffedit_web.server", "fastapi", "uvicorn", "sse_starlette", "python_multipart")
 
 
 def _local_commands() -> Any:

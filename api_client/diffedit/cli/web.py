@@ -9,7 +9,7 @@ from diffedit.api_keys import DEFAULT_RATE, MAX_RATE, ApiKey
 from diffedit.cli import main
 from diffedit.cli.options import AsJson
 from diffedit.cli.render import keys_table
-from diffedit.cli.services import LogLevel, module_of
+from diffedit.cli.services import WEB_PORT, LogLevel, web_server
 from diffedit.errors import InvalidRequest
 
 PANEL = "Web"
@@ -61,7 +61,7 @@ def revoke(
 @main.command(PANEL)
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = WEB_PORT,
     open_to_all: Annotated[
         bool, typer.Option("--open", help="No API keys: for one's own desk. Only on a loopback address.")
     ] = False,
@@ -78,8 +78,7 @@ def serve(
     ] = LogLevel.INFO,
 ) -> None:
     """Serve the page and the HTTP API until Ctrl-C."""
-    server = module_of("web", "diffedit_web.server", "fastapi", "uvicorn", "sse_starlette", "python_multipart")
-    server.serve(
+    web_server().serve(
         main.make_client(),
         host=host,
         port=port,

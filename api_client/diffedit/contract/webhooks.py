@@ -57,3 +57,23 @@ class Delivery(Frozen):
     """When it was delivered or given up; while it is pending, when it is sent next."""
     error: str | None = None
     """Why the last attempt failed."""
+
+
+UNSENT_AFTER = 60.0
+"""Seconds after which an event that no sender takes is a reason for a warning."""
+
+
+class WaitingEvents(Frozen):
+    """The events of all jobs that are due and have not been sent."""
+
+    due: int = Field(0, ge=0)
+    """How many there are, at most 1000. An event whose next attempt lies in the future is not due."""
+    oldest: float | None = Field(None, ge=0)
+    """Since how many seconds the oldest of them is due."""
+    has_sender: bool = False
+    """Whether a sender (`diffedit webhooks`) has looked for events in the last minute."""
+
+    @property
+    def unsent(self) -> bool:
+        """Whether events have waited for more than a minute, and no sender runs."""
+        return not self.has_sender and self.oldest is not None and self.oldest > UNSENT_AFTER

@@ -22,6 +22,7 @@
     |-- InvalidKey              the HTTP API does not know this API key
     |-- RateLimited             too many requests with one API key; has retry_after
     |-- LocalError              the services of `diffedit up` and `diffedit demo`
+    |   `-- CannotListen        the port of `diffedit serve` is taken, or its address is not ours
     |-- StageError              a stage cannot process its input; the job fails with this code
     |   |-- EmptyMask
     |   |-- TextTooLong         too many tokens for the model
@@ -79,6 +80,7 @@ from diffedit.errors.services import (
     BrokerDamaged,
     BrokerFull,
     BrokerUnavailable,
+    CannotListen,
     ClientBusy,
     DecodingBusy,
     LocalError,
@@ -106,6 +108,7 @@ __all__ = [
     "BrokerDamaged",
     "BrokerFull",
     "BrokerUnavailable",
+    "CannotListen",
     "ClientBusy",
     "DecodingBusy",
     "DeviceFailed",

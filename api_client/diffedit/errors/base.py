@@ -11,11 +11,13 @@ class DiffEditError(Exception):
         http_status: the status with which a web server answers.
         retryable: whether the same call may succeed later, without a change of the request or of the settings.
         public_message: the message for the people who use a program, without keys, paths, hosts and settings.
+        queued: the ids of the edits that `edit_many` had queued before the one that raised this. They run.
     """
 
     code: ClassVar[str] = "error"
     http_status: int = 500
     retryable: bool = False
+    queued: tuple[str, ...] = ()
     _public: str | None = "the service has a problem; try again later"
     """The public message of this class; None if the message itself may be shown."""
 

@@ -110,3 +110,12 @@ class LocalError(DiffEditError):
     """Raised by `diffedit up` and `diffedit demo` when a local service cannot start or ends. The message names it."""
 
     code = "local_services"
+
+
+class CannotListen(LocalError):
+    """Raised by `diffedit serve` and `diffedit up --web` that cannot listen.
+
+    Another program uses the port, or the host is no address of this machine. Choose another `--port` or `--host`.
+    """
+
+    code = "cannot_listen"

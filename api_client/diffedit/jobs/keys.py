@@ -33,6 +33,7 @@
 | `diffedit:rate:<id>` | string with TTL | when the requests with this API key would have come one by one |
 | `diffedit:webhooks` | sorted set | ids of events that have to be sent, by the time at which they are due |
 | `diffedit:webhook:<job>.<event>` | hash with TTL | such an event: `outbox.COPIED`, `first`, `attempts` |
+| `diffedit:webhook-sender` | string with TTL | when a sender last looked for events; written once in twenty seconds |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
 | `diffedit:damaged` | sorted set with TTL | keys that held what cannot be read, by the time when that was last seen |
 | `diffedit:watched:<id>` | string with TTL | empty; there while somebody asks for previews of the job |
@@ -60,6 +61,7 @@ PROFILES = f"{PREFIX}profiles"
 PRESETS = f"{PREFIX}presets"
 API_KEYS = f"{PREFIX}api-keys"
 WEBHOOKS = f"{PREFIX}webhooks"
+WEBHOOK_SENDER = f"{PREFIX}webhook-sender"
 LEADER = f"{PREFIX}leader"
 BEATING = f"{PREFIX}beating"
 OUTAGE = f"{PREFIX}outage"

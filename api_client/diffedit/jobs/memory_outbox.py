@@ -3,6 +3,8 @@
 import math
 import time
 
+from diffedit.contract.webhooks import WaitingEvents
+from diffedit.jobs import outbox as outboxes
 from diffedit.jobs.memory_state import MemoryState
 from diffedit.jobs.outbox import PATIENCE, Event, event_of
 
@@ -16,6 +18,7 @@ class MemoryOutbox:
     def claim(self, lease: float) -> Event | None:
         with self._state.lock:
             now, outbox = time.time(), self._state.outbox
+            self._state.sender_until = now + outboxes.SENDER_TTL
             due = sorted((event["due"], event_id) for event_id, event in outbox.items() if float(event["due"]) <= now)
             if not due:
                 return None
@@ -39,3 +42,13 @@ class MemoryOutbox:
             else:
                 held["due"] = f"{at:.6f}"
             self._state.note_delivery(event.job_id, event.name, state, event.attempt, at, error)
+
+    def waiting(self) -> WaitingEvents:
+        with self._state.lock:
+            now = time.time()
+            due = sorted(at for event in self._state.outbox.values() if (at := float(event["due"])) <= now)
+            return WaitingEvents(
+                due=min(len(due), outboxes.MOST_COUNTED),
+                oldest=now - due[0] if due else None,
+                has_sender=self._state.sender_until > now,
+            )

@@ -44,6 +44,7 @@ class MemoryState:
         self.owner_limits: dict[str | None, OwnerLimits] = {}
         self.durations: dict[str, dict[str, float]] = {}
         self.outbox: dict[str, dict[str, str]] = {}
+        self.sender_until = -math.inf
         self.secret = secrets.token_hex(16)
         """As the keys of these names in `keys.py`."""
         self.troubles: dict[str, Trouble] = {}

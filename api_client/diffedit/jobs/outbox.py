@@ -13,11 +13,16 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
 from diffedit.contract.job import State
+from diffedit.contract.webhooks import WaitingEvents
 
 PATIENCE = 24 * 3600
 """Seconds after the first attempt in which an event is sent again."""
 KEPT_FOR = 30 * 24 * 3600
 """Seconds for which an event waits if nothing sends events."""
+SENDER_TTL = 60
+"""Seconds after which a sender that has not looked for events counts as gone. An attempt takes less."""
+MOST_COUNTED = 1000
+"""Events that are due, of which the number is told."""
 COPIED = ("webhook", "owner", "tags", "error", "created", "started", "finished", "outcome")
 """The fields of a job's record that an event holds."""
 
@@ -61,6 +66,9 @@ class Outbox(Protocol):
             error: why it could not be delivered; None if it was.
             delay: seconds until the next attempt. There is none after `PATIENCE`.
         """
+
+    def waiting(self) -> WaitingEvents:
+        """Return how many events are due, `MOST_COUNTED` at most, and whether a sender lives."""
 
 
 def event_of(event_id: str, fields: Mapping[str, str]) -> Event:

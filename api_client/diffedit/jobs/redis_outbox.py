@@ -3,6 +3,8 @@
 import math
 from typing import cast
 
+from diffedit.contract.webhooks import WaitingEvents
+from diffedit.jobs import outbox
 from diffedit.jobs.outbox import PATIENCE, Event, event_of
 from diffedit.jobs.redis_server import RedisServer, translate_errors
 
@@ -15,7 +17,7 @@ class RedisOutbox:
 
     @translate_errors
     def claim(self, lease: float) -> Event | None:
-        answer = cast(list[str], self._server.run("claim_webhook", lease=lease))
+        answer = cast(list[str], self._server.run("claim_webhook", lease=lease, sender_ttl=outbox.SENDER_TTL))
         if not answer:
             return None
         event_id, *flat = answer
@@ -33,3 +35,9 @@ class RedisOutbox:
             delay=min(delay, 10 * PATIENCE),
             patience=PATIENCE,
         )
+
+    @translate_errors
+    def waiting(self) -> WaitingEvents:
+        answer = cast(tuple[int, str, int], self._server.run("waiting_webhooks", most=outbox.MOST_COUNTED))
+        due, age, has_sender = answer
+        return WaitingEvents(due=due, oldest=float(age) if age else None, has_sender=bool(has_sender))

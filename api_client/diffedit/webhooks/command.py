@@ -8,9 +8,6 @@ import threading
 from diffedit.jobs.backend import redis_backend
 from diffedit.settings import Settings
 from diffedit.webhooks.sender import Sender
-from diffedit.webhooks.signing import new_secret
-
-__all__ = ["new_secret", "run"]
 
 
 def run(threads: int) -> None:

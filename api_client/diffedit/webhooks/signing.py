@@ -1,4 +1,6 @@
-"""Signatures of Standard Webhooks [1], version v1: HMAC-SHA256 over id, time and body.
+"""The secrets of webhooks, and the signatures that are made with them, as Standard Webhooks [1] has them.
+
+The library of that standard signs. It has one secret at a time; ours are several, and each owner has its own.
 
 [1] https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -8,6 +10,7 @@ import binascii
 import hmac
 import secrets
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from diffedit.errors import InvalidRequest
 
@@ -36,13 +39,17 @@ def secrets_of(setting: str | None, owner: str | None) -> list[str]:
 
 
 def signed_headers(event_id: str, timestamp: int, body: bytes, whsecs: Sequence[str]) -> dict[str, str]:
-    """Return the headers that say who has sent this body, and when, in seconds since 1970: one signature by secret."""
-    content = f"{event_id}.{timestamp}.".encode() + body
-    signatures = [base64.b64encode(hmac.digest(_key(text), content, "sha256")).decode() for text in whsecs]
+    """Return the headers that say who has sent this body, and when, in seconds since 1970: one signature by secret.
+
+    The body is text in UTF-8.
+    """
+    from standardwebhooks import Webhook  # from the extra `web`, which only senders need
+
+    at, content = datetime.fromtimestamp(timestamp, UTC), body.decode()
     return {
         "webhook-id": event_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+        "webhook-signature": " ".join(Webhook(text).sign(event_id, at, content) for text in whsecs),
     }
 
 

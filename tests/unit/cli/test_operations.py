@@ -10,6 +10,7 @@ from diffedit.errors import BrokerUnavailable, StoreUnavailable
 from diffedit.jobs.workers import Trouble, TroubleKind
 from tests.support.cli import WORKER, Cli
 from tests.support.factories import a_worker
+from tests.support.fake_service import TEXTS, png
 
 DAY = 24 * 3600
 
@@ -73,6 +74,19 @@ def test_health_names_what_cannot_be_read(cli: Cli) -> None:
     assert f"damaged 6 keys in Redis cannot be read: diffedit:job:{jobs[0]}, " in shown
     assert jobs[5] not in shown
     assert len(cli.json("health")["damaged"]) == 6
+
+
+def test_health_says_that_webhooks_wait_and_nothing_sends_them(cli: Cli) -> None:
+    assert "webhooks" not in cli("health").stdout
+    cli.client.edit(png(), **TEXTS, webhook="https://example.com/hooks").cancel()
+    shown = cli("health").stdout
+    assert "1 waiting, the oldest for 0 s" in shown and "nothing sends" not in shown
+    for event in cli.job_store._state.outbox.values():
+        event["due"] = f"{time.time() - 75:.6f}"
+    shown = cli("health").stdout
+    assert "the oldest for 75 s; nothing sends events: start `diffedit webhooks`" in shown
+    report = cli.json("health")["webhooks"]
+    assert (report["due"], round(report["oldest"]), report["has_sender"]) == (1, 75, False)
 
 
 def test_health_as_json(cli: Cli) -> None:

@@ -44,10 +44,28 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[tuple[Any, ...], d
 
 def test_up(cli: Cli, calls) -> None:
     cli("up")
-    assert calls["up"] == ((Path(".diffedit/up"),), {"workers": 1, "profile": None})
+    assert calls["up"] == ((Path(".diffedit/up"),), {"workers": 1, "profile": None, "web_port": None})
     cli("up", "--dir", "data", "--workers", "0", "--profile", "sd21")
-    assert calls["up"] == ((Path("data"),), {"workers": 0, "profile": "sd21"})
+    assert calls["up"] == ((Path("data"),), {"workers": 0, "profile": "sd21", "web_port": None})
     cli("up", "--workers", "17", code=2)
+
+
+def test_up_with_the_web_server(cli: Cli, calls) -> None:
+    cli("up", "--web")
+    assert calls["up"][1]["web_port"] == 8000
+    cli("up", "--web", "--port", "0")
+    assert calls["up"][1]["web_port"] == 0
+    calls.clear()
+    assert "add --web" in cli("up", "--port", "9000", code=2).stderr
+    assert calls == {}
+
+
+def test_up_without_the_extra_of_the_web_server_starts_nothing(cli: Cli, calls, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert "pip install 'diffedit-service[web]'" in cli("up", "--web", code=2).stderr
+    assert calls == {}
+    cli("up")
+    assert "up" in calls
 
 
 def test_env_prints_one_variable_on_each_line(cli: Cli, calls) -> None:
@@ -107,6 +125,8 @@ def test_the_worker_ends_with_the_exit_code_of_celery(cli: Cli, monkeypatch) -> 
         ("demo", LOCAL, "worker,local"),
         ("worker", WORKER_COMMAND, "worker"),
         ("worker", "torch", "worker"),
+        ("webhooks", "standardwebhooks", "web"),
+        ("serve", "uvicorn", "web"),
     ],
 )
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.routing import APIRoute
 
 from diffedit import InvalidRequest, testing
 from diffedit_web import diffedit_router, openai_router
 from diffedit_web.server import LOOPBACK_NAMES, is_loopback, serve
-from tests.support.web_api import PROMPTS, WebApi, png, web_api
+from tests.support.web_api import PROMPTS, WebApi, png, routes, web_api
 
 pytestmark = pytest.mark.anyio
 FILES = {"image": ("green.png", png(), "image/png")}
@@ -25,38 +24,10 @@ def operations(app: FastAPI) -> Iterator[tuple[str, str]]:
             yield method.upper(), path
 
 
-def routes(router: object) -> Iterator[APIRoute]:
-    """Yield all routes below a router, also those of routers that were included."""
-    for route in getattr(router, "routes", ()):
-        if isinstance(route, APIRoute):
-            yield route
-        yield from routes(getattr(route, "original_router", None))
-
-
 async def test_every_route_is_described(api: WebApi) -> None:
     found = {(method, route.path) for route in routes(api.app) for method in route.methods}
     assert {each for each in found if each not in WITHOUT_KEY} == set(operations(api.app)) - WITHOUT_KEY
     assert len(found) > 15
-
-
-async def test_every_route_of_an_edit_hides_the_edits_of_others(api: WebApi) -> None:
-    edit = await api.submit()
-    testing.succeed(api.job(edit))
-    checked = 0
-    for method, path in operations(api.app):
-        if "{edit_id}" not in path:
-            continue
-        for query in ("", "?inline"):
-            url = path.format(edit_id=edit["id"]) + query
-            assert await api.problem(method, url, 404, headers=api.stranger) == "job_not_found", (method, path)
-            unknown = await api("GET", "/v1/edits/" + "0" * 32, 404, headers=api.stranger)
-            theirs = await api(method, url, 404, headers=api.stranger)
-            # Nothing tells that the edit exists, but for its id, which the caller gave.
-            assert {**theirs.json(), "edit": 0} == {**unknown.json(), "edit": 0}
-        checked += 1
-    assert checked == 10
-    assert (await api("GET", "/v1/edits", 200, headers=api.stranger)).json()["data"] == []
-    assert (await api("GET", edit["links"]["self"], 200)).json()["state"] == "succeeded"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,9 @@ BODY = {
     }
 }
 """The routes read the body themselves, after the caller is known."""
-SUBMISSION = accepted(*OF_A_PICTURE, IdempotencyConflict, QueueFull, OwnerLimit, UploadNotFound)
+OF_A_LIMIT = (OwnerLimit, (429, OwnerLimit.code))
+"""For good, or until an edit of the owner has ended."""
+SUBMISSION = accepted(*OF_A_PICTURE, IdempotencyConflict, QueueFull, *OF_A_LIMIT, UploadNotFound)
 STATUS_EVENT = {
     "type": "object",
     "description": "A status, or why it cannot be read.",
@@ -192,7 +194,7 @@ async def cancel_edit(request: Request, caller: Called, edit_id: EditId) -> Edit
 @router.post(
     "/v1/edits/{edit_id}/retry",
     status_code=202,
-    responses=accepted(*OF_AN_EDIT, IdempotencyConflict, QueueFull, OwnerLimit, NewerRecord),
+    responses=accepted(*OF_AN_EDIT, IdempotencyConflict, QueueFull, *OF_A_LIMIT, NewerRecord),
     name=f"{ROUTE_NAME}retry",
 )
 async def retry_edit(

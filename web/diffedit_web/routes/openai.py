@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from diffedit import AsyncJobHandle, EditOptions, InvalidRequest
+from diffedit import AsyncJobHandle, DiffEditError, EditOptions, InvalidRequest
 from diffedit.contract.request import random_seed
 from diffedit.contract.validation import digest, explain
 from diffedit_web.access import Called, Caller
@@ -203,7 +203,12 @@ async def _submitted(
         EditOptions(seed=seed, idempotency_key=idempotency_key and f"{idempotency_key} #{number}")
         for number, seed in enumerate(seeds, start=1)
     ]
-    return await caller.client.edit_many(body.files["image"], targets, **options)
+    try:
+        return await caller.client.edit_many(body.files["image"], targets, **options)
+    except DiffEditError as error:
+        if idempotency_key is None:
+            await _cancel([caller.client.job(job_id) for job_id in error.queued])
+        raise
 
 
 def _seeds(given: int | None, number: int, idempotency_key: str | None) -> list[int]:
@@ -242,5 +247,9 @@ async def _cancelled_unless_done(jobs: Sequence[AsyncJobHandle], *, keep: bool) 
         yield
     except BaseException:
         if not keep:
-            await asyncio.shield(asyncio.gather(*(job.cancel() for job in jobs), return_exceptions=True))
+            await _cancel(jobs)
         raise
+
+
+async def _cancel(jobs: Sequence[AsyncJobHandle]) -> None:
+    await asyncio.shield(asyncio.gather(*(job.cancel() for job in jobs), return_exceptions=True))

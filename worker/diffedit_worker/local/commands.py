@@ -1,10 +1,15 @@
 """The commands `diffedit up`, `diffedit env` and `diffedit demo`, which use the embedded services."""
 
+import http.client
 import os
+import secrets
 import shlex
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from http import HTTPStatus
 from pathlib import Path
 
 from rich.console import Console
@@ -12,32 +17,49 @@ from rich.console import Console
 from diffedit.client import Client
 from diffedit.errors import LocalError
 from diffedit.handle import JobHandle
+from diffedit.listening import check_address
 from diffedit.progress import follow
 from diffedit.settings import Settings
 from diffedit_worker.local.signals import sigterm_as_interrupt
 from diffedit_worker.local.stack import LocalServices, no_proxy
+from diffedit_worker.local.state import HOST, WEB_PORTS, free_port
 from diffedit_worker.models.profiles import SAMPLES, default_profile, load_profiles, profile_named
 from diffedit_worker.settings import WorkerSettings
 
 out = Console(highlight=False, soft_wrap=True, markup=False)
 
 READY_TIMEOUT = 120
-"""Seconds that workers have to become ready."""
+"""Seconds that workers and the web server have to become ready."""
 
 PICTURE = "08.png"
 SOURCE = "a photograph of a bowl of fruits on a wooden table"
 TARGETS = ("a photograph of a bowl of pears on a wooden table", "a photograph of a bowl of lemons on a wooden table")
 
 
-def up(directory: Path, *, workers: int, profile: str | None) -> None:
-    """Run the services and workers until an interrupt."""
+def up(directory: Path, *, workers: int, profile: str | None, web_port: int | None = None) -> None:
+    """Run the services and workers until an interrupt.
+
+    With `web_port` also the web server, on this port of loopback and without keys, and the sender of webhooks. 0 stands
+    for a free port.
+
+    Raises:
+        CannotListen: the port is taken.
+        LocalError: a service cannot start, or ended.
+    """
     settings = WorkerSettings.from_env()
     profile = profile or settings.profile or default_profile()
     profile_named(load_profiles(settings.profiles_file), profile)
+    if web_port == 0:
+        web_port = free_port(secrets.choice(WEB_PORTS), WEB_PORTS)
+    elif web_port is not None:
+        check_address(HOST, web_port)
     with sigterm_as_interrupt(), LocalServices(directory, profile=profile) as services:
         _print_cleared(services)
         for number in range(1, workers + 1):
             services.start_worker(f"worker{number}")
+        if web_port is not None:
+            services.start_program("web", "serve", "--open", "--host", HOST, "--port", str(web_port))
+            services.start_program("webhooks", "webhooks")
         # Not the environment itself: it contains the passwords, and this output may be kept as a log.
         out.print("# Valkey and S3 are up; use them from another terminal with")
         out.print(f"export $({_program()} env --dir {shlex.quote(str(directory))})")
@@ -45,8 +67,12 @@ def up(directory: Path, *, workers: int, profile: str | None) -> None:
         if workers:
             _wait_for_workers(services, Client(Settings.from_env(services.environment)), workers)
             out.print(f"# {workers} worker(s) ready; logs in {logs}; Ctrl-C stops everything")
+        if web_port is not None:
+            _wait_for_web(services, web_port)
+            out.print("# The web page and the HTTP API, without keys and for this machine only:")
+            out.print(f"http://{HOST}:{web_port}/")
         while True:
-            for name in services.revive_workers():
+            for name in services.revive():
                 out.print(f"# {name} ended and was started again; see {logs / name}.log")
             services.check()
             time.sleep(0.5)
@@ -92,11 +118,26 @@ def _save(job: JobHandle, out_dir: Path) -> None:
 
 
 def _wait_for_workers(services: LocalServices, client: Client, workers: int) -> None:
+    _wait(services, lambda: len(client.health().workers) >= workers, "a worker")
+
+
+def _wait_for_web(services: LocalServices, port: int) -> None:
+    def answers() -> bool:
+        connection = http.client.HTTPConnection(HOST, port, timeout=5)
+        with suppress(OSError, http.client.HTTPException), closing(connection):
+            connection.request("GET", "/v1/health")
+            return connection.getresponse().status == HTTPStatus.OK
+        return False
+
+    _wait(services, answers, "the web server")
+
+
+def _wait(services: LocalServices, is_ready: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + READY_TIMEOUT
-    while len(client.health().workers) < workers:
+    while not is_ready():
         services.check()
         if time.monotonic() > deadline:
-            raise LocalError(f"a worker is not ready after {READY_TIMEOUT} s; see {services.directory / 'logs'}")
+            raise LocalError(f"{what} is not ready after {READY_TIMEOUT} s; see {services.directory / 'logs'}")
         time.sleep(0.1)
 
 
@@ -113,7 +154,9 @@ def _print_next_steps() -> None:
         "      runs services and a worker until Ctrl-C; then, in another terminal in this directory,\n"
         f"  export $({program} env)\n"
         f"  {program} edit {SAMPLES / '00.png'} --source-concept dog --target-concept grapes\n"
-        f"  {program} jobs"
+        f"  {program} jobs\n"
+        f"  {program} up --web\n"
+        "      the same with a page for your browser, the HTTP API and webhooks; prints the address"
     )
 
 

@@ -1,4 +1,4 @@
-"""Valkey, an S3 server and workers on this machine, for `diffedit up`, `diffedit demo` and the acceptance tests."""
+"""Valkey, an S3 server and our programs on this machine, for `diffedit up`, `diffedit demo` and acceptance tests."""
 
 import http.client
 import os
@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Self
 
@@ -17,24 +17,24 @@ from redis.retry import Retry
 
 from diffedit.errors import LocalError
 from diffedit_worker.local.process_group import Process, ProcessGroup, write_json
+from diffedit_worker.local.programs import StartedProgram, diffedit_command, worker_command
 from diffedit_worker.local.signals import signals_ignored
 from diffedit_worker.local.state import HOST, ServiceState
-from diffedit_worker.settings import WorkerSettings
 
 BUCKET = "diffedit"
 VALKEY, S3 = "valkey", "s3"
 ACCESS_KEY = "diffedit-local"
 FOREIGN_VARIABLES = ("AWS_", "CELERY_", "RCLONE_")
 """Prefixes of variables with which the user's environment would lead the children to other services."""
-WORKER_GRACE = 5.0
-WORKER_MIN_LIFETIME = 10.0
-"""A worker that ends within so many seconds is not started again."""
-WORKER_COMMAND = "import sys; from diffedit.cli import app; sys.exit(app())"
-"""The `diffedit` command. `-c` works where the script of that name is not installed."""
+PROGRAM_GRACE = 5.0
+MIN_LIFETIME = 10.0
+"""A worker or other program of ours that ends within so many seconds is not started again."""
+LOOPBACK = "127.0.0.0/8,::1/128"
+"""Where webhooks may lead. Receivers under development run on this machine, and only its users can submit jobs."""
 
 
 class LocalServices:
-    """Valkey, an S3 server and workers as child processes of this process, on loopback, in one directory.
+    """Valkey, an S3 server and programs of ours as child processes of this process, on loopback, in one directory.
 
     Data and credentials stay the same from one run to the next, and so do the ports unless another process uses them.
 
@@ -48,7 +48,7 @@ class LocalServices:
         self.fresh = fresh
         self.profile = profile
         self.environment: dict[str, str] = {}
-        self._workers: dict[str, _StartedWorker] = {}
+        self._started: dict[str, StartedProgram] = {}
         self._process_group = ProcessGroup(self.directory)
 
     def __enter__(self) -> Self:
@@ -72,13 +72,13 @@ class LocalServices:
     def __exit__(self, *_: object) -> None:
         with signals_ignored():
             # Before the servers, because a worker needs them to finish or requeue its job.
-            workers = [process for name, process in self.processes.items() if name not in (VALKEY, S3)]
-            self._process_group.end(workers, WORKER_GRACE)
+            programs = [process for name, process in self.processes.items() if name not in (VALKEY, S3)]
+            self._process_group.end(programs, PROGRAM_GRACE)
             self._process_group.__exit__()
 
     @property
     def processes(self) -> Mapping[str, Process]:
-        """The children by name: "valkey", "s3" and the workers' names."""
+        """The children by name: "valkey", "s3", and the names of workers and other programs of ours."""
         return self._process_group.processes
 
     @property
@@ -128,30 +128,48 @@ class LocalServices:
             app: the module of another Celery application, which must be importable from the current directory.
             environment: variables that replace those of the user and of these services.
         """
-        variables = _inherited() | self.environment | dict(environment or {})
-        return self._start_worker(_StartedWorker(time.monotonic(), name, tuple(queues), app, variables))
+        variables = self._variables(environment)
+        return self._start(
+            StartedProgram(time.monotonic(), name, worker_command(name, queues, app, variables), variables)
+        )
 
-    def _start_worker(self, worker: "_StartedWorker") -> Process:
-        self._workers[worker.name] = worker
-        return self._process_group.start(worker.name, worker.command, environment=worker.environment)
+    def start_program(self, name: str, *words: str, environment: Mapping[str, str] | None = None) -> Process:
+        """Start another `diffedit` command, such as "serve", that runs until it is stopped. Does not wait for it.
 
-    def revive_workers(self) -> list[str]:
-        """Start the workers again that ended by themselves, as a supervisor does. Returns their names.
+        Args:
+            name: the child's name, also of its log file.
+            words: the command and its options.
+            environment: variables that replace those of the user and of these services.
+        """
+        variables = self._variables(environment)
+        return self._start(StartedProgram(time.monotonic(), name, diffedit_command(*words), variables))
+
+    def _variables(self, changes: Mapping[str, str] | None) -> dict[str, str]:
+        return _inherited() | self.environment | dict(changes or {})
+
+    def _start(self, program: StartedProgram) -> Process:
+        self._started[program.name] = program
+        return self._process_group.start(program.name, program.command, environment=program.environment)
+
+    def revive(self) -> list[str]:
+        """Start workers and other programs of ours again that ended by themselves, as a supervisor does.
+
+        Returns their names.
 
         Raises:
-            LocalError: a worker ended soon after its start, and would do so again.
+            LocalError: one of them ended soon after its start, and would do so again.
         """
-        ended = [name for name in self._workers if name in self.processes and self.processes[name].poll() is not None]
+        ended = [name for name in self._started if name in self.processes and self.processes[name].poll() is not None]
         for name in ended:
-            worker = self._workers[name]
-            if time.monotonic() - worker.started_at < WORKER_MIN_LIFETIME:
+            program = self._started[name]
+            if time.monotonic() - program.started_at < MIN_LIFETIME:
                 self.check()
-            self._start_worker(replace(worker, started_at=time.monotonic()))
+            self._start(replace(program, started_at=time.monotonic()))
         return ended
 
     def stop(self, *processes: Process) -> None:
         """Stop these children. A worker has a few seconds to requeue its job."""
-        self._process_group.end(processes, WORKER_GRACE)
+        self._process_group.end(processes, PROGRAM_GRACE)
 
     def wait_ready(self, seconds: float = 15.0) -> None:
         """Wait until the servers answer.
@@ -199,6 +217,8 @@ class LocalServices:
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": state.secret,
             "AWS_DEFAULT_REGION": "us-east-1",
+            "DIFFEDIT_WEBHOOK_SECRETS": os.environ.get("DIFFEDIT_WEBHOOK_SECRETS") or state.webhook_secret,
+            "DIFFEDIT_WEBHOOK_ALLOW": os.environ.get("DIFFEDIT_WEBHOOK_ALLOW") or LOOPBACK,
         }
 
     def _valkey_answers(self) -> bool:
@@ -215,32 +235,6 @@ class LocalServices:
             connection.request("GET", "/")
             return connection.getresponse().status in (400, 403)
         return False
-
-
-@dataclass(frozen=True)
-class _StartedWorker:
-    """How a worker was started, so that it can be started again."""
-
-    started_at: float
-    name: str
-    queues: tuple[str, ...]
-    app: str | None
-    environment: dict[str, str]
-
-    @property
-    def preload(self) -> bool:
-        """Whether DIFFEDIT_PRELOAD asks for it. A worker on a developer's machine starts faster without."""
-        return WorkerSettings.from_env(self.environment).preload
-
-    @property
-    def command(self) -> list[str]:
-        queues = ["--queues", ",".join(self.queues)] if self.queues else []
-        if self.app:
-            celery = [sys.executable, "-m", "celery", "-A", self.app, "worker", "--loglevel", "INFO"]
-            return [*celery, "-n", f"{self.name}@%h", "--without-gossip", "--without-mingle", *queues]
-        # -P: the modules of the current directory may have the names of ours, or of our dependencies.
-        preload = "--preload" if self.preload else "--no-preload"
-        return [sys.executable, "-P", "-c", WORKER_COMMAND, "worker", "--name", self.name, preload, "--", *queues]
 
 
 def _programs() -> tuple[str, str]:

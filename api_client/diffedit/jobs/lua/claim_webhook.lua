@@ -1,7 +1,13 @@
 #!lua flags=allow-oom
--- Claim an event that is due: it is due again after the lease, unless it is settled before. Arguments: lease (seconds).
+-- Claim an event that is due: it is due again after the lease, unless it is settled before. Also note that a sender lives.
+-- Arguments: lease (seconds), sender_ttl (seconds after which a sender that does not come again counts as gone).
 -- Returns its id and its fields, or nothing.
 -- include prelude
+local seen = number(redis.call('GET', keys.webhook_sender))
+-- Idle senders look every second; a write at each look would only fill the log of the server.
+if not seen or now - seen > args.sender_ttl / 3 or seen > tonumber(now) then
+  redis.call('SET', keys.webhook_sender, now, 'EX', args.sender_ttl)
+end
 for _ = 1, 100 do
   local id, due = unpack(redis.call('ZRANGE', keys.webhooks, 0, 0, 'WITHSCORES'))
   if not id or tonumber(due) > tonumber(now) then break end
