@@ -1,71 +1,22 @@
 """The page of `diffedit serve` in a real browser, over real services and a real worker."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
-import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from diffedit import Client
-from diffedit_worker.local.stack import LocalServices
 from diffedit_worker.models.profiles import SAMPLES
-from tests.support.browser import Window, heading, launched_browser, opened_window, pick_sample, set_steps, submit
+from tests.support.browser import Window, heading, opened_window, pick_sample, set_steps, submit
 from tests.support.factories import PEAR, PICTURE
-from tests.support.services import cancel_unfinished_jobs, client_of
-from tests.support.waiting import until
-from tests.support.web_server import Served, served_process
+from tests.support.web_server import Served
 
 LONG = 500
 """Steps of an edit that lasts until a test has looked at it."""
 QUICK = 4
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
-    with LocalServices(tmp_path_factory.mktemp("page")) as stack:
-        stack.start_worker()
-        client = client_of(stack)
-        until(lambda: client.health().ok, "a ready worker", timeout=240)
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def client(stack: LocalServices) -> Client:
-    return client_of(stack)
-
-
-@pytest.fixture(scope="module")
-def server(stack: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served_process(stack.environment, tmp_path_factory.mktemp("web"), "--open") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def window(browser: Browser, server: Served, client: Client) -> Iterator[Window]:
-    with opened_window(browser, server.url) as window:
-        yield window
-    cancel_unfinished_jobs(client)
-
-
-@pytest.fixture
-def page(window: Window) -> Page:
-    return window.open()
-
-
-@pytest.fixture
-def http(server: Served) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60) as http:
-        yield http
 
 
 def picture_of(http: httpx.Client, edit: str, slot: str) -> Image.Image:
@@ -98,10 +49,12 @@ def test_the_line_between_before_and_after_moves_with_keys(page: Page) -> None:
     expect(slider).to_be_visible()
     slider.press("Home")
     after = page.locator(".after")
+    before = page.locator(".before")
     shown = "image => getComputedStyle(image).clipPath"
     assert after.evaluate(shown) == "inset(0px 0px 0px 0%)"
     slider.press("ArrowRight")
     assert after.evaluate(shown) == "inset(0px 0px 0px 1%)"
+    assert before.evaluate(shown) == "inset(0px 99% 0px 0px)", "it would show through a transparent result"
     assert slider.get_attribute("aria-valuetext") == "1 % before, 99 % after"
     slider.press("End")
     assert after.evaluate(shown) == "inset(0px 0px 0px 100%)"

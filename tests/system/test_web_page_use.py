@@ -12,19 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from diffedit import Client
 from diffedit_worker.local.stack import LocalServices
-from tests.support.browser import (
-    PHONE,
-    Window,
-    heading,
-    launched_browser,
-    opened_window,
-    pick_sample,
-    set_steps,
-    submit,
-)
+from tests.support.browser import PHONE, Window, heading, opened_window, pick_sample, set_steps, submit
 from tests.support.factories import PEAR, PICTURE
-from tests.support.services import cancel_unfinished_jobs, client_of
-from tests.support.waiting import until
 from tests.support.web_server import Served, served_process
 
 QUICK = 4
@@ -34,47 +23,9 @@ MARKUP = "<img src=x onerror=alert(1)><b>pears</b>"
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
-    with LocalServices(tmp_path_factory.mktemp("page")) as stack:
-        stack.start_worker()
-        client = client_of(stack)
-        until(lambda: client.health().ok, "a ready worker", timeout=240)
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def client(stack: LocalServices) -> Client:
-    return client_of(stack)
-
-
-@pytest.fixture(scope="module")
-def server(stack: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served_process(stack.environment, tmp_path_factory.mktemp("web"), "--open") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def server_with_keys(stack: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with served_process(stack.environment, tmp_path_factory.mktemp("keys")) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def window(browser: Browser, server: Served, client: Client) -> Iterator[Window]:
-    with opened_window(browser, server.url, permissions=["clipboard-read", "clipboard-write"]) as window:
-        yield window
-    cancel_unfinished_jobs(client)
-
-
-@pytest.fixture
-def page(window: Window) -> Page:
-    return window.open()
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +87,12 @@ def test_an_error_stands_beside_what_to_correct(page: Page, tmp_path: Path) -> N
     (tmp_path / "b.png").write_bytes(b"\x89PNG no picture")
     choose.set_input_files(tmp_path / "b.png")
     expect(page.locator("#picture-error")).to_contain_text("cannot read this picture")
+    (tmp_path / "empty.png").touch()
+    choose.set_input_files(tmp_path / "empty.png")
+    expect(page.locator("#picture-error")).to_contain_text("is empty")
+    Image.new("1", (8000, 5001)).save(tmp_path / "large.png")
+    choose.set_input_files(tmp_path / "large.png")
+    expect(page.locator("#picture-error")).to_contain_text("more than 40 megapixels")
     Image.new("RGB", (400, 8)).save(tmp_path / "c.png")
     choose.set_input_files(tmp_path / "c.png")
     page.get_by_role("button", name="Edit the picture").click()
@@ -151,8 +108,13 @@ def test_an_error_stands_beside_what_to_correct(page: Page, tmp_path: Path) -> N
     page.get_by_text("Options", exact=True).click()
     page.get_by_role("button", name="Edit the picture").click()
     expect(page.get_by_label("Strength")).to_be_focused()
-    expect(page.locator("#strength-error")).to_contain_text("less than or equal to 1")
+    expect(page.locator("#strength-error")).to_contain_text("a number above 0, at most 1")
+    page.get_by_label("Strength").fill("0,5")
+    page.get_by_role("button", name="Edit the picture").click()
+    expect(page.locator("#strength-error")).to_be_hidden()
+    expect(page.locator("#form-error")).to_contain_text("pixels")
     page.get_by_role("button", name="Paint").click()
+    expect(page.locator("#mask-state")).to_have_text("Paint over what may change.")
     page.get_by_role("button", name="Edit the picture").click()
     expect(page.locator("#mask-error")).to_contain_text("selects nothing")
 
@@ -220,7 +182,8 @@ def test_a_link_leads_to_the_edit(window: Window, page: Page) -> None:
     other = window.open(link)
     expect(heading(other)).to_have_text("Done")
     page.go_back()
-    expect(page.get_by_text("Drop a picture here")).to_be_visible()
+    expect(page.get_by_alt_text("The picture to edit")).to_be_visible()
+    expect(page.get_by_label("What it should show")).to_have_value(PEAR["target_prompt"])
 
 
 def test_everything_is_done_with_keys(page: Page) -> None:

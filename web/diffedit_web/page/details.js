@@ -1,6 +1,6 @@
 // What is known of one edit: its state, its stages, its texts, and what can be done with it.
 
-import { announce, byId, button, el, sentence } from "./dom.js";
+import { announce, byId, button, el, plain, sentence } from "./dom.js";
 import { TERMINAL } from "./events.js";
 
 const STAGES = {
@@ -11,6 +11,8 @@ const STAGES = {
   invert: "Turn the picture into noise",
   edit: "Draw the new picture",
 };
+const SHORTEST = 5;
+/** Seconds that are left at least when the page says how many: an estimate of fewer is no help. */
 const TITLES = { succeeded: "Done", failed: "It failed", cancelled: "Cancelled", expired: "It expired" };
 
 const title = el("h1", { className: "panel-title" });
@@ -59,7 +61,7 @@ export function showEdit(edit, offers) {
   bar.hidden = ended;
   bar.value = edit.progress;
   error.hidden = !edit.error;
-  error.textContent = edit.error ? sentence(edit.error.detail) : "";
+  error.textContent = edit.error ? sentence(plain(edit.error.detail)) : "";
   showStages(edit, ended);
   document.title = `${ended ? title.textContent : `${Math.round(100 * edit.progress)} %`} · DiffEdit`;
   announce(ended && edit.error ? `${title.textContent}: ${error.textContent}` : title.textContent);
@@ -67,7 +69,7 @@ export function showEdit(edit, offers) {
   const now = `${edit.id} ${edit.state}`;
   if (now === shown) return;
   shown = now;
-  texts.replaceChildren(...textsOf(edit).flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
+  texts.replaceChildren(...textsOf(edit).flatMap(([name, text]) => [el("dt", {}, name), el("dd", { dir: "auto" }, plain(text))]));
   actions.replaceChildren(...offers.map(([text, act, kind]) => button(text, act, kind)));
 }
 
@@ -83,7 +85,7 @@ function noteOf(edit) {
   const parts = [];
   if (edit.state === "queued" && edit.position !== null) parts.push(edit.position ? `${count(edit.position, "edit")} ahead` : "Next in line");
   if (edit.state === "running" && edit.steps) parts.push(`Step ${edit.step} of ${edit.steps}`);
-  if (!TERMINAL.has(edit.state) && edit.eta !== null) parts.push(`about ${duration(edit.eta)} left`);
+  if (!TERMINAL.has(edit.state) && edit.eta !== null && edit.eta >= SHORTEST) parts.push(`about ${roughly(edit.eta)} left`);
   if (edit.state === "succeeded" && edit.started_at && edit.finished_at)
     parts.push(`Made in ${duration((Date.parse(edit.finished_at) - Date.parse(edit.started_at)) / 1000)}`);
   return parts.join(" · ");
@@ -116,6 +118,11 @@ function textsOf({ texts: given, params }) {
     ["Seed", params.seed === undefined ? null : String(params.seed)],
   ];
   return known.filter(/** @returns {pair is [string, string]} */ (pair) => Boolean(pair[1]));
+}
+
+/** An estimate, as exact as it is. @param {number} seconds */
+function roughly(seconds) {
+  return seconds < 57.5 ? `${5 * Math.round(seconds / 5)} seconds` : count(Math.round(seconds / 60), "minute");
 }
 
 /** @param {number} seconds */

@@ -40,6 +40,22 @@ export function announce(text) {
   byId("announcer").textContent = text;
 }
 
+/** Say something for some seconds. @param {string} text */
+export function tell(text) {
+  const toast = el("p", { className: "toast" }, text, button("Close", () => toast.remove(), "quiet"));
+  document.querySelector(".toast")?.remove();
+  document.body.append(toast);
+  announce(text);
+  setTimeout(() => toast.remove(), 8000);
+}
+
+/**
+ * Return a text of a user as the page shows it: without the characters that turn the direction of what follows.
+ * Its element has `dir="auto"`, so that the text keeps its own direction and turns nothing else.
+ * @param {string} text
+ */
+export const plain = (text) => text.replace(/[\u202a-\u202e\u2066-\u2069]/g, "");
+
 /**
  * Show an error below what it is about, or remove it.
  * @param {string} id the id of the paragraph of the error

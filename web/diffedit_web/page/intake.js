@@ -1,8 +1,9 @@
 // Where pictures come from: dropped, chosen or pasted.
 
-import { byId } from "./dom.js";
+import { byId, tell } from "./dom.js";
 
 const KINDS = new Set(["image/png", "image/jpeg", "image/webp"]);
+const UNKNOWN = "application/octet-stream";
 const LARGEST = 32 * 2 ** 20;
 /** Bytes that the server takes. */
 
@@ -14,17 +15,27 @@ const LARGEST = 32 * 2 ** 20;
 export function setUpIntake(take, refuse) {
   const input = byId("file");
   const stage = byId("stage");
-  const given = async (/** @type {File | null | undefined} */ file) => {
+  const given = async (/** @type {FileList | null | undefined} */ files) => {
+    const file = files?.[0];
     if (!file) return refuse("There is no picture in it. Drop or paste the file of a picture.");
-    if (!KINDS.has(file.type)) return refuse("This is no PNG, JPEG or WebP file. Convert it to one of them.");
+    // Systems do not know the type of each file. Then the browser finds out when it reads the picture.
+    if (file.type && file.type !== UNKNOWN && !KINDS.has(file.type)) return refuse("This is no PNG, JPEG or WebP file. Convert it to one of them.");
     if (file.size > LARGEST) return refuse("The file takes more than 32 MiB. Make the picture smaller.");
-    // In memory, so that it can be sent again if the file is changed or moved meanwhile.
-    take(new Blob([await file.arrayBuffer()], { type: file.type }), file.name);
+    if (!file.size) return refuse("The file is empty. Choose another one.");
+    let data;
+    try {
+      // In memory, so that it can be sent again if the file is changed or moved meanwhile.
+      data = await file.arrayBuffer();
+    } catch {
+      return refuse("The browser cannot read this file. Is it a folder?");
+    }
+    if (files.length > 1) tell("These are several files. The first one is used.");
+    take(new Blob([data], { type: KINDS.has(file.type) ? file.type : "" }), file.name);
   };
 
   byId("choose").addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
-    if (input.files.length) given(input.files[0]);
+    if (input.files.length) given(input.files);
     input.value = "";
   });
 
@@ -42,10 +53,10 @@ export function setUpIntake(take, refuse) {
   onDrag("dragenter", 1);
   onDrag("dragleave", -1);
   onDrag("dragover", 0);
-  onDrag("drop", -Infinity, (/** @type {DragEvent} */ event) => given(event.dataTransfer?.files[0]));
+  onDrag("drop", -Infinity, (/** @type {DragEvent} */ event) => given(event.dataTransfer?.files));
   window.addEventListener("paste", (event) => {
-    const file = event.clipboardData?.files[0];
-    if (file) given(file);
+    const files = event.clipboardData?.files;
+    if (files?.length) given(files);
   });
 }
 

@@ -17,6 +17,8 @@ export class Mask {
     this.past = [];
     /** Whether a user has changed what the model found. */
     this.touched = false;
+    /** The edit that has found it; "" if a user has painted it. */
+    this.found = "";
   }
 
   /**

@@ -1,8 +1,10 @@
 // What the served models are and know.
 
-import { models } from "./api.js";
+import { Problem, models } from "./api.js";
 import { byId, el } from "./dom.js";
 
+const PAUSE = 5000;
+/** Milliseconds until the models are asked for again while there are none. */
 const PRESETS = { draft: "Draft, for a first look", guide: "As in diffusers’ guide" };
 
 /** Show the served models, and return their names. @returns {Promise<string[]>} */
@@ -26,6 +28,19 @@ export async function showModels() {
   profile.onchange = offer;
   offer();
   return data.map(({ id }) => id);
+}
+
+/** Wait until a model is served. @returns {Promise<void>} */
+export async function modelServed() {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    if (document.visibilityState === "hidden") continue;
+    try {
+      if ((await models()).data.length) return;
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error; // the user gives no key
+    }
+  }
 }
 
 /** A sentence that follows a colon, unless it begins with a name. @param {string} text */

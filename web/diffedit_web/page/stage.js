@@ -30,6 +30,9 @@ const addresses = new Map();
 
 export { overlay };
 
+/** Counts what is shown, so that a picture that is decoded late does not replace a newer one. */
+let turn = 0;
+
 /** Put the elements into the page. */
 export function setUpStage() {
   byId("frame").append(before, forming, after, overlay, slider, handle, ...tags);
@@ -37,6 +40,7 @@ export function setUpStage() {
 
 /** Show the place for a picture instead of a picture. */
 export function showDrop() {
+  turn++;
   byId("drop").hidden = false;
   byId("mat").hidden = byId("under").hidden = true;
 }
@@ -45,11 +49,18 @@ export function showDrop() {
  * Show a picture, and nothing over it.
  * @param {Blob} file
  * @param {string} description
- * @returns {Promise<[number, number]>} its width and height in pixels
+ * @param {number} [most] pixels that it may have
+ * @returns {Promise<[number, number] | null>} its width and height in pixels; null if something else is shown meanwhile
  * @throws {DOMException} the browser cannot read it
+ * @throws {RangeError} it has more pixels
  */
-export async function showPicture(file, description) {
-  const size = await put(before, file);
+export async function showPicture(file, description, most = Infinity) {
+  const mine = ++turn;
+  const size = await put(before, file, (wide, high) => {
+    if (mine === turn && wide * high > most) throw new RangeError(`${wide} x ${high} pixels`);
+    return mine === turn;
+  });
+  if (mine !== turn) return null;
   before.alt = description;
   const frame = byId("frame");
   frame.style.setProperty("--ratio", String(size[0] / size[1]));
@@ -68,10 +79,11 @@ export async function showPicture(file, description) {
  * @param {import("./mask.js").Mask} mask
  */
 export async function showPreview(uri, mask) {
+  const mine = turn;
   const preview = new Image();
   preview.src = uri;
   await preview.decode();
-  if (!after.hidden) return; // the result came first
+  if (mine !== turn || !after.hidden) return; // something else is shown, or the result came first
   fit(forming);
   mask.cutOut(preview, forming);
   forming.hidden = false;
@@ -90,10 +102,13 @@ export function hidePreview() {
  * @param {number} start where the slider stands first, in percent
  */
 export async function showResult(file, description, start) {
+  const mine = turn;
   await put(after, file);
+  if (mine !== turn) return; // something else is shown by now
   after.alt = description;
   hidePreview();
   for (const element of [after, slider, handle, ...tags]) element.hidden = false;
+  byId("frame").classList.add("compared");
   cut(start);
 }
 
@@ -115,6 +130,7 @@ function fit(canvas) {
 
 function hideResult() {
   for (const element of [after, slider, handle, ...tags]) element.hidden = true;
+  byId("frame").classList.remove("compared");
 }
 
 /** Move the line between before and after. @param {number} percent */
@@ -122,22 +138,30 @@ function cut(percent) {
   slider.value = String(percent);
   slider.setAttribute("aria-valuetext", `${percent} % before, ${100 - percent} % after`);
   byId("frame").style.setProperty("--cut", `${percent}%`);
+  byId("frame").style.setProperty("--rest", `${100 - percent}%`);
 }
 
-/** @param {HTMLImageElement} image @param {Blob} file @returns {Promise<[number, number]>} */
-async function put(image, file) {
+/**
+ * @param {HTMLImageElement} image
+ * @param {Blob} file
+ * @param {(wide: number, high: number) => boolean} [wanted] whether to show it, of its size in pixels
+ * @returns {Promise<[number, number]>}
+ */
+async function put(image, file, wanted = () => true) {
   const address = URL.createObjectURL(file);
   const loaded = new Image();
   loaded.src = address;
+  /** What is not needed any more. @type {string | undefined} */
+  let old = address;
   try {
     await loaded.decode();
-  } catch (error) {
-    URL.revokeObjectURL(address);
-    throw error;
+    if (wanted(loaded.naturalWidth, loaded.naturalHeight)) {
+      old = addresses.get(image);
+      image.src = address;
+      addresses.set(image, address);
+    }
+  } finally {
+    if (old) URL.revokeObjectURL(old);
   }
-  const old = addresses.get(image);
-  image.src = address;
-  addresses.set(image, address);
-  if (old) URL.revokeObjectURL(old);
   return [loaded.naturalWidth, loaded.naturalHeight];
 }

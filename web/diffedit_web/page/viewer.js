@@ -2,13 +2,14 @@
 
 import * as api from "./api.js";
 import { showEdit, showFailure, showLoading } from "./details.js";
-import { announce, button, byId, el } from "./dom.js";
+import { announce, byId, el, plain, sentence, tell } from "./dom.js";
 import { TERMINAL, follow } from "./events.js";
-import { fillForm } from "./form.js";
+import { fillForm, holds, holdsMaskOf, showForm } from "./form.js";
 import { forget, noteState, refreshHistory } from "./history.js";
 import { Mask } from "./mask.js";
 import { stopPainting } from "./painter.js";
-import { hidePreview, showMask, showPicture, showPreview, showResult } from "./stage.js";
+import { noteSearch } from "./searches.js";
+import { hidePreview, showDrop, showMask, showPicture, showPreview, showResult } from "./stage.js";
 
 /** The picture of the edit that this page has submitted last, so that it is not read back. @type {{id: string, file: Blob} | null} */
 let own = null;
@@ -36,11 +37,13 @@ export async function view(id, signal, setMode) {
   showLoading();
   stopPainting();
   underResult.hidden = true;
+  document.title = "DiffEdit";
   try {
     let edit = await api.show(id);
     const file = own?.id === id ? own.file : await api.picture(id, "original");
     if (signal.aborted) return;
-    const size = await showPicture(file, edit.texts.source_prompt ?? "The original picture");
+    const size = await showPicture(file, plain(edit.texts.source_prompt ?? "The original picture"));
+    if (signal.aborted || !size) return;
     const shown = new Shown(id, size, signal);
     const update = async (/** @type {api.Edit} */ now) => {
       if (signal.aborted) return;
@@ -60,8 +63,11 @@ export async function view(id, signal, setMode) {
   } catch (error) {
     if (signal.aborted) return;
     const gone = error instanceof api.Problem && error.code === "job_not_found";
+    stopPainting();
+    showDrop(); // the picture of another edit is none of this one
+    document.title = "DiffEdit";
     const message = gone ? "This edit does not exist, or not for your key. Perhaps it was deleted" : /** @type {Error} */ (error).message;
-    showFailure(message, [["Try again", () => location.reload()], ["New edit", () => (location.hash = "")]]);
+    showFailure(message, [["Try again", () => location.reload()], ["New edit", startAnew]]);
     if (gone) refreshHistory();
   }
 }
@@ -92,7 +98,7 @@ class Shown {
     const [file, mask] = await Promise.all([api.picture(this.id, "result"), this.load()]);
     if (this.signal.aborted) return;
     // The line stands in the middle of what has changed.
-    await showResult(file, edit.texts.target_prompt ?? "The edited picture", Math.round(100 * mask.middle));
+    await showResult(file, plain(edit.texts.target_prompt ?? "The edited picture"), Math.round(100 * mask.middle));
     underResult.hidden = false;
   }
 
@@ -124,12 +130,22 @@ class Shown {
  * @param {(mode: "form" | "details") => void} setMode
  */
 async function correctMask(edit, file, signal, setMode) {
+  const known = holds(file); // what is filled in may be newer than the edit
+  if (known && holdsMaskOf(edit.id)) {
+    setMode("form");
+    return showForm(); // with what was painted since
+  }
   const maskFile = await api.picture(edit.id, "mask");
   if (signal.aborted) return;
-  await fillForm(file, { source: edit.texts.source_prompt, target: edit.texts.target_prompt, maskFile });
+  await fillForm(file, { ...(known ? {} : filledWith(edit)), maskFile, found: edit.id });
   if (signal.aborted) return;
   setMode("form");
   announce("The mask is found.");
+}
+
+/** Return what an edit fills the form with. @param {api.Edit} edit */
+function filledWith({ texts, params }) {
+  return { source: texts.source_prompt ?? texts.source_concept, target: texts.target_prompt ?? texts.target_concept, params };
 }
 
 /**
@@ -140,38 +156,53 @@ async function correctMask(edit, file, signal, setMode) {
  * @returns {[string, () => unknown, string?][]}
  */
 function offersOf(edit, file, setMode) {
-  const { id, state, texts } = edit;
-  const again = async () => {
+  const { id, state } = edit;
+  const again = guarded(async () => {
     const maskFile = edit.goal === "result" && !edit.stages.includes("mask") ? await api.picture(id, "mask") : null;
     history.pushState(null, "", "#");
     dispatchEvent(new CustomEvent("diffedit-form"));
-    await fillForm(file, { source: texts.source_prompt, target: texts.target_prompt, maskFile });
+    await fillForm(file, { ...filledWith(edit), maskFile });
     setMode("form");
     byId("target").focus();
-  };
+  });
   if (!TERMINAL.has(state)) return [["Cancel", guarded(() => api.cancel(id)), ""], ["Copy the link", () => copyLink(id), "quiet"]];
   const remove = guarded(async () => {
     if (!confirm("Delete this edit and its pictures? This cannot be undone.")) return;
     await api.remove(id);
-    location.hash = "";
+    if (!holds(file)) location.replace("#");
+    else {
+      history.replaceState(null, "", "#");
+      startAnew(); // its picture is to be gone from here, too
+    }
     await forget(id);
   });
-  const retry = guarded(async () => (location.hash = `edit/${(await api.retry(id)).id}`));
+  const retry = guarded(async () => {
+    const next = await api.retry(id);
+    if (next.goal === "mask") noteSearch(next.id);
+    location.hash = `edit/${next.id}`;
+  });
   const common = /** @type {[string, () => unknown, string?][]} */ ([["Edit again", again], ["Delete", remove, "quiet danger"]]);
   if (state === "succeeded") return [["Download", () => download(id), "primary"], ["Copy the link", () => copyLink(id)], ...common];
   return [["Try it again", retry, "primary"], ...common];
 }
 
-/** Return a function that shows its error instead of raising it. @param {() => unknown} act */
+/** Return a function that shows its error instead of raising it, and does nothing while it is at work. @param {() => unknown} act */
 function guarded(act) {
+  let busy = false;
   return async () => {
+    if (busy) return;
+    busy = true;
     try {
       await act();
     } catch (error) {
-      tell(/** @type {Error} */ (error).message);
+      tell(sentence(/** @type {Error} */ (error).message));
+    } finally {
+      busy = false;
     }
   };
 }
+
+const startAnew = () => byId("new-edit").click();
 
 /** @param {string} id */
 async function download(id) {
@@ -187,17 +218,8 @@ async function copyLink(id) {
   const link = `${location.href.split("#")[0]}#edit/${id}`;
   try {
     await navigator.clipboard.writeText(link);
-    tell("Copied. It opens for whoever has a key of the same owner.");
+    tell("Copied. It opens for whoever may use this server; if it asks for keys, only with one of the same owner.");
   } catch {
     tell(`Copy this: ${link}`); // without HTTPS there is no clipboard
   }
-}
-
-/** Say something for some seconds. @param {string} text */
-export function tell(text) {
-  const toast = el("p", { className: "toast" }, text, button("Close", () => toast.remove(), "quiet"));
-  document.querySelector(".toast")?.remove();
-  document.body.append(toast);
-  announce(text);
-  setTimeout(() => toast.remove(), 8000);
 }
