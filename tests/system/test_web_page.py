@@ -26,6 +26,7 @@ def picture_of(http: httpx.Client, edit: str, slot: str) -> Image.Image:
 def test_a_picture_becomes_another_one(page: Page, http: httpx.Client, tmp_path: Path) -> None:
     expect(page.locator("#model")).to_contain_text("pineapple")
     page.get_by_label("Choose a picture").set_input_files(PICTURE)
+    expect(page.get_by_label("What the picture shows")).to_be_focused()
     page.get_by_label("What the picture shows").fill(PEAR["source_prompt"])
     page.get_by_label("What it should show").fill(PEAR["target_prompt"])
     set_steps(page, QUICK)

@@ -9,7 +9,7 @@ const LARGEST = 32 * 2 ** 20;
 
 /**
  * Call a function with each picture that the user gives, or with the reason why it is none.
- * @param {(file: Blob, name: string) => void} take
+ * @param {(file: Blob) => void} take
  * @param {(reason: string) => void} refuse
  */
 export function setUpIntake(take, refuse) {
@@ -30,7 +30,7 @@ export function setUpIntake(take, refuse) {
       return refuse("The browser cannot read this file. Is it a folder?");
     }
     if (files.length > 1) tell("These are several files. The first one is used.");
-    take(new Blob([data], { type: KINDS.has(file.type) ? file.type : "" }), file.name);
+    take(new Blob([data], { type: KINDS.has(file.type) ? file.type : "" }));
   };
 
   byId("choose").addEventListener("click", () => input.click());

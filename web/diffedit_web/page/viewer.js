@@ -145,7 +145,8 @@ async function correctMask(edit, file, signal, setMode) {
 
 /** Return what an edit fills the form with. @param {api.Edit} edit */
 function filledWith({ texts, params }) {
-  return { source: texts.source_prompt ?? texts.source_concept, target: texts.target_prompt ?? texts.target_concept, params };
+  const [source, target] = [texts.source_prompt ?? texts.source_concept, texts.target_prompt ?? texts.target_concept];
+  return { source: plain(source ?? ""), target: plain(target ?? ""), params };
 }
 
 /**
