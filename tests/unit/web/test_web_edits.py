@@ -6,6 +6,7 @@ import time
 import pytest
 
 from diffedit import JobNotFound, State, testing
+from tests.support.factories import a_worker
 from tests.support.web_api import PROMPTS, WebApi, png
 
 pytestmark = pytest.mark.anyio
@@ -111,6 +112,22 @@ async def test_json_that_is_not_valid_is_refused(api: WebApi, body: str, word: s
     headers = {"Content-Type": "application/json"}
     response = await api("POST", "/v1/edits", 400, content=body, headers=headers)
     assert word in response.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/edits", "/v1/masks"])
+async def test_a_profile_that_nobody_knows_is_refused(api: WebApi, path: str) -> None:
+    asked = {"files": FILES, "data": {**PROMPTS, "profile": "nosuch"}}
+    problem = (await api("POST", path, 400, **asked)).json()
+    assert problem["code"] == "unknown_profile"
+    assert "now served: tiny" in problem["detail"]
+    body = {"uploaded": "uploads/x", **PROMPTS, "profile": "nosuch"}
+    assert await api.problem("POST", path, 400, json=body) == "unknown_profile"
+    assert (await api("GET", "/v1/edits", 200)).json()["data"] == []
+    # A worker that served it once may come back, so that such an edit waits.
+    registry = api.client._blocking._backend.worker_registry
+    registry.send_heartbeat(a_worker(profile="nosuch"))
+    registry.unregister(a_worker().id)
+    assert (await api("POST", path, 202, **asked)).json()["params"]["profile"] == "nosuch"
 
 
 async def test_a_repeated_request_gets_the_first_edit(api: WebApi) -> None:
