@@ -91,9 +91,9 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]] | None:
     return None
 
 
-def problem_response(problem: Problem, headers: Mapping[str, str]) -> JSONResponse:
-    """Return the answer that tells a program of a problem."""
-    content = problem.model_dump(exclude_none=True)
+def problem_response(problem: Problem, headers: Mapping[str, str], **members: Any) -> JSONResponse:
+    """Return the answer that tells a program of a problem. `members` are added to it."""
+    content = {**problem.model_dump(exclude_none=True), **members}
     return JSONResponse(content, problem.status, headers=dict(headers), media_type=MEDIA_TYPE)
 
 

@@ -192,6 +192,17 @@ async def test_a_wrong_query_is_refused(api: WebApi, query: str) -> None:
     assert await api.problem("GET", f"/v1/edits?{query}", 400) == "invalid_request"
 
 
+async def test_a_parameter_that_no_route_knows_is_refused(api: WebApi) -> None:
+    edit = await api.submit()
+    response = await api("GET", "/v1/edits?stat=failed", 400)
+    assert response.json()["detail"] == "stat: the query has no such parameter here; known: cursor, limit, state, tag"
+    for path in (edit["links"]["self"], f"{edit['links']['self']}/texts", edit["links"]["mask"]):
+        assert await api.problem("GET", f"{path}?wait=3", 400) == "invalid_request"
+    assert await api.problem("POST", f"{edit['links']['self']}/cancel?force=1", 400) == "invalid_request"
+    assert await api.problem("POST", "/v1/edits?seed=7", 400, files=FILES, data=PROMPTS) == "invalid_request"
+    await api("GET", "/v1/models?api-version=1", 200)  # clients of OpenAI's API send what they like
+
+
 async def test_an_edit_shows_what_became_of_its_events(api: WebApi) -> None:
     edit = await api.submit(webhook="https://example.com/hooks")
     resend = f"{edit['links']['self']}/webhook"

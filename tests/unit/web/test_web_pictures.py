@@ -42,6 +42,20 @@ async def test_a_picture_is_given_inline(api: WebApi, edit: dict[str, object], s
     assert (await api("GET", f"/v1/edits/{edit['id']}/{slot}?{inline}", 304, headers=etag)).content == b""
 
 
+@pytest.mark.parametrize("slot", SLOTS)
+async def test_the_headers_alone(api: WebApi, edit: dict[str, object], slot: str) -> None:
+    path = f"/v1/edits/{edit['id']}/{slot}"
+    for query, status in (("", 303), ("?inline", 200)):
+        shown = await api("GET", path + query, status)
+        alone = await api("HEAD", path + query, status)
+        assert alone.content == b""
+        varying = {"x-ratelimit-remaining"}
+        assert {k: v for k, v in alone.headers.items() if k not in varying} == {
+            k: v for k, v in shown.headers.items() if k not in varying
+        }
+    await api("HEAD", path, 404, headers=api.stranger)
+
+
 async def test_a_server_without_links_gives_bytes() -> None:
     async with web_api(links=False) as api:
         edit = await api.submit()

@@ -66,8 +66,10 @@ def _route(slot: Slot, what: str) -> None:
         return await _picture(request, caller, edit_id, slot, inline is not None, filename)
 
     picture.__name__, picture.__doc__ = f"get_{slot}", what
+    path = f"/v1/edits/{{edit_id}}/{slot}"
+    router.add_api_route(path, picture, methods=["HEAD"], response_class=Response, include_in_schema=False)
     router.add_api_route(
-        f"/v1/edits/{{edit_id}}/{slot}",
+        path,
         picture,
         methods=["GET"],
         response_class=Response,
@@ -83,6 +85,7 @@ _route("original", "Get the file of the picture that was submitted.")
 _route("thumbnail", "Get a small copy of the edited picture, a WebP file, when the edit has succeeded.")
 
 
+@router.head("/v1/edits/{edit_id}/preview", response_class=Response, include_in_schema=False)
 @router.get(
     "/v1/edits/{edit_id}/preview",
     response_class=Response,
