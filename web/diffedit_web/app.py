@@ -6,10 +6,10 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import BaseRoute, Match
 
 from diffedit import AsyncClient, __version__
+from diffedit_web.gate import Gate
 from diffedit_web.keys import everybody, owner_of_key
 from diffedit_web.openapi import DESCRIPTION, TAGS, complete
 from diffedit_web.problems import problem_of, problem_response, unexpected_problem
@@ -56,8 +56,7 @@ def create_app(
     app.include_router(diffedit_router(client, owner, links=links), tags=["edits"])
     app.include_router(openai_router(client, owner, links=links), tags=["openai"])
     add_page(app, samples)
-    if hosts:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_middleware(Gate, hosts=hosts)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(Exception, _unexpected)
     complete(app)

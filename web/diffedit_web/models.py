@@ -178,7 +178,7 @@ class Edit(Answer):
             goal="mask" if is_mask else "result",
             stages=_names(status.stages),
             stage=status.stage and status.stage.value,
-            step=status.step,
+            step=status.steps if status.state is State.SUCCEEDED else status.step,
             steps=status.steps,
             progress=round(status.progress, 4),
             position=status.position,

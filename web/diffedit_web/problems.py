@@ -27,6 +27,7 @@ CODE_OF_STATUS = {
     408: "request_timeout",
     413: "body_too_large",
     415: "unsupported_media_type",
+    431: "headers_too_large",
 }
 """The codes of errors that are not ours but HTTP's."""
 

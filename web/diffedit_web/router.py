@@ -29,7 +29,9 @@ def diffedit_router(
     """
     entrance = Entrance(_asynchronous(client), owner, links, origins)
     router = APIRouter()
-    router.include_router(_joined(entrance, edits.router, pictures.router, texts.router, service.router, service.models_router))
+    router.include_router(
+        _joined(entrance, edits.router, pictures.router, texts.router, service.router, service.models_router)
+    )
     router.include_router(service.health_router(entrance.client))
     return router
 

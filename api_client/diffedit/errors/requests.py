@@ -52,7 +52,7 @@ class IdempotencyConflict(InvalidRequest):
 class UnknownProfile(InvalidRequest):
     """Raised when there is no such model profile. The message lists the known ones.
 
-    A worker raises it at its start, `Client.check_profile` and the HTTP API if no worker has ever announced the profile.
+    A worker raises it at its start. `Client.check_profile` and the HTTP API do if no worker has ever announced it.
     """
 
     code = "unknown_profile"

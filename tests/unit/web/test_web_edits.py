@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from diffedit import JobNotFound, State, testing
+from diffedit import JobNotFound, Stage, State, testing
 from tests.support.factories import a_worker
 from tests.support.web_api import PROMPTS, WebApi, png
 
@@ -104,7 +104,8 @@ async def test_a_form_that_is_not_valid_is_refused(api: WebApi, data: dict[str, 
         ('{"uploaded": "uploads/x", "image": "/etc/passwd"}', "image"),
         ('{"uploaded": "uploads/x", "mask": "/etc/passwd"}', "mask"),
         ('{"uploaded": "uploads/x", "target_prompt": "x", "seed": "7"}', "seed"),
-        ('{"uploaded": "uploads/x", "target_prompt": "\\ud800"}', "Invalid JSON"),
+        ('{"uploaded": "uploads/x", "target_prompt": "\\ud800"}', "target_prompt: Invalid JSON"),
+        ('{"uploaded": "uploads/x", "tags": {"a": ["\\udc00\\ud800"]}}', "tags: Invalid JSON"),
         ('{"uploaded": "uploads/x", "target_prompt": "x", "strength": NaN}', "strength"),
     ],
 )
@@ -162,6 +163,21 @@ async def test_a_request_waits_for_the_end_if_it_prefers_to(api: WebApi) -> None
     assert time.monotonic() - began >= 1
     shown = await api("GET", response.headers["location"], 200, headers={"Prefer": "wait=0"})
     assert shown.json()["state"] == "queued"
+
+
+async def test_an_edit_that_succeeded_has_done_all_steps(api: WebApi) -> None:
+    edit = await api.submit()
+    job = api.job(edit)._blocking
+    for stage in (Stage.EMBED, Stage.MASK, Stage.INVERT):
+        testing._start(job, stage)
+        testing._complete(job, stage, {})
+    testing._start(job, Stage.EDIT)
+    job._job_store.report_step(job.id, 21, 24, testing._WORKER)
+    shown = (await api("GET", edit["links"]["self"], 200)).json()
+    assert (shown["step"], shown["steps"]) == (21, 24)
+    testing._complete(job, Stage.EDIT, {})
+    shown = (await api("GET", edit["links"]["self"], 200)).json()
+    assert (shown["state"], shown["step"], shown["steps"]) == ("succeeded", 24, 24)
 
 
 async def test_a_mask_alone(api: WebApi) -> None:

@@ -93,9 +93,7 @@ async def test_a_mask_is_transparent_where_the_picture_may_change(api: WebApi, c
     assert used[1].getextrema() == (255, 255)
 
 
-async def test_a_mask_that_is_opaque_and_black_everywhere_is_explained(
-    api: WebApi, client: openai.AsyncOpenAI
-) -> None:
+async def test_a_mask_that_is_opaque_and_black_everywhere_is_explained(api: WebApi, client: openai.AsyncOpenAI) -> None:
     for mask in (png("RGBA", (0, 0, 0, 255)), png("L", 0)):
         with pytest.raises(openai.BadRequestError, match="make transparent what may change") as caught:
             await client.images.edit(image=png(), mask=mask, **PROMPT)

@@ -124,12 +124,18 @@ async def _picture(
         return RedirectResponse(url, 303, varies)
     etag = f'"{edit_id}-{slot}"'  # what an edit has made never changes
     headers = {**SANDBOXED, **varies, "ETag": etag}
-    if request.headers.get("if-none-match") == etag:
+    if _names(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
     file = await result.file(slot)
     if filename is not None:
         headers["Content-Disposition"] = attachment(filename)
     return Response(file.data, media_type=file.content_type, headers=headers)
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    """Return whether the header `If-None-Match` names this tag: in a list, as weak, or as `*`."""
+    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return "*" in tags or etag in tags
 
 
 def _check_made(status: JobStatus, slot: Slot) -> None:
