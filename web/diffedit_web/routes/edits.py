@@ -177,7 +177,8 @@ async def follow_edit(
     href = href_of(request)
     if status.is_terminal and event_id(Edit.of(status, href)) == last_event_id:
         return Response(status_code=204)  # the standard's word for "do not connect again"
-    return event_stream(job, caller.owner, last_event_id, href, previews=preview)
+    recheck = getattr(request.state, "diffedit_recheck", None)
+    return event_stream(job, caller.owner, last_event_id, href, previews=preview, recheck=recheck)
 
 
 @router.post("/v1/edits/{edit_id}/cancel", responses=documented(*OF_AN_EDIT), name=f"{ROUTE_NAME}cancel")

@@ -81,7 +81,10 @@ def _route(slot: Slot, what: str) -> None:
 
 _route("result", "Get the edited picture, a PNG file, when the edit has succeeded.")
 _route("mask", "Get the mask, white where the picture may change, as soon as it is found.")
-_route("original", "Get the file of the picture that was submitted.")
+_route(
+    "original",
+    "Get the file of the picture that was submitted, as it is stored: with a comment in it, the salt of the owner.",
+)
 _route("thumbnail", "Get a small copy of the edited picture, a WebP file, when the edit has succeeded.")
 
 
