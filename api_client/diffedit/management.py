@@ -9,7 +9,7 @@ from diffedit.api_keys import DEFAULT_RATE, Admission, ApiKey, NewApiKey, add_ke
 from diffedit.contract.job import State
 from diffedit.contract.owners import MAX_OWNER, Owner, OwnerLimits
 from diffedit.deletion import Deleted, delete_jobs_of
-from diffedit.errors import InvalidRequest, UnreadableJobsWarning
+from diffedit.errors import InvalidRequest, UnknownProfile, UnreadableJobsWarning
 from diffedit.garbage import Collected, age, collect
 from diffedit.health import Health, check_health
 from diffedit.jobs.backend import JobBackend
@@ -200,6 +200,25 @@ class JobManagement:
         An error of a service becomes a part of the answer and is not raised.
         """
         return check_health(self._backend, self._object_store, self._settings.profile)
+
+    def check_profile(self, profile: str) -> None:
+        """Raise UnknownProfile if no worker serves this profile, and none ever did.
+
+        `edit` queues such a job, and warns, because a worker may start later. A program that shows its users no
+        warnings can ask here first. The profile of the settings is always known.
+
+        Raises:
+            UnknownProfile: nobody has ever announced this profile. The message lists the served ones.
+            BrokerUnavailable: the server does not answer.
+        """
+        registry = self._backend.worker_registry
+        if profile == self._settings.profile or registry.has_announced(profile):
+            return
+        served = sorted({worker.profile for worker in registry.workers()})
+        if profile not in served:  # workers of 0.2.0 announce it in their heartbeat only
+            raise UnknownProfile(
+                f"profile: no worker serves {profile!r} or ever did; now served: {', '.join(served) or 'nothing'}"
+            )
 
     def _require_owner(self, owner: str | None) -> str | None:
         """Return this client's owner, or the one that is asked for. Raises InvalidRequest if it is another one."""

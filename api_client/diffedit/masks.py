@@ -43,6 +43,12 @@ def mask_of_alpha(data: bytes) -> bytes | None:
         return encode_png(upright(clear, file)) if clear.getbbox() else None
 
 
+def is_black(data: bytes) -> bool:
+    """Return whether the mask in `data` selects nothing where it is opaque. Raises BadPicture."""
+    with decoded(data, "mask") as (source, _):
+        return flatten(source, "black").convert("L").point([0] * 128 + [255] * 128).getbbox() is None
+
+
 def _erased(source: Image.Image) -> Image.Image | None:
     """Return white where parts of a picture were erased; None if the file is no such picture."""
     if not source.has_transparency_data:

@@ -236,3 +236,14 @@ def test_no_key_is_logged_whatever_happens(stack: LocalServices, tmp_path: Path,
         assert "TypeError: 'NoneType' object is not callable" in server.log
         assert f"{key.rpartition('_')[0]}_..." in server.log
         assert secret not in server.log
+
+
+def test_a_monitor_asks_for_headers_alone_and_nobody_sends_too_many(server: Served, key: str) -> None:
+    with client_of(server, key) as http:
+        shown = http.head("/v1/health")
+        assert (shown.status_code, shown.content) == (200, b"")
+        assert int(shown.headers["content-length"]) > 0
+        assert http.head(f"/v1/edits/{'0' * 32}/result").status_code == 404
+        # Refused when they are complete, or by the parser before.
+        assert http.get("/v1/health", headers={"X-Long": "x" * 80_000}).status_code in (400, 431)
+        assert http.get("/v1/health").status_code == 200

@@ -26,11 +26,13 @@ class WorkerRegistryBehaviour(BackendBehaviour):
 
     def test_the_parameter_defaults_of_a_profile_outlive_its_worker(self, backend: JobBackend) -> None:
         assert backend.worker_registry.profile_params("nobody-served-it") == {}
+        assert not backend.worker_registry.has_announced("nobody-served-it")
         worker = a_worker(id="w", profile="own", profile_params={"num_inference_steps": 20, "mask_cleanup": True})
         backend.worker_registry.send_heartbeat(worker)
         backend.worker_registry.unregister("w")
         assert backend.worker_registry.workers() == []
         assert backend.worker_registry.profile_params("own") == worker.profile_params
+        assert backend.worker_registry.has_announced("own")
 
     def test_the_presets_of_a_profile_outlive_its_worker(self, backend: JobBackend) -> None:
         assert backend.worker_registry.profile_presets("nobody-served-it") == {}

@@ -206,11 +206,11 @@ def test_a_call_that_has_not_begun_when_its_caller_is_cancelled_is_not_made() ->
 
 
 def test_a_call_does_not_wait_for_ever_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "MAX_WAIT", 0.01)
-
     async def main() -> None:
-        pool, go_on = Threads(1, "test"), threading.Event()
-        first = asyncio.create_task(pool.run(go_on.wait))
+        pool, begun, go_on = Threads(1, "test"), threading.Event(), threading.Event()
+        first = asyncio.create_task(pool.run(lambda: begun.set() or go_on.wait()))
+        await asyncio.to_thread(begun.wait)
+        monkeypatch.setattr(threads, "MAX_WAIT", 0.01)
         second = asyncio.create_task(pool.run(lambda: None))
         await asyncio.sleep(0.05)
         go_on.set()

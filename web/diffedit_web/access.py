@@ -5,6 +5,8 @@ from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_dependant
 
 from diffedit import AsyncClient, InvalidRequest
 from diffedit_web.problems import refused
@@ -45,6 +47,7 @@ class Entrance(NamedTuple):
 def enters(entrance: Entrance) -> Callable[..., Coroutine[Any, Any, None]]:
     """Return the dependency of all routes: it finds out who asks, before the body of the request is read."""
     client, _, links, origins = entrance
+    of_the_owner = query_names(get_dependant(path="/", call=entrance.owner))
 
     async def enter(request: Request, owner: Annotated[str, Depends(entrance.owner)]) -> None:
         check_origin(request, origins)
@@ -53,9 +56,7 @@ def enters(entrance: Entrance) -> Callable[..., Coroutine[Any, Any, None]]:
                 **getattr(request.state, "diffedit_headers", {}),
                 "Cross-Origin-Resource-Policy": "same-site",
             }
-        names = [name for name, _ in request.query_params.multi_items()]
-        if len(set(names)) < len(names):
-            raise InvalidRequest("a parameter of the query is given twice; give it once")
+        check_query(request, of_the_owner)
         request.state.diffedit_caller = Caller(client.for_owner(owner), owner, links)
 
     return enter
@@ -68,6 +69,29 @@ async def _caller(request: Request) -> Caller:
 
 Called = Annotated[Caller, Depends(_caller)]
 """A parameter of a route: who asks."""
+
+
+def query_names(dependant: Dependant) -> set[str]:
+    """Return the names of the parameters of the query that a route or a dependency declares."""
+    own = {parameter.alias for parameter in dependant.query_params}
+    return own.union(*map(query_names, dependant.dependencies))
+
+
+def check_query(request: Request, others: Collection[str] = ()) -> None:
+    """Raise InvalidRequest if the query of a request has a parameter twice, or one that its route does not know.
+
+    A filter that is misspelt would otherwise be none, and the answer would seem to be right. `others` are known, too.
+    """
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(set(names)) < len(names):
+        raise InvalidRequest("a parameter of the query is given twice; give it once")
+    route = request.scope["route"]
+    known = query_names(route.dependant).union(others)
+    unknown = [name for name in names if name not in known]
+    if unknown and route.knows_its_query:
+        raise InvalidRequest(
+            f"{unknown[0][:40]}: the query has no such parameter here; known: {', '.join(sorted(known)) or 'none'}"
+        )
 
 
 def check_origin(request: Request, trusted: Collection[str] = ()) -> None:

@@ -6,14 +6,17 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import BaseRoute, Match
 
 from diffedit import AsyncClient, __version__
+from diffedit_web.gate import Gate
 from diffedit_web.keys import everybody, owner_of_key
 from diffedit_web.openapi import DESCRIPTION, TAGS, complete
 from diffedit_web.problems import problem_of, problem_response, unexpected_problem
 from diffedit_web.router import diffedit_router, openai_router
 from diffedit_web.static_page import add_page
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def create_app(
@@ -53,19 +56,32 @@ def create_app(
     app.include_router(diffedit_router(client, owner, links=links), tags=["edits"])
     app.include_router(openai_router(client, owner, links=links), tags=["openai"])
     add_page(app, samples)
-    if hosts:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_middleware(Gate, hosts=hosts)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(Exception, _unexpected)
     complete(app)
     return app
 
 
-async def _of_http(_: Request, error: Exception) -> Response:
+async def _of_http(request: Request, error: Exception) -> Response:
     """Answer what no route has raised: an unknown path, or a wrong method."""
     found = problem_of(error)
     assert found is not None
-    return problem_response(*found)
+    problem, headers = found
+    if problem.status == 405:
+        # The framework names the methods of one route only, and a path may have several.
+        headers["Allow"] = ", ".join(_methods_of(request))
+    return problem_response(problem, headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Return the methods that the path of a request has."""
+    routes: Sequence[BaseRoute] = request.app.routes
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from diffedit import MAX_PICTURE_BYTES, InvalidRequest
 from diffedit_web.problems import refused
@@ -22,6 +24,8 @@ MAX_JSON_BYTES = 64 * 2**10
 SECONDS = 120.0
 """For the whole body, so that nobody holds a connection and a file with one byte a minute."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Two that belong together are one character after JSON was read."""
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
@@ -62,14 +66,19 @@ async def read_form(request: Request, file_names: Mapping[str, str]) -> AsyncIte
         raise refused(415, f"send the picture as {kind}")
     files_expected = len(set(file_names.values()))
     request = _bounded(request, max_form_bytes(files_expected))
+    parser = _FormParser(
+        request.headers,
+        request.stream(),
+        max_files=files_expected,
+        max_fields=MAX_FIELDS,
+        max_part_size=MAX_FIELD_BYTES,
+    )
     try:
-        form = await request.form(max_files=files_expected, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+        form = await parser.parse()
     except FormParserError as error:
         raise InvalidRequest(f"the form cannot be read: {error}") from None
-    except HTTPException as error:  # Starlette's word for a form that is too large or damaged
-        if error.status_code != 400:
-            raise
-        raise InvalidRequest(f"the form cannot be read: {error.detail}") from None
+    except MultiPartException as error:  # Starlette's word for a form that is too large or damaged
+        raise InvalidRequest(parser.too_long or f"the form cannot be read: {error.message}") from None
     try:
         yield _parts(form, file_names)
     finally:
@@ -86,12 +95,36 @@ async def read_json(request: Request) -> Body:
         raise InvalidRequest("the body is no JSON") from None
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON object")
+    for name, content in value.items():
+        if _SURROGATE.search(json.dumps([name, content], ensure_ascii=False)):
+            raise InvalidRequest(
+                f"{name.encode('ascii', 'replace').decode()[:40]}: Invalid JSON, because half of a surrogate pair "
+                "(\\ud800 to \\udfff) stands for no character"
+            )
     return Body(value)
 
 
 def is_json(request: Request) -> bool:
     """Return whether the body of the request says that it is JSON."""
     return _media_type(request) == "application/json"
+
+
+class _FormParser(MultiPartParser):
+    """Starlette's, that also knows which field was too long.
+
+    Attributes:
+        too_long: what is wrong with the field; "" if no field was too long.
+    """
+
+    too_long = ""
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        try:
+            super().on_part_data(data, start, end)
+        except MultiPartException:
+            name = self._current_part.field_name[:40]
+            self.too_long = f"{name}: the text takes more than {MAX_FIELD_BYTES // 2**10} KiB, the limit"
+            raise
 
 
 def _media_type(request: Request) -> str:
@@ -142,4 +175,5 @@ def _bounded(request: Request, max_bytes: int) -> Request:
 
 
 def _too_large(max_bytes: int) -> HTTPException:
-    return refused(413, f"the body takes more than {max_bytes / 2**20:.1f} MiB, the limit")
+    size = f"{max_bytes / 2**20:.1f} MiB" if max_bytes >= 2**20 else f"{max_bytes // 2**10} KiB"
+    return refused(413, f"the body takes more than {size}, the limit")

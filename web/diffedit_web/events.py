@@ -5,14 +5,14 @@ import base64
 import hashlib
 import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from diffedit import AsyncJobHandle, JobNotFound, JobStatus, JobTimeout, Stage, State
-from diffedit.errors import DiffEditError
+from diffedit.errors import DiffEditError, InvalidKey
 from diffedit_web.models import Edit, Href
 from diffedit_web.problems import problem_of
 
@@ -24,13 +24,22 @@ RETRY = 2000
 """Milliseconds after which a browser connects again."""
 PREVIEW_INTERVAL = 1.0
 """Seconds between two requests for a preview. A worker goes on for 10 seconds without one."""
+RECHECK = 60.0
+"""Seconds after which is asked again whether the key is valid. It counts as a request with it."""
 SEND_TIMEOUT = 30
 """Seconds in which a page must take an event."""
+Recheck = Callable[[], Awaitable[object]]
 _Event = partial(ServerSentEvent, sep="\n")
 
 
 def event_stream(
-    job: AsyncJobHandle, owner: str, seen: str | None, href: Href, *, previews: bool = False
+    job: AsyncJobHandle,
+    owner: str,
+    seen: str | None,
+    href: Href,
+    *,
+    previews: bool = False,
+    recheck: Recheck | None = None,
 ) -> EventSourceResponse:
     """Return the stream of a job's changes: the status now and at every change, until it has ended.
 
@@ -40,9 +49,10 @@ def event_stream(
         seen: the id of the last event that the page got. It is not sent again.
         href: returns paths, for the statuses.
         previews: whether there are also events with previews, each once, while the picture forms.
+        recheck: raises InvalidKey if the caller may not see the job any more. It is asked every `RECHECK` seconds.
     """
     return EventSourceResponse(
-        _events(job, owner, seen, href, Previews(job) if previews else None),
+        _events(job, owner, seen, href, Previews(job) if previews else None, recheck),
         ping=HEARTBEAT,
         ping_message_factory=lambda: _Event(comment="still here"),
         send_timeout=SEND_TIMEOUT,
@@ -81,15 +91,33 @@ class Previews:
         return None
 
 
+async def _check_again(recheck: Recheck) -> None:
+    """Raise InvalidKey if the caller's key was revoked. Whatever else fails is no reason to end a stream."""
+    try:
+        await recheck()
+    except InvalidKey:
+        raise
+    except DiffEditError:
+        pass
+
+
 async def _events(
-    job: AsyncJobHandle, owner: str, seen: str | None, href: Href, previews: Previews | None
+    job: AsyncJobHandle,
+    owner: str,
+    seen: str | None,
+    href: Href,
+    previews: Previews | None,
+    recheck: Recheck | None,
 ) -> AsyncGenerator[ServerSentEvent, None]:
     changes = job.watch(timeout=LONGEST, heartbeat=PREVIEW_INTERVAL if previews else HEARTBEAT)
-    last, shown_at = None, -math.inf
+    last, shown_at, checked_at = None, -math.inf, time.monotonic()
     try:
         async for status in changes:
             if status.owner != owner:  # the id can be that of another job only if the record was replaced
                 raise JobNotFound(job.id)
+            if recheck and time.monotonic() - checked_at >= RECHECK:
+                checked_at = time.monotonic()
+                await _check_again(recheck)
             if status is not last or time.monotonic() - shown_at > HEARTBEAT - PREVIEW_INTERVAL:
                 last, shown_at = status, time.monotonic()
                 # Its place in the queue is no part of its record.

@@ -1,6 +1,7 @@
 """The owner of a request by its API key, for `diffedit serve`."""
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -30,6 +31,7 @@ def owner_of_key(client: AsyncClient) -> Owner:
         if credentials is None:
             raise InvalidKey("no API key; send `Authorization: Bearer KEY`")
         admission = await client.admit(credentials.credentials)
+        request.state.diffedit_recheck = partial(client.admit, credentials.credentials)
         request.state.diffedit_headers = {
             "X-RateLimit-Limit": str(admission.key.rate),
             "X-RateLimit-Remaining": str(admission.remaining),

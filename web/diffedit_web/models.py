@@ -136,7 +136,7 @@ class Edit(Answer):
     position: int | None
     """While it is queued: how many jobs are ahead, if that is known."""
     eta: float | None
-    """Seconds until it is done, estimated; null if that is not known."""
+    """Seconds until it is done, estimated from earlier edits, whatever number of steps they had; null: not known."""
     timings: dict[str, float]
     """Seconds of each finished stage."""
     error: EditError | None
@@ -178,7 +178,7 @@ class Edit(Answer):
             goal="mask" if is_mask else "result",
             stages=_names(status.stages),
             stage=status.stage and status.stage.value,
-            step=status.step,
+            step=status.steps if status.state is State.SUCCEEDED else status.step,
             steps=status.steps,
             progress=round(status.progress, 4),
             position=status.position,

@@ -6,8 +6,8 @@ from typing import BinaryIO, Literal, get_args
 
 from PIL import Image
 
-from diffedit import InvalidRequest
-from diffedit.masks import mask_of_alpha
+from diffedit import BadPicture, InvalidRequest
+from diffedit.masks import is_black, mask_of_alpha
 from diffedit.pictures import read_picture, read_result
 from diffedit.uploads import picture_bytes
 
@@ -40,9 +40,16 @@ def drawn_mask(mask: BinaryIO) -> bytes:
     """Return a mask in OpenAI's convention, transparent where the picture may change, as one of ours.
 
     A mask without transparency is one of ours already.
+
+    Raises:
+        BadPicture: it cannot be decoded, or selects nothing in either convention.
     """
     data = picture_bytes(mask, "mask")
-    return mask_of_alpha(data) or data
+    if drawn := mask_of_alpha(data):
+        return drawn
+    if is_black(data):
+        raise BadPicture("mask: it is opaque everywhere, so nothing may change; make transparent what may change")
+    return data
 
 
 def encoded(png: bytes, size: tuple[int, int] | None, kind: Format, quality: int) -> bytes:

@@ -23,7 +23,13 @@ SAFE_HEADERS = {
 
 
 class ProblemRoute(APIRoute):
-    """A route that answers errors as problem details (RFC 9457)."""
+    """A route that answers errors as problem details (RFC 9457).
+
+    Attributes:
+        knows_its_query: whether a parameter of the query that it does not declare is refused.
+    """
+
+    knows_its_query = True
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()

@@ -27,6 +27,7 @@ CODE_OF_STATUS = {
     408: "request_timeout",
     413: "body_too_large",
     415: "unsupported_media_type",
+    431: "headers_too_large",
 }
 """The codes of errors that are not ours but HTTP's."""
 
@@ -91,9 +92,9 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]] | None:
     return None
 
 
-def problem_response(problem: Problem, headers: Mapping[str, str]) -> JSONResponse:
-    """Return the answer that tells a program of a problem."""
-    content = problem.model_dump(exclude_none=True)
+def problem_response(problem: Problem, headers: Mapping[str, str], **members: Any) -> JSONResponse:
+    """Return the answer that tells a program of a problem. `members` are added to it."""
+    content = {**problem.model_dump(exclude_none=True), **members}
     return JSONResponse(content, problem.status, headers=dict(headers), media_type=MEDIA_TYPE)
 
 

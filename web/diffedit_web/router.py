@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 
 from diffedit import AsyncClient, Client
 from diffedit_web.access import Entrance, enters
-from diffedit_web.routes import edits, openai, pictures, service
+from diffedit_web.routes import edits, openai, pictures, service, texts
 
 
 def diffedit_router(
@@ -29,7 +29,9 @@ def diffedit_router(
     """
     entrance = Entrance(_asynchronous(client), owner, links, origins)
     router = APIRouter()
-    router.include_router(_joined(entrance, edits.router, pictures.router, service.router))
+    router.include_router(
+        _joined(entrance, edits.router, pictures.router, texts.router, service.router, service.models_router)
+    )
     router.include_router(service.health_router(entrance.client))
     return router
 

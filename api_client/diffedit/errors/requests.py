@@ -50,7 +50,10 @@ class IdempotencyConflict(InvalidRequest):
 
 
 class UnknownProfile(InvalidRequest):
-    """Raised by a worker when no model profile has the name that it should serve. The message lists the known ones."""
+    """Raised when there is no such model profile. The message lists the known ones.
+
+    A worker raises it at its start. `Client.check_profile` and the HTTP API do if no worker has ever announced it.
+    """
 
     code = "unknown_profile"
 

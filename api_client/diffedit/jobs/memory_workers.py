@@ -68,6 +68,9 @@ class MemoryWorkerRegistry:
     def profile_params(self, profile: str) -> dict[str, Any]:
         return self._state.profiles.get(profile, {})
 
+    def has_announced(self, profile: str) -> bool:
+        return profile in self._state.profiles
+
     def profile_presets(self, profile: str) -> dict[str, dict[str, Any]]:
         return self._state.presets.get(profile, {})
 

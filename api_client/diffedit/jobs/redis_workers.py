@@ -114,6 +114,10 @@ class RedisWorkerRegistry:
         return read_params(cast(str | None, self._entries.read("hget", keys.PROFILES, profile)))
 
     @translate_errors
+    def has_announced(self, profile: str) -> bool:
+        return self._entries.read("hget", keys.PROFILES, profile) is not None
+
+    @translate_errors
     def profile_presets(self, profile: str) -> dict[str, dict[str, Any]]:
         return read_presets(cast(str | None, self._entries.read("hget", keys.PRESETS, profile)))
 

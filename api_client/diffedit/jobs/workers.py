@@ -183,6 +183,9 @@ class WorkerRegistry(Protocol):
     def profile_params(self, profile: str) -> dict[str, Any]:
         """Return the parameter defaults that a worker last announced for this profile; {} if none ever did."""
 
+    def has_announced(self, profile: str) -> bool:
+        """Return whether a worker, live or not, has ever announced this profile."""
+
     def profile_presets(self, profile: str) -> dict[str, dict[str, Any]]:
         """Return the presets that a worker last announced for this profile; {} if none ever did."""
 

@@ -36,6 +36,21 @@ async def test_a_body_that_says_that_it_is_too_large_is_refused_unread(api: WebA
     assert read == 0
 
 
+async def test_what_is_too_large_is_named_with_its_limit(api: WebApi) -> None:
+    headers = {"Content-Type": "application/json", "Content-Length": str(2**16 + 1)}
+    response = await api("POST", "/v1/edits", 413, content=b" " * (2**16 + 1), headers=headers)
+    assert response.json()["detail"] == "the body takes more than 64 KiB, the limit"
+    form = part("image", png(), "a.png") + part("target_prompt", b"x" * (2**14 + 1)) + b"--b--\r\n"
+    response = await api("POST", "/v1/edits", 400, content=form, headers=FORM)
+    assert response.json()["detail"] == "target_prompt: the text takes more than 16 KiB, the limit"
+
+
+async def test_headers_are_bounded_together(api: WebApi) -> None:
+    await api("GET", "/v1/health", 200, headers={"X-Long": "x" * 60_000})
+    for headers in ({"X-Long": "x" * 80_000}, {f"X-{number}": "x" * 1000 for number in range(70)}):
+        assert await api.problem("GET", "/v1/health", 431, headers=headers) == "headers_too_large"
+
+
 async def test_a_body_without_a_length_is_read_up_to_the_limit(api: WebApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "MAX_PICTURE_BYTES", 2**20)
     read = 0

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from diffedit import JobNotFound, State, testing
+from diffedit import JobNotFound, Stage, State, testing
+from tests.support.factories import a_worker
 from tests.support.web_api import PROMPTS, WebApi, png
 
 pytestmark = pytest.mark.anyio
@@ -103,7 +104,8 @@ async def test_a_form_that_is_not_valid_is_refused(api: WebApi, data: dict[str, 
         ('{"uploaded": "uploads/x", "image": "/etc/passwd"}', "image"),
         ('{"uploaded": "uploads/x", "mask": "/etc/passwd"}', "mask"),
         ('{"uploaded": "uploads/x", "target_prompt": "x", "seed": "7"}', "seed"),
-        ('{"uploaded": "uploads/x", "target_prompt": "\\ud800"}', "Invalid JSON"),
+        ('{"uploaded": "uploads/x", "target_prompt": "\\ud800"}', "target_prompt: Invalid JSON"),
+        ('{"uploaded": "uploads/x", "tags": {"a": ["\\udc00\\ud800"]}}', "tags: Invalid JSON"),
         ('{"uploaded": "uploads/x", "target_prompt": "x", "strength": NaN}', "strength"),
     ],
 )
@@ -111,6 +113,22 @@ async def test_json_that_is_not_valid_is_refused(api: WebApi, body: str, word: s
     headers = {"Content-Type": "application/json"}
     response = await api("POST", "/v1/edits", 400, content=body, headers=headers)
     assert word in response.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/edits", "/v1/masks"])
+async def test_a_profile_that_nobody_knows_is_refused(api: WebApi, path: str) -> None:
+    asked = {"files": FILES, "data": {**PROMPTS, "profile": "nosuch"}}
+    problem = (await api("POST", path, 400, **asked)).json()
+    assert problem["code"] == "unknown_profile"
+    assert "now served: tiny" in problem["detail"]
+    body = {"uploaded": "uploads/x", **PROMPTS, "profile": "nosuch"}
+    assert await api.problem("POST", path, 400, json=body) == "unknown_profile"
+    assert (await api("GET", "/v1/edits", 200)).json()["data"] == []
+    # A worker that served it once may come back, so that such an edit waits.
+    registry = api.client._blocking._backend.worker_registry
+    registry.send_heartbeat(a_worker(profile="nosuch"))
+    registry.unregister(a_worker().id)
+    assert (await api("POST", path, 202, **asked)).json()["params"]["profile"] == "nosuch"
 
 
 async def test_a_repeated_request_gets_the_first_edit(api: WebApi) -> None:
@@ -147,6 +165,21 @@ async def test_a_request_waits_for_the_end_if_it_prefers_to(api: WebApi) -> None
     assert shown.json()["state"] == "queued"
 
 
+async def test_an_edit_that_succeeded_has_done_all_steps(api: WebApi) -> None:
+    edit = await api.submit()
+    job = api.job(edit)._blocking
+    for stage in (Stage.EMBED, Stage.MASK, Stage.INVERT):
+        testing._start(job, stage)
+        testing._complete(job, stage, {})
+    testing._start(job, Stage.EDIT)
+    job._job_store.report_step(job.id, 21, 24, testing._WORKER)
+    shown = (await api("GET", edit["links"]["self"], 200)).json()
+    assert (shown["step"], shown["steps"]) == (21, 24)
+    testing._complete(job, Stage.EDIT, {})
+    shown = (await api("GET", edit["links"]["self"], 200)).json()
+    assert (shown["state"], shown["step"], shown["steps"]) == ("succeeded", 24, 24)
+
+
 async def test_a_mask_alone(api: WebApi) -> None:
     edit = await api.submit("/v1/masks", seed="7")
     assert edit["goal"] == "mask"
@@ -173,6 +206,17 @@ async def test_pages_go_through_all_edits_of_the_owner(api: WebApi) -> None:
 @pytest.mark.parametrize("query", ["state=odd", "limit=0", "limit=101", "limit=x", "cursor=nonsense"])
 async def test_a_wrong_query_is_refused(api: WebApi, query: str) -> None:
     assert await api.problem("GET", f"/v1/edits?{query}", 400) == "invalid_request"
+
+
+async def test_a_parameter_that_no_route_knows_is_refused(api: WebApi) -> None:
+    edit = await api.submit()
+    response = await api("GET", "/v1/edits?stat=failed", 400)
+    assert response.json()["detail"] == "stat: the query has no such parameter here; known: cursor, limit, state, tag"
+    for path in (edit["links"]["self"], f"{edit['links']['self']}/texts", edit["links"]["mask"]):
+        assert await api.problem("GET", f"{path}?wait=3", 400) == "invalid_request"
+    assert await api.problem("POST", f"{edit['links']['self']}/cancel?force=1", 400) == "invalid_request"
+    assert await api.problem("POST", "/v1/edits?seed=7", 400, files=FILES, data=PROMPTS) == "invalid_request"
+    await api("GET", "/v1/models?api-version=1", 200)  # clients of OpenAI's API send what they like
 
 
 async def test_an_edit_shows_what_became_of_its_events(api: WebApi) -> None:

@@ -2,14 +2,14 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 from sse_starlette import ServerSentEvent
 
 from diffedit import Stage, testing
-from diffedit.errors import BrokerUnavailable
+from diffedit.errors import BrokerUnavailable, InvalidKey
 from diffedit_web import events
 from tests.support.web_api import WebApi
 
@@ -112,7 +112,7 @@ async def test_previews_are_asked_for_in_the_query(api: WebApi, monkeypatch: pyt
     whole = events.event_stream
     monkeypatch.setattr(
         "diffedit_web.routes.edits.event_stream",
-        lambda *args, previews: (asked.append(previews), whole(*args, previews=previews))[1],
+        lambda *args, previews, **other: (asked.append(previews), whole(*args, previews=previews, **other))[1],
     )
     edit = await api.submit()
     testing.succeed(api.job(edit))
@@ -120,3 +120,46 @@ async def test_previews_are_asked_for_in_the_query(api: WebApi, monkeypatch: pyt
         assert len(parsed((await api("GET", edit["links"]["events"] + query, 200)).text)) == 1
     assert asked == [False, False, True]
     assert await api.problem("GET", edit["links"]["events"] + "?preview=perhaps", 400) == "invalid_request"
+
+
+async def test_the_stream_of_a_key_that_was_revoked_ends(api: WebApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "RECHECK", 0.0)
+    text, key = await api.client.add_api_key("u17", rate=3)
+    edit = await api.submit()
+    job = api.job(edit)
+
+    async def recheck() -> None:
+        await api.client.admit(text)
+
+    stream = events.event_stream(job, "u17", None, lambda name, job_id: f"/{name}", recheck=recheck).body_iterator
+    assert (await anext(stream)).event == "status"
+    for step in range(1, 6):  # more than the rate allows
+        if step == 1:
+            testing._start(job._blocking, Stage.EMBED)
+        job._blocking._job_store.report_step(job.id, step, 9, testing._WORKER)
+        assert (await anext(stream)).event == "status"
+    assert await api.client.revoke_api_key(key.id)
+    job._blocking._job_store.report_step(job.id, 7, 9, testing._WORKER)
+    last = [event async for event in stream]
+    assert [event.event for event in last] == ["problem"]
+    assert json.loads(last[0].data)["code"] == "invalid_key"
+
+
+async def test_the_route_of_events_asks_for_the_key_again(api: WebApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    whole = events.event_stream
+
+    def stream(*args: object, recheck: Callable[[], Awaitable[object]], **other: object) -> object:
+        given.append(recheck)
+        return whole(*args, recheck=recheck, **other)
+
+    monkeypatch.setattr("diffedit_web.routes.edits.event_stream", stream)
+    edit = await api.submit()
+    testing.succeed(api.job(edit))
+    await api("GET", edit["links"]["events"], 200)
+    (recheck,) = given
+    await recheck()
+    for known in await api.client.api_keys():
+        await api.client.revoke_api_key(known.id)
+    with pytest.raises(InvalidKey):
+        await recheck()

@@ -93,6 +93,13 @@ async def test_a_mask_is_transparent_where_the_picture_may_change(api: WebApi, c
     assert used[1].getextrema() == (255, 255)
 
 
+async def test_a_mask_that_is_opaque_and_black_everywhere_is_explained(api: WebApi, client: openai.AsyncOpenAI) -> None:
+    for mask in (png("RGBA", (0, 0, 0, 255)), png("L", 0)):
+        with pytest.raises(openai.BadRequestError, match="make transparent what may change") as caught:
+            await client.images.edit(image=png(), mask=mask, **PROMPT)
+        assert (caught.value.param, caught.value.code) == ("mask", "bad_picture")
+
+
 async def test_several_pictures_have_several_seeds(api: WebApi, client: openai.AsyncOpenAI) -> None:
     async with working(api):
         answer = await client.images.edit(image=png(), n=3, **PROMPT, extra_body={"seed": 2**32 - 2})
@@ -174,8 +181,14 @@ async def test_errors_are_those_of_openais_client(api: WebApi, client: openai.As
     async with openai_client(api, "sk-wrong") as other:
         with pytest.raises(openai.AuthenticationError):
             await other.images.edit(image=png(), **PROMPT)
-        with pytest.raises(openai.AuthenticationError):
+        with pytest.raises(openai.AuthenticationError, match="key") as refused:
             await other.models.list()
+    assert (refused.value.code, refused.value.type) == ("invalid_key", "authentication_error")
+    with pytest.raises(openai.NotFoundError, match="of this name") as unknown:
+        await client.models.retrieve("nosuch")
+    assert (unknown.value.code, unknown.value.type) == ("not_found", "not_found_error")
+    # The same answers are problems of our own API.
+    assert await api.problem("GET", "/v1/models/nosuch", 404) == "not_found"
     async with working(api, lambda job: testing.fail(job, "empty_mask", "the mask selects nothing")):
         with pytest.raises(openai.UnprocessableEntityError, match="selects nothing") as failed:
             await client.images.edit(image=png(), **PROMPT)

@@ -21,8 +21,12 @@ HEADERS = {"Prefer": "wait=1", "Idempotency-Key": "order-17", "Last-Event-ID": "
 
 
 def operations(api: WebApi) -> set[tuple[str, str]]:
-    """Return the method and the path of every route."""
-    return {(method, route.path) for route in routes(api.app) for method in route.methods}
+    """Return the method and the path of every route. One of HEAD is that of GET."""
+    return {(method, route.path) for route in routes(api.app) for method in route.methods - {"HEAD"}}
+
+
+def heads(api: WebApi) -> set[str]:
+    return {route.path for route in routes(api.app) if "HEAD" in route.methods}
 
 
 def queued(job: JobHandle) -> None:
@@ -49,6 +53,7 @@ def cancelled(job: JobHandle) -> None:
 async def test_every_route_is_of_an_edit_or_known_to_these_tests(api: WebApi) -> None:
     of_no_edit = {(method, path) for method, path in operations(api) if OF_AN_EDIT not in path}
     assert of_no_edit == ({("GET", path) for path in OF_NO_OWNER | LISTS} | {("POST", path) for path in SUBMISSIONS})
+    assert heads(api) <= {path for method, path in operations(api) if method == "GET"}
     names = {name for _, path in operations(api) for name in re.findall(r"{(\w+)", path)}
     assert names == {"edit_id", "model"}
 
@@ -64,14 +69,24 @@ async def test_every_route_of_an_edit_hides_the_edits_of_others(
     become(api.job(edit)._blocking)
     before, unknown = await api.job(edit).status(queue=True), "0" * 32
     found = sorted((method, path) for method, path in operations(api) if OF_AN_EDIT in path)
-    assert len(found) >= 11
+    assert len(found) >= 12
+    parameters = {
+        (method.upper(), path): {each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"}
+        for path, described in api.app.openapi()["paths"].items()
+        for method, operation in described.items()
+    }
+    asked = query[1:].partition("=")[0]
     for method, path in found:
         answers = []
         for edit_id in (edit["id"], unknown):
             headers = {**HEADERS, **api.stranger}
             url = path.replace(OF_AN_EDIT, edit_id) + query
-            assert await api.problem(method, url, 404, headers=headers) == "job_not_found", (method, path)
-            answers.append(without_id(await api(method, url, 404, headers=headers), edit_id))
+            known = not asked or asked in parameters[method, path]
+            status, code = (404, "job_not_found") if known else (400, "invalid_request")
+            assert await api.problem(method, url, status, headers=headers) == code, (method, path)
+            answers.append(without_id(await api(method, url, status, headers=headers), edit_id))
+            if known and path in heads(api) and method == "GET":
+                await api("HEAD", url, 404, headers=headers)
         # Nothing tells that the edit exists.
         assert answers[0] == answers[1], (method, path)
     after = await api.job(edit).status(queue=True)

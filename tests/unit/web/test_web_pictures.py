@@ -38,8 +38,25 @@ async def test_a_picture_is_given_inline(api: WebApi, edit: dict[str, object], s
     assert response.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in response.headers["content-security-policy"]
     assert Image.open(io.BytesIO(response.content)).size == SIZE
-    etag = {"If-None-Match": response.headers["etag"]}
-    assert (await api("GET", f"/v1/edits/{edit['id']}/{slot}?{inline}", 304, headers=etag)).content == b""
+    tag = response.headers["etag"]
+    for known in (tag, f"W/{tag}", "*", f'"other", W/{tag}'):
+        etag = {"If-None-Match": known}
+        assert (await api("GET", f"/v1/edits/{edit['id']}/{slot}?{inline}", 304, headers=etag)).content == b""
+    await api("GET", f"/v1/edits/{edit['id']}/{slot}?{inline}", 200, headers={"If-None-Match": f'"x{tag[1:]}'})
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+async def test_the_headers_alone(api: WebApi, edit: dict[str, object], slot: str) -> None:
+    path = f"/v1/edits/{edit['id']}/{slot}"
+    for query, status in (("", 303), ("?inline", 200)):
+        shown = await api("GET", path + query, status)
+        alone = await api("HEAD", path + query, status)
+        assert alone.content == b""
+        varying = {"x-ratelimit-remaining"}
+        assert {k: v for k, v in alone.headers.items() if k not in varying} == {
+            k: v for k, v in shown.headers.items() if k not in varying
+        }
+    await api("HEAD", path, 404, headers=api.stranger)
 
 
 async def test_a_server_without_links_gives_bytes() -> None:

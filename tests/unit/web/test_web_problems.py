@@ -63,6 +63,20 @@ async def test_paths_and_methods_that_do_not_exist(api: WebApi) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_wrong_method_learns_all_that_the_path_has(api: WebApi) -> None:
+    for path, methods in {
+        "/v1/edits": "GET, POST",
+        f"/v1/edits/{'0' * 32}": "GET, DELETE",
+        f"/v1/edits/{'0' * 32}/result": "GET, HEAD",
+        f"/v1/edits/{'0' * 32}/cancel": "POST",
+        "/v1/health": "GET, HEAD",
+        "/v1/images/edits": "POST",
+        "/": "GET, HEAD",
+    }.items():
+        assert (await api("PUT", path, 405)).headers["allow"] == methods
+
+
+@pytest.mark.anyio
 async def test_the_health(api: WebApi, monkeypatch: pytest.MonkeyPatch) -> None:
     from diffedit_web.routes import service
 
@@ -73,6 +87,7 @@ async def test_the_health(api: WebApi, monkeypatch: pytest.MonkeyPatch) -> None:
 
     healthy = {"status": "ok", "broker": True, "object_store": True, "workers": 1, "waiting": 0}
     assert (await api("GET", "/v1/health", 200)).json() == healthy
+    assert (await api("HEAD", "/v1/health", 200)).content == b""
     (worker,) = api.client._blocking._backend.worker_registry.workers()
     api.client._blocking._backend.worker_registry.unregister(worker.id)
     assert (await api("GET", "/v1/health", 200)).json()["status"] == "degraded"

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from sse_starlette import EventSourceResponse
 
 from diffedit import IdempotencyConflict, InvalidRequest, QueueFull, State
-from diffedit.errors import ArtifactError, NewerRecord, OwnerLimit, UploadNotFound
-from diffedit_web.access import Called
-from diffedit_web.bodies import is_json, read_form, read_json
+from diffedit.errors import ArtifactError, NewerRecord, OwnerLimit, UnknownProfile, UploadNotFound
+from diffedit_web.access import Called, Caller
+from diffedit_web.bodies import Body, is_json, read_form, read_json
 from diffedit_web.events import event_id, event_stream
 from diffedit_web.fields import UPLOADED, options_of
 from diffedit_web.models import Edit, EditPage
@@ -47,7 +47,7 @@ BODY = {
 """The routes read the body themselves, after the caller is known."""
 OF_A_LIMIT = (OwnerLimit, (429, OwnerLimit.code))
 """For good, or until an edit of the owner has ended."""
-SUBMISSION = accepted(*OF_A_PICTURE, IdempotencyConflict, QueueFull, *OF_A_LIMIT, UploadNotFound)
+SUBMISSION = accepted(*OF_A_PICTURE, IdempotencyConflict, QueueFull, *OF_A_LIMIT, UploadNotFound, UnknownProfile)
 STATUS_EVENT = {
     "type": "object",
     "description": "A status, or why it cannot be read.",
@@ -94,7 +94,7 @@ async def submit_edit(
     Send the picture as a form, or the key of an upload as JSON. Say what to change in one of three ways: two prompts;
     two concepts; or a target prompt alone.
     """
-    async with _asked(request) as asked:
+    async with _asked(request, caller) as asked:
         job = await caller.client.edit(**asked, idempotency_key=idempotency_key)
     return await submitted(request, response, job, prefer)
 
@@ -107,7 +107,7 @@ async def submit_mask(
 
     An edit of the same picture with the same options and the same `seed` reuses this mask.
     """
-    async with _asked(request) as asked:
+    async with _asked(request, caller) as asked:
         job = await caller.client.preview_mask(**asked, idempotency_key=idempotency_key)
     return await submitted(request, response, job, prefer)
 
@@ -177,7 +177,8 @@ async def follow_edit(
     href = href_of(request)
     if status.is_terminal and event_id(Edit.of(status, href)) == last_event_id:
         return Response(status_code=204)  # the standard's word for "do not connect again"
-    return event_stream(job, caller.owner, last_event_id, href, previews=preview)
+    recheck = getattr(request.state, "diffedit_recheck", None)
+    return event_stream(job, caller.owner, last_event_id, href, previews=preview, recheck=recheck)
 
 
 @router.post("/v1/edits/{edit_id}/cancel", responses=documented(*OF_AN_EDIT), name=f"{ROUTE_NAME}cancel")
@@ -237,7 +238,7 @@ async def delete_edit(caller: Called, edit_id: EditId) -> None:
 
 
 @asynccontextmanager
-async def _asked(request: Request) -> AsyncIterator[dict[str, Any]]:
+async def _asked(request: Request, caller: Caller) -> AsyncIterator[dict[str, Any]]:
     """Give the pictures and the options of a request, as keyword arguments of `Client.edit`.
 
     No other argument gets through: `options_of` knows neither pictures, which could be paths of files, nor owners.
@@ -247,9 +248,16 @@ async def _asked(request: Request) -> AsyncIterator[dict[str, Any]]:
         uploaded = body.values.get(UPLOADED)
         if not isinstance(uploaded, str):
             raise InvalidRequest(f"{UPLOADED}: give the key of an upload, or send the picture as a form")
-        yield {UPLOADED: uploaded, **options_of(body)}
+        yield {UPLOADED: uploaded, **await _options(body, caller)}
         return
     async with read_form(request, FILES) as body:
         if "image" not in body.files:
             raise InvalidRequest("image: the picture is missing")
-        yield {**body.files, **options_of(body)}
+        yield {**body.files, **await _options(body, caller)}
+
+
+async def _options(body: Body, caller: Caller) -> dict[str, Any]:
+    options = options_of(body)
+    if "profile" in options:  # nobody would see the client's warning, and the edit would wait for ever
+        await caller.client.check_profile(options["profile"])
+    return options

@@ -66,8 +66,10 @@ def _route(slot: Slot, what: str) -> None:
         return await _picture(request, caller, edit_id, slot, inline is not None, filename)
 
     picture.__name__, picture.__doc__ = f"get_{slot}", what
+    path = f"/v1/edits/{{edit_id}}/{slot}"
+    router.add_api_route(path, picture, methods=["HEAD"], response_class=Response, include_in_schema=False)
     router.add_api_route(
-        f"/v1/edits/{{edit_id}}/{slot}",
+        path,
         picture,
         methods=["GET"],
         response_class=Response,
@@ -79,10 +81,14 @@ def _route(slot: Slot, what: str) -> None:
 
 _route("result", "Get the edited picture, a PNG file, when the edit has succeeded.")
 _route("mask", "Get the mask, white where the picture may change, as soon as it is found.")
-_route("original", "Get the file of the picture that was submitted.")
+_route(
+    "original",
+    "Get the file of the picture that was submitted, as it is stored: with a comment in it, the salt of the owner.",
+)
 _route("thumbnail", "Get a small copy of the edited picture, a WebP file, when the edit has succeeded.")
 
 
+@router.head("/v1/edits/{edit_id}/preview", response_class=Response, include_in_schema=False)
 @router.get(
     "/v1/edits/{edit_id}/preview",
     response_class=Response,
@@ -121,12 +127,18 @@ async def _picture(
         return RedirectResponse(url, 303, varies)
     etag = f'"{edit_id}-{slot}"'  # what an edit has made never changes
     headers = {**SANDBOXED, **varies, "ETag": etag}
-    if request.headers.get("if-none-match") == etag:
+    if _names(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
     file = await result.file(slot)
     if filename is not None:
         headers["Content-Disposition"] = attachment(filename)
     return Response(file.data, media_type=file.content_type, headers=headers)
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    """Return whether the header `If-None-Match` names this tag: in a list, as weak, or as `*`."""
+    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return "*" in tags or etag in tags
 
 
 def _check_made(status: JobStatus, slot: Slot) -> None:

@@ -13,11 +13,13 @@ from diffedit.contract.validation import explain
 from diffedit_web.access import Called
 from diffedit_web.bodies import read_json
 from diffedit_web.models import HealthReport, Model, Models, Upload, UploadRequest
+from diffedit_web.openai_errors import ModelRoute
 from diffedit_web.problem_route import ProblemRoute
 from diffedit_web.problems import documented, refused
 from diffedit_web.routes.common import EVERY_ROUTE, OF_A_BODY, ROUTE_NAME, operation_id
 
 router = APIRouter(route_class=ProblemRoute, generate_unique_id_function=operation_id)
+models_router = APIRouter(route_class=ModelRoute, generate_unique_id_function=operation_id)
 
 HEALTH_SECONDS = 2.0
 """For which a report of the health is given again: anybody may ask for it."""
@@ -50,13 +52,13 @@ async def make_upload(request: Request, caller: Called) -> Upload:
     return Upload.model_validate(url.model_dump(include=set(Upload.model_fields)))
 
 
-@router.get("/v1/models", responses=documented(*EVERY_ROUTE), name=f"{ROUTE_NAME}models")
+@models_router.get("/v1/models", responses=documented(*EVERY_ROUTE), name=f"{ROUTE_NAME}models")
 async def list_models(caller: Called) -> Models:
     """List the model profiles that live workers serve, in the form of OpenAI's API."""
     return Models(data=await _served(caller.client))
 
 
-@router.get("/v1/models/{model}", responses=documented(*EVERY_ROUTE, 404), name=f"{ROUTE_NAME}model")
+@models_router.get("/v1/models/{model}", responses=documented(*EVERY_ROUTE, 404), name=f"{ROUTE_NAME}model")
 async def show_model(
     caller: Called, model: Annotated[str, Path(max_length=32, description="Its name.", examples=["sd21"])]
 ) -> Model:
@@ -90,6 +92,7 @@ def health_router(client: AsyncClient) -> APIRouter:
         503: {"model": HealthReport, "description": "No edit is accepted: Redis or S3 does not answer."}
     }
 
+    @router.head("/v1/health", include_in_schema=False)
     @router.get("/v1/health", response_model=HealthReport, responses=answers, name=f"{ROUTE_NAME}health")
     async def health() -> Response:
         """Show whether an edit that is submitted now can run. Needs no key.
