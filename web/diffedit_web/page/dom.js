@@ -76,3 +76,13 @@ export function sentence(text) {
   const begun = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
+
+/**
+ * Go to an address of this page, at once. If `location.hash` were set, it would be shown a moment later, and a key that is
+ * pressed in that moment would submit the form again.
+ * @param {string} hash
+ */
+export function visit(hash) {
+  history.pushState(null, "", hash);
+  window.dispatchEvent(new HashChangeEvent("hashchange"));
+}

@@ -162,7 +162,7 @@ function stateOf(mask) {
 
 /** @param {"edits" | "masks"} route @param {Submitted} submitted */
 async function send(route, submitted) {
-  if (sending) return;
+  if (sending || byId("form").hidden) return;
   clearErrors();
   if (!picture) {
     showError("picture-error", "Drop, choose or paste a picture first.");

@@ -1,7 +1,7 @@
 // The page: it shows what its address says, a form or an edit, and joins the parts.
 
 import { setUpDetails } from "./details.js";
-import { announce, button, byId, el, sentence, tell } from "./dom.js";
+import { announce, button, byId, el, sentence, tell, visit } from "./dom.js";
 import { clearForm, fillForm, hasPicture, setUpForm, showForm, showPictureError } from "./form.js";
 import { markCurrent, refreshFirstPage, refreshHistory, setUpHistory } from "./history.js";
 import { choose, setUpIntake } from "./intake.js";
@@ -82,7 +82,7 @@ function submitted(edit, picture, { left, changed }) {
   if (left || (changed && !search)) tell("Your edit is submitted. You find it below, in “Your edits”.");
   else {
     if (isSearch(addressed())) history.replaceState(null, "", "#");
-    location.hash = `edit/${edit.id}`;
+    visit(`#edit/${edit.id}`);
   }
   refreshHistory();
   dropSearches(addressed());

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { showEdit, showFailure, showLoading } from "./details.js";
-import { announce, byId, el, plain, sentence, tell } from "./dom.js";
+import { announce, byId, el, plain, sentence, tell, visit } from "./dom.js";
 import { TERMINAL, follow } from "./events.js";
 import { fillForm, holds, holdsMaskOf, showForm } from "./form.js";
 import { forget, noteState, refreshHistory } from "./history.js";
@@ -180,7 +180,7 @@ function offersOf(edit, file, setMode) {
   const retry = guarded(async () => {
     const next = await api.retry(id);
     if (next.goal === "mask") noteSearch(next.id);
-    location.hash = `edit/${next.id}`;
+    visit(`#edit/${next.id}`);
   });
   const common = /** @type {[string, () => unknown, string?][]} */ ([["Edit again", again], ["Delete", remove, "quiet danger"]]);
   if (state === "succeeded") return [["Download", () => download(id), "primary"], ["Copy the link", () => copyLink(id)], ...common];
