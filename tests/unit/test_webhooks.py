@@ -306,8 +306,8 @@ def until_delivered(job: JobHandle, a_sender: Sender) -> None:
     deadline = time.monotonic() + 20
     while any(each.state is DeliveryState.PENDING for each in job.status().deliveries):
         assert time.monotonic() < deadline
-        a_sender.send_due()
-        time.sleep(0.01)
+        if not a_sender.send_next():
+            time.sleep(0.01)
 
 
 def test_an_event_is_sent_again_until_it_is_taken(client: Client, a_sender: Sender, receiver: Receiver) -> None:
@@ -336,7 +336,7 @@ def test_the_health_shows_the_events_that_wait(client: Client, a_sender: Sender,
     submitted(client, receiver.url).cancel()
     found = client.health().webhooks
     assert (found.due, found.has_sender) == (1, False)
-    a_sender.send_due()
+    assert a_sender.send_next() and not a_sender.send_next()
     assert client.health().webhooks == WaitingEvents(has_sender=True)
 
 
@@ -355,7 +355,8 @@ def test_a_receiver_that_is_gone_gets_nothing_more(client: Client, a_sender: Sen
 def test_a_private_address_is_not_asked(client: Client, receiver: Receiver) -> None:
     job = submitted(client, receiver.url)
     job.cancel()
-    assert Sender(Settings(webhook_secrets=SECRET), client._backend.outbox).send_due() == 1
+    a_sender = Sender(Settings(webhook_secrets=SECRET), client._backend.outbox)
+    assert a_sender.send_next() and not a_sender.send_next()
     assert "DIFFEDIT_WEBHOOK_ALLOW" in str(job.status().deliveries[0].error)
     assert receiver.requests == []
 
@@ -364,7 +365,7 @@ def test_a_damaged_event_is_given_up(client: Client, a_sender: Sender, receiver:
     job = submitted(client, receiver.url, tags={"album": "9"})
     job.cancel()
     client._job_store._state.outbox[f"{job.id}.cancelled"]["tags"] = "{"
-    assert a_sender.send_due() == 1
+    assert a_sender.send_next() and not a_sender.send_next()
     assert job.status().deliveries[0].error == "the event is damaged"
     assert receiver.requests == []
 

@@ -8,7 +8,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 SECONDS = 20.0
 """In which a client must send the whole header of its next request, or take something of the last answer."""
-MAX_HEADER_BYTES = 2**16
 RESET = struct.pack("ii", 1, 0)
 """The option of a socket that drops at its end what it holds."""
 

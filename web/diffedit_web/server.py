@@ -11,7 +11,8 @@ from diffedit import AsyncClient, Client, InvalidRequest
 from diffedit.api_keys import hidden_keys
 from diffedit.listening import check_address
 from diffedit_web.app import create_app
-from diffedit_web.connections import MAX_HEADER_BYTES, BoundedConnection
+from diffedit_web.connections import BoundedConnection
+from diffedit_web.gate import MAX_HEADER_BYTES
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
 SHUTDOWN = 10

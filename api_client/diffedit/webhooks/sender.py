@@ -46,13 +46,12 @@ class Sender:
         self._allowed = networks_of(settings.webhook_allow)
         self._agent = f"diffedit/{version('diffedit-service')}"
 
-    def send_due(self) -> int:
-        """Send each event that is due now, one after the other. Return how many there were."""
-        sent = 0
-        while event := self._outbox.claim(LEASE):
+    def send_next(self) -> bool:
+        """Send an event that is due, once. Return whether there was one."""
+        event = self._outbox.claim(LEASE)
+        if event:
             self._send(event)
-            sent += 1
-        return sent
+        return event is not None
 
     def run(self, stop: threading.Event, threads: int = 8) -> None:
         """Send events as they become due, up to `threads` at the same time, until `stop` is set."""
@@ -63,9 +62,7 @@ class Sender:
     def _serve(self, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
-                event = self._outbox.claim(LEASE)
-                if event:
-                    self._send(event)
+                if self.send_next():
                     continue
             except DiffEditError as error:  # Redis is away: what was claimed is due again after its lease
                 log.warning("webhooks: %s", error)
