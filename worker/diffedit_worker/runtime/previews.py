@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 Preview = Callable[[], bytes]
 """Makes the file of a small picture."""
 PREVIEW_INTERVAL = 0.5
-"""Seconds between two previews of a job. A page shows no more, and more would cost a fast device too much."""
+"""Seconds between two previews of a job. More would cost a fast device too much."""
 
 
 def report_step(
