@@ -127,6 +127,7 @@ def send_events(client: Client) -> str:
 
 
 def operate(client: Client) -> str:
+    client.check_profile("tiny")
     health: diffedit.Health = client.health()
     queued: list[JobStatus] = client.jobs(State.QUEUED, limit=10)
     collected: diffedit.Collected = client.collect_garbage(timedelta(days=1), dry_run=True)
