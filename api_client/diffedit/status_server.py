@@ -81,6 +81,7 @@ class StatusServer:
 
 
 def _server(pages: Mapping[str, Page], host: str, port: int) -> ThreadingHTTPServer:
+    address: Any
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
 
     class Server(ThreadingHTTPServer):
