@@ -30,6 +30,8 @@ from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE, Fitness
 from diffedit_worker.runtime.imports import without_collections
 from diffedit_worker.runtime.maintenance import Maintenance
+from diffedit_worker.runtime.measured_store import MeasuredStore
+from diffedit_worker.runtime.metrics import WorkerMetrics
 from diffedit_worker.runtime.requeueing import requeue_innocent
 from diffedit_worker.runtime.status_server import serve_status
 from diffedit_worker.settings import WorkerSettings
@@ -62,6 +64,7 @@ class WorkerProcess:
         self._profile = profile
         self._pipeline = pipeline
         self._stopping = threading.Event()
+        self._metrics = WorkerMetrics(profile.name)
         self._context = WorkerContext(
             id=uuid.uuid4().hex,
             enqueue=lambda job: self._backend.job_store.send(job),
@@ -71,16 +74,18 @@ class WorkerProcess:
             stage_refused=lambda *refusal: self._fitness.stage_refused(*refusal),
             stage_computed=lambda stage: self._fitness.stage_computed(stage),
             name=lambda: self._node_name or "",
+            stage_handed_back=self._metrics.count_hand_back,
+            job_recovered=lambda job: self._metrics.count_recovery(job.request.params.profile),
         )
         # With few retries, so that an outage of Redis does not hold up the watchdog.
         self._backend = redis_backend(settings, settings.limits)
-        self._object_store = S3ObjectStore(settings)
+        self._object_store = MeasuredStore(S3ObjectStore(settings), self._metrics.measured_request)
         self._maintenance: Maintenance | None = None
         self._node_name: str | None = None
         self._pool: Any = None
         self._batch_jobs = 1
         self._fitness: Fitness
-        self._pages: dict[str, Page] = {}
+        self._pages: dict[str, Page] = {"/metrics": self._metrics.page}
         """What the worker serves on its port, by path."""
         self._status_server: StatusServer | None = None
         self.get_runner = functools.cache(self._make_runner)
@@ -152,6 +157,7 @@ class WorkerProcess:
                 contract=versions.CONTRACT,
                 version=version("diffedit-service"),
             )
+        self._metrics.describe(worker=info.name, device=info.device, version=info.version)
         self._maintenance = Maintenance(
             self._backend.job_store,
             self._backend.worker_registry,
@@ -225,8 +231,16 @@ class WorkerProcess:
 
         named = profile_named(load_profiles(self._settings.profiles_file), profile)
         settings = self._settings
-        models = Models(named, settings.device, settings.dtype, settings.vae_dtype, self._batch_jobs)
+        models = Models(
+            named,
+            settings.device,
+            settings.dtype,
+            settings.vae_dtype,
+            self._batch_jobs,
+            on_loaded=self._metrics.observe_load,
+        )
         limit_cpu_threads(named, models.device)
+        self._metrics.add_device(models.device)
         disable_progress_bars()
         return models
 
@@ -248,6 +262,7 @@ class WorkerProcess:
             max_pixels=self._settings.max_pixels,
             side_by_side=self._batch_jobs > 1,
             pipeline=self._pipeline or PIPELINE,
+            observers=[self._metrics.observe_stage],
         )
 
 

@@ -5,7 +5,7 @@ inputs are loaded, the function of the stage runs, and its artifacts are saved.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from diffedit.contract.job import Job, JobStatus
 from diffedit.contract.stages import Artifact, Lane, Stage
 from diffedit.decoding import decoding_limits
-from diffedit.errors import ServiceError
+from diffedit.errors import OutOfMemory, ServiceError
 from diffedit.jobs.store import JobStore
 from diffedit.jobs.workers import ArtifactLocks, LockResult
 from diffedit.objects.store import ObjectStore
@@ -140,10 +140,18 @@ class ArtifactMaker:
         params = {name: param(job.request, name) for name in definition.params}
         on_step = partial(self._on_step, current)
         run = partial(definition.run, models=models, on_step=on_step, **needs, **params)
-        # What other stages use may be what is missing, so the second try is alone.
-        again = nullcontext if current.alone else partial(self._gate.alone_from_now, partial(on_step, 0, 0))
+
+        def again() -> AbstractContextManager[None]:
+            current.out_of_memory += 1
+            # What other stages use may be what is missing, so the second try is alone.
+            return nullcontext() if current.alone else self._gate.alone_from_now(partial(on_step, 0, 0))
+
         with yielding(job.options.lane is Lane.BATCH), current.times.measure("compute"):
-            return models.memory.run_within(run, again)
+            try:
+                return models.memory.run_within(run, again)
+            except OutOfMemory:
+                current.out_of_memory += 1
+                raise
 
     def _on_retry(self, job_id: str) -> None:
         """Called before a request to S3 is repeated. Raises if there is no reason to wait for S3."""

@@ -62,6 +62,7 @@ class RunningStage:
         is_completing: whether it is being recorded as done. The message for the next stage may be here before the
             answer is.
         times: how long it takes, from the start in the record.
+        out_of_memory: how often memory ran out in it.
         ended: is set when the worker has nothing more to do with it.
     """
 
@@ -74,6 +75,7 @@ class RunningStage:
     alone: bool = False
     is_completing: bool = False
     times: StageTimes = field(default_factory=StageTimes)
+    out_of_memory: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
 
     def makes_way(self) -> bool:
