@@ -68,6 +68,7 @@ class WorkerProcess:
             release_slot=release_slot,
             stage_refused=lambda *refusal: self._fitness.stage_refused(*refusal),
             stage_computed=lambda stage: self._fitness.stage_computed(stage),
+            name=lambda: self._node_name or "",
         )
         # With few retries, so that an outage of Redis does not hold up the watchdog.
         self._backend = redis_backend(settings, settings.limits)

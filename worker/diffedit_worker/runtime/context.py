@@ -19,6 +19,7 @@ class WorkerContext:
         release_slot: lets the worker take its next message although the current task still uploads its result.
         stage_refused: called when a stage of the job with this id was passed on because of this error. It may pause
             the worker or end the process.
+        name: returns the worker's name, which stays the same when it starts again.
         stage_computed: called when a stage was computed here and its artifacts are stored.
     """
 
@@ -29,3 +30,4 @@ class WorkerContext:
     paused: Callable[[], bool] = lambda: False
     stage_refused: Callable[[Stage, str, Exception], object] = lambda stage, job_id, error: None
     stage_computed: Callable[[Stage], object] = lambda stage: None
+    name: Callable[[], str] = lambda: ""
