@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -68,6 +68,14 @@ def flush_traces(seconds: float = FLUSH_SECONDS) -> None:
         sending = threading.Thread(target=_provider.shutdown, name="last spans", daemon=True)
         sending.start()
         sending.join(seconds)
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """End this process without its other threads and handlers, once its last spans are sent, or cannot be."""
+    try:
+        flush_traces()
+    finally:
+        os._exit(code)
 
 
 def _is_wanted() -> bool:

@@ -8,7 +8,7 @@ tracer provider and configure none (`trace_export.py` does, in our own processes
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -103,6 +103,27 @@ def traceparent_of(context: "SpanContext") -> str | None:
         return None
     # Of the flags, readers of version 00 need only the first.
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 1:02x}"
+
+
+def trace_of(job_id: str, traceparent: str | None) -> str | None:
+    """Return the `traceparent` under which the spans of a job are found, whether its client was traced or not.
+
+    Without a recorded one, the id of the trace is the id of the job, and our sampler decides whether it is sampled. That
+    looks at the last bits, two of which are the same in all random UUIDs, so it gets the halves of the id exchanged.
+
+    Returns:
+        None if there is no trace: nothing was recorded, and this program makes no spans.
+    """
+    if traceparent or not is_traced():
+        return traceparent
+    from opentelemetry.trace import get_tracer_provider
+
+    sampler: Any = getattr(get_tracer_provider(), "sampler", None)
+    if sampler is None:
+        return None
+    half = len(job_id) // 2
+    decision = sampler.should_sample(None, int(job_id[half:] + job_id[:half], 16), "job").decision
+    return f"00-{job_id}-{job_id[:half]}-{decision.is_sampled():02x}"
 
 
 def context_of(traceparent: str) -> "Context":

@@ -71,7 +71,7 @@ def create_app(
 async def _alive(_: Request) -> Response:
     """Answer a probe. It asks neither Redis nor S3: an outage of theirs must not end all web servers.
 
-    A server that ends takes no connections, so whoever is answered may send requests. `/v1/health` tells of the services.
+    A server that ends takes no connections, so whoever is answered may send requests. `/v1/health` has the services.
     """
     return JSONResponse({"ok": True}, headers={"Cache-Control": "no-store"})
 

@@ -1,7 +1,6 @@
 """What a worker process does when Celery starts it, when it is ready, and when it stops."""
 
 import functools
-import os
 import signal
 import sys
 import threading
@@ -22,6 +21,7 @@ from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.retries import WORKER_REDIS_POLICY
+from diffedit.trace_export import exit_at_once, export_traces, flush_traces
 from diffedit_worker.celery_ext.pool import release_slot
 from diffedit_worker.celery_ext.shutdown import call_before_shutdown
 from diffedit_worker.models.profiles import Profile, load_profiles, profile_named
@@ -30,6 +30,7 @@ from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE, Fitness
 from diffedit_worker.runtime.imports import without_collections
 from diffedit_worker.runtime.maintenance import Maintenance
 from diffedit_worker.runtime.requeueing import requeue_innocent
+from diffedit_worker.runtime.tracing import StageTracer
 from diffedit_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class WorkerProcess:
         """Called before the worker connects to anything."""
         if instance.app is not self._app:
             return
+        export_traces("diffedit-worker")
         self._node_name = instance.hostname
         # Not the setting: --concurrency of Celery has priority.
         self._batch_jobs = instance.concurrency
@@ -178,6 +180,7 @@ class WorkerProcess:
         if sender.app is self._app and self._maintenance:
             self._fitness.stop()
             self._maintenance.stop()
+            flush_traces()
 
     def _set_paused(self, paused: bool) -> None:
         if self._pool:
@@ -199,7 +202,7 @@ class WorkerProcess:
         if self._maintenance:
             self._maintenance.stop()
         # A regular end would run the destructors of a device that may be broken.
-        os._exit(UNFIT_EXIT_CODE)
+        exit_at_once(UNFIT_EXIT_CODE)
 
     def _default_batch_jobs(self) -> int:
         """Return how many stages suit the device. 1 if that cannot be found out; then the worker will not be ready."""
@@ -241,6 +244,7 @@ class WorkerProcess:
             max_pixels=self._settings.max_pixels,
             side_by_side=self._batch_jobs > 1,
             pipeline=self._pipeline or PIPELINE,
+            observers=(StageTracer(),),
         )
 
 

@@ -86,8 +86,9 @@ class Sender:
             body = json.dumps(payload_of(event), separators=(",", ":")).encode()
         except (ValueError, LookupError, TypeError, OverflowError):
             return "the event is damaged", True
-        attributes = {"diffedit.job": event.job_id, "diffedit.attempt": event.attempt, "diffedit.owner": event.owner}
-        with tracing.span(f"webhook {event.name}", "CLIENT", attributes, parent=event.traceparent) as span:
+        parent = tracing.trace_of(event.job_id, event.traceparent)
+        with tracing.span(f"webhook {event.name}", "CLIENT", parent=parent) as span:
+            span.set({"diffedit.job": event.job_id, "diffedit.attempt": event.attempt, "diffedit.owner": event.owner})
             # A sender that is not traced hands the job's trace on.
             trace = span.traceparent or event.traceparent
             error, is_final = self._post(event, body, {"traceparent": trace} if trace else {}, span)

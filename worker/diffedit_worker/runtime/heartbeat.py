@@ -1,7 +1,6 @@
 """What shows that a worker lives, and what ends it when it hangs: the heartbeat and the watchdog."""
 
 import logging
-import os
 import resource
 import sys
 import threading
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from diffedit.jobs.store import JobStore
 from diffedit.jobs.workers import WorkerInfo, WorkerRegistry
+from diffedit.trace_export import exit_at_once
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.failures import TIMEOUT
 from diffedit_worker.runtime.requeueing import requeue_innocent
@@ -46,7 +46,7 @@ class Heartbeat:
         context: WorkerContext,
         running_stages: Callable[[], "Sequence[RunningStage]"],
         paused: Callable[[], bool],
-        exit_process: Callable[[], object] = lambda: os._exit(1),
+        exit_process: Callable[[], object] = lambda: exit_at_once(1),
     ) -> None:
         self._job_store = job_store
         self._worker_registry = worker_registry
