@@ -2,7 +2,8 @@
 
 A program that traces has imported `opentelemetry.trace`, or its instrumentation has. So we never import it first: a
 program without tracing pays one look into a dict for each span, and needs no further package. We use the program's own
-tracer provider and configure none (`trace_export.py` does, in our own processes).
+tracer provider and configure none (`trace_export.py` does, in our own processes). Where the program has none, no span
+is made, but the trace of a caller is handed on.
 """
 
 import sys
@@ -108,7 +109,7 @@ def traceparent_of(context: "SpanContext") -> str | None:
 def trace_of(job_id: str, traceparent: str | None) -> str | None:
     """Return the `traceparent` under which the spans of a job are found, whether its client was traced or not.
 
-    Without a recorded one, the id of the trace is the id of the job, and our sampler decides whether it is sampled. That
+    Without a recorded one, the id of the trace is the id of the job, and our sampler decides whether it is sampled. It
     looks at the last bits, two of which are the same in all random UUIDs, so it gets the halves of the id exchanged.
 
     Returns:

@@ -53,6 +53,8 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,  # they load scripts from other servers
         redoc_url=None,
+        # Its spans and logs would have the path and the query, where somebody may have sent an API key.
+        telemetry={"tracing": False, "logs": False, "auto_configure": False},
     )
     owner = everybody if open_to_all else owner_of_key(client)
     app.include_router(diffedit_router(client, owner, links=links), tags=["edits"])
