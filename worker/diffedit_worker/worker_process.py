@@ -21,6 +21,7 @@ from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.retries import WORKER_REDIS_POLICY
+from diffedit.status_server import Page, StatusServer
 from diffedit.trace_export import exit_at_once, export_traces, flush_traces
 from diffedit_worker.celery_ext.pool import release_slot
 from diffedit_worker.celery_ext.shutdown import call_before_shutdown
@@ -30,6 +31,7 @@ from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE, Fitness
 from diffedit_worker.runtime.imports import without_collections
 from diffedit_worker.runtime.maintenance import Maintenance
 from diffedit_worker.runtime.requeueing import requeue_innocent
+from diffedit_worker.runtime.status_server import serve_status
 from diffedit_worker.runtime.tracing import StageTracer
 from diffedit_worker.settings import WorkerSettings
 
@@ -79,6 +81,9 @@ class WorkerProcess:
         self._pool: Any = None
         self._batch_jobs = 1
         self._fitness: Fitness
+        self._pages: dict[str, Page] = {}
+        """What the worker serves on its port, by path."""
+        self._status_server: StatusServer | None = None
         self.get_runner = functools.cache(self._make_runner)
         self._models_of = functools.cache(self._make_models)
 
@@ -118,6 +123,8 @@ class WorkerProcess:
             set_paused=self._set_paused,
             end_process=self._end_process,
         )
+        with self._ending_if_unfit():
+            self._status_server = serve_status(self._settings, self._pages)
         # Celery installs its handler later, and the first process of a container ignores signals without a handler.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with self._ending_if_unfit():
