@@ -23,6 +23,7 @@ from diffedit.objects.s3 import S3ObjectStore
 from diffedit.retries import WORKER_REDIS_POLICY
 from diffedit.status_server import Page, StatusServer
 from diffedit.trace_export import exit_at_once, export_traces, flush_traces
+from diffedit_worker.celery_ext.event_loop import watch_event_loop
 from diffedit_worker.celery_ext.pool import release_slot
 from diffedit_worker.celery_ext.shutdown import call_before_shutdown
 from diffedit_worker.models.profiles import Profile, load_profiles, profile_named
@@ -30,6 +31,7 @@ from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE, Fitness
 from diffedit_worker.runtime.imports import without_collections
 from diffedit_worker.runtime.maintenance import Maintenance
+from diffedit_worker.runtime.probes import Probes
 from diffedit_worker.runtime.requeueing import requeue_innocent
 from diffedit_worker.runtime.status_server import serve_status
 from diffedit_worker.runtime.tracing import StageTracer
@@ -81,7 +83,12 @@ class WorkerProcess:
         self._pool: Any = None
         self._batch_jobs = 1
         self._fitness: Fitness
-        self._pages: dict[str, Page] = {}
+        self._probes = Probes(
+            settings.worker_ttl,
+            lambda: "it stops" if self._stopping.is_set() else None,
+            lambda: "it is paused, because the object store does not work" if self._fitness.paused else None,
+        )
+        self._pages: dict[str, Page] = {**self._probes.pages}
         """What the worker serves on its port, by path."""
         self._status_server: StatusServer | None = None
         self.get_runner = functools.cache(self._make_runner)
@@ -99,6 +106,7 @@ class WorkerProcess:
         worker_shutting_down.connect(self._on_shutting_down)
         worker_shutdown.connect(self._on_shutdown)
         call_before_shutdown(self._app, self._stopping.set)
+        watch_event_loop(self._app, self._probes.loop.turned, self._probes.loop.left)
 
     def _on_init(self, instance: Any, conf: Any, **_: Any) -> None:
         """Called before Celery reads how many threads its pool has."""
@@ -125,6 +133,7 @@ class WorkerProcess:
         )
         with self._ending_if_unfit():
             self._status_server = serve_status(self._settings, self._pages)
+            self._probes.write_to(self._settings.heartbeat_file)
         # Celery installs its handler later, and the first process of a container ignores signals without a handler.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with self._ending_if_unfit():
@@ -164,6 +173,7 @@ class WorkerProcess:
             running_stages=lambda: self.get_runner().running_stages,
         )
         self._maintenance.start()
+        self._probes.watch(self._maintenance)
 
     @contextmanager
     def _ending_if_unfit(self) -> Iterator[None]:

@@ -58,6 +58,8 @@ class Heartbeat:
         self._exit_process = exit_process
         self._lock = threading.Lock()
         self._ended = False
+        self.sent_at: float | None = None
+        """When Redis took a heartbeat last, by `time.monotonic`; None if it has taken none."""
 
     def send(self) -> None:
         """Announce this worker, its jobs and its memory. Does nothing after `end`."""
@@ -69,6 +71,7 @@ class Heartbeat:
         with self._lock:
             if not self._ended:
                 self._worker_registry.send_heartbeat(self._worker.model_copy(update=changes))
+                self.sent_at = time.monotonic()
 
     def end(self) -> None:
         """Unregister the worker at once, instead of when its last heartbeat expires."""
