@@ -9,10 +9,12 @@ Invalid requests are refused here, before anything is queued.
 
 import copy
 import functools
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Self, Unpack
 
+from diffedit import tracing
 from diffedit.contract.job import Job, JobOptions
 from diffedit.contract.request import EditRequest, random_seed
 from diffedit.contract.stages import Artifact
@@ -32,7 +34,7 @@ from diffedit.objects.store import ObjectStore
 from diffedit.options import EditOptions
 from diffedit.salts import salt_of
 from diffedit.settings import Settings
-from diffedit.submission import Submission, check_keys, no_worker_warnings, options_of_each, prepare
+from diffedit.submission import Submission, attributes_of, check_keys, no_worker_warnings, options_of_each, prepare
 from diffedit.uploads import PictureLike, Upload, image_upload, salted, store
 from diffedit.warned import warn
 
@@ -220,6 +222,7 @@ class Client(JobManagement):
 
     def _queue(self, image: PictureLike, goal: Artifact, edits: Sequence[EditOptions]) -> Queued:
         """Check all edits, then queue them. Return their jobs, and warnings if no live worker can run them."""
+        began_at: int | None = time.time_ns()
         with decoding_limits(self._settings.max_pixels):
             upload = image_upload(image)
             fleet = Fleet(self._backend.worker_registry, self._settings.profile)
@@ -232,7 +235,8 @@ class Client(JobManagement):
         stored: set[str] = set()
         try:
             for submission in submissions:
-                jobs.append(self._store_and_submit(submission, stored))
+                jobs.append(self._store_and_submit(submission, stored, began_at))
+                began_at = None  # all were prepared before the first one
         except BaseException as error:
             if jobs:
                 ids = ", ".join(job.id for job in jobs)
@@ -242,15 +246,17 @@ class Client(JobManagement):
             raise
         return jobs, no_worker_warnings(submissions, fleet)
 
-    def _store_and_submit(self, submission: Submission, stored: set[str]) -> JobHandle:
-        store(submission.uploads, self._object_store, stored)
-        return self._submit(
-            submission.request,
-            submission.options,
-            submission.idempotency_key,
-            submission.request_digest,
-            submission.pixels,
-        )
+    def _store_and_submit(self, submission: Submission, stored: set[str], began_at: int | None) -> JobHandle:
+        with tracing.span("diffedit submit", began_at=began_at):
+            with tracing.span("upload", "CLIENT"):
+                store(submission.uploads, self._object_store, stored)
+            return self._submit(
+                submission.request,
+                submission.options,
+                submission.idempotency_key,
+                submission.request_digest,
+                submission.pixels,
+            )
 
     def _submit(
         self,
@@ -260,12 +266,16 @@ class Client(JobManagement):
         request_digest: str,
         pixels: int | None = None,
     ) -> JobHandle:
+        """Queue a request whose pictures are stored. The current span becomes the parent of all that the job causes."""
+        span = tracing.current_span()
+        options = options.model_copy(update={"traceparent": span.traceparent})
         job = Job(id=uuid.uuid4().hex, request=request, options=options)
         key = scoped_key(self._settings.namespace, options.owner, idempotency_key)
-        with taken_back(self._job_store, job.id, has_key=key is not None):
+        with tracing.span("enqueue", "PRODUCER"), taken_back(self._job_store, job.id, has_key=key is not None):
             first = self._job_store.create_job(job, key, request_digest, pixels=pixels, send=self._send is None)
             if self._send and first == job.id:
                 self._send(job)
+        span.set(attributes_of(first, request, options))
         return self.job(first)
 
     def _upload_of(self, upload: Upload, owner: str | None) -> Upload:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
+from diffedit import tracing
 from diffedit.contract import versions
 from diffedit.contract.job import JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest
@@ -171,7 +172,8 @@ class JobHandle:
             raise InvalidRequest(f"job {self.id} is {status.state.value}; only a job that has ended can be retried")
         if status.contract > versions.CONTRACT:
             raise NewerRecord(self.id)  # what this version does not know of the request would be lost
-        return self._submit(status.request, status.options, key, retry_digest(self.id))
+        with tracing.span("diffedit submit"):
+            return self._submit(status.request, status.options, key, retry_digest(self.id))
 
     def delete(self) -> None:
         """Delete the job at once: its record, and the pictures, artifacts and results that no other job uses.

@@ -70,6 +70,12 @@ def prepare(
     return Submission(request, job_options, uploads, pixels, key, request_digest(request, job_options, given, preset))
 
 
+def attributes_of(job_id: str, request: EditRequest, options: JobOptions) -> dict[str, str | None]:
+    """Return what the span of a submission says about the job."""
+    about = {"job": job_id, "profile": request.params.profile, "lane": options.lane.value, "owner": options.owner}
+    return {f"diffedit.{name}": value for name, value in about.items()}
+
+
 def _checked_preset(preset: Any) -> str:
     if not isinstance(preset, str):
         raise InvalidRequest("preset: give the name of a preset, such as guide")

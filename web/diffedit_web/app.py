@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
 
 from diffedit import AsyncClient, __version__
@@ -15,6 +16,7 @@ from diffedit_web.openapi import DESCRIPTION, TAGS, complete
 from diffedit_web.problems import problem_of, problem_response, unexpected_problem
 from diffedit_web.router import diffedit_router, openai_router
 from diffedit_web.static_page import add_page
+from diffedit_web.tracing import Traced
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -51,16 +53,29 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,  # they load scripts from other servers
         redoc_url=None,
+        # Its spans and logs would have the path and the query, where somebody may have sent an API key.
+        telemetry={"tracing": False, "logs": False, "auto_configure": False},
     )
     owner = everybody if open_to_all else owner_of_key(client)
     app.include_router(diffedit_router(client, owner, links=links), tags=["edits"])
     app.include_router(openai_router(client, owner, links=links), tags=["openai"])
     add_page(app, samples)
+    for path in ("/livez", "/readyz"):
+        app.add_route(path, _alive, include_in_schema=False)
     app.add_middleware(Gate, hosts=hosts)
+    app.add_middleware(Traced)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(Exception, _unexpected)
     complete(app)
     return app
+
+
+async def _alive(_: Request) -> Response:
+    """Answer a probe. It asks neither Redis nor S3: an outage of theirs must not end all web servers.
+
+    A server that ends takes no connections, so whoever is answered may send requests. `/v1/health` has the services.
+    """
+    return JSONResponse({"ok": True}, headers={"Cache-Control": "no-store"})
 
 
 async def _of_http(request: Request, error: Exception) -> Response:

@@ -88,12 +88,19 @@ class WorkerSettings(Settings):
     """
 
     metrics_port: int | None = Field(default=None, validation_alias="DIFFEDIT_METRICS_PORT", ge=0, le=65535)
-    """A port on which the worker serves its metrics, at `/metrics`. 0 takes a free port, which the log names.
+    """A port on which the worker serves its metrics (`/metrics`) and probes (`/livez`, `/readyz`).
+
+    0 takes a free port, which the log names.
 
     Unset: it serves none. Workers on the same machine need different ports.
     """
     metrics_host: str = Field(default=ALL_ADDRESSES, validation_alias="DIFFEDIT_METRICS_HOST", min_length=1)
     """The address on which it serves them: that of one network, "::" for IPv6, or all of IPv4 by default."""
+    heartbeat_file: Path | None = Field(default=None, validation_alias="DIFFEDIT_HEARTBEAT_FILE")
+    """A file that the worker writes every 5 s, for `diffedit alive`. Each worker needs a file of its own.
+
+    Unset: it writes none.
+    """
 
     @field_validator("stage_timeouts", mode="wrap")
     @classmethod

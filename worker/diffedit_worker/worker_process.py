@@ -1,7 +1,6 @@
 """What a worker process does when Celery starts it, when it is ready, and when it stops."""
 
 import functools
-import os
 import signal
 import sys
 import threading
@@ -23,6 +22,8 @@ from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.retries import WORKER_REDIS_POLICY
 from diffedit.status_server import Page, StatusServer
+from diffedit.trace_export import exit_at_once, export_traces, flush_traces
+from diffedit_worker.celery_ext.event_loop import watch_event_loop
 from diffedit_worker.celery_ext.pool import release_slot
 from diffedit_worker.celery_ext.shutdown import call_before_shutdown
 from diffedit_worker.models.profiles import Profile, load_profiles, profile_named
@@ -32,8 +33,10 @@ from diffedit_worker.runtime.imports import without_collections
 from diffedit_worker.runtime.maintenance import Maintenance
 from diffedit_worker.runtime.measured_store import MeasuredStore
 from diffedit_worker.runtime.metrics import WorkerMetrics
+from diffedit_worker.runtime.probes import Probes
 from diffedit_worker.runtime.requeueing import requeue_innocent
 from diffedit_worker.runtime.status_server import serve_status
+from diffedit_worker.runtime.tracing import StageTracer
 from diffedit_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -85,7 +88,12 @@ class WorkerProcess:
         self._pool: Any = None
         self._batch_jobs = 1
         self._fitness: Fitness
-        self._pages: dict[str, Page] = {"/metrics": self._metrics.page}
+        self._probes = Probes(
+            settings.worker_ttl,
+            lambda: "it stops" if self._stopping.is_set() else None,
+            lambda: "it is paused, because the object store does not work" if self._fitness.paused else None,
+        )
+        self._pages: dict[str, Page] = {"/metrics": self._metrics.page, **self._probes.pages}
         """What the worker serves on its port, by path."""
         self._status_server: StatusServer | None = None
         self.get_runner = functools.cache(self._make_runner)
@@ -103,6 +111,7 @@ class WorkerProcess:
         worker_shutting_down.connect(self._on_shutting_down)
         worker_shutdown.connect(self._on_shutdown)
         call_before_shutdown(self._app, self._stopping.set)
+        watch_event_loop(self._app, self._probes.loop.turned, self._probes.loop.left)
 
     def _on_init(self, instance: Any, conf: Any, **_: Any) -> None:
         """Called before Celery reads how many threads its pool has."""
@@ -113,6 +122,7 @@ class WorkerProcess:
         """Called before the worker connects to anything."""
         if instance.app is not self._app:
             return
+        export_traces("diffedit-worker")
         self._node_name = instance.hostname
         # Not the setting: --concurrency of Celery has priority.
         self._batch_jobs = instance.concurrency
@@ -128,6 +138,7 @@ class WorkerProcess:
         )
         with self._ending_if_unfit():
             self._status_server = serve_status(self._settings, self._pages)
+            self._probes.write_to(self._settings.heartbeat_file)
         # Celery installs its handler later, and the first process of a container ignores signals without a handler.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with self._ending_if_unfit():
@@ -168,6 +179,7 @@ class WorkerProcess:
             running_stages=lambda: self.get_runner().running_stages,
         )
         self._maintenance.start()
+        self._probes.watch(self._maintenance)
 
     @contextmanager
     def _ending_if_unfit(self) -> Iterator[None]:
@@ -191,6 +203,7 @@ class WorkerProcess:
         if sender.app is self._app and self._maintenance:
             self._fitness.stop()
             self._maintenance.stop()
+            flush_traces()
 
     def _set_paused(self, paused: bool) -> None:
         if self._pool:
@@ -212,7 +225,7 @@ class WorkerProcess:
         if self._maintenance:
             self._maintenance.stop()
         # A regular end would run the destructors of a device that may be broken.
-        os._exit(UNFIT_EXIT_CODE)
+        exit_at_once(UNFIT_EXIT_CODE)
 
     def _default_batch_jobs(self) -> int:
         """Return how many stages suit the device. 1 if that cannot be found out; then the worker will not be ready."""
@@ -262,7 +275,7 @@ class WorkerProcess:
             max_pixels=self._settings.max_pixels,
             side_by_side=self._batch_jobs > 1,
             pipeline=self._pipeline or PIPELINE,
-            observers=[self._metrics.observe_stage],
+            observers=[self._metrics.observe_stage, StageTracer()],
         )
 
 

@@ -11,7 +11,7 @@ from diffedit.contract.content import Content
 from diffedit.contract.owners import Owner, Tags
 from diffedit.contract.request import EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Lane, Stage, plan, queue_name
-from diffedit.contract.validation import ArtifactKeys, Frozen, JobId, StrictNumbers
+from diffedit.contract.validation import ArtifactKeys, Frozen, JobId, StrictNumbers, Traceparent
 from diffedit.contract.versions import Hint, needed_contract
 from diffedit.contract.webhooks import Delivery, WebhookUrl
 from diffedit.errors import ArtifactError
@@ -44,6 +44,11 @@ class JobOptions(StrictNumbers):
     """A URL to which events are sent, such as "edit.started" and "edit.succeeded", signed by Standard Webhooks.
 
     `diffedit webhooks` must be running to send them. Default: none are sent.
+    """
+    traceparent: Annotated[Traceparent | None, Hint()] = None
+    """The span that submitted the job, as in W3C Trace Context. The client sets it if the program is traced.
+
+    No argument of `Client.edit` has this name. It is not part of what an idempotency key stands for.
     """
 
 

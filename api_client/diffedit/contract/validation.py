@@ -18,6 +18,8 @@ from diffedit.contract.stages import Artifact
 _ALTERNATIVE = re.compile(r"constrained-|literal\[")
 """In the path of a pydantic error: one of the types that a field may have."""
 JOB_ID = re.compile("[0-9a-f]{32}")
+TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""The header `traceparent` of W3C Trace Context, version 00: the trace, the parent span, and whether it is sampled."""
 
 
 class Frozen(BaseModel):
@@ -68,12 +70,19 @@ def _keys_match_artifacts(keys: dict[Artifact, str]) -> dict[Artifact, str]:
     return keys
 
 
+def _checked_traceparent(text: str) -> str:
+    if not TRACEPARENT.fullmatch(text):
+        raise ValueError("must be a traceparent of W3C Trace Context, version 00")
+    return text
+
+
 MAX_TEXT_CHARS = 1000
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS), AfterValidator(_clean_text)]
 ProfileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 JobId = Annotated[str, StringConstraints(pattern=rf"^{JOB_ID.pattern}$")]
 InputKey = Annotated[str, StringConstraints(pattern=INPUT_KEY)]
 """The key of an uploaded picture."""
+Traceparent = Annotated[str, AfterValidator(_checked_traceparent)]
 ArtifactKeys = Annotated[dict[Artifact, str], AfterValidator(_keys_match_artifacts)]
 """The key of each artifact of a job that is already made."""
 

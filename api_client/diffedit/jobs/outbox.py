@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
 from diffedit.contract.job import State
+from diffedit.contract.validation import TRACEPARENT
 from diffedit.contract.webhooks import WaitingEvents
 
 PATIENCE = 24 * 3600
@@ -23,7 +24,7 @@ SENDER_TTL = 60
 """Seconds after which a sender that has not looked for events counts as gone. An attempt takes less."""
 MOST_COUNTED = 1000
 """Events that are due, of which the number is told."""
-COPIED = ("webhook", "owner", "tags", "error", "created", "started", "finished", "outcome")
+COPIED = ("webhook", "owner", "tags", "error", "created", "started", "finished", "outcome", "traceparent")
 """The fields of a job's record that an event holds."""
 
 
@@ -50,6 +51,12 @@ class Event(NamedTuple):
     @property
     def owner(self) -> str | None:
         return self.fields.get("owner")
+
+    @property
+    def traceparent(self) -> str | None:
+        """The span that submitted the job, if its client was traced and nothing has damaged it."""
+        text = self.fields.get("traceparent", "")
+        return text if TRACEPARENT.fullmatch(text) else None
 
 
 class Outbox(Protocol):

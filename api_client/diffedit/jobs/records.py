@@ -6,6 +6,7 @@
 | `hints` | `create_job` | the fields of the request that older versions may ignore, as JSON, if there are any |
 | `owner`, `tags`, `keep` | `create_job` | the options of these names, `tags` as JSON, if they are given |
 | `webhook` | `create_job` | where the events of the job are sent, if they are |
+| `traceparent` | `create_job` | the span that submitted the job, if its client is traced |
 | `delivery:<event>` | scripts | what became of an event: a `Delivery` as JSON |
 | `parked` | `park_job` | the message of a job that waits until others of its owner have ended |
 | `held` | scripts | the message of a waiting job that is held back until its turn comes |
@@ -49,7 +50,7 @@ from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobOptions, JobStatu
 from diffedit.contract.object_keys import OBJECT_KEY
 from diffedit.contract.request import EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
-from diffedit.contract.validation import explain
+from diffedit.contract.validation import TRACEPARENT, explain
 from diffedit.contract.versions import dump_json, hints_of, with_hints
 from diffedit.errors import BadRecord, NewerRecord
 from diffedit.jobs.deliveries import deliveries_in
@@ -187,6 +188,9 @@ def _status_of(job_id: str, fields: Mapping[str, str], queueing: Queueing | None
 def _options_in(fields: Mapping[str, str]) -> JobOptions:
     options = json.loads(fields["options"])
     given = {name: fields.get(name) for name in ("owner", "webhook")} | {"tags": json.loads(fields.get("tags", "{}"))}
+    # No job fails because its trace is damaged.
+    trace = text if TRACEPARENT.fullmatch(text := fields.get("traceparent", "")) else None
+    given |= {"traceparent": trace}
     keep = float(fields["keep"]) if "keep" in fields else None
     return JobOptions.model_validate_json(json.dumps({**options, **given, "keep": keep}), extra="ignore")
 
@@ -241,6 +245,7 @@ def new_fields(job: Job, retention: int) -> dict[str, str]:
         **({"tags": json.dumps(options.tags)} if options.tags else {}),
         **({"keep": str(options.keep)} if options.keep else {}),
         **({"webhook": options.webhook} if options.webhook else {}),
+        **({"traceparent": options.traceparent} if options.traceparent else {}),
     }
 
 

@@ -7,6 +7,7 @@ import threading
 
 from diffedit.jobs.backend import redis_backend
 from diffedit.settings import Settings
+from diffedit.trace_export import export_traces, flush_traces
 from diffedit.webhooks.sender import Sender
 
 
@@ -22,8 +23,10 @@ def run(threads: int) -> None:
     sender, stop = Sender(settings, backend.outbox), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    export_traces("diffedit-webhooks")
     logging.info("sending webhooks")
     try:
         sender.run(stop, threads)
     finally:
         backend.close()
+        flush_traces()

@@ -6,12 +6,13 @@ import random
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from http.client import HTTPException
 from importlib.metadata import version
 
+from diffedit import tracing
 from diffedit.errors import DiffEditError
 from diffedit.jobs.outbox import PATIENCE, Event, Outbox, payload_of
 from diffedit.settings import Settings
@@ -85,9 +86,23 @@ class Sender:
             body = json.dumps(payload_of(event), separators=(",", ":")).encode()
         except (ValueError, LookupError, TypeError, OverflowError):
             return "the event is damaged", True
+        parent = tracing.trace_of(event.job_id, event.traceparent)
+        with tracing.span(f"webhook {event.name}", "CLIENT", parent=parent) as span:
+            span.set({"diffedit.job": event.job_id, "diffedit.attempt": event.attempt, "diffedit.owner": event.owner})
+            # A sender that is not traced hands the job's trace on.
+            trace = span.traceparent or event.traceparent
+            error, is_final = self._post(event, body, {"traceparent": trace} if trace else {}, span)
+            if error is not None:
+                span.fail(error)
+            return error, is_final
+
+    def _post(
+        self, event: Event, body: bytes, more: Mapping[str, str], span: tracing.ActiveSpan
+    ) -> tuple[str | None, bool]:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": self._agent,
+            **more,
             **signed_headers(event.id, int(time.time()), body, secrets_of(self._setting, event.owner)),
         }
         try:
@@ -100,6 +115,7 @@ class Sender:
         except Exception as error:
             log.exception("webhook %s", event.id)
             return f"no answer: {type(error).__name__}", False
+        span.set({"http.response.status_code": status})
         if 200 <= status < 300:
             return None, False
         return f"the answer was {status}", status == HTTPStatus.GONE

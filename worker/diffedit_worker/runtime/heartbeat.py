@@ -1,7 +1,6 @@
 """What shows that a worker lives, and what ends it when it hangs: the heartbeat and the watchdog."""
 
 import logging
-import os
 import resource
 import sys
 import threading
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from diffedit.jobs.store import JobStore
 from diffedit.jobs.workers import WorkerInfo, WorkerRegistry
+from diffedit.trace_export import exit_at_once
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.failures import TIMEOUT
 from diffedit_worker.runtime.requeueing import requeue_innocent
@@ -46,7 +46,7 @@ class Heartbeat:
         context: WorkerContext,
         running_stages: Callable[[], "Sequence[RunningStage]"],
         paused: Callable[[], bool],
-        exit_process: Callable[[], object] = lambda: os._exit(1),
+        exit_process: Callable[[], object] = lambda: exit_at_once(1),
     ) -> None:
         self._job_store = job_store
         self._worker_registry = worker_registry
@@ -58,6 +58,8 @@ class Heartbeat:
         self._exit_process = exit_process
         self._lock = threading.Lock()
         self._ended = False
+        self.sent_at: float | None = None
+        """When Redis took a heartbeat last, by `time.monotonic`; None if it has taken none."""
 
     def send(self) -> None:
         """Announce this worker, its jobs and its memory. Does nothing after `end`."""
@@ -69,6 +71,7 @@ class Heartbeat:
         with self._lock:
             if not self._ended:
                 self._worker_registry.send_heartbeat(self._worker.model_copy(update=changes))
+                self.sent_at = time.monotonic()
 
     def end(self) -> None:
         """Unregister the worker at once, instead of when its last heartbeat expires."""

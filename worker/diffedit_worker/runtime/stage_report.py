@@ -100,7 +100,7 @@ def stage_report(
         profile=status.request.params.profile,
         lane=options.lane,
         owner=options.owner,
-        traceparent=getattr(options, "traceparent", None),
+        traceparent=options.traceparent,
         worker=worker,
         attempt=status.attempts.get(current.stage, 1),
         waited=status.waits.get(current.stage),

@@ -242,7 +242,8 @@ local function extras()
     local attempts = number(redis.call('HGET', key, 'attempts')) or 0
     redis.call('HSET', key, 'attempts', attempts)
     redis.call('HDEL', key, 'first')
-    for _, name in ipairs({'webhook', 'owner', 'tags', 'error', 'created', 'started', 'finished', 'outcome'}) do
+    local copied = {'webhook', 'owner', 'tags', 'error', 'created', 'started', 'finished', 'outcome', 'traceparent'}
+    for _, name in ipairs(copied) do
       local value = redis.call('HGET', job, name)
       if value then redis.call('HSET', key, name, value) end
     end
