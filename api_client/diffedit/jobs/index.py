@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from diffedit.contract.job import JobStatus, State
 from diffedit.contract.owners import OwnerLimits
+from diffedit.jobs.filters import JobFilter
 from diffedit.jobs.pages import TagFilter
 
 
@@ -50,6 +51,9 @@ class JobIndex(Protocol):
 
         Raises InvalidRequest if no page had this cursor.
         """
+
+    def find_jobs(self, wanted: JobFilter, limit: int = 50, cursor: str | None = None) -> JobPage:
+        """Return the newest `limit` jobs that this filter lets through, as `list_jobs` does."""
 
     def remove_job(self, job_id: str) -> RemovedJob:
         """Delete the record of a job and all that names the job. A job that has not ended is cancelled.

@@ -12,7 +12,7 @@ from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import IdempotencyConflict, JobElsewhere, NewerRecord
 from diffedit.jobs.keys import job_key
-from diffedit.jobs.memory_index import MemoryIndex
+from diffedit.jobs.memory_administration import MemoryAdministration
 from diffedit.jobs.memory_state import can_try
 from diffedit.jobs.memory_statuses import now_text
 from diffedit.jobs.records import (
@@ -39,7 +39,7 @@ from diffedit.jobs.store import (
 )
 
 
-class MemoryJobStore(MemoryIndex):
+class MemoryJobStore(MemoryAdministration):
     """A `JobStore` in this process."""
 
     def create_job(
@@ -97,6 +97,8 @@ class MemoryJobStore(MemoryIndex):
                 raise JobElsewhere(job_id)
             if is_newer(record):
                 raise NewerRecord(job_id)
+            if "moved" in record and not self._state.reads(worker, record["queue"]):
+                raise JobElsewhere(job_id)
             refused = refused_by(record, stage)
             workers = self._state.workers_of(job_id, self._queue(job_id))
             if self._state.name_of(worker) in refused and can_try(workers, refused):

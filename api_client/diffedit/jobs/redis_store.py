@@ -20,7 +20,7 @@ from diffedit.jobs.records import (
     recent_stages_in,
     undone_fields,
 )
-from diffedit.jobs.redis_index import RedisIndex
+from diffedit.jobs.redis_administration import RedisAdministration
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
 from diffedit.jobs.steps import PREVIEW_SECONDS, WATCHED_SECONDS, StepReport
 from diffedit.jobs.store import (
@@ -40,7 +40,7 @@ _PAGE = 500
 RECENT_MINUTES = 10
 
 
-class RedisJobStore(RedisIndex):
+class RedisJobStore(RedisAdministration):
     """A `JobStore` in Redis or Valkey."""
 
     def __init__(self, server: RedisServer, settings: Settings, limits: WorkerLimits) -> None:

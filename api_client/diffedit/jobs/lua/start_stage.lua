@@ -12,6 +12,8 @@ if redis.call('HGET', job, 'next') ~= args.stage then return 'elsewhere' end
 if holder and holder ~= args.worker and is_alive(holder) then return 'elsewhere' end
 if contract_of_job() > args.contract then return 'newer' end
 local queue = redis.call('HGET', job, 'queue')
+-- The message that a job had before it was moved is in the queue of another profile.
+if redis.call('HGET', job, 'moved') and not contains((info_of(args.worker) or {}).queues, queue) then return 'elsewhere' end
 local refused = refusers(args.stage)
 if #refused > 0 and contains(refused, name_of(args.worker)) and has_untried_worker(workers_of(queue), refused) then
   return 'refused'
