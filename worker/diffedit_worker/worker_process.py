@@ -1,6 +1,7 @@
 """What a worker process does when Celery starts it, when it is ready, and when it stops."""
 
 import functools
+import logging
 import os
 import signal
 import sys
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from diffedit_worker.runtime.runner import Runner
     from diffedit_worker.stages.definition import StageDefinition
 
+log = logging.getLogger(__name__)
+
 LEAVE_TIMEOUT = 10.0
 """Seconds for which an unfit worker waits for a stage that uploads its result."""
 
@@ -60,11 +63,15 @@ class WorkerProcess:
         self._profile = profile
         self._pipeline = pipeline
         self._stopping = threading.Event()
+        self._draining = threading.Event()
+        self._asked_to_drain = False
         self._context = WorkerContext(
             id=uuid.uuid4().hex,
             enqueue=lambda job: self._backend.job_store.send(job),
             shutting_down=self._stopping.is_set,
-            paused=lambda: self._fitness.paused,
+            paused=lambda: self._fitness.paused or self._draining.is_set(),
+            draining=self._draining.is_set,
+            drain=self._drain,
             release_slot=release_slot,
             stage_refused=lambda *refusal: self._fitness.stage_refused(*refusal),
             stage_computed=lambda stage: self._fitness.stage_computed(stage),
@@ -91,7 +98,7 @@ class WorkerProcess:
         worker_ready.connect(self._on_ready)
         worker_shutting_down.connect(self._on_shutting_down)
         worker_shutdown.connect(self._on_shutdown)
-        call_before_shutdown(self._app, self._stopping.set)
+        call_before_shutdown(self._app, lambda: self._draining.is_set() or self._begin_to_stop())
 
     def _on_init(self, instance: Any, conf: Any, **_: Any) -> None:
         """Called before Celery reads how many threads its pool has."""
@@ -166,12 +173,32 @@ class WorkerProcess:
             sys.exit(UNFIT_EXIT_CODE)
 
     def _on_shutting_down(self, sender: str, **_: Any) -> None:
-        """Called on SIGTERM, at once. The running stage stops at its next step, and its job returns to the queue.
+        """Called on SIGTERM, at once.
 
         For every other end, `call_before_shutdown` does the same as soon as Celery's loop gets to it.
         """
         if sender == self._node_name:
+            self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
+        """Let the running stages end first, if this is wanted and the first call. Else they stop at their next step.
+
+        The job of a stage that stops returns to its queue.
+        """
+        lets_stages_end = self._asked_to_drain or self._settings.drain == "stage"
+        if lets_stages_end and not self._draining.is_set():
+            self._draining.set()
+            self._set_paused(True)
+        else:
             self._stopping.set()
+
+    def _drain(self) -> None:
+        """End this process when its running stages have ended, because an administrator wants it to."""
+        if not self._asked_to_drain:
+            self._asked_to_drain = True
+            log.warning("this worker was asked to drain: it takes no more jobs, and ends when its stages have ended")
+            # Celery waits for its tasks then.
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _on_shutdown(self, sender: Any, **_: Any) -> None:
         if sender.app is self._app and self._maintenance:

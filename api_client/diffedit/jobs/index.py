@@ -77,6 +77,9 @@ class JobIndex(Protocol):
     def owner_limits(self, owner: str | None) -> OwnerLimits | None:
         """Return the limits of an owner that has its own, else None; for None those of all others."""
 
+    def all_owner_limits(self) -> dict[str | None, OwnerLimits]:
+        """Return the limits of each owner that has its own; under None those of all others, if there are any."""
+
     def set_owner_limits(self, owner: str | None, limits: OwnerLimits | None) -> None:
         """Set the limits of an owner, or delete them; for None those of owners that have none of their own."""
 

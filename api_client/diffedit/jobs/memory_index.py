@@ -75,6 +75,10 @@ class MemoryIndex(MemoryStatuses):
         with self._state.lock:
             return self._state.owner_limits.get(owner)
 
+    def all_owner_limits(self) -> dict[str | None, OwnerLimits]:
+        with self._state.lock:
+            return dict(sorted(self._state.owner_limits.items(), key=lambda item: item[0] or ""))
+
     def set_owner_limits(self, owner: str | None, limits: OwnerLimits | None) -> None:
         with self._state.lock:
             if limits is None:

@@ -241,7 +241,9 @@ def new_fields(job: Job, retention: int) -> dict[str, str]:
     }
 
 
-STARTED_OVER = ("outcome", "error", "finished", "started", "stage", "step", "steps", "worker", "retries", "parked")
+STARTED_OVER = frozenset(
+    ["outcome", "error", "finished", "started", "stage", "step", "steps", "worker", "retries", "parked", "held", "aged"]
+)
 STARTED_OVER_BY_STAGE = frozenset(
     ("attempts", "cause", "refused", "refused_since", "refused_error", "seconds", "created", "artifact", "content")
 )

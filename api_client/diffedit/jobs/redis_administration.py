@@ -26,7 +26,7 @@ class RedisAdministration(RedisIndex):
                 ("zcard", keys.WAITING + queue),
                 ("zcard", keys.BACKLOG + queue),
                 ("zcard", keys.PARKED + queue),
-                ("hlen", keys.RUNNING_OF + queue),
+                ("hlen", keys.RUNNING_IN + queue),
                 ("llen", queue),
                 ("zrange", keys.WAITING + queue, 0, 0, False, True),
             )

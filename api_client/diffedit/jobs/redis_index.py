@@ -73,6 +73,14 @@ class RedisIndex(RedisListing):
         return None
 
     @translate_errors
+    def all_owner_limits(self) -> dict[str | None, OwnerLimits]:
+        found: dict[str | None, OwnerLimits] = {}
+        for owner, text in sorted(cast(dict[str, str], self._entries.read("hgetall", keys.LIMITS)).items()):
+            with suppress(ValidationError):
+                found[owner or None] = OwnerLimits.model_validate_json(text, extra="ignore")
+        return found
+
+    @translate_errors
     def set_owner_limits(self, owner: str | None, limits: OwnerLimits | None) -> None:
         text = limits.model_dump_json(exclude_none=True) if limits else None
         self._server.run("set_limits", owner=owner or _ALL_OTHERS, limits=text)
