@@ -130,7 +130,7 @@ def test_jobs_that_wait_are_moved_to_an_announced_profile(client: Client) -> Non
     back = submit(client)
     with pytest.raises(CannotChange, match=r"old@here .*upgrade"):
         client.admin.move(back.id, to="other")
-    testing.succeed(job)
+    assert client._job_store.start_stage(job.id, Stage.EMBED, "w2").state is State.RUNNING
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_worker_is_drained_by_its_name(client: Client) -> None:
     assert client.admin.drain("gpu-1") == client.admin.drain("w1") == client.admin.drain("gpu-1@here") == ["gpu-1@here"]
     assert registry.send_heartbeat(a_worker(id="w1", name="gpu-1@here", draining=True, paused=True))
     assert not registry.send_heartbeat(other)
-    assert [worker.state for worker in client.admin.workers()] == ["draining", "idle"]
+    assert [worker.state for worker in client.admin.workers()] == ["idle", "draining"]
     registry.unregister("w1")
     assert not registry.send_heartbeat(a_worker(id="w3", name="gpu-1@here"))  # it was started again
     with pytest.raises(InvalidRequest, match="live: gpu-10@here, gpu-1@here|live: gpu-1@here, gpu-10@here"):

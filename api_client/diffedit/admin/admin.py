@@ -26,9 +26,9 @@ FIRST_WITH_DRAIN = 2
 class Admin:
     """What an administrator sees and does: `client.admin`.
 
-    All methods raise BrokerUnavailable if Redis does not answer. A method with `dry_run=True` says what it would do, and
-    changes nothing. What is done to many jobs is done to one after the other. After an error or an interruption, the
-    same call goes on with the others.
+    All methods raise BrokerUnavailable if Redis does not answer. A method with `dry_run=True` says what it would do,
+    and changes nothing. What is done to many jobs is done to one after the other. After an error or an interruption,
+    the same call goes on with the others.
     """
 
     def __init__(self, backend: JobBackend, object_store: ObjectStore, check_profile: Callable[[str], None]) -> None:
