@@ -21,6 +21,7 @@ from benchmarks.service.backlog import backlog
 from benchmarks.service.cache_reuse import cache_reuse
 from benchmarks.service.chain_overhead import chain_overhead
 from benchmarks.service.client_cost import client_cost
+from benchmarks.service.job_listing import job_listing
 from benchmarks.service.open_streams import open_streams
 from benchmarks.service.overhead import overhead
 from benchmarks.service.s3_latency import s3_latency
@@ -64,6 +65,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         cache_reuse,
         backlog,
         open_streams,
+        job_listing,
     )
 }
 

@@ -17,6 +17,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Self, TypeVar
 
+from diffedit.admin import Admin
 from diffedit.async_calls import Asynchronous, AsyncMethod, Engine, forwarded
 from diffedit.client import Client, Send
 from diffedit.contract.job import JobStatus
@@ -143,6 +144,33 @@ class AsyncJobHandle(Asynchronous[JobHandle]):
     """Submit the same request again as a new job, as `JobHandle.retry`."""
 
 
+class AsyncAdmin(Asynchronous[Admin]):
+    """What an administrator sees and does. The methods are those of `Admin`, as coroutines."""
+
+    queues = forwarded(Admin.queues)
+    """Return all queues, as `Admin.queues`."""
+    workers = forwarded(Admin.workers)
+    """Return the live workers, as `Admin.workers`."""
+    pause = forwarded(Admin.pause)
+    """Pause queues, as `Admin.pause`."""
+    resume = forwarded(Admin.resume)
+    """End the pause of queues, as `Admin.resume`."""
+    drain = forwarded(Admin.drain)
+    """Let a worker end when its running stages have ended, as `Admin.drain`."""
+    jobs = forwarded(Admin.jobs)
+    """Return the newest jobs of a query, as `Admin.jobs`."""
+    retry = forwarded(Admin.retry)
+    """Let jobs start over under their ids, as `Admin.retry`."""
+    cancel = forwarded(Admin.cancel)
+    """Cancel jobs, as `Admin.cancel`."""
+    move = forwarded(Admin.move)
+    """Let jobs that wait start over in another profile, as `Admin.move`."""
+    why = forwarded(Admin.why)
+    """Say in words why a job is where it is, as `Admin.why`."""
+    owners = forwarded(Admin.owners)
+    """Return the limits of owners, as `Admin.owners`."""
+
+
 class AsyncClient(Asynchronous[Client]):
     """Submits jobs through Redis and S3, for programs with an event loop. The methods are those of `Client`.
 
@@ -229,6 +257,15 @@ class AsyncClient(Asynchronous[Client]):
             JobNotFound: no job has an id of this form.
         """
         return AsyncJobHandle(self._blocking.job(job_id), self._engine)
+
+    @property
+    def admin(self) -> AsyncAdmin:
+        """What an administrator of the fleet sees and does, as `Client.admin`.
+
+        Raises:
+            InvalidRequest: this client is an owner's.
+        """
+        return AsyncAdmin(self._blocking.admin, self._engine)
 
     jobs = forwarded(Client.jobs)
     """Return the newest jobs, as `Client.jobs`."""

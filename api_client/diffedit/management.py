@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from diffedit.admin import Admin
 from diffedit.api_keys import DEFAULT_RATE, Admission, ApiKey, NewApiKey, add_key, admit
 from diffedit.contract.job import State
 from diffedit.contract.owners import MAX_OWNER, Owner, OwnerLimits
@@ -200,6 +201,16 @@ class JobManagement:
         An error of a service becomes a part of the answer and is not raised.
         """
         return check_health(self._backend, self._object_store, self._settings.profile)
+
+    @property
+    def admin(self) -> Admin:
+        """What an administrator of the fleet sees and does: queues, workers, and jobs of all owners.
+
+        Raises:
+            InvalidRequest: this client is an owner's.
+        """
+        self._require_all("admin")
+        return Admin(self._backend, self._object_store, self.check_profile)
 
     def check_profile(self, profile: str) -> None:
         """Raise UnknownProfile if no worker serves this profile, and none ever did.

@@ -9,11 +9,13 @@ from diffedit import Settings
 from diffedit.contract.job import Job
 from diffedit.jobs.backend import DEFAULT_LIMITS
 from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
+from tests.support.administration_behaviour import AdministrationBehaviour
 from tests.support.api_key_behaviour import ApiKeyBehaviour
 from tests.support.async_behaviour import AsyncClientBehaviour
 from tests.support.content_behaviour import ContentBehaviour
 from tests.support.idempotency_behaviour import IdempotencyBehaviour
 from tests.support.job_store_behaviour import JobStoreBehaviour
+from tests.support.listing_behaviour import ListingBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.owner_behaviour import OwnerBehaviour
 from tests.support.queue_behaviour import QueueBehaviour
@@ -29,6 +31,8 @@ from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistr
 class TestMemoryBackend(
     StageBehaviour,
     JobStoreBehaviour,
+    ListingBehaviour,
+    AdministrationBehaviour,
     IdempotencyBehaviour,
     OwnerBehaviour,
     QueueBehaviour,

@@ -61,6 +61,13 @@ class WorkerSettings(Settings):
     bit whenever it is made; otherwise its rounding depends on the jobs beside it. `diffedit worker` has the option
     --batch-jobs instead.
     """
+    drain: Literal["step", "stage"] = Field(default="step", validation_alias="DIFFEDIT_DRAIN")
+    """What a worker does with its running stages on SIGTERM, "step" or "stage". It takes no more messages.
+
+    "step" stops them at their next step, and other workers start them again: for a machine that disappears soon.
+    "stage" lets them end: for scale-in. Give the process as long as the longest stage takes. A second SIGTERM stops
+    them at their next step.
+    """
     worker_ttl: float = Field(default=20, validation_alias="DIFFEDIT_WORKER_TTL", ge=1, le=86400)
     """Seconds without a heartbeat after which a worker counts as dead and its jobs go to other workers."""
     max_attempts: int = Field(default=3, validation_alias="DIFFEDIT_MAX_ATTEMPTS", ge=1)

@@ -1,6 +1,8 @@
 """What a worker process does when Celery starts it, when it is ready, and when it stops."""
 
 import functools
+import logging
+import os
 import signal
 import sys
 import threading
@@ -16,20 +18,17 @@ from celery.signals import celeryd_after_setup, celeryd_init, worker_ready, work
 
 from diffedit.contract import versions
 from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
-from diffedit.errors import DiffEditError
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.s3 import S3ObjectStore
-from diffedit.retries import WORKER_REDIS_POLICY
 from diffedit.status_server import Page, StatusServer
 from diffedit.trace_export import exit_at_once, export_traces, flush_traces
 from diffedit_worker.celery_ext.event_loop import watch_event_loop
 from diffedit_worker.celery_ext.pool import release_slot
 from diffedit_worker.celery_ext.shutdown import call_before_shutdown
-from diffedit_worker.models.profiles import Profile, load_profiles, profile_named
+from diffedit_worker.models.profiles import Profile
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE, Fitness
-from diffedit_worker.runtime.imports import without_collections
 from diffedit_worker.runtime.maintenance import Maintenance
 from diffedit_worker.runtime.measured_store import MeasuredStore
 from diffedit_worker.runtime.metrics import WorkerMetrics
@@ -38,11 +37,14 @@ from diffedit_worker.runtime.requeueing import requeue_innocent
 from diffedit_worker.runtime.status_server import serve_status
 from diffedit_worker.runtime.tracing import StageTracer
 from diffedit_worker.settings import WorkerSettings
+from diffedit_worker.worker_parts import default_batch_jobs, make_models, make_runner
 
 if TYPE_CHECKING:
     from diffedit_worker.models.loading import Models
     from diffedit_worker.runtime.runner import Runner
     from diffedit_worker.stages.definition import StageDefinition
+
+log = logging.getLogger(__name__)
 
 LEAVE_TIMEOUT = 10.0
 """Seconds for which an unfit worker waits for a stage that uploads its result."""
@@ -68,11 +70,15 @@ class WorkerProcess:
         self._pipeline = pipeline
         self._stopping = threading.Event()
         self._metrics = WorkerMetrics(profile.name)
+        self._draining = threading.Event()
+        self._asked_to_drain = False
         self._context = WorkerContext(
             id=uuid.uuid4().hex,
             enqueue=lambda job: self._backend.job_store.send(job),
             shutting_down=self._stopping.is_set,
-            paused=lambda: self._fitness.paused,
+            paused=lambda: self._fitness.paused or self._draining.is_set(),
+            draining=self._draining.is_set,
+            drain=self._drain,
             release_slot=release_slot,
             stage_refused=lambda *refusal: self._fitness.stage_refused(*refusal),
             stage_computed=lambda stage: self._fitness.stage_computed(stage),
@@ -90,14 +96,14 @@ class WorkerProcess:
         self._fitness: Fitness
         self._probes = Probes(
             settings.worker_ttl,
-            lambda: "it stops" if self._stopping.is_set() else None,
+            lambda: "it stops" if self._stopping.is_set() or self._draining.is_set() else None,
             lambda: "it is paused, because the object store does not work" if self._fitness.paused else None,
         )
         self._pages: dict[str, Page] = {"/metrics": self._metrics.page, **self._probes.pages}
         """What the worker serves on its port, by path."""
         self._status_server: StatusServer | None = None
-        self.get_runner = functools.cache(self._make_runner)
         self._models_of = functools.cache(self._make_models)
+        self.get_runner = functools.cache(self._make_runner)
 
     def connect_signals(self) -> None:
         """Follow the life of this application's worker.
@@ -110,13 +116,13 @@ class WorkerProcess:
         worker_ready.connect(self._on_ready)
         worker_shutting_down.connect(self._on_shutting_down)
         worker_shutdown.connect(self._on_shutdown)
-        call_before_shutdown(self._app, self._stopping.set)
+        call_before_shutdown(self._app, self._before_shutdown)
         watch_event_loop(self._app, self._probes.loop.turned, self._probes.loop.left)
 
     def _on_init(self, instance: Any, conf: Any, **_: Any) -> None:
         """Called before Celery reads how many threads its pool has."""
         if instance.app is self._app:
-            conf.worker_concurrency = self._settings.batch_jobs or self._default_batch_jobs()
+            conf.worker_concurrency = self._settings.batch_jobs or default_batch_jobs(self._settings, self._profile)
 
     def _on_setup(self, instance: Any, **_: Any) -> None:
         """Called before the worker connects to anything."""
@@ -192,12 +198,36 @@ class WorkerProcess:
             sys.exit(UNFIT_EXIT_CODE)
 
     def _on_shutting_down(self, sender: str, **_: Any) -> None:
-        """Called on SIGTERM, at once. The running stage stops at its next step, and its job returns to the queue.
+        """Called on SIGTERM, at once.
 
         For every other end, `call_before_shutdown` does the same as soon as Celery's loop gets to it.
         """
         if sender == self._node_name:
+            self._begin_to_stop()
+
+    def _before_shutdown(self) -> None:
+        if not self._draining.is_set():
+            self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
+        """Let the running stages end first, if this is wanted and the first call. Else they stop at their next step.
+
+        The job of a stage that stops returns to its queue.
+        """
+        lets_stages_end = self._asked_to_drain or self._settings.drain == "stage"
+        if lets_stages_end and not self._draining.is_set():
+            self._draining.set()
+            self._set_paused(True)
+        else:
             self._stopping.set()
+
+    def _drain(self) -> None:
+        """End this process when its running stages have ended, because an administrator wants it to."""
+        if not self._asked_to_drain:
+            self._asked_to_drain = True
+            log.warning("this worker was asked to drain: it takes no more jobs, and ends when its stages have ended")
+            # Celery waits for its tasks then.
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _on_shutdown(self, sender: Any, **_: Any) -> None:
         if sender.app is self._app and self._maintenance:
@@ -227,54 +257,19 @@ class WorkerProcess:
         # A regular end would run the destructors of a device that may be broken.
         exit_at_once(UNFIT_EXIT_CODE)
 
-    def _default_batch_jobs(self) -> int:
-        """Return how many stages suit the device. 1 if that cannot be found out; then the worker will not be ready."""
-        try:
-            from diffedit_worker.models.devices import default_batch_jobs, resolve_device
-
-            return default_batch_jobs(self._profile, resolve_device(self._settings.device))
-        except (ImportError, DiffEditError):
-            return 1
-
     def _make_models(self, profile: str) -> "Models":
-        """Return the models of a profile, none of them loaded. Imports torch."""
-        from diffedit_worker.models.devices import limit_cpu_threads
-        from diffedit_worker.models.loading import Models
-        from diffedit_worker.models.progress_bars import disable_progress_bars
-
-        named = profile_named(load_profiles(self._settings.profiles_file), profile)
-        settings = self._settings
-        models = Models(
-            named,
-            settings.device,
-            settings.dtype,
-            settings.vae_dtype,
-            self._batch_jobs,
-            on_loaded=self._metrics.observe_load,
-        )
-        limit_cpu_threads(named, models.device)
+        models = make_models(self._settings, profile, self._batch_jobs, on_loaded=self._metrics.observe_load)
         self._metrics.add_device(models.device)
-        disable_progress_bars()
         return models
 
     def _make_runner(self) -> "Runner":
-        """Return a runner on the real services. Imports torch."""
-        with without_collections():
-            from diffedit_worker.pipeline import PIPELINE
-            from diffedit_worker.runtime.runner import Runner
-
-        backend = redis_backend(self._settings, self._settings.limits, WORKER_REDIS_POLICY)
-        return Runner(
-            backend.job_store,
-            backend.artifact_locks,
+        return make_runner(
+            self._settings,
             self._object_store,
             self._models_of,
             self._context,
-            s3_retry_timeout=self._settings.s3_retry_timeout,
-            cache_bytes=self._settings.cache_bytes,
-            max_pixels=self._settings.max_pixels,
             side_by_side=self._batch_jobs > 1,
-            pipeline=self._pipeline or PIPELINE,
+            pipeline=self._pipeline,
             observers=[self._metrics.observe_stage, StageTracer()],
         )
 

@@ -4,7 +4,19 @@
 listed in `exit_codes.EXIT_CODES`.
 """
 
-from diffedit.cli import edit, jobs, operations, probes, services, web  # Registers the subcommands, in this order.
+# isort: off
+from diffedit.cli import (
+    edit,
+    jobs,
+    operations,
+    admin,
+    admin_jobs,
+    probes,
+    services,
+    web,
+)  # Registers the subcommands, in this order.
+
+# isort: on
 from diffedit.cli.main import app
 
-__all__ = ["app", "edit", "jobs", "operations", "probes", "services", "web"]
+__all__ = ["admin", "admin_jobs", "app", "edit", "jobs", "operations", "probes", "services", "web"]

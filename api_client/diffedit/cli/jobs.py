@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from diffedit.cli import main
-from diffedit.cli.options import AsJson, JobId, OutDir, Timeout
+from diffedit.cli.options import AsJson, JobId, OutDir, Timeout, parse_tag_filter
 from diffedit.cli.render import jobs_table, status_table
 from diffedit.cli.results import save_result
 from diffedit.contract.job import State
@@ -101,9 +101,7 @@ def jobs(
     as_json: AsJson = False,
 ) -> None:
     """List the newest jobs. If there are more, the cursor of the next ones is printed on stderr."""
-    name, has_value, value = (tag or "").partition("=")
-    wanted = (name, value) if has_value else tag
-    found = main.make_client().jobs(state, limit, owner=owner, tag=wanted, cursor=cursor)
+    found = main.make_client().jobs(state, limit, owner=owner, tag=parse_tag_filter(tag), cursor=cursor)
     if as_json:
         main.print_json([each.model_dump(mode="json") for each in found])
     else:

@@ -10,6 +10,7 @@ from diffedit.cli.options import AsJson
 from diffedit.cli.render import health_table
 from diffedit.contract.owners import OwnerLimits
 from diffedit.errors import InvalidRequest
+from diffedit.health import Health, wait_for_health
 
 
 def _help(limit: str) -> str:
@@ -17,14 +18,26 @@ def _help(limit: str) -> str:
 
 
 @main.command("Operations")
-def health(as_json: AsJson = False) -> None:
-    """Show services, workers and queues. The exit code is 7 if a job submitted now would not run."""
-    report = main.make_client().health()
+def health(
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Ask again until it is healthy, for so long at most.")
+    ] = 0,
+    worker: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Healthy is: this worker takes jobs, and the services answer.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show services, workers and queues. The exit code is 7 if a job submitted now would not run (or see --worker)."""
+
+    def is_healthy(report: Health) -> bool:
+        return report.ok if worker is None else report.takes_jobs(worker)
+
+    report = wait_for_health(main.make_client().health, is_healthy, timeout)
     if as_json:
         print(report.model_dump_json())
     else:
         main.out.print(health_table(report))
-    if not report.ok:
+    if not is_healthy(report):
         raise typer.Exit(NOT_HEALTHY)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from diffedit.errors import InvalidRequest
+from diffedit.jobs.pages import TagFilter
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text. An error is JSON on stderr.")]
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait until the job has ended.")]
@@ -54,6 +55,12 @@ def parse_tags(texts: Sequence[str]) -> dict[str, str]:
             raise InvalidRequest(f"--tag {text}: {name} is given twice; give it once")
         tags[name] = value
     return tags
+
+
+def parse_tag_filter(text: str | None) -> TagFilter | None:
+    """Return "album" or "album=9" as `Client.jobs` takes it."""
+    name, has_value, value = (text or "").partition("=")
+    return (name, value) if has_value else text
 
 
 def value_text(value: object) -> str:

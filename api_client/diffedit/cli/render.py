@@ -90,8 +90,11 @@ def health_table(health: Health) -> Table:
         table.add_row("damaged", printable(f"{len(health.damaged)} keys in Redis cannot be read: {names}"))
     if health.webhooks.due:
         table.add_row("webhooks", _webhooks(health.webhooks))
+    for queue, pause in health.paused.items():
+        table.add_row("paused", printable(f"{queue}  since {pause.since:%Y-%m-%d %H:%M} UTC: {pause.reason or '-'}"))
     for queue, length in health.queues.items():
-        unserved = "; no worker takes jobs from this queue" if queue in health.unserved else ""
+        reason = "it is paused" if queue in health.paused else "no worker takes jobs from this queue"
+        unserved = f"; {reason}" if queue in health.unserved else ""
         table.add_row("queue", printable(f"{queue}  {length} waiting{unserved}"))
     return table
 
@@ -99,7 +102,7 @@ def health_table(health: Health) -> Table:
 def _worker(worker: WorkerInfo) -> str:
     jobs = worker.running_jobs
     busy = f"busy with job{'s' * (len(jobs) > 1)} {', '.join(jobs)}" if jobs else "idle"
-    state = "paused" if worker.paused else busy
+    state = worker.state if worker.paused else busy
     version = f"  {worker.version}" if worker.version else ""
     return (
         f"{worker.name}{version}  profile {worker.profile} on {worker.device}, {state}, {worker.memory / 2**20:.0f} MiB"

@@ -37,6 +37,7 @@
         |-- BadRecord           damaged
         |   `-- NewerRecord     needs a newer version of this program
         |-- JobElsewhere        between workers only: another worker runs the job
+        |-- CannotChange        the job does not allow what an administrator asks for
         |-- JobTimeout          the wait has ended, the job has not; also a TimeoutError
         |-- JobFailed           has stage, error_code, message
         |-- JobCancelled
@@ -53,6 +54,7 @@ from diffedit.errors.access import InvalidKey, RateLimited
 from diffedit.errors.base import DiffEditError
 from diffedit.errors.jobs import (
     BadRecord,
+    CannotChange,
     JobCancelled,
     JobElsewhere,
     JobError,
@@ -108,6 +110,7 @@ __all__ = [
     "BrokerDamaged",
     "BrokerFull",
     "BrokerUnavailable",
+    "CannotChange",
     "CannotListen",
     "ClientBusy",
     "DecodingBusy",

@@ -69,6 +69,19 @@ class JobElsewhere(JobError):
         super().__init__(job_id, "another worker runs it, or it has already passed this stage; nothing to do")
 
 
+class CannotChange(JobError):
+    """Raised when an administrator asks for what the job does not allow, such as a retry of one that has not ended.
+
+    Nothing was changed. The message says why.
+    """
+
+    code = "cannot_change"
+    http_status = 409
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(job_id, f"cannot be changed: {reason}")
+
+
 class JobTimeout(JobError, TimeoutError):
     """Raised when the wait ends before the job does. The job goes on: wait again, or cancel it."""
 

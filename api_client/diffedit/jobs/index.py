@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from diffedit.contract.job import JobStatus, State
 from diffedit.contract.owners import OwnerLimits
+from diffedit.jobs.filters import JobFilter
 from diffedit.jobs.pages import TagFilter
 
 
@@ -51,6 +52,9 @@ class JobIndex(Protocol):
         Raises InvalidRequest if no page had this cursor.
         """
 
+    def find_jobs(self, wanted: JobFilter, limit: int = 50, cursor: str | None = None) -> JobPage:
+        """Return the newest `limit` jobs that this filter lets through, as `list_jobs` does."""
+
     def remove_job(self, job_id: str) -> RemovedJob:
         """Delete the record of a job and all that names the job. A job that has not ended is cancelled.
 
@@ -72,6 +76,9 @@ class JobIndex(Protocol):
 
     def owner_limits(self, owner: str | None) -> OwnerLimits | None:
         """Return the limits of an owner that has its own, else None; for None those of all others."""
+
+    def all_owner_limits(self) -> dict[str | None, OwnerLimits]:
+        """Return the limits of each owner that has its own; under None those of all others, if there are any."""
 
     def set_owner_limits(self, owner: str | None, limits: OwnerLimits | None) -> None:
         """Set the limits of an owner, or delete them; for None those of owners that have none of their own."""

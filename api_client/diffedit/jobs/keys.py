@@ -4,6 +4,11 @@
 |---|---|---|
 | `diffedit:job:<id>` | hash | the record of a job; `records.py` lists its fields |
 | `diffedit:jobs` | sorted set | all job ids, by the time of submission |
+| `diffedit:ended` | sorted set | jobs that have ended, by the time of their end |
+| `diffedit:ended-by:outcome:<outcome>` | sorted set | jobs that ended in this way, by the time of submission |
+| `diffedit:ended-by:profile:<profile>` | sorted set | jobs of this profile that have ended, by the time of submission |
+| `diffedit:ended-by:code:<code>` | sorted set | jobs that failed with this error code, by the time of submission |
+| `diffedit:ended-by:stage:<stage>` | sorted set | jobs that failed in this stage, by the time of submission |
 | `diffedit:owner:<owner>` | sorted set with TTL | the jobs of an owner, by the time of submission |
 | `diffedit:open:<owner>` | sorted set | the jobs of an owner that have not ended, by the time of submission |
 | `diffedit:started:<owner>` | set | those of them of which a stage was started |
@@ -26,6 +31,7 @@
 | `diffedit:waiting:queues` | set | the queues that such a set was ever made for |
 | `diffedit:expiring` | sorted set | jobs with a time limit, by the time at which they expire |
 | `diffedit:idempotency:<key>` | string | id of the job that was submitted with this key, as `scoped_key` returns it |
+| `diffedit:draining` | set | ids of workers that shall take no jobs any more and end; some may be gone |
 | `diffedit:workers` | set | ids of workers; some may be gone |
 | `diffedit:worker:<id>` | string with TTL | the heartbeat of a worker: its `WorkerInfo` as JSON |
 | `diffedit:beating` | string with TTL | empty; there unless no worker sent a heartbeat for half its TTL |
@@ -39,7 +45,7 @@
 | `diffedit:api-keys` | hash | id of an API key -> its `ApiKey` as JSON, with the hash of the key |
 | `diffedit:rate:<id>` | string with TTL | when the requests with this API key would have come one by one |
 | `diffedit:webhooks` | sorted set | ids of events that have to be sent, by the time at which they are due |
-| `diffedit:webhook:<job>.<event>` | hash with TTL | such an event: `outbox.COPIED`, `first`, `attempts` |
+| `diffedit:webhook:<job>.<event>[.<n>]` | hash with TTL | such an event: `outbox.COPIED`, `first`, `attempts` |
 | `diffedit:webhook-sender` | string with TTL | when a sender last looked for events; written once in twenty seconds |
 | `diffedit:leader` | string with TTL | id of the worker that rescues orphaned jobs |
 | `diffedit:damaged` | sorted set with TTL | keys that held what cannot be read, by the time when that was last seen |
@@ -59,11 +65,13 @@ they cannot be declared in advance. Therefore the server must be a single one, n
 PREFIX = "diffedit:"
 
 INDEX = f"{PREFIX}jobs"
+ENDED = f"{PREFIX}ended"
 RUNNING = f"{PREFIX}running"
 EXPIRING = f"{PREFIX}expiring"
 REFUSED = f"{PREFIX}refused"
 TROUBLES = f"{PREFIX}troubles"
 WORKERS = f"{PREFIX}workers"
+DRAINING = f"{PREFIX}draining"
 PROFILES = f"{PREFIX}profiles"
 PRESETS = f"{PREFIX}presets"
 API_KEYS = f"{PREFIX}api-keys"
@@ -81,6 +89,7 @@ SECRET = f"{PREFIX}secret"
 PING = f"{PREFIX}ping"
 
 JOB = f"{PREFIX}job:"
+ENDED_BY = f"{PREFIX}ended-by:"
 WAITING = f"{PREFIX}waiting:"
 WAITING_QUEUES = f"{WAITING}queues"
 IDEMPOTENCY = f"{PREFIX}idempotency:"

@@ -6,9 +6,10 @@ from collections.abc import Collection
 from diffedit.contract.job import Job, JobStatus, State
 from diffedit.contract.owners import OwnerLimits
 from diffedit.errors import BadRecord, OwnerLimit
+from diffedit.jobs.filters import JobFilter
 from diffedit.jobs.index import JobPage, RemovedJob
 from diffedit.jobs.memory_statuses import MemoryStatuses
-from diffedit.jobs.pages import Place, TagFilter, decode_cursor, encode_cursor, has_tag
+from diffedit.jobs.pages import Place, TagFilter, decode_cursor, encode_cursor
 from diffedit.jobs.records import object_keys_in, objects_of, unused_of
 
 
@@ -24,18 +25,21 @@ class MemoryIndex(MemoryStatuses):
         tag: TagFilter | None = None,
         cursor: str | None = None,
     ) -> JobPage:
+        return self.find_jobs(JobFilter(state=state, owner=owner, tag=tag), limit, cursor)
+
+    def find_jobs(self, wanted: JobFilter, limit: int = 50, cursor: str | None = None) -> JobPage:
         after = decode_cursor(cursor) if cursor is not None else None
         found: list[JobStatus] = []
         unreadable: list[str] = []
         with self._state.lock:
-            records = {job_id: record for job_id, record in self._state.records.items() if _is_of(record, owner)}
+            records = {job_id: record for job_id, record in self._state.records.items() if _is_of(record, wanted.owner)}
             places = sorted((Place(self._state.submitted[job_id], job_id) for job_id in records), reverse=True)
             places = [place for place in places if after is None or place < after]
             for place in places:
                 match self._read(place.job_id, None).answer:
                     case BadRecord():
                         unreadable.append(place.job_id)
-                    case JobStatus() as status if has_tag(status, tag) and state in (None, status.state):
+                    case JobStatus() as status if wanted.matches(status):
                         found.append(status)
                 if len(found) == limit:
                     return JobPage(found, unreadable, None if place is places[-1] else encode_cursor(place))
@@ -70,6 +74,10 @@ class MemoryIndex(MemoryStatuses):
     def owner_limits(self, owner: str | None) -> OwnerLimits | None:
         with self._state.lock:
             return self._state.owner_limits.get(owner)
+
+    def all_owner_limits(self) -> dict[str | None, OwnerLimits]:
+        with self._state.lock:
+            return dict(sorted(self._state.owner_limits.items(), key=lambda item: item[0] or ""))
 
     def set_owner_limits(self, owner: str | None, limits: OwnerLimits | None) -> None:
         with self._state.lock:

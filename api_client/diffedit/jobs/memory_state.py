@@ -52,6 +52,7 @@ class MemoryState:
         self.troubles: dict[str, Trouble] = {}
         self.profiles: dict[str, dict[str, Any]] = {}
         self.presets: dict[str, dict[str, dict[str, Any]]] = {}
+        self.draining: set[str] = set()
         self.leader = ("", 0.0)
         self.locks: dict[str, tuple[str, str]] = {}
         self.made_at: dict[str, float] = {}
@@ -84,10 +85,11 @@ class MemoryState:
         """Put an event of the job into the outbox, if the job has a webhook."""
         record = self.records[job_id]
         if "webhook" in record:
-            now, attempts = time.time(), self.outbox.get(f"{job_id}.{event}", {}).get("attempts", "0")
+            event_id = f"{job_id}.{event}" + (f".{record['revived']}" if "revived" in record else "")
+            now, attempts = time.time(), self.outbox.get(event_id, {}).get("attempts", "0")
             copied = {name: record[name] for name in COPIED if name in record}
             queued = {"due": f"{now:.6f}", "attempts": attempts}
-            self.outbox[f"{job_id}.{event}"] = {**copied, **queued}
+            self.outbox[event_id] = {**copied, **queued}
             self.note_delivery(job_id, event, "pending", int(attempts), now)
 
     def note_delivery(
@@ -107,6 +109,9 @@ class MemoryState:
 
     def name_of(self, worker: str) -> str:
         return self.heartbeats[worker][1].name if self.is_announced(worker) else worker
+
+    def reads(self, worker: str, queue: str) -> bool:
+        return self.is_announced(worker) and queue in self.heartbeats[worker][1].queues
 
     def workers_of(self, job_id: str, queue: str) -> list[WorkerInfo]:
         """Return the live workers that read the queue and can serve the job."""

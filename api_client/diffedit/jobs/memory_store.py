@@ -11,7 +11,7 @@ from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import IdempotencyConflict, JobElsewhere, NewerRecord
 from diffedit.jobs.keys import job_key
-from diffedit.jobs.memory_index import MemoryIndex
+from diffedit.jobs.memory_administration import MemoryAdministration
 from diffedit.jobs.memory_queues import MemoryQueues
 from diffedit.jobs.memory_state import can_try
 from diffedit.jobs.memory_statuses import now_text
@@ -40,7 +40,7 @@ from diffedit.jobs.store import (
 )
 
 
-class MemoryJobStore(MemoryIndex, MemoryQueues):
+class MemoryJobStore(MemoryAdministration, MemoryQueues):
     """A `JobStore` in this process."""
 
     def create_job(
@@ -95,6 +95,8 @@ class MemoryJobStore(MemoryIndex, MemoryQueues):
                 raise JobElsewhere(job_id)
             if is_newer(record):
                 raise NewerRecord(job_id)
+            if "moved" in record and not self._state.reads(worker, record["queue"]):
+                raise JobElsewhere(job_id)
             if self._queue(job_id) in self._state.paused:
                 raise QueuePaused(job_id)
             refused = refused_by(record, stage)

@@ -19,7 +19,7 @@ class MemoryWorkerRegistry:
     def __init__(self, state: MemoryState) -> None:
         self._state = state
 
-    def send_heartbeat(self, worker: WorkerInfo) -> None:
+    def send_heartbeat(self, worker: WorkerInfo) -> bool:
         state, now, ttl = self._state, time.monotonic(), self._state.limits.worker_ttl
         with state.lock:
             if now >= state.beating_until:
@@ -28,10 +28,16 @@ class MemoryWorkerRegistry:
             state.heartbeats[worker.id] = (now + ttl, worker)
             state.profiles[worker.profile] = worker.profile_params
             state.presets[worker.profile] = worker.profile_presets
+            return worker.id in state.draining
 
     def unregister(self, worker: str) -> None:
         with self._state.lock:
             self._state.heartbeats.pop(worker, None)
+            self._state.draining.discard(worker)
+
+    def request_drain(self, workers: Sequence[str]) -> None:
+        with self._state.lock:
+            self._state.draining.update(workers)
 
     def workers(self) -> list[WorkerInfo]:
         with self._state.lock:

@@ -32,7 +32,7 @@ class Event(NamedTuple):
     """An event that was claimed.
 
     Attributes:
-        id: `<job id>.<name>`, the same in all attempts.
+        id: `<job id>.<name>`, the same in all attempts; then `.<n>` if the job was retried in place n times before.
         name: "started", or how the job ended.
         attempt: which attempt this is, from 1.
         fields: what it holds, as in `diffedit:webhook:<id>`.
@@ -79,7 +79,7 @@ class Outbox(Protocol):
 
 
 def event_of(event_id: str, fields: Mapping[str, str]) -> Event:
-    job_id, _, name = event_id.partition(".")
+    job_id, name, *_ = event_id.split(".")
     return Event(event_id, job_id, name, int(fields["attempts"]), fields)
 
 

@@ -31,6 +31,8 @@
 | `created:<stage>` | `complete_stage` | the artifacts that the stage had to make, separated by spaces |
 | `artifact:<artifact>` | `complete_stage` | the key of an artifact in the bucket |
 | `content:<artifact>` | `complete_stage` | what is stored there (`contract/content.py`), and in which attempt |
+| `revived` | `revive_job` | how often the job was retried in place |
+| `moved` | `move_job` | when the job was last moved to another profile |
 | `outcome`, `error` | `end_job` | how the job ended; an `ErrorInfo` as JSON if it failed |
 """
 
@@ -247,6 +249,15 @@ def new_fields(job: Job, retention: int) -> dict[str, str]:
         **({"webhook": options.webhook} if options.webhook else {}),
         **({"traceparent": options.traceparent} if options.traceparent else {}),
     }
+
+
+STARTED_OVER = frozenset(
+    ["outcome", "error", "finished", "started", "stage", "step", "steps", "worker", "retries", "parked", "held", "aged"]
+)
+STARTED_OVER_BY_STAGE = frozenset(
+    ("attempts", "cause", "refused", "refused_since", "refused_error", "seconds", "created", "artifact", "content")
+)
+"""What the record of a job that starts over loses: the fields of the first tuple, and those with these prefixes."""
 
 
 def done_fields(job: Job, stage: Stage, seconds: float, created: Sequence[Artifact]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from diffedit.jobs.records import (
     recent_stages_in,
     undone_fields,
 )
-from diffedit.jobs.redis_index import RedisIndex
+from diffedit.jobs.redis_administration import RedisAdministration
 from diffedit.jobs.redis_queues import RedisQueues
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
 from diffedit.jobs.steps import PREVIEW_SECONDS, WATCHED_SECONDS, StepReport
@@ -42,7 +42,7 @@ _PAGE = 500
 RECENT_MINUTES = 10
 
 
-class RedisJobStore(RedisIndex, RedisQueues):
+class RedisJobStore(RedisAdministration, RedisQueues):
     """A `JobStore` in Redis or Valkey."""
 
     def __init__(self, server: RedisServer, settings: Settings, limits: WorkerLimits) -> None:

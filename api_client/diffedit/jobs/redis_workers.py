@@ -40,8 +40,8 @@ class RedisWorkerRegistry:
         return self._server.connection
 
     @translate_errors
-    def send_heartbeat(self, worker: WorkerInfo) -> None:
-        self._server.run(
+    def send_heartbeat(self, worker: WorkerInfo) -> bool:
+        answer = self._server.run(
             "send_heartbeat",
             worker=worker.id,
             info=worker.model_dump_json(),
@@ -51,10 +51,17 @@ class RedisWorkerRegistry:
             profile_params=json.dumps(worker.profile_params),
             profile_presets=json.dumps(worker.profile_presets),
         )
+        return answer == "drain"
 
     @translate_errors
     def unregister(self, worker: str) -> None:
         self._redis.delete(keys.HEARTBEAT + worker)
+        self._redis.srem(keys.DRAINING, worker)
+
+    @translate_errors
+    def request_drain(self, workers: Sequence[str]) -> None:
+        if workers:
+            self._redis.sadd(keys.DRAINING, *workers)
 
     @translate_errors
     def workers(self) -> list[WorkerInfo]:
@@ -64,6 +71,7 @@ class RedisWorkerRegistry:
         dead = [worker for worker, heartbeat in heartbeats.items() if heartbeat is None]
         if dead:
             self._redis.srem(keys.WORKERS, *dead)
+            self._redis.srem(keys.DRAINING, *dead)
         live = {worker: heartbeat for worker, heartbeat in heartbeats.items() if heartbeat is not None}
         self._entries.note(keys.HEARTBEAT + worker for worker, heartbeat in live.items() if not is_object(heartbeat))
         return sorted((read_info(*each) for each in live.items()), key=lambda worker: worker.name)

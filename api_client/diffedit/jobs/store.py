@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from diffedit.contract.job import ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord, JobNotFound
+from diffedit.jobs.administration import JobAdministration
 from diffedit.jobs.index import JobIndex
 from diffedit.jobs.queues import QueueStore
 from diffedit.jobs.steps import StepStore
@@ -105,7 +106,7 @@ class MustRunAlone(Exception):
     """The stage may be what ended an earlier worker, so no other stage should run beside it."""
 
 
-class JobStore(JobIndex, QueueStore, StepStore, Protocol):
+class JobStore(JobIndex, JobAdministration, QueueStore, StepStore, Protocol):
     """The records of jobs.
 
     `worker` is a worker's id. A method that takes one raises JobElsewhere if this worker does not run the job, and

@@ -25,7 +25,8 @@ class WorkerInfo(Frozen):
         jobs: the jobs that it works on. Version 0.2.0 announces only `job`.
         batch_jobs: how many stages it runs at once.
         memory: the largest resident size of its process so far, in bytes.
-        paused: whether it takes no jobs for the time being; its `Trouble` says why.
+        paused: whether it takes no jobs for the time being; its `Trouble` says why, or it is draining.
+        draining: whether it takes no jobs any more, and ends when its running stages have ended.
         contract: the newest contract that it can serve (`contract.versions`). Version 0.2.0 announces none.
         version: the version of diffedit-service; "" if it announces none.
         profile_about: what the models of its profile know, for people; "" if it announces nothing.
@@ -46,6 +47,7 @@ class WorkerInfo(Frozen):
     batch_jobs: int = 1
     memory: int = Field(default=0, ge=0, lt=2**63)
     paused: bool = False
+    draining: bool = False
     contract: int = 1
     version: str = ""
     profile_about: str = ""
@@ -56,6 +58,13 @@ class WorkerInfo(Frozen):
     def running_jobs(self) -> tuple[str, ...]:
         """The jobs that it works on, whatever its version announces."""
         return self.jobs or ((self.job,) if self.job else ())
+
+    @property
+    def state(self) -> str:
+        """What it does: "draining", "paused", "busy" or "idle"."""
+        if self.draining or self.paused:
+            return "draining" if self.draining else "paused"
+        return "busy" if self.running_jobs else "idle"
 
 
 def read_info(worker: str, heartbeat: str) -> WorkerInfo:
@@ -161,11 +170,17 @@ class LockResult(StrEnum):
 class WorkerRegistry(Protocol):
     """The live workers, and which of them is the leader."""
 
-    def send_heartbeat(self, worker: WorkerInfo) -> None:
-        """Announce a live worker. It counts as dead when no heartbeat comes for its TTL."""
+    def send_heartbeat(self, worker: WorkerInfo) -> bool:
+        """Announce a live worker. It counts as dead when no heartbeat comes for its TTL.
+
+        Returns whether it shall drain (`request_drain`).
+        """
 
     def unregister(self, worker: str) -> None:
         """Remove a worker at once."""
+
+    def request_drain(self, workers: Sequence[str]) -> None:
+        """Ask workers, by their ids, to take no jobs any more and to end. Each hears of it with its next heartbeat."""
 
     def workers(self) -> list[WorkerInfo]:
         """Return the live workers, by name."""

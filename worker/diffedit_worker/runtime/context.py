@@ -16,6 +16,8 @@ class WorkerContext:
         enqueue: puts a job into the queue of its next stage. Raises BrokerUnavailable.
         shutting_down: returns whether the worker stops, so that its job must go to another worker.
         paused: returns whether the worker takes no jobs for the time being.
+        draining: returns whether the worker takes no jobs any more, and ends when its running stages have ended.
+        drain: lets it do so.
         release_slot: lets the worker take its next message although the current task still uploads its result.
         stage_refused: called when a stage of the job with this id was passed on because of this error. It may pause
             the worker or end the process.
@@ -30,6 +32,8 @@ class WorkerContext:
     shutting_down: Callable[[], bool]
     release_slot: Callable[[], None]
     paused: Callable[[], bool] = lambda: False
+    draining: Callable[[], bool] = lambda: False
+    drain: Callable[[], object] = lambda: None
     stage_refused: Callable[[Stage, str, Exception], object] = lambda stage, job_id, error: None
     stage_computed: Callable[[Stage], object] = lambda stage: None
     stage_handed_back: Callable[[], object] = lambda: None

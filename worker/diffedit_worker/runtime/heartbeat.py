@@ -62,16 +62,22 @@ class Heartbeat:
         """When Redis took a heartbeat last, by `time.monotonic`; None if it has taken none."""
 
     def send(self) -> None:
-        """Announce this worker, its jobs and its memory. Does nothing after `end`."""
+        """Announce this worker, its jobs and its memory. Let it drain if it shall. Does nothing after `end`."""
         jobs = tuple(each.job_id for each in self._running_stages())
         # `ru_maxrss` is in kilobytes, on macOS in bytes.
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         job = jobs[-1] if jobs else None
-        changes = {"job": job, "jobs": jobs, "memory": memory, "paused": self._paused()}
+        draining = self._context.draining()
+        # Versions that know of no draining see that it takes no jobs.
+        states = {"paused": draining or self._paused(), "draining": draining}
+        info = self._worker.model_copy(update={"job": job, "jobs": jobs, "memory": memory, **states})
         with self._lock:
-            if not self._ended:
-                self._worker_registry.send_heartbeat(self._worker.model_copy(update=changes))
-                self.sent_at = time.monotonic()
+            if self._ended:
+                return
+            shall_drain = self._worker_registry.send_heartbeat(info)
+            self.sent_at = time.monotonic()
+        if shall_drain:
+            self._context.drain()
 
     def end(self) -> None:
         """Unregister the worker at once, instead of when its last heartbeat expires."""

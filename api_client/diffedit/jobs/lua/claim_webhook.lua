@@ -12,7 +12,7 @@ for _ = 1, 100 do
   local id, due = unpack(redis.call('ZRANGE', keys.webhooks, 0, 0, 'WITHSCORES'))
   if not id or tonumber(due) > tonumber(now) then break end
   local event = keys.webhook .. id
-  local job_id, name = string.match(id, '^(%x+)%.(%l+)$')
+  local job_id, name = string.match(id, '^(%x+)%.(%l+)%.?%d*$')
   if name and redis.call('HGET', event, 'webhook') then
     local attempts = (number(redis.call('HGET', event, 'attempts')) or 0) + 1
     local first = redis.call('HGET', event, 'first') or now

@@ -237,8 +237,11 @@ local function extras()
   end
 
   -- Put an event into the outbox, with all that is sent: the record may be gone before it is delivered.
+  -- The events of a job that was retried in place have ids of their own.
   function this.queue_webhook(event)
-    local key = keys.webhook .. args.job_id .. '.' .. event
+    local revived = redis.call('HGET', job, 'revived')
+    local id = args.job_id .. '.' .. event .. (revived and '.' .. revived or '')
+    local key = keys.webhook .. id
     local attempts = number(redis.call('HGET', key, 'attempts')) or 0
     redis.call('HSET', key, 'attempts', attempts)
     redis.call('HDEL', key, 'first')
@@ -248,11 +251,40 @@ local function extras()
       if value then redis.call('HSET', key, name, value) end
     end
     redis.call('EXPIRE', key, 30 * 86400)
-    redis.call('ZADD', keys.webhooks, now, args.job_id .. '.' .. event)
+    redis.call('ZADD', keys.webhooks, now, id)
     this.note_delivery(args.job_id, event, 'pending', attempts, now)
   end
 
   return this
+end
+
+-- Return the sorted sets, by the time of submission, that an ended job belongs to.
+local function indexes_of_ended()
+  local outcome, queue = redis.call('HGET', job, 'outcome'), redis.call('HGET', job, 'queue')
+  local found = {keys.ended_by .. 'outcome:' .. (outcome or '')}
+  local profile = queue and string.match(queue, '^diffedit%.([%w_-]+)%.')
+  if profile then table.insert(found, keys.ended_by .. 'profile:' .. profile) end
+  local text = redis.call('HGET', job, 'error')
+  local read, error = pcall(cjson.decode, text or '')
+  for _, name in ipairs(read and type(error) == 'table' and {'code', 'stage'} or {}) do
+    if type(error[name]) == 'string' then table.insert(found, keys.ended_by .. name .. ':' .. error[name]) end
+  end
+  return found
+end
+
+-- Let lists find the ended job. At each sixteenth end on average, records that have expired leave these sets, so that they
+-- do not grow for ever.
+local function index_ended()
+  local indexes, created = indexes_of_ended(), number(redis.call('HGET', job, 'created')) or now
+  for _, index in ipairs(indexes) do redis.call('ZADD', index, created, args.job_id) end
+  redis.call('ZADD', keys.ended, number(redis.call('HGET', job, 'finished')) or now, args.job_id)
+  if time[2] % 16 ~= 0 then return end
+  table.insert(indexes, keys.ended)
+  for _, index in ipairs(indexes) do
+    for _, oldest in ipairs(redis.call('ZRANGE', index, 0, 31)) do
+      if redis.call('EXISTS', keys.job .. oldest) == 0 then redis.call('ZREM', index, oldest) end
+    end
+  end
 end
 
 local function end_job(outcome)
@@ -270,4 +302,5 @@ local function end_job(outcome)
   if owner then extras().leave_open_jobs(owner) end
   if keep then extras().keep_objects(now + keep) end
   if redis.call('HGET', job, 'webhook') then extras().queue_webhook(outcome) end
+  index_ended()
 end

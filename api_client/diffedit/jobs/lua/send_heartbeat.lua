@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Announce a live worker.
+-- Announce a live worker. Returns 'drain' if it shall take no jobs any more and end.
 -- Arguments: worker, info (JSON), queues, ttl_ms, profile, profile_params (JSON), profile_presets (JSON).
 -- include prelude
 -- Workers send several heartbeats in half their time to live. If there was none, no worker could send any: the server was
@@ -18,4 +18,4 @@ for _, queue in ipairs(args.queues) do
   redis.call('SADD', keys.waiting_queues, queue)  -- in case somebody has deleted the set
   redis.call('LLEN', queue)  -- deletes what is no list, because no message can be taken from it
 end
-return ''
+return redis.call('SISMEMBER', keys.draining, args.worker) == 1 and 'drain' or ''

@@ -17,6 +17,8 @@ if is_special then queueing().release_after(queue, interactive) end
 if redis.call('HGET', job, 'next') ~= args.stage then return 'elsewhere' end
 if holder and holder ~= args.worker and is_alive(holder) then return 'elsewhere' end
 if contract_of_job() > args.contract then return 'newer' end
+-- The message that a job had before it was moved is in the queue of another profile.
+if redis.call('HGET', job, 'moved') and not contains((info_of(args.worker) or {}).queues, queue) then return 'elsewhere' end
 if is_special and queue and queueing().is_paused(queue) then return 'paused' end
 local refused = refusers(args.stage)
 if #refused > 0 and contains(refused, name_of(args.worker)) and has_untried_worker(workers_of(queue), refused) then

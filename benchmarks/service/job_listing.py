@@ -1,0 +1,114 @@
+"""How long a list of jobs takes if few of many records are wanted: by the indexes, and by reading all records.
+
+    python -m benchmarks job_listing
+    python -m benchmarks.service.job_listing 200000      (with so many jobs that have ended)
+
+The jobs that are wanted are the oldest, which is the worst case of a scan that begins with the newest.
+"""
+
+import argparse
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from benchmarks.harness.environment import PROMPTS, Environment, service_environment
+from benchmarks.harness.results import ResultRow, measurement
+from diffedit.contract.job import ErrorInfo, Job, JobOptions, State
+from diffedit.contract.stages import Stage
+from diffedit.jobs import keys
+from diffedit.jobs.backend import redis_backend
+from diffedit.jobs.filters import JobFilter
+from diffedit.jobs.store import JobStore
+
+RARE = 10
+"""Jobs that failed, of a small owner and another profile."""
+WAITING = 1000
+LOST = ErrorInfo(stage=Stage.EDIT, code="worker_lost", message="The worker was lost.")
+FILTERS = {
+    "failed": JobFilter(state=State.FAILED),
+    "by error code": JobFilter(code=LOST.code),
+    "by stage": JobFilter(stage=Stage.EDIT),
+    "by profile": JobFilter(profile="other"),
+    "succeeded, by profile": JobFilter(state=State.SUCCEEDED, profile="other"),
+    "failed, of an owner with many jobs": JobFilter(state=State.FAILED, owner="big"),
+    "queued": JobFilter(state=State.QUEUED),
+}
+
+
+def job_listing(jobs: int = 50_000) -> Iterator[ResultRow]:
+    """Record `jobs` jobs that have ended, and list those of each filter."""
+    with service_environment() as env:
+        began = time.perf_counter()
+        store = _fill(env, jobs)
+        print(f"{jobs} jobs recorded in {time.perf_counter() - began:.0f} s", flush=True)
+        yield from _rows(env, store, jobs)
+
+
+def _fill(env: Environment, jobs: int) -> JobStore:
+    request = env.client.edit(env.new_picture(), **PROMPTS).status().request
+    other = request.model_copy(update={"params": request.params.model_copy(update={"profile": "other"})})
+    store = redis_backend(env.settings.model_copy(update={"max_queued": 10**9})).job_store
+
+    def ended(number: int) -> None:
+        rare = number < RARE
+        job = Job(id=uuid.uuid4().hex, request=other if rare else request, options=JobOptions(owner="big"))
+        store.create_job(job)
+        store.end_job(job.id, State.FAILED if rare else State.SUCCEEDED, LOST if rare else None)
+
+    for number in range(RARE):
+        ended(number)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ended, range(RARE, jobs)))
+    for _ in range(WAITING):
+        store.create_job(Job(id=uuid.uuid4().hex, request=request, options=JobOptions()))
+    return store
+
+
+def _rows(env: Environment, store: JobStore, jobs: int) -> Iterator[ResultRow]:
+    for name, wanted in FILTERS.items():
+        found, seconds = _timed(lambda wanted=wanted: _ids(store, wanted))  # type: ignore[misc]
+        scanned, scan = _timed(lambda wanted=wanted: _scanned(store, wanted))  # type: ignore[misc]
+        assert found == scanned, name
+        yield ResultRow(
+            f"list of 50 jobs, {name}, among {jobs} that have ended",
+            measurement(seconds, "{} s", digits=3),
+            reference=measurement(scan, "all records: {} s", digits=1),
+            target="0.2 s or less",
+        )
+    memory = sum(env.redis.memory_usage(key) or 0 for key in [*env.redis.scan_iter(f"{keys.ENDED_BY}*"), keys.ENDED])
+    yield ResultRow("  memory of the indexes, per job", measurement(memory / jobs, "{} bytes", digits=0))
+    env.redis.delete(keys.ENDED, *env.redis.scan_iter(f"{keys.ENDED_BY}*"))
+    _, seconds = _timed(lambda: _ids(store, FILTERS["failed"]))
+    yield ResultRow(
+        "  the first list after an upgrade, which makes the indexes", measurement(seconds, "{} s", digits=1)
+    )
+
+
+def _ids(store: JobStore, wanted: JobFilter) -> list[str]:
+    return [status.id for status in store.find_jobs(wanted).statuses]
+
+
+def _scanned(store: JobStore, wanted: JobFilter) -> list[str]:
+    """Return the same by reading all records, the newest first, as lists did before there were indexes."""
+    found: list[str] = []
+    cursor = None
+    while len(found) < 50:
+        page = store.list_jobs(limit=500, cursor=cursor)
+        found += [status.id for status in page.statuses if wanted.matches(status)]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    return found[:50]
+
+
+def _timed(call: Callable[[], list[str]]) -> tuple[list[str], float]:
+    began = time.perf_counter()
+    return call(), time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("jobs", nargs="?", type=int, default=50_000)
+    for row in job_listing(parser.parse_args().jobs):
+        print(f"{row.name}: {row.ours}    {row.reference}", flush=True)
