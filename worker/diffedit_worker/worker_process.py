@@ -29,6 +29,7 @@ from diffedit_worker.models.profiles import Profile, load_profiles, profile_name
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE, Fitness
 from diffedit_worker.runtime.imports import without_collections
+from diffedit_worker.runtime.logs import pass_on_library_logs
 from diffedit_worker.runtime.maintenance import Maintenance
 from diffedit_worker.runtime.measured_store import MeasuredStore
 from diffedit_worker.runtime.metrics import WorkerMetrics
@@ -107,6 +108,8 @@ class WorkerProcess:
     def _on_init(self, instance: Any, conf: Any, **_: Any) -> None:
         """Called before Celery reads how many threads its pool has."""
         if instance.app is self._app:
+            if self._settings.log_format == "json":
+                instance.quiet = True  # its banner is several lines of text
             conf.worker_concurrency = self._settings.batch_jobs or self._default_batch_jobs()
 
     def _on_setup(self, instance: Any, **_: Any) -> None:
@@ -240,6 +243,8 @@ class WorkerProcess:
             on_loaded=self._metrics.observe_load,
         )
         limit_cpu_threads(named, models.device)
+        if settings.log_format == "json":
+            pass_on_library_logs()
         self._metrics.add_device(models.device)
         disable_progress_bars()
         return models
