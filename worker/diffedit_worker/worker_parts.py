@@ -11,6 +11,7 @@ from diffedit.retries import WORKER_REDIS_POLICY
 from diffedit_worker.models.profiles import Profile, load_profiles, profile_named
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.imports import without_collections
+from diffedit_worker.runtime.logs import pass_on_library_logs
 from diffedit_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def make_models(
     named = profile_named(load_profiles(settings.profiles_file), profile)
     models = Models(named, settings.device, settings.dtype, settings.vae_dtype, batch_jobs, on_loaded=on_loaded)
     limit_cpu_threads(named, models.device)
+    if settings.log_format == "json":
+        pass_on_library_logs()
     disable_progress_bars()
     return models
 

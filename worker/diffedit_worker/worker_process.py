@@ -122,6 +122,8 @@ class WorkerProcess:
     def _on_init(self, instance: Any, conf: Any, **_: Any) -> None:
         """Called before Celery reads how many threads its pool has."""
         if instance.app is self._app:
+            if self._settings.log_format == "json":
+                instance.quiet = True  # its banner is several lines of text
             conf.worker_concurrency = self._settings.batch_jobs or default_batch_jobs(self._settings, self._profile)
 
     def _on_setup(self, instance: Any, **_: Any) -> None:

@@ -115,8 +115,12 @@ OUTCOMES = {
     Disposition.WAIT_FOR_LOCK: Outcome.REQUEUED,
     Disposition.MAKE_AGAIN: Outcome.REQUEUED,
     Disposition.DROP: Outcome.DROPPED,
+    # These stages were not started, so there is no report of them.
+    Disposition.HAND_BACK: Outcome.REQUEUED,
+    Disposition.PARK: Outcome.REQUEUED,
+    Disposition.HOLD: Outcome.REQUEUED,
 }
-"""How a report names what became of a stage that was started. The other dispositions are of stages that were not."""
+"""How reports and Celery's events name what became of a stage."""
 
 
 def code_of(error: Exception) -> str:

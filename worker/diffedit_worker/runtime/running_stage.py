@@ -12,6 +12,7 @@ from diffedit.contract.stages import Stage
 
 if TYPE_CHECKING:
     from diffedit_worker.models.loading import Models
+    from diffedit_worker.runtime.stage_report import Outcome
 
 
 COMPLETION_TIMEOUT = 20.0
@@ -52,6 +53,19 @@ class StageTimes:
             setattr(self, part, getattr(self, part) + time.perf_counter() - started_at)
 
 
+@dataclass
+class Ending:
+    """What became of a stage, for the task that ran it.
+
+    Attributes:
+        outcome: None as long as there is nothing to tell, for example because the message was a duplicate.
+        code: the error code, if it ended with an error; else "".
+    """
+
+    outcome: "Outcome | None" = None
+    code: str = ""
+
+
 @dataclass(eq=False)
 class RunningStage:
     """A stage that this worker runs. `last_..._at` are times of `time.monotonic`.
@@ -63,6 +77,7 @@ class RunningStage:
             answer is.
         times: how long it takes, from the start in the record.
         out_of_memory: how often memory ran out in it.
+        ending: what became of it, once that is known.
         ended: is set when the worker has nothing more to do with it.
     """
 
@@ -76,6 +91,7 @@ class RunningStage:
     is_completing: bool = False
     times: StageTimes = field(default_factory=StageTimes)
     out_of_memory: int = 0
+    ending: Ending = field(default_factory=Ending)
     ended: threading.Event = field(default_factory=threading.Event)
 
     def makes_way(self) -> bool:
