@@ -65,10 +65,13 @@ local function waiting_in(queue)
 end
 
 -- Return the limits of an owner. One that has none of its own has those of the empty name.
+local known_limits = {}
 local function limits_of(owner)
+  if known_limits[owner] then return known_limits[owner] end
   local text = redis.call('HGET', keys.limits, owner) or redis.call('HGET', keys.limits, '')
   local read, limits = pcall(cjson.decode, text or '{}')
-  return read and type(limits) == 'table' and limits or {}
+  known_limits[owner] = read and type(limits) == 'table' and limits or {}
+  return known_limits[owner]
 end
 
 -- A Celery queue gets so many messages. Further ones are held back (queueing), so that owners take turns.
@@ -98,7 +101,7 @@ end
 local function set_waiting(stage, queue, fields, goes_on)
   write(fields or {}, {'next', stage, 'queue', queue})
   redis.call('ZADD', keys.waiting .. queue, now, args.job_id)
-  redis.call('SADD', keys.waiting_queues, queue)
+  if not goes_on then redis.call('SADD', keys.waiting_queues, queue) end
   if ARGV[2] then
     send(queue, args.job_id, ARGV[2], goes_on)
   else
