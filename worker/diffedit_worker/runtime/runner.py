@@ -171,10 +171,8 @@ class Runner:
                 self._fail(error, current)
             elif disposition is Disposition.HAND_BACK:
                 self.hand_back(current.job_id)
-            elif disposition is Disposition.PARK:
+            elif disposition in (Disposition.PARK, Disposition.HOLD):
                 self._requeueing.park(current.job_id)
-            elif disposition is Disposition.HOLD:
-                self._requeueing.hold(current.job_id)
             return None
 
     def _start_and_run(self, current: RunningStage) -> Job | None:
@@ -203,8 +201,11 @@ class Runner:
         (job, new), worker, stage = made, self._context.id, current.stage
         current.is_completing, current.times.ended_at = True, time.perf_counter()
         stored = {job.artifact_keys[artifact]: job.contents[artifact] for artifact in new}
+        seconds, device_seconds = current.times.seconds, current.times.device
         with settled_if_late(stored, self._maker.artifacts_of(job, models), self._job_store):
-            completion = self._job_store.complete_stage(job, stage, current.times.seconds, new, worker, send=True)
+            completion = self._job_store.complete_stage(
+                job, stage, seconds, new, worker, device_seconds=device_seconds, send=True
+            )
             self._requeueing.send(completion.waiters)
             if new:
                 self._context.stage_computed(stage)

@@ -94,6 +94,9 @@ class RunningStage:
     ending: Ending = field(default_factory=Ending)
     ended: threading.Event = field(default_factory=threading.Event)
 
+    def add_device_seconds(self, seconds: float) -> None:
+        self.times.device += seconds
+
     def makes_way(self) -> bool:
         """Return whether this stage is over, after a wait if it is about to be. Else the next one is a duplicate."""
         return self.is_completing and self.ended.wait(COMPLETION_TIMEOUT)
