@@ -98,7 +98,7 @@ class WorkerProcess:
         worker_ready.connect(self._on_ready)
         worker_shutting_down.connect(self._on_shutting_down)
         worker_shutdown.connect(self._on_shutdown)
-        call_before_shutdown(self._app, lambda: self._draining.is_set() or self._begin_to_stop())
+        call_before_shutdown(self._app, self._before_shutdown)
 
     def _on_init(self, instance: Any, conf: Any, **_: Any) -> None:
         """Called before Celery reads how many threads its pool has."""
@@ -178,6 +178,10 @@ class WorkerProcess:
         For every other end, `call_before_shutdown` does the same as soon as Celery's loop gets to it.
         """
         if sender == self._node_name:
+            self._begin_to_stop()
+
+    def _before_shutdown(self) -> None:
+        if not self._draining.is_set():  # else SIGTERM has begun it
             self._begin_to_stop()
 
     def _begin_to_stop(self) -> None:
