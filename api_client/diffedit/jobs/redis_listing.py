@@ -92,9 +92,8 @@ class RedisListing(RedisStatuses):
         if wanted.owner is not None:
             places = [place for places, _ in self._pages(keys.OPEN + wanted.owner, None, _PAGE) for place in places]
         else:
-            waiting = self._entries.read_all(
-                [("zrange", keys.WAITING + each, 0, -1) for each in self._waiting_queues()]
-            )
+            queues = [queue for queue in self._waiting_queues() if _may_hold(queue, wanted)]
+            waiting = self._entries.read_all([("zrange", keys.WAITING + queue, 0, -1) for queue in queues])
             ids = list({*self._running(), *(job_id for queue in waiting for job_id in queue)})
             places = [Place(at, job_id) for job_id, at in zip(ids, self._scores(keys.INDEX, ids), strict=True) if at]
         return sorted((place for place in places if after is None or place < after), reverse=True)
