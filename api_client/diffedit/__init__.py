@@ -5,7 +5,8 @@ Public is what this module and `diffedit.testing` export in `__all__`.
 
 from importlib.metadata import version
 
-from diffedit.aio import AsyncClient, AsyncEditResult, AsyncJobHandle
+from diffedit.admin import Admin, Changed, Explanation, JobQuery, QueueState
+from diffedit.aio import AsyncAdmin, AsyncClient, AsyncEditResult, AsyncJobHandle
 from diffedit.api_keys import Admission, ApiKey, NewApiKey
 from diffedit.client import Client
 from diffedit.contract.job import ErrorInfo, JobOptions, JobStatus, State
@@ -21,6 +22,7 @@ from diffedit.errors import (
     BadRecord,
     BrokerFull,
     BrokerUnavailable,
+    CannotChange,
     DiffEditError,
     IdempotencyConflict,
     InvalidKey,
@@ -46,6 +48,7 @@ from diffedit.garbage import Collected
 from diffedit.handle import JobHandle
 from diffedit.health import Health
 from diffedit.jobs.pages import Page
+from diffedit.jobs.queues import Pause
 from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.links import UploadUrl
 from diffedit.options import EditOptions
@@ -62,10 +65,12 @@ __all__ = [
     "MAX_PICTURE_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
+    "Admin",
     "Admission",
     "ApiKey",
     "Artifact",
     "ArtifactError",
+    "AsyncAdmin",
     "AsyncClient",
     "AsyncEditResult",
     "AsyncJobHandle",
@@ -73,6 +78,8 @@ __all__ = [
     "BadRecord",
     "BrokerFull",
     "BrokerUnavailable",
+    "CannotChange",
+    "Changed",
     "Client",
     "Collected",
     "Deleted",
@@ -84,6 +91,7 @@ __all__ = [
     "EditRequest",
     "EditResult",
     "ErrorInfo",
+    "Explanation",
     "Health",
     "IdempotencyConflict",
     "InvalidKey",
@@ -95,6 +103,7 @@ __all__ = [
     "JobHandle",
     "JobNotFound",
     "JobOptions",
+    "JobQuery",
     "JobStatus",
     "JobTimeout",
     "Lane",
@@ -103,9 +112,11 @@ __all__ = [
     "OwnerLimit",
     "OwnerLimits",
     "Page",
+    "Pause",
     "PictureLike",
     "Prompts",
     "QueueFull",
+    "QueueState",
     "RateLimited",
     "ServiceError",
     "Settings",
