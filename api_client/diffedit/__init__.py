@@ -6,7 +6,8 @@ first time, with all that it needs: `diffedit alive`, which a probe starts every
 
 TYPE_CHECKING = False  # as in `typing`, whose import would take longer than all else here
 if TYPE_CHECKING:
-    from diffedit.aio import AsyncClient, AsyncEditResult, AsyncJobHandle
+    from diffedit.admin import Admin, Changed, Explanation, JobQuery, QueueState
+    from diffedit.aio import AsyncAdmin, AsyncClient, AsyncEditResult, AsyncJobHandle
     from diffedit.api_keys import Admission, ApiKey, NewApiKey
     from diffedit.client import Client
     from diffedit.contract.job import ErrorInfo, JobOptions, JobStatus, State
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         BadRecord,
         BrokerFull,
         BrokerUnavailable,
+        CannotChange,
         DiffEditError,
         IdempotencyConflict,
         InvalidKey,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from diffedit.handle import JobHandle
     from diffedit.health import Health
     from diffedit.jobs.pages import Page
+    from diffedit.jobs.queues import Pause
     from diffedit.jobs.workers import WorkerInfo
     from diffedit.objects.links import UploadUrl
     from diffedit.options import EditOptions
@@ -64,10 +67,12 @@ __all__ = [
     "MAX_PICTURE_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
+    "Admin",
     "Admission",
     "ApiKey",
     "Artifact",
     "ArtifactError",
+    "AsyncAdmin",
     "AsyncClient",
     "AsyncEditResult",
     "AsyncJobHandle",
@@ -75,6 +80,8 @@ __all__ = [
     "BadRecord",
     "BrokerFull",
     "BrokerUnavailable",
+    "CannotChange",
+    "Changed",
     "Client",
     "Collected",
     "Deleted",
@@ -86,6 +93,7 @@ __all__ = [
     "EditRequest",
     "EditResult",
     "ErrorInfo",
+    "Explanation",
     "Health",
     "IdempotencyConflict",
     "InvalidKey",
@@ -97,6 +105,7 @@ __all__ = [
     "JobHandle",
     "JobNotFound",
     "JobOptions",
+    "JobQuery",
     "JobStatus",
     "JobTimeout",
     "Lane",
@@ -105,9 +114,11 @@ __all__ = [
     "OwnerLimit",
     "OwnerLimits",
     "Page",
+    "Pause",
     "PictureLike",
     "Prompts",
     "QueueFull",
+    "QueueState",
     "RateLimited",
     "ServiceError",
     "Settings",
@@ -127,7 +138,8 @@ __all__ = [
 ]
 
 _NAMES = {
-    "diffedit.aio": "AsyncClient AsyncEditResult AsyncJobHandle",
+    "diffedit.admin": "Admin Changed Explanation JobQuery QueueState",
+    "diffedit.aio": "AsyncAdmin AsyncClient AsyncEditResult AsyncJobHandle",
     "diffedit.api_keys": "Admission ApiKey NewApiKey",
     "diffedit.client": "Client",
     "diffedit.contract.job": "ErrorInfo JobOptions JobStatus State",
@@ -139,15 +151,16 @@ _NAMES = {
     "diffedit.decoding": "MAX_PIXELS",
     "diffedit.deletion": "Deleted",
     "diffedit.errors": (
-        "ArtifactError BadPicture BadRecord BrokerFull BrokerUnavailable DiffEditError IdempotencyConflict "
-        "InvalidKey InvalidRequest JobCancelled JobError JobExpired JobFailed JobNotFound JobTimeout "
-        "NoWorkerWarning OwnerLimit QueueFull RateLimited ServiceError StoreRefused StoreUnavailable "
-        "UnknownPreset UnreadableJobsWarning UploadNotFound"
+        "ArtifactError BadPicture BadRecord BrokerFull BrokerUnavailable CannotChange DiffEditError "
+        "IdempotencyConflict InvalidKey InvalidRequest JobCancelled JobError JobExpired JobFailed JobNotFound "
+        "JobTimeout NoWorkerWarning OwnerLimit QueueFull RateLimited ServiceError StoreRefused "
+        "StoreUnavailable UnknownPreset UnreadableJobsWarning UploadNotFound"
     ),
     "diffedit.garbage": "Collected",
     "diffedit.handle": "JobHandle",
     "diffedit.health": "Health",
     "diffedit.jobs.pages": "Page",
+    "diffedit.jobs.queues": "Pause",
     "diffedit.jobs.workers": "WorkerInfo",
     "diffedit.objects.links": "UploadUrl",
     "diffedit.options": "EditOptions",

@@ -21,6 +21,7 @@ from PIL import Image
 
 from diffedit.aio import AsyncClient, AsyncJobHandle
 from diffedit.client import Client
+from diffedit.contract import versions
 from diffedit.contract.content import content_of
 from diffedit.contract.job import ErrorInfo, Job, State
 from diffedit.contract.object_keys import artifact_key, manifest_key, thumbnail_key
@@ -71,6 +72,7 @@ def memory_client(profile: str = "tiny") -> Client:
         device="none",
         queues=queue_names(profile),
         profile_presets={"draft": {}},
+        contract=versions.CONTRACT,
     )
     backend.worker_registry.send_heartbeat(worker)
     return Client(settings, backend=backend, object_store=MemoryObjectStore(), send=lambda job: None)

@@ -92,3 +92,30 @@ def test_a_list_reads_only_the_records_that_it_shows(backend: JobBackend, server
     server.config_resetstat()
     assert found(backend, state=State.FAILED, code="empty_mask", profile="tiny") == [rare]
     assert server.info("commandstats")["cmdstat_hgetall"]["calls"] <= 2
+
+
+def test_a_list_looks_for_unindexed_jobs_only_after_the_oldest_open_one(
+    backend: JobBackend, server: redis.Redis
+) -> None:
+    def forget(*jobs: str) -> None:
+        """As if a process of 0.2.0 had ended these jobs."""
+        for name in [keys.ENDED, *server.scan_iter(f"{keys.ENDED_BY}*")]:
+            server.zrem(name, *jobs)
+
+    old, waiting, young = failed(backend, "worker_lost"), a_job(), a_job()
+    for job in (waiting, young):
+        backend.job_store.create_job(job)
+    backend.job_store.end_job(young.id, State.FAILED)
+    assert found(backend, state=State.FAILED) == [young.id, old]
+    assert float(server.get(keys.INDEXED)) == server.zscore(keys.INDEX, waiting.id)
+    backend.job_store.end_job(waiting.id, State.FAILED)
+    forget(waiting.id, young.id)
+    assert found(backend, state=State.FAILED) == [young.id, waiting.id, old]
+    assert float(server.get(keys.INDEXED)) == server.zscore(keys.INDEX, young.id)
+    job = waiting.model_copy(update={"artifact_keys": {}})
+    backend.job_store.revive_job(job, job.options)
+    backend.job_store.end_job(waiting.id, State.CANCELLED)
+    forget(waiting.id)
+    assert found(backend, state=State.CANCELLED) == [waiting.id]
+    server.delete(keys.ENDED, *server.scan_iter(f"{keys.ENDED_BY}*"))
+    assert found(backend, state=State.FAILED) == [young.id, old]

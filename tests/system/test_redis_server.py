@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.harness.redis_faults import FAULTS, FAULTS_OF_A_SERVER_FOR_TESTS
 from benchmarks.harness.redis_processes import SERVER, RedisProcesses
-from diffedit import BrokerUnavailable, Client, Settings, State
+from diffedit import BrokerUnavailable, Client, JobHandle, Settings, State
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE, QUICK
 from tests.support.redis_refusal_behaviour import RedisRefusalBehaviour, check_that_a_client_goes_on
@@ -46,6 +46,19 @@ class TestDebiansRedis(RedisRefusalBehaviour):
             check_that_a_client_goes_on(client, servers.connect("server"), fault)
 
 
+def check_administration(client: Client, done: JobHandle) -> None:
+    """Do what an administrator does."""
+    assert [status.id for status in client.admin.jobs(state="succeeded", since="1h", profile="tiny")] == [done.id]
+    paused = client.admin.pause(reason="a test")
+    job = client.edit(PICTURE, **PEAR, **QUICK)
+    assert "The queue is paused" in " ".join(client.admin.why(job.id).reasons)
+    job.cancel()
+    assert client.admin.retry(state="cancelled")[0].done
+    assert sum(queue.waiting for queue in client.admin.queues()) == 1
+    assert client.admin.resume() == paused
+    assert job.wait(timeout=60).state is State.SUCCEEDED
+
+
 @pytest.mark.parametrize("database", [0, 3])
 def test_the_users_of_security_md_load_from_a_file_and_do_all_their_work(
     servers: RedisProcesses, stack: LocalServices, database: int
@@ -67,8 +80,13 @@ def test_the_users_of_security_md_load_from_a_file_and_do_all_their_work(
             admin.config_set("maxmemory-policy", "allkeys-lru")
             assert "allkeys-lru" in client.health().broker_warnings[0]
             assert admin.execute_command("ACL", "LOG") == []
+            check_administration(client, job)
+            # A client that pauses a queue may not read it, and leaves that to the leader.
+            assert {entry["object"] for entry in admin.acl_log()} <= {"lrange"}
             admin.execute_command("ACL", "SETUSER", "diffedit-client", "-info")
             assert client.health().ok and client.health().broker_warnings == ()
+            client.admin.drain(name)
+            until(lambda: not client.admin.workers(), "the end of the worker that drains")
     finally:
         stack.stop(worker)
 

@@ -157,6 +157,33 @@ def give_keys(client: Client) -> str:
     return f"{key.owner} {admission.remaining} {revoked}"
 
 
+def administer(client: Client) -> str:
+    job = client.edit(picture_file(), target_prompt="a basket", owner="u17")
+    admin: diffedit.Admin = client.admin
+    query: diffedit.JobQuery = {"profile": "tiny", "older_than": timedelta(0)}
+    waiting: diffedit.Page = admin.jobs(10, state="queued", owner="u17", **query)
+    names: list[str] = admin.pause(lane="batch", reason="a test")
+    paused: diffedit.Pause = client.health().paused[names[0]]
+    queues: list[diffedit.QueueState] = [queue for queue in admin.queues() if queue.paused_since]
+    assert admin.resume(dry_run=True) == names and admin.resume(profile="tiny") == names
+    workers: list[diffedit.WorkerInfo] = admin.workers()
+    why: diffedit.Explanation = admin.why(job.id)
+    assert why.stage is diffedit.Stage.CAPTION and admin.drain(workers[0].id, dry_run=True)
+    cancelled: list[diffedit.Changed] = admin.cancel(owner="u17", limit=5)
+    retried: list[diffedit.Changed] = admin.retry(job.id, no_deadline=True)
+    try:
+        admin.move(job.id, to="tiny", dry_run=True)
+    except diffedit.CannotChange as error:
+        return f"{len(waiting)} {len(queues)} {paused.reason} {cancelled == retried} {admin.owners()} {error.code}"
+    raise AssertionError
+
+
+async def administer_and_await(client: AsyncClient) -> int:
+    admin: diffedit.AsyncAdmin = client.admin
+    queues: list[diffedit.QueueState] = await admin.queues()
+    return len(queues) + len(await admin.jobs(state="running"))
+
+
 async def submit_and_await(client: AsyncClient) -> list[AsyncJobHandle]:
     options: EditOptions = {"target_prompt": "a basket", "num_inference_steps": 20, "lane": "batch"}
     jobs: list[AsyncJobHandle] = [await client.edit(Upload(picture_file()), **options)]
@@ -198,6 +225,7 @@ async def async_main(folder: Path) -> None:
         print(await follow_and_show(edited, folder))
         testing.fail(failed, "empty_mask", "no difference", stage=diffedit.Stage.MASK)
         print(await operate_and_await(client, others[0]))
+        print(await administer_and_await(client))
     await client.close()
 
 
@@ -214,6 +242,7 @@ def main() -> None:
         print(operate(client))
         print(serve_an_owner(client))
         print(give_keys(client))
+        print(administer(client))
         print(len(others), diffedit.__version__, diffedit.MAX_PICTURE_BYTES, diffedit.MAX_PIXELS)
         asyncio.run(async_main(folder))
     client.close()

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from diffedit import (
+    Admin,
+    AsyncAdmin,
     AsyncClient,
     AsyncEditResult,
     AsyncJobHandle,
@@ -33,7 +35,7 @@ from diffedit.threads import Threads
 from tests.support.fake_service import TEXTS, png
 from tests.support.forking import in_child
 
-PAIRS = [(Client, AsyncClient), (JobHandle, AsyncJobHandle), (EditResult, AsyncEditResult)]
+PAIRS = [(Client, AsyncClient), (Admin, AsyncAdmin), (JobHandle, AsyncJobHandle), (EditResult, AsyncEditResult)]
 ATTRIBUTES = {"id", "status"}
 NOT_AWAITED = {"for_owner", "job", "from_env", "over", "watch"}
 

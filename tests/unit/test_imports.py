@@ -48,12 +48,12 @@ def printed(code: str) -> list[str]:
 
 
 PUBLIC = """
-    Admission ApiKey Artifact ArtifactError AsyncClient AsyncEditResult AsyncJobHandle BadPicture BadRecord
-    BrokerFull BrokerUnavailable Client Collected Deleted Delivery DeliveryState DiffEditError EditOptions EditParams
-    EditRequest EditResult ErrorInfo Health IdempotencyConflict InvalidKey InvalidRequest JobCancelled JobError
-    JobExpired JobFailed JobHandle JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES
-    MAX_PIXELS MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts QueueFull RateLimited
-    ServiceError Settings Stage State StoreRefused StoreUnavailable StoredFile UnknownPreset
+    Admin Admission ApiKey Artifact ArtifactError AsyncAdmin AsyncClient AsyncEditResult AsyncJobHandle BadPicture
+    BadRecord BrokerFull BrokerUnavailable CannotChange Changed Client Collected Deleted Delivery DeliveryState
+    DiffEditError EditOptions EditParams EditRequest EditResult ErrorInfo Explanation Health IdempotencyConflict
+    InvalidKey InvalidRequest JobCancelled JobError JobExpired JobFailed JobHandle JobNotFound JobOptions JobQuery
+    JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES MAX_PIXELS MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit
+    OwnerLimits Page Pause PictureLike Prompts QueueFull QueueState RateLimited ServiceError Settings Stage State StoreRefused StoreUnavailable StoredFile UnknownPreset
     UnreadableJobsWarning UploadNotFound UploadUrl WaitingEvents WorkerInfo __version__
 """
 PUBLIC_FOR_TESTS = """

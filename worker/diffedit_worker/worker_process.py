@@ -208,7 +208,7 @@ class WorkerProcess:
             self._begin_to_stop()
 
     def _before_shutdown(self) -> None:
-        if not self._draining.is_set():
+        if not self._draining.is_set():  # else SIGTERM has begun it
             self._begin_to_stop()
 
     def _begin_to_stop(self) -> None:

@@ -5,6 +5,7 @@
 | `diffedit:job:<id>` | hash | the record of a job; `records.py` lists its fields |
 | `diffedit:jobs` | sorted set | all job ids, by the time of submission |
 | `diffedit:ended` | sorted set | jobs that have ended, by the time of their end |
+| `diffedit:indexed` | string | until when all submitted jobs have ended and are in the indexes of ended jobs |
 | `diffedit:ended-by:outcome:<outcome>` | sorted set | jobs that ended in this way, by the time of submission |
 | `diffedit:ended-by:profile:<profile>` | sorted set | jobs of this profile that have ended, by the time of submission |
 | `diffedit:ended-by:code:<code>` | sorted set | jobs that failed with this error code, by the time of submission |
@@ -67,6 +68,7 @@ PREFIX = "diffedit:"
 
 INDEX = f"{PREFIX}jobs"
 ENDED = f"{PREFIX}ended"
+INDEXED = f"{PREFIX}indexed"
 RUNNING = f"{PREFIX}running"
 EXPIRING = f"{PREFIX}expiring"
 REFUSED = f"{PREFIX}refused"

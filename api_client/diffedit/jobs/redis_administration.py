@@ -35,7 +35,7 @@ class RedisAdministration(RedisIndex):
         counts = {}
         for queue, start in zip(queues, range(0, len(answers), 6), strict=True):
             *numbers, oldest = answers[start : start + 6]
-            counts[queue] = QueueCounts(*numbers, oldest=oldest[0][1] if oldest else None)
+            counts[queue] = QueueCounts(*numbers, oldest[0][1] if oldest else None)
         return counts
 
     @translate_errors

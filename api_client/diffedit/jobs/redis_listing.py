@@ -6,11 +6,13 @@ smallest set that has all its jobs, asks the server which of them are in the oth
 those. A record decides in the end, so a set with a job too many does no harm.
 
 Jobs that a process of 0.2.0 has ended, or that ended before there were these sets, are in none of them. So each list
-looks for them first, on the server (`unindexed_jobs.lua`), and adds them.
+looks for them first, on the server (`unindexed_jobs.lua`), and adds them. It looks at jobs that were submitted after
+the oldest one that had not ended when the list before looked.
 """
 
 import heapq
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import cast
 
@@ -90,9 +92,8 @@ class RedisListing(RedisStatuses):
         if wanted.owner is not None:
             places = [place for places, _ in self._pages(keys.OPEN + wanted.owner, None, _PAGE) for place in places]
         else:
-            waiting = self._entries.read_all(
-                [("zrange", keys.WAITING + each, 0, -1) for each in self._waiting_queues()]
-            )
+            queues = [queue for queue in self._waiting_queues() if _may_hold(queue, wanted)]
+            waiting = self._entries.read_all([("zrange", keys.WAITING + queue, 0, -1) for queue in queues])
             ids = list({*self._running(), *(job_id for queue in waiting for job_id in queue)})
             places = [Place(at, job_id) for job_id, at in zip(ids, self._scores(keys.INDEX, ids), strict=True) if at]
         return sorted((place for place in places if after is None or place < after), reverse=True)
@@ -161,19 +162,41 @@ class RedisListing(RedisStatuses):
 
     def _index_the_rest(self) -> None:
         """Add the jobs that have ended and are in no index. If it is interrupted, the next list goes on."""
-        before, offset = "+inf", 0
+        before, offset, after = "+inf", 0, self._indexed_until()
+        open_since: list[float] = []
+        first = ""
         while True:
-            answer = self._server.run("unindexed_jobs", before=before, offset=offset, count=_CHECKED)
-            before, offset, ids = cast(tuple[str, int, list[str]], answer)
+            answer = self._server.run("unindexed_jobs", before=before, after=after, offset=offset, count=_CHECKED)
+            ids, before, offset, newest, oldest_open = cast(tuple[list[str], str, int, str, str], answer)
             for start in range(0, len(ids), _INDEXED):
                 self._server.run("index_jobs", ids=ids[start : start + _INDEXED])
+            first = first or newest
+            open_since += [float(oldest_open)] if oldest_open else []
             if not before:
-                return
+                break
+        if first:
+            self._redis.set(keys.INDEXED, repr(min(open_since, default=float(first))))
+
+    def _indexed_until(self) -> float | str:
+        """Return until when all submitted jobs have ended and are in the indexes; "-inf" if it is not known."""
+        with suppress(TypeError, ValueError):
+            known = float(self._entries.read("get", keys.INDEXED))
+            submitted = ("zcount", keys.INDEX, "-inf", known)
+            older, ended = self._entries.read_all([submitted, ("zcard", keys.ENDED)])
+            if older <= ended:  # else somebody has deleted the index
+                return known
+        return "-inf"
 
     def _forget_expired(self, wanted: JobFilter, ids: set[str]) -> None:
         owner = [] if wanted.owner is None else [keys.OWNER + wanted.owner]
         for name in {keys.INDEX, keys.ENDED, *owner, *_sets_of(wanted)}:
             self._redis.zrem(name, *ids)
+
+
+def _may_hold(queue: str, wanted: JobFilter) -> bool:
+    """Return whether a job that is wanted can wait in this queue."""
+    _, profile, group, *_ = (*queue.split("."), "", "")
+    return wanted.profile in (None, profile) and (wanted.stage is None or wanted.stage.group.value == group)
 
 
 def _sets_of(wanted: JobFilter) -> list[str]:

@@ -18,6 +18,9 @@ if expires_at <= tonumber(now) then return 'overdue' end
 
 redis.call('ZREM', keys.ended, args.job_id)
 for _, index in ipairs(indexes_of_ended()) do redis.call('ZREM', index, args.job_id) end
+-- If a process of 0.2.0 ends it, a list must look for it again.
+local indexed = number(redis.call('GET', keys.indexed))
+if indexed and indexed >= created then redis.call('SET', keys.indexed, string.format('%.6f', created - 0.000001)) end
 redis.call('PERSIST', job)
 if not deadline_at then redis.call('HDEL', job, 'deadline_at') end
 if expires_at < 1e15 then redis.call('ZADD', keys.expiring, expires_at, args.job_id) end

@@ -18,4 +18,5 @@ for _, queue in ipairs(args.queues) do
   redis.call('SADD', keys.waiting_queues, queue)  -- in case somebody has deleted the set
   redis.call('LLEN', queue)  -- deletes what is no list, because no message can be taken from it
 end
-return redis.call('SISMEMBER', keys.draining, args.worker) == 1 and 'drain' or ''
+-- The ACL of an earlier version has no SISMEMBER.
+return server.pcall('SISMEMBER', keys.draining, args.worker) == 1 and 'drain' or ''
