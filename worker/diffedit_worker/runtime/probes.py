@@ -3,7 +3,7 @@
 Both ask nobody. An outage of Redis or S3 must not kill a fleet, which could do nothing better afterwards. So a worker
 lives as long as its threads go on. They wait for services, but every call has a limit. The longest duty asks an S3
 server three times, which takes up to four minutes if it answers at the last moment; the look-up of a name may take one
-without a name server. `STALLED_AFTER` is longer. Outside of its event loop Celery waits for the broker, and is not late.
+without a name server. `STALLED_AFTER` is longer. Outside of its event loop Celery waits for the broker: it is not late.
 
 How long a stage or the loading of a model takes plays no part: those have limits of their own (`heartbeat.py`).
 """
