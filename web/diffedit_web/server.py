@@ -10,7 +10,7 @@ import uvicorn
 from diffedit import AsyncClient, Client, InvalidRequest
 from diffedit.api_keys import hidden_keys
 from diffedit.listening import check_address
-from diffedit.trace_export import export_traces, flush_traces
+from diffedit.trace_export import export_traces
 from diffedit_web.app import create_app
 from diffedit_web.connections import BoundedConnection
 from diffedit_web.gate import MAX_HEADER_BYTES
@@ -62,22 +62,19 @@ def serve(
     over = AsyncClient.over(client)
     app = create_app(over, open_to_all=open_to_all, links=links, hosts=hosts, samples=samples)
     logging.getLogger("uvicorn.access").addFilter(without_keys)
-    try:
-        uvicorn.run(
-            app,
-            http=BoundedConnection,
-            host=host,
-            port=port,
-            log_level=log_level,
-            proxy_headers=bool(proxies),
-            forwarded_allow_ips=",".join(proxies),
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=SHUTDOWN,
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        )
-    finally:
-        flush_traces()
+    uvicorn.run(
+        app,
+        http=BoundedConnection,
+        host=host,
+        port=port,
+        log_level=log_level,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=",".join(proxies),
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=SHUTDOWN,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
 
 
 def without_keys(record: logging.LogRecord) -> bool:
