@@ -112,7 +112,7 @@ def test_the_metrics_of_a_worker_show_the_edits(observed: Observed, edits: tuple
     assert value(samples, "store_request_seconds_count", operation="get")
     assert value(samples, "model_load_seconds_count", profile="tiny", component="unet") == 1
     assert value(samples, "recoveries_total", profile="tiny") == 0
-    ((name, labels),) = [key for key in samples if key[0] == "diffedit_worker_info"]
+    ((_, labels),) = [key for key in samples if key[0] == "diffedit_worker_info"]
     assert dict(labels)["worker"].startswith(f"{observed.name}@") and dict(labels)["device"] == "cpu"
     assert not any(job.id in str(samples) for job in edits)
 

@@ -24,7 +24,7 @@ import pytest
 from diffedit_worker.local import process_group
 from diffedit_worker.local.programs import COMMAND
 
-READ_LATE = ("AWS_", "CHAOS_", "DIFFEDIT_", "PYTEST_", "no_proxy", "NO_PROXY")
+READ_LATE = ("AWS_", "CHAOS_", "DIFFEDIT_", "OTEL_", "PYTEST_", "no_proxy", "NO_PROXY")
 """Prefixes of variables that are not read before the worker's command runs."""
 _SCRIPT = Path(__file__).with_name("forked_program.py")
 _PROGRAMS = {

@@ -1,5 +1,6 @@
 """The application that `diffedit serve` runs."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
 
 from diffedit import AsyncClient, __version__
+from diffedit.trace_export import flush_traces
 from diffedit_web.gate import Gate
 from diffedit_web.keys import everybody, owner_of_key
 from diffedit_web.openapi import DESCRIPTION, TAGS, complete
@@ -44,6 +46,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with client:
             yield
+        # Nothing runs after the application: uvicorn then ends the process by the signal that has ended it.
+        await asyncio.to_thread(flush_traces)
 
     app = FastAPI(
         title="DiffEdit service",

@@ -12,7 +12,7 @@ from diffedit import AsyncClient, Client, InvalidRequest
 from diffedit.api_keys import hidden_keys
 from diffedit.listening import check_address
 from diffedit.logs import LogFormat, log_to_stderr
-from diffedit.trace_export import export_traces, flush_traces
+from diffedit.trace_export import export_traces
 from diffedit_web.app import create_app
 from diffedit_web.connections import BoundedConnection
 from diffedit_web.gate import MAX_HEADER_BYTES
@@ -70,23 +70,20 @@ def serve(
     if log_format == "json":
         log_to_stderr(log_format)
         log_options = {"log_config": None}  # its loggers pass their lines on to that one
-    try:
-        uvicorn.run(
-            app,
-            http=BoundedConnection,
-            host=host,
-            port=port,
-            log_level=log_level,
-            **log_options,
-            proxy_headers=bool(proxies),
-            forwarded_allow_ips=",".join(proxies),
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=SHUTDOWN,
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        )
-    finally:
-        flush_traces()
+    uvicorn.run(
+        app,
+        http=BoundedConnection,
+        host=host,
+        port=port,
+        log_level=log_level,
+        **log_options,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=",".join(proxies),
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=SHUTDOWN,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
 
 
 def without_keys(record: logging.LogRecord) -> bool:
