@@ -1,0 +1,57 @@
+-- What is noted of a job that has ended: where lists find it, and what its owner has used.
+
+-- Return the sorted sets, by the time of submission, that an ended job belongs to.
+local function indexes_of_ended()
+  local outcome, queue = redis.call('HGET', job, 'outcome'), redis.call('HGET', job, 'queue')
+  local found = {keys.ended_by .. 'outcome:' .. (outcome or '')}
+  local profile = queue and string.match(queue, '^diffedit%.([%w_-]+)%.')
+  if profile then table.insert(found, keys.ended_by .. 'profile:' .. profile) end
+  local text = redis.call('HGET', job, 'error')
+  local read, error = pcall(cjson.decode, text or '')
+  for _, name in ipairs(read and type(error) == 'table' and {'code', 'stage'} or {}) do
+    if type(error[name]) == 'string' then table.insert(found, keys.ended_by .. name .. ':' .. error[name]) end
+  end
+  return found
+end
+
+-- Let lists find the ended job. At each sixteenth end on average, records that have expired leave these sets, so that they
+-- do not grow for ever.
+local function index_ended()
+  local indexes, created = indexes_of_ended(), number(redis.call('HGET', job, 'created')) or now
+  for _, index in ipairs(indexes) do redis.call('ZADD', index, created, args.job_id) end
+  redis.call('ZADD', keys.ended, number(redis.call('HGET', job, 'finished')) or now, args.job_id)
+  if time[2] % 16 ~= 0 then return end
+  table.insert(indexes, keys.ended)
+  for _, index in ipairs(indexes) do
+    for _, oldest in ipairs(redis.call('ZRANGE', index, 0, 31)) do
+      if redis.call('EXISTS', keys.job .. oldest) == 0 then redis.call('ZREM', index, oldest) end
+    end
+  end
+end
+
+-- Return the day in UTC as YYYYMMDD, by the calendar of Hinnant's `civil_from_days`: scripts have no dates.
+local function today()
+  local days = math.floor(time[1] / 86400) + 719468
+  local era = math.floor(days / 146097)
+  local of_era = days - era * 146097
+  local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524) - math.floor(of_era / 146096)) / 365)
+  local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * of_year + 2) / 153)
+  local day = of_year - math.floor((153 * month + 2) / 5) + 1
+  return (year + era * 400 + (month > 9 and 1 or 0)) * 10000 + (month > 9 and month - 9 or month + 3) * 100 + day
+end
+
+-- Add to what an owner has used. That never stops a job: the ACL of 0.2.0 does not allow the command.
+local function add_usage(owner, profile, measure, amount)
+  local key, field = keys.usage .. today(), cjson.encode({owner or '', profile, measure})
+  local answer = server.pcall('HINCRBYFLOAT', key, field, amount)
+  if type(answer) == 'table' then
+    if string.find(answer.err, 'hash value', 1, true) or string.find(answer.err, 'would produce', 1, true) then
+      server.pcall('HSET', key, field, amount)
+    elseif string.find(answer.err, 'WRONGTYPE', 1, true) then
+      redis.call('HSET', key, field, amount)
+    end
+  elseif tonumber(answer) == tonumber(amount) then  -- the first of this day
+    redis.call('EXPIRE', key, 401 * 86400)
+  end
+end
