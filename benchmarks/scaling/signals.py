@@ -1,0 +1,86 @@
+"""What a scaler can know of the queues of one model group."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from benchmarks.scaling.clock import START
+from benchmarks.scaling.traffic import PROFILE
+from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
+from diffedit.jobs import keys
+
+RUNNING_OF_QUEUE = f"{keys.RUNNING}:"
+"""Followed by the name of a queue: the jobs of it that a worker runs. For `HLEN`."""
+
+
+@dataclass(frozen=True)
+class Signals:
+    """The state of the queues of one group, by lane where it is a mapping.
+
+    Attributes:
+        messages: `LLEN` of the list of Celery.
+        waiting: `ZCARD` of the waiting set.
+        running: `HLEN` of the running hash.
+        work: seconds of work of these jobs in this group, as `diffedit_work_seconds` has them.
+        oldest: seconds since the job came that waits for longest.
+        elsewhere: how many jobs of the profile wait in queues of other groups.
+    """
+
+    messages: Mapping[Lane, int]
+    waiting: Mapping[Lane, int]
+    running: Mapping[Lane, int]
+    work: Mapping[Lane, float]
+    oldest: Mapping[Lane, float]
+    elsewhere: int = 0
+
+
+def work_seconds(waiting: int, running: int, stage_seconds: Mapping[Stage, float], group: ModelGroup) -> float:
+    """Return the seconds of work of a group.
+
+    A job that waits has on average half of the stages of the group before it; which one it waits for, the sets of waiting
+    jobs do not say. A running stage is on average half done.
+    """
+    known = [stage_seconds[stage] for stage in Stage if stage.group is group and stage in stage_seconds]
+    if not known:
+        return 0.0
+    remaining = [sum(known[index:]) for index in range(len(known))]
+    mean = sum(known) / len(known)
+    return waiting * sum(remaining) / len(remaining) + running * mean / 2
+
+
+@dataclass
+class SignalReader:
+    """Reads the signals of a group in one round trip."""
+
+    connection: redis.Redis
+    group: ModelGroup
+    queues: Mapping[Lane, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.queues = {lane: queue_name(PROFILE, self.group, lane) for lane in Lane}
+
+    def read(self, now: float) -> Signals:
+        """Return the signals. `now` is in seconds since the start of the day."""
+        pipeline = self.connection.pipeline(transaction=False)
+        for queue in self.queues.values():
+            pipeline.llen(queue)
+            pipeline.zcard(keys.WAITING + queue)
+            pipeline.hlen(RUNNING_OF_QUEUE + queue)
+            pipeline.zrange(keys.WAITING + queue, 0, 0, withscores=True)
+        pipeline.hgetall(keys.DURATIONS + PROFILE)
+        others = [group for group in ModelGroup if group is not self.group]
+        for name in (queue_name(PROFILE, group, lane) for group in others for lane in Lane):
+            pipeline.zcard(keys.WAITING + name)
+        answers: list[Any] = pipeline.execute()
+        by_lane = {lane: answers[4 * index : 4 * index + 4] for index, lane in enumerate(self.queues)}
+        durations = {Stage(name): float(seconds) for name, seconds in answers[4 * len(by_lane)].items()}
+        return Signals(
+            messages={lane: found[0] for lane, found in by_lane.items()},
+            waiting={lane: found[1] for lane, found in by_lane.items()},
+            running={lane: found[2] for lane, found in by_lane.items()},
+            work={lane: work_seconds(found[1], found[2], durations, self.group) for lane, found in by_lane.items()},
+            oldest={lane: max(0.0, START + now - found[3][0][1]) if found[3] else 0.0 for lane, found in by_lane.items()},
+            elsewhere=sum(answers[4 * len(by_lane) + 1 :]),
+        )
