@@ -77,9 +77,7 @@ SCALE_DOWN = Direction((Policy("Percent", 100, 15),), 300)
 class HorizontalAutoscaler:
     """One HorizontalPodAutoscaler. It remembers what it recommended and changed."""
 
-    def __init__(
-        self, minimum: int, maximum: int, up: Direction = SCALE_UP, down: Direction = SCALE_DOWN
-    ) -> None:
+    def __init__(self, minimum: int, maximum: int, up: Direction = SCALE_UP, down: Direction = SCALE_DOWN) -> None:
         self._minimum, self._maximum = minimum, maximum
         self._up, self._down = up, down
         self._recommended: deque[tuple[float, int]] = deque()

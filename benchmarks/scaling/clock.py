@@ -1,6 +1,6 @@
 """A simulated clock for the job store: its scripts read the time from a key instead of asking the server.
 
-A day of a fleet then takes as long as its calls of Redis. Everything else in the scripts is what workers and clients run.
+A day of a fleet then takes as long as its calls of Redis. All else in the scripts is what workers and clients run.
 """
 
 from collections.abc import Iterator

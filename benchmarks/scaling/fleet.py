@@ -1,4 +1,4 @@
-"""The workers of one model group as a Deployment. They take jobs through the real job store, and wait instead of computing."""
+"""The workers of one model group as a Deployment. They take jobs through the real job store, and only wait."""
 
 import itertools
 import json
@@ -16,8 +16,10 @@ from diffedit.contract.stages import ModelGroup, Stage, queue_names
 from diffedit.contract.versions import CONTRACT
 from diffedit.errors import JobError
 from diffedit.jobs.backend import JobBackend
+from diffedit.jobs.messages import task_name
 from diffedit.jobs.workers import WorkerInfo
 
+STAGES = {task_name(stage): stage for stage in Stage}
 Drain = Literal["step", "stage"]
 """DIFFEDIT_DRAIN: a worker that must go hands its job back at the next step, or ends its stage."""
 
@@ -168,7 +170,7 @@ class Fleet:
         if message is None or not self._idle:
             return False
         headers = json.loads(message)["headers"]
-        job_id, stage = headers["job_id"], Stage(headers["task"].removeprefix("diffedit."))
+        job_id, stage = headers["job_id"], STAGES[headers["task"]]
         worker = self._idle[0]
         self._events.clock.write()
         try:

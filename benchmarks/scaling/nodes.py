@@ -1,4 +1,4 @@
-"""The machines under the workers. They come slowly, stay for a while after their last worker, and are paid meanwhile."""
+"""The machines under the workers. They come slowly, stay for a while without a worker, and are paid meanwhile."""
 
 import itertools
 from dataclasses import dataclass

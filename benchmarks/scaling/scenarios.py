@@ -1,17 +1,22 @@
 """The ways to scale that are compared: what each one reads, and how its workers leave."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from benchmarks.scaling.autoscaler import Metric
+from benchmarks.scaling.autoscaler import (
+    COOLDOWN_PERIOD,
+    POLLING_INTERVAL,
+    SCALE_DOWN,
+    SCALE_UP,
+    Direction,
+    Metric,
+    Policy,
+)
 from benchmarks.scaling.fleet import Drain
 from benchmarks.scaling.signals import Signals
 from diffedit.contract.stages import Lane, ModelGroup
 
-INTERACTIVE_SECONDS, BATCH_SECONDS = 60.0, 900.0
-"""The work that may wait for each worker: about how long a job waits while the fleet keeps up."""
-UTILIZATION = 0.8
-"""The share of the workers that may be busy before there shall be more."""
+LANGUAGE, DIFFUSION = ModelGroup.LANGUAGE, ModelGroup.DIFFUSION
 
 
 @dataclass(frozen=True)
@@ -27,28 +32,44 @@ class Trigger:
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What a ScaledObject says besides its triggers. The defaults are those of KEDA and Kubernetes. Seconds."""
+
+    polling: float = POLLING_INTERVAL
+    cooldown: float = COOLDOWN_PERIOD
+    up: Direction = SCALE_UP
+    down: Direction = SCALE_DOWN
+
+
+@dataclass(frozen=True)
 class Scenario:
     """One way to scale.
 
     Attributes:
-        trigger: None for a fixed number of workers.
+        trigger: by group; none for a fixed number of workers.
         drain: DIFFEDIT_DRAIN of the workers.
         replicas: the largest number of workers of each group.
     """
 
     name: str
     label: str
-    trigger: Trigger | None
+    trigger: Mapping[ModelGroup, Trigger]
     drain: Drain = "stage"
-    replicas: tuple[tuple[ModelGroup, int], ...] = ((ModelGroup.LANGUAGE, 4), (ModelGroup.DIFFUSION, 16))
+    rules: Rules = Rules()
+    replicas: Mapping[ModelGroup, int] = field(default_factory=lambda: {DIFFUSION: 16, LANGUAGE: 4})
 
 
-def is_needed(seen: Signals) -> bool:
-    """Return whether a job waits or runs, or will come: a node may start while another group has the job.
+def has_jobs(seen: Signals) -> bool:
+    """Return whether a job of the group waits or runs.
 
-    Not the seconds of work: nobody knows them before the first stage of a profile was measured.
+    Not whether there are seconds of work: nobody knows them before the first stage of a profile was measured.
     """
-    return any((*seen.waiting.values(), *seen.running.values(), seen.elsewhere))
+    return any((*seen.waiting.values(), *seen.running.values()))
+
+
+def will_have_jobs(seen: Signals) -> bool:
+    """Return whether a job waits in another group as well: a node may start while the job is there."""
+    return has_jobs(seen) or seen.elsewhere > 0
 
 
 def list_length(target: float) -> Trigger:
@@ -63,38 +84,49 @@ def jobs(target: float) -> Trigger:
     """`ZCARD` of the waiting sets and `HLEN` of the running hashes, added by a formula of KEDA (`scalingModifiers`)."""
     return Trigger(
         lambda seen: [Metric(sum(seen.waiting.values()) + sum(seen.running.values()), target)],
-        is_needed,
+        has_jobs,
     )
 
 
-def work(interactive: float, batch: float, *, oldest: float | None = None, busy: bool = True) -> Trigger:
-    """Seconds of work from Prometheus. With `busy`, also the running jobs, so that working workers are not too many.
+def work(
+    seconds: float, oldest: float, running: float | None = 1, batch: float | None = None, *, early: bool = False
+) -> Trigger:
+    """Three triggers over Prometheus.
 
-    `oldest` is the target for the age of the oldest interactive job that waits.
+    Args:
+        seconds: of work for each worker.
+        oldest: seconds for each worker that the oldest interactive job has waited.
+        running: how many stages run for each worker; None leaves this trigger out.
+        batch: seconds of batch work for each worker, if they differ.
+        early: wake a group that has no workers when a job waits in another one.
     """
 
     def metrics(seen: Signals) -> list[Metric]:
-        found = [Metric(seen.work[Lane.INTERACTIVE] / interactive + seen.work[Lane.BATCH] / batch, 1)]
-        if busy:
-            found.append(Metric(sum(seen.running.values()), UTILIZATION))
-        if oldest:
-            found.append(Metric(seen.oldest[Lane.INTERACTIVE], oldest, "Value"))
-        return found
+        wanted = seen.work[Lane.INTERACTIVE] / seconds + seen.work[Lane.BATCH] / (batch or seconds)
+        found = [Metric(wanted, 1), Metric(seen.oldest[Lane.INTERACTIVE], oldest)]
+        return [*found, Metric(sum(seen.running.values()), running)] if running else found
 
-    return Trigger(metrics, is_needed, scraped=True)
+    return Trigger(metrics, has_jobs, scraped=True)
 
 
-RECOMMENDED = Scenario(
-    "work", "seconds of work, running, oldest", work(INTERACTIVE_SECONDS, BATCH_SECONDS, oldest=120)
+def _both(trigger: Trigger) -> Mapping[ModelGroup, Trigger]:
+    return {DIFFUSION: trigger, LANGUAGE: trigger}
+
+
+SHIPPED = Rules(
+    polling=15,
+    cooldown=600,
+    up=Direction((Policy("Percent", 100, 60), Policy("Pods", 4, 60)), 0),
+    down=Direction((Policy("Percent", 20, 60), Policy("Pods", 1, 60)), 600),
 )
+"""What the ScaledObjects in deploy/kubernetes/components say."""
+
+REDIS = Scenario("redis", "waiting + running, 4 a worker", {DIFFUSION: jobs(4), LANGUAGE: jobs(20)}, rules=SHIPPED)
+PROMETHEUS = Scenario("prometheus", "seconds of work, oldest, running", _both(work(60, 60)), rules=SHIPPED)
 SCENARIOS = (
-    Scenario("list", "LLEN, 4 messages a worker (documented before)", list_length(4), "step"),
-    Scenario("jobs-1", "waiting + running, 1 a worker", jobs(1)),
-    Scenario("jobs-2", "waiting + running, 2 a worker", jobs(2)),
-    Scenario("jobs-4", "waiting + running, 4 a worker", jobs(4)),
-    Scenario("work-alone", "seconds of work alone, 60 s", work(INTERACTIVE_SECONDS, BATCH_SECONDS, busy=False)),
-    RECOMMENDED,
-    Scenario("work-120", "the same, 120 s", work(120, BATCH_SECONDS, oldest=240)),
-    replace(RECOMMENDED, name="work-step", label="the same as `work`, DIFFEDIT_DRAIN=step", drain="step"),
-    Scenario("fixed", "a fixed pool", None, replicas=((ModelGroup.LANGUAGE, 1), (ModelGroup.DIFFUSION, 12))),
+    Scenario("list", "LLEN, 4 a worker, as documented before", _both(list_length(4)), "step"),
+    REDIS,
+    PROMETHEUS,
+    replace(PROMETHEUS, name="prometheus-step", drain="step"),
+    Scenario("fixed", "a fixed pool", {}, replicas={DIFFUSION: 8, LANGUAGE: 1}),
 )

@@ -11,6 +11,7 @@ from benchmarks.scaling.traffic import PROFILE
 from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
 from diffedit.jobs import keys
 
+STAGES = {stage.value: stage for stage in Stage}
 RUNNING_OF_QUEUE = f"{keys.RUNNING}:"
 """Followed by the name of a queue: the jobs of it that a worker runs. For `HLEN`."""
 
@@ -39,8 +40,8 @@ class Signals:
 def work_seconds(waiting: int, running: int, stage_seconds: Mapping[Stage, float], group: ModelGroup) -> float:
     """Return the seconds of work of a group.
 
-    A job that waits has on average half of the stages of the group before it; which one it waits for, the sets of waiting
-    jobs do not say. A running stage is on average half done.
+    The sets of waiting jobs do not say which stage a job waits for, so it counts with the mean of what is left before
+    each stage of the group. A running stage is on average half done.
     """
     known = [stage_seconds[stage] for stage in Stage if stage.group is group and stage in stage_seconds]
     if not known:
@@ -75,12 +76,14 @@ class SignalReader:
             pipeline.zcard(keys.WAITING + name)
         answers: list[Any] = pipeline.execute()
         by_lane = {lane: answers[4 * index : 4 * index + 4] for index, lane in enumerate(self.queues)}
-        durations = {Stage(name): float(seconds) for name, seconds in answers[4 * len(by_lane)].items()}
+        durations = {STAGES[name]: float(seconds) for name, seconds in answers[4 * len(by_lane)].items()}
         return Signals(
             messages={lane: found[0] for lane, found in by_lane.items()},
             waiting={lane: found[1] for lane, found in by_lane.items()},
             running={lane: found[2] for lane, found in by_lane.items()},
             work={lane: work_seconds(found[1], found[2], durations, self.group) for lane, found in by_lane.items()},
-            oldest={lane: max(0.0, START + now - found[3][0][1]) if found[3] else 0.0 for lane, found in by_lane.items()},
+            oldest={
+                lane: max(0.0, START + now - found[3][0][1]) if found[3] else 0.0 for lane, found in by_lane.items()
+            },
             elsewhere=sum(answers[4 * len(by_lane) + 1 :]),
         )

@@ -10,16 +10,11 @@ from pathlib import Path
 
 import redis
 
-from benchmarks.scaling.autoscaler import (
-    POLLING_INTERVAL,
-    SYNC_PERIOD,
-    Activation,
-    HorizontalAutoscaler,
-)
+from benchmarks.scaling.autoscaler import SYNC_PERIOD, Activation, HorizontalAutoscaler
 from benchmarks.scaling.clock import SimulatedClock, simulated_scripts
 from benchmarks.scaling.events import Events
 from benchmarks.scaling.fleet import Fleet, message_in
-from benchmarks.scaling.scenarios import Scenario, Trigger
+from benchmarks.scaling.scenarios import Scenario
 from benchmarks.scaling.signals import SignalReader, Signals
 from benchmarks.scaling.traffic import DAY, SimulatedJob
 from diffedit.contract.job import Job
@@ -72,16 +67,19 @@ class Scaler:
         to_zero: how often it let the last worker go.
     """
 
-    def __init__(self, fleet: Fleet, reader: SignalReader, events: Events, trigger: Trigger | None, maximum: int) -> None:
-        self._fleet, self._reader, self._events, self._trigger = fleet, reader, events, trigger
-        self._hpa, self._activation = HorizontalAutoscaler(1, maximum), Activation()
+    def __init__(self, scenario: Scenario, fleet: Fleet, reader: SignalReader, events: Events) -> None:
+        self._fleet, self._reader, self._events = fleet, reader, events
+        self._trigger = trigger = scenario.trigger.get(fleet.group)
+        rules, maximum = scenario.rules, scenario.replicas[fleet.group]
+        self._hpa = HorizontalAutoscaler(1, maximum, rules.up, rules.down)
+        self._activation = Activation(cooldown=rules.cooldown)
         self._scraped = reader.read(events.now)
         self.samples: list[Sample] = []
         self.to_zero = 0
         if trigger:
             # Not at the moment at which the HPA asks.
             events.every(SCRAPE_INTERVAL, self._scrape, first=SCRAPE_INTERVAL / 2)
-            events.every(POLLING_INTERVAL, self._activate, first=1)
+            events.every(rules.polling, self._activate, first=1)
         else:
             fleet.scale_to(maximum)
         events.every(SYNC_PERIOD, self._scale, first=2)
@@ -129,18 +127,20 @@ def simulated_redis() -> Iterator[tuple[JobBackend, redis.Redis]]:
 
 
 def run_day(
-    scenario: Scenario, jobs: Sequence[SimulatedJob], backend: JobBackend, connection: redis.Redis
+    scenario: Scenario,
+    jobs: Sequence[SimulatedJob],
+    backend: JobBackend,
+    connection: redis.Redis,
+    until: float = DAY,
 ) -> Day:
-    """Run a day until all jobs are done and, if workers are scaled, all nodes are gone."""
+    """Run a day until `until` and until all jobs are done and, if workers are scaled, all nodes are gone."""
     began, cpu = time.perf_counter(), time.process_time()
     clock = SimulatedClock(connection)
     events = Events(clock)
     by_id = {each.job.id: each for each in jobs}
-    groups = [group for group, _ in scenario.replicas]
-    fleets = {group: Fleet(group, backend, events, by_id, scenario.drain) for group in groups}
+    fleets = {group: Fleet(group, backend, events, by_id, scenario.drain) for group in scenario.replicas}
     scalers = {
-        group: Scaler(fleets[group], SignalReader(connection, group), events, scenario.trigger, maximum)
-        for group, maximum in scenario.replicas
+        group: Scaler(scenario, fleet, SignalReader(connection, group), events) for group, fleet in fleets.items()
     }
 
     def submit(job: Job) -> None:
@@ -152,9 +152,9 @@ def run_day(
         events.at(each.submitted_at, partial(submit, each.job))
 
     def is_over() -> bool:
-        if clock.now < DAY or any(each.finished_at is None for each in jobs):
+        if clock.now < until or any(each.finished_at is None for each in jobs):
             return clock.now > LONGEST
-        return scenario.trigger is None or all(fleet.is_idle for fleet in fleets.values())
+        return not scenario.trigger or all(fleet.is_idle for fleet in fleets.values())
 
     while not is_over():
         events.step()
