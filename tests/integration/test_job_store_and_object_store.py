@@ -43,6 +43,7 @@ from tests.support.idempotency_behaviour import IdempotencyBehaviour, a_client
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.owner_behaviour import OwnerBehaviour
+from tests.support.queue_behaviour import QueueBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.rescue_behaviour import RescueBehaviour
 from tests.support.stage_behaviour import StageBehaviour
@@ -94,6 +95,7 @@ class TestRedisBackend(
     JobStoreBehaviour,
     IdempotencyBehaviour,
     OwnerBehaviour,
+    QueueBehaviour,
     RefusalBehaviour,
     RescueBehaviour,
     ContentBehaviour,

@@ -8,6 +8,9 @@
 | `webhook` | `create_job` | where the events of the job are sent, if they are |
 | `delivery:<event>` | scripts | what became of an event: a `Delivery` as JSON |
 | `parked` | `park_job` | the message of a job that waits until others of its owner have ended |
+| `held` | scripts | the message of a waiting job that is held back until its turn comes |
+| `aged` | `start_stage` | since when a batch job takes turns with interactive ones, if it has waited for long |
+| `pixels` | `create_job` | pixels of its picture, if they are known |
 | `expected` | `create_job` | stages of the profile and the seconds that they took before, separated by spaces |
 | `contract` | `create_job` | the lowest contract that can serve the job; 1 if it is missing |
 | `retention` | `create_job` | seconds that the record is kept after the job has ended |

@@ -21,7 +21,7 @@ from diffedit.errors import (
     TextTooLong,
     UnknownProfile,
 )
-from diffedit.jobs.store import MaxAttemptsExceeded, OwnerBusy, RefusedBefore
+from diffedit.jobs.store import MaxAttemptsExceeded, OwnerBusy, QueuePaused, RefusedBefore
 from diffedit_worker.diffusion.device_errors import is_device_error
 from diffedit_worker.models.hub import first_line
 from diffedit_worker.runtime.artifacts import ArtifactDamaged
@@ -69,6 +69,8 @@ class Disposition(Enum):
     """The job waits without a message in a queue. The holder of the lock sends the message. No attempt counts."""
     PARK = "waits for other jobs of its owner"
     """The stage is not started. The end of another job of the owner sends the message."""
+    HOLD = "waits until its queue is resumed"
+    """The stage is not started. The message is held back until somebody ends the pause of the queue."""
     MAKE_AGAIN = "returns to an earlier stage"
     """The damaged artifact is deleted, and the job returns to the stage that makes it. The attempt counts."""
     DROP = "is dropped"
@@ -82,6 +84,7 @@ DISPOSITIONS: dict[type[Exception], Disposition] = {
     RefusedBefore: Disposition.HAND_BACK,
     NewerRecord: Disposition.HAND_BACK,
     OwnerBusy: Disposition.PARK,
+    QueuePaused: Disposition.HOLD,
     # Nothing can be recorded now. Maintenance requeues the job when Redis answers again.
     BrokerUnavailable: Disposition.DROP,
     WorkerStopping: Disposition.REQUEUE,

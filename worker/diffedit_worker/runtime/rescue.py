@@ -86,6 +86,7 @@ class Rescue:
             return
         ends_at = time.monotonic() + self._slice_seconds
         self._rest = self._rest or self._pass()
+        _carry_out(self._job_store.tend_queues)
         for task in chain(self._abandoned(), self._rest):
             _carry_out(task)
             if time.monotonic() >= ends_at or self._context.shutting_down():

@@ -166,6 +166,8 @@ class Runner:
                 self.hand_back(current.job_id)
             elif disposition is Disposition.PARK:
                 self._requeueing.park(current.job_id)
+            elif disposition is Disposition.HOLD:
+                self._requeueing.hold(current.job_id)
             return None
 
     def _start_and_run(self, current: RunningStage) -> Job | None:
