@@ -23,15 +23,18 @@ class SimulatedClock:
 
     Attributes:
         now: seconds since the start of the day. `write` before a script is called that reads the time.
+        writes: how often that was done; while it stays the same, nothing changes in Redis.
     """
 
     def __init__(self, connection: redis.Redis) -> None:
         self._connection = connection
         self._written = -1.0
         self.now = 0.0
+        self.writes = 0
 
     def write(self) -> None:
         """Let the scripts see the present time."""
+        self.writes += 1
         if self.now != self._written:
             self._connection.set(KEY, f"{START + self.now:.6f}")
             self._written = self.now

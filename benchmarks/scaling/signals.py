@@ -6,14 +6,12 @@ from typing import Any
 
 import redis
 
-from benchmarks.scaling.clock import START
+from benchmarks.scaling.clock import START, SimulatedClock
 from benchmarks.scaling.traffic import PROFILE
 from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
 from diffedit.jobs import keys
 
 STAGES = {stage.value: stage for stage in Stage}
-RUNNING_OF_QUEUE = f"{keys.RUNNING}:"
-"""Followed by the name of a queue: the jobs of it that a worker runs. For `HLEN`."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +51,30 @@ def work_seconds(waiting: int, running: int, stage_seconds: Mapping[Stage, float
 
 @dataclass
 class SignalReader:
-    """Reads the signals of a group in one round trip."""
+    """Reads the signals of a group in one round trip, or in none if nothing waits and nothing has changed."""
 
     connection: redis.Redis
     group: ModelGroup
+    clock: SimulatedClock
     queues: Mapping[Lane, str] = field(init=False)
+    _last: Signals | None = field(init=False, default=None)
+    _last_writes: int = field(init=False, default=-1)
 
     def __post_init__(self) -> None:
         self.queues = {lane: queue_name(PROFILE, self.group, lane) for lane in Lane}
 
-    def read(self, now: float) -> Signals:
-        """Return the signals. `now` is in seconds since the start of the day."""
+    def read(self) -> Signals:
+        """Return the signals of this moment."""
+        if self._last is None or self._last_writes != self.clock.writes or any(self._last.waiting.values()):
+            self._last, self._last_writes = self._read(), self.clock.writes
+        return self._last
+
+    def _read(self) -> Signals:
         pipeline = self.connection.pipeline(transaction=False)
         for queue in self.queues.values():
             pipeline.llen(queue)
             pipeline.zcard(keys.WAITING + queue)
-            pipeline.hlen(RUNNING_OF_QUEUE + queue)
+            pipeline.hlen(keys.RUNNING_IN + queue)
             pipeline.zrange(keys.WAITING + queue, 0, 0, withscores=True)
         pipeline.hgetall(keys.DURATIONS + PROFILE)
         others = [group for group in ModelGroup if group is not self.group]
@@ -83,7 +89,8 @@ class SignalReader:
             running={lane: found[2] for lane, found in by_lane.items()},
             work={lane: work_seconds(found[1], found[2], durations, self.group) for lane, found in by_lane.items()},
             oldest={
-                lane: max(0.0, START + now - found[3][0][1]) if found[3] else 0.0 for lane, found in by_lane.items()
+                lane: max(0.0, START + self.clock.now - found[3][0][1]) if found[3] else 0.0
+                for lane, found in by_lane.items()
             },
             elsewhere=sum(answers[4 * len(by_lane) + 1 :]),
         )

@@ -26,6 +26,8 @@ from diffedit_worker.local.stack import LocalServices
 
 SCRAPE_INTERVAL = 15.0
 """Seconds between two scrapes of the exporter by Prometheus."""
+TEND_INTERVAL = 60.0
+"""Seconds between two calls of `JobStore.tend_queues` by the leader. Messages do not get lost here."""
 LONGEST = 2 * DAY
 """When a simulation ends that does not get done."""
 
@@ -73,7 +75,7 @@ class Scaler:
         rules, maximum = scenario.rules, scenario.replicas[fleet.group]
         self._hpa = HorizontalAutoscaler(1, maximum, rules.up, rules.down)
         self._activation = Activation(cooldown=rules.cooldown)
-        self._scraped = reader.read(events.now)
+        self._scraped = reader.read()
         self.samples: list[Sample] = []
         self.to_zero = 0
         if trigger:
@@ -86,10 +88,10 @@ class Scaler:
 
     def _scrape(self) -> None:
         if self._trigger and self._trigger.scraped:
-            self._scraped = self._reader.read(self._events.now)
+            self._scraped = self._reader.read()
 
     def _seen(self) -> Signals:
-        return self._scraped if self._trigger and self._trigger.scraped else self._reader.read(self._events.now)
+        return self._scraped if self._trigger and self._trigger.scraped else self._reader.read()
 
     def _activate(self) -> None:
         assert self._trigger
@@ -140,7 +142,8 @@ def run_day(
     by_id = {each.job.id: each for each in jobs}
     fleets = {group: Fleet(group, backend, events, by_id, scenario.drain) for group in scenario.replicas}
     scalers = {
-        group: Scaler(scenario, fleet, SignalReader(connection, group), events) for group, fleet in fleets.items()
+        group: Scaler(scenario, fleet, SignalReader(connection, group, clock), events)
+        for group, fleet in fleets.items()
     }
 
     def submit(job: Job) -> None:
@@ -156,6 +159,15 @@ def run_day(
             return clock.now > LONGEST
         return not scenario.trigger or all(fleet.is_idle for fleet in fleets.values())
 
+    def tend() -> None:
+        # A worker is the leader.
+        if any(fleet.ready for fleet in fleets.values()):
+            clock.write()
+            backend.job_store.tend_queues()
+            for fleet in fleets.values():
+                fleet.changed = True
+
+    events.every(TEND_INTERVAL, tend)
     while not is_over():
         events.step()
         if any(fleet.changed for fleet in fleets.values()):
