@@ -36,17 +36,15 @@ class Signals:
 
 
 def work_seconds(waiting: int, running: int, stage_seconds: Mapping[Stage, float], group: ModelGroup) -> float:
-    """Return the seconds of work of a group.
+    """Return the seconds of work of a group, as the exporter estimates them.
 
-    The sets of waiting jobs do not say which stage a job waits for, so it counts with the mean of what is left before
-    each stage of the group. A running stage is on average half done.
+    Counts do not say at which stage of the group a job is, so each is as likely. A job that waits has this stage and
+    the later ones before it; one that runs half of this stage and the later ones.
     """
-    known = [stage_seconds[stage] for stage in Stage if stage.group is group and stage in stage_seconds]
-    if not known:
-        return 0.0
-    remaining = [sum(known[index:]) for index in range(len(known))]
-    mean = sum(known) / len(known)
-    return waiting * sum(remaining) / len(remaining) + running * mean / 2
+    measured = [stage_seconds[stage] for stage in Stage if stage.group is group and stage in stage_seconds] or [10.0]
+    share = [(number / len(measured), seconds) for number, seconds in enumerate(measured, start=1)]
+    half = 0.5 / len(measured)
+    return sum((waiting * part + running * (part - half)) * seconds for part, seconds in share)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -109,10 +109,73 @@ class Scaler:
         self.samples.append(Sample(now, fleet.nodes.present, fleet.replicas, fleet.ready, seen))
 
 
+class Simulation:
+    """A day: its jobs, its workers and their scalers.
+
+    Attributes:
+        events: what happens when; a caller may add to it before `run`.
+        fleets, scalers: by group.
+    """
+
+    def __init__(
+        self, scenario: Scenario, jobs: Sequence[SimulatedJob], backend: JobBackend, connection: redis.Redis
+    ) -> None:
+        self._scenario, self._jobs, self._connection = scenario, jobs, connection
+        self._store = backend.job_store
+        self._clock = clock = SimulatedClock(connection)
+        self.events = events = Events(clock)
+        by_id = {each.job.id: each for each in jobs}
+        self.fleets = {group: Fleet(group, backend, events, by_id, scenario.drain) for group in scenario.replicas}
+        self.scalers = {
+            group: Scaler(scenario, fleet, SignalReader(connection, group, clock), events)
+            for group, fleet in self.fleets.items()
+        }
+        for each in jobs:
+            events.at(each.submitted_at, partial(self._submit, each.job))
+        events.every(TEND_INTERVAL, self._tend)
+
+    def run(self, until: float = DAY) -> Day:
+        """Run until `until` and until all jobs are done and, if workers are scaled, all nodes are gone."""
+        began, cpu = time.perf_counter(), time.process_time()
+        while not self._is_over(until):
+            self.events.step()
+            if any(fleet.changed for fleet in self.fleets.values()):
+                self._hand_out()
+        wall = time.perf_counter() - began
+        return Day(self._scenario, self._jobs, self.fleets, self.scalers, wall, (time.process_time() - cpu) / wall)
+
+    def _is_over(self, until: float) -> bool:
+        if self._clock.now < until or any(each.finished_at is None for each in self._jobs):
+            return self._clock.now > LONGEST
+        return not self._scenario.trigger or all(fleet.is_idle for fleet in self.fleets.values())
+
+    def _submit(self, job: Job) -> None:
+        self._clock.write()
+        self._store.create_job(job, send=True)
+        self.fleets[job.stages_left[0].group].changed = True
+
+    def _tend(self) -> None:
+        """Do what the leader does, which is one of the workers."""
+        if any(fleet.ready for fleet in self.fleets.values()):
+            self._clock.write()
+            self._store.tend_queues()
+            for fleet in self.fleets.values():
+                fleet.changed = True
+
+    def _hand_out(self) -> None:
+        """Let idle workers take messages, each from its queues in their order."""
+        for fleet in self.fleets.values():
+            fleet.changed = False
+            while fleet.has_idle_workers:
+                answer = self._connection.lmpop(len(fleet.queues), *fleet.queues, direction="RIGHT")
+                if not fleet.take_messages(message_in(answer)):
+                    break
+
+
 def simulate(scenario: Scenario, jobs: Sequence[SimulatedJob]) -> Day:
     """Run a day over a new Redis."""
     with simulated_redis() as (backend, connection):
-        return run_day(scenario, jobs, backend, connection)
+        return Simulation(scenario, jobs, backend, connection).run()
 
 
 @contextmanager
@@ -126,61 +189,3 @@ def simulated_redis() -> Iterator[tuple[JobBackend, redis.Redis]]:
             yield backend, redis.Redis.from_url(stack.environment["DIFFEDIT_REDIS_URL"], decode_responses=True)
         finally:
             backend.close()
-
-
-def run_day(
-    scenario: Scenario,
-    jobs: Sequence[SimulatedJob],
-    backend: JobBackend,
-    connection: redis.Redis,
-    until: float = DAY,
-) -> Day:
-    """Run a day until `until` and until all jobs are done and, if workers are scaled, all nodes are gone."""
-    began, cpu = time.perf_counter(), time.process_time()
-    clock = SimulatedClock(connection)
-    events = Events(clock)
-    by_id = {each.job.id: each for each in jobs}
-    fleets = {group: Fleet(group, backend, events, by_id, scenario.drain) for group in scenario.replicas}
-    scalers = {
-        group: Scaler(scenario, fleet, SignalReader(connection, group, clock), events)
-        for group, fleet in fleets.items()
-    }
-
-    def submit(job: Job) -> None:
-        clock.write()
-        backend.job_store.create_job(job, send=True)
-        fleets[job.stages_left[0].group].changed = True
-
-    for each in jobs:
-        events.at(each.submitted_at, partial(submit, each.job))
-
-    def is_over() -> bool:
-        if clock.now < until or any(each.finished_at is None for each in jobs):
-            return clock.now > LONGEST
-        return not scenario.trigger or all(fleet.is_idle for fleet in fleets.values())
-
-    def tend() -> None:
-        # A worker is the leader.
-        if any(fleet.ready for fleet in fleets.values()):
-            clock.write()
-            backend.job_store.tend_queues()
-            for fleet in fleets.values():
-                fleet.changed = True
-
-    events.every(TEND_INTERVAL, tend)
-    while not is_over():
-        events.step()
-        if any(fleet.changed for fleet in fleets.values()):
-            _hand_out(fleets.values(), connection)
-    wall = time.perf_counter() - began
-    return Day(scenario, jobs, fleets, scalers, wall, (time.process_time() - cpu) / wall)
-
-
-def _hand_out(fleets: Iterable[Fleet], connection: redis.Redis) -> None:
-    """Let idle workers take messages, each from its queues in their order."""
-    for fleet in fleets:
-        fleet.changed = False
-        while fleet.has_idle_workers:
-            answer = connection.lmpop(len(fleet.queues), *fleet.queues, direction="RIGHT")
-            if not fleet.take_messages(message_in(answer)):
-                break
