@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from diffedit.contract.stages import Stage
 from diffedit.jobs.workers import WorkerLimits
 from diffedit.settings import Settings
+from diffedit.status_server import ALL_ADDRESSES
 
 Seconds = Annotated[float, Field(gt=0)]
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -85,6 +86,14 @@ class WorkerSettings(Settings):
     The process of a worker with a stuck stage ends, and another worker tries the stage again. While models are
     downloaded or loaded, no stage counts as stuck.
     """
+
+    metrics_port: int | None = Field(default=None, validation_alias="DIFFEDIT_METRICS_PORT", ge=0, le=65535)
+    """A port on which the worker serves its metrics, at `/metrics`. 0 takes a free port, which the log names.
+
+    Unset: it serves none. Workers on the same machine need different ports.
+    """
+    metrics_host: str = Field(default=ALL_ADDRESSES, validation_alias="DIFFEDIT_METRICS_HOST", min_length=1)
+    """The address on which it serves them: that of one network, "::" for IPv6, or all of IPv4 by default."""
 
     @field_validator("stage_timeouts", mode="wrap")
     @classmethod

@@ -12,6 +12,7 @@
 | `diffedit:backlog:<queue>` | sorted set | waiting jobs whose message is held back, by when their turn is |
 | `diffedit:turns:<queue>` | sorted set | owners of such jobs, by when the next turn of each begins; "" is nobody |
 | `diffedit:holding:<queue>` | string with TTL | whether messages may be held back; not while 0.2.0 reads the queue |
+| `diffedit:draining` | set | workers that take no jobs any more, because they are to end; some may be gone |
 | `diffedit:paused` | hash | paused queue -> since when and why, as JSON |
 | `diffedit:batch-turns` | hash | interactive queue -> stages started while a batch job waited for too long |
 | `diffedit:limits` | hash | owner -> its `OwnerLimits` as JSON; an empty name stands for all others |
@@ -75,6 +76,7 @@ OUTAGE = f"{PREFIX}outage"
 DAMAGED = f"{PREFIX}damaged"
 LIMITS = f"{PREFIX}limits"
 PAUSED = f"{PREFIX}paused"
+DRAINING = f"{PREFIX}draining"
 BATCH_TURNS = f"{PREFIX}batch-turns"
 KEPT = f"{PREFIX}kept"
 SECRET = f"{PREFIX}secret"

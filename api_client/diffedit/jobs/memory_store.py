@@ -108,6 +108,7 @@ class MemoryJobStore(MemoryIndex, MemoryQueues):
                 raise MustRunAlone(job_id)
             if "started" not in record and self._room_of(record.get("owner")) < 1:
                 raise OwnerBusy(job_id)
+            due_at = self._state.waiting.get(job_id)
             self._state.clear_open(job_id)
             self._state.running[job_id] = worker
             if "started" not in record:
@@ -115,6 +116,9 @@ class MemoryJobStore(MemoryIndex, MemoryQueues):
                 self._state.queue_webhook(job_id, "started")
             record.update({"stage": stage.value, "step": "0", "steps": "0", "worker": worker})
             record[f"attempts:{stage.value}"] = str(attempts + 1)
+            record.pop(f"waited:{stage.value}", None)
+            if due_at:
+                record[f"waited:{stage.value}"] = f"{max(time.time() - due_at, 0.0):.3f}"
             return status_of(job_id, record)
 
     def park_job(self, job: Job) -> State | None:

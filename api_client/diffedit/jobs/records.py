@@ -21,6 +21,7 @@
 | `next`, `queue` | scripts | the stage that the job waits for, and its queue |
 | `stage`, `step`, `steps`, `worker` | `start_stage`, `report_step` | the last stage, its progress, its worker |
 | `attempts:<stage>` | `start_stage` | how often the stage was started |
+| `waited:<stage>` | `start_stage` | seconds that the stage waited in its queue before it was last started |
 | `cause:<stage>` | `record_cause` | why the last attempt failed |
 | `refused:<stage>` | `refuse_stage` | names of the workers that could not run the stage, as a JSON list |
 | `refused_since:<stage>`, `refused_error:<stage>` | `refuse_stage` | time of the first refusal, error of the last |
@@ -162,6 +163,7 @@ def _status_of(job_id: str, fields: Mapping[str, str], queueing: Queueing | None
         refusal=_refusal(fields),
         retries=int(fields.get("retries", 0)),
         timings={stage: float(fields[f"seconds:{stage.value}"]) for stage in done},
+        waits={stage: float(fields[name]) for stage in stages if (name := f"waited:{stage.value}") in fields},
         cache_hits=tuple(stage for stage in done if not created[stage]),
         created_artifacts=tuple(artifact for artifacts in created.values() for artifact in artifacts),
         attempts={stage: int(fields[name]) for stage in stages if (name := f"attempts:{stage.value}") in fields},

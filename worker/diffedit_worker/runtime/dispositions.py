@@ -25,6 +25,8 @@ from diffedit.jobs.store import MaxAttemptsExceeded, OwnerBusy, QueuePaused, Ref
 from diffedit_worker.diffusion.device_errors import is_device_error
 from diffedit_worker.models.hub import first_line
 from diffedit_worker.runtime.artifacts import ArtifactDamaged
+from diffedit_worker.runtime.failures import error_info
+from diffedit_worker.runtime.stage_report import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,24 @@ DISPOSITIONS: dict[type[Exception], Disposition] = {
     Exception: Disposition.REFUSE,
 }
 """The row of the most specific class applies."""
+
+
+OUTCOMES = {
+    Disposition.FAIL: Outcome.FAILED,
+    Disposition.REFUSE: Outcome.REFUSED,
+    Disposition.REQUEUE: Outcome.REQUEUED,
+    Disposition.WAIT_FOR_LOCK: Outcome.REQUEUED,
+    Disposition.MAKE_AGAIN: Outcome.REQUEUED,
+    Disposition.DROP: Outcome.DROPPED,
+}
+"""How a report names what became of a stage that was started. The other dispositions are of stages that were not."""
+
+
+def code_of(error: Exception) -> str:
+    """Return the error code of what ended a stage; "" if nothing was wrong, as after a cancellation."""
+    if isinstance(error, JobEnded | JobNotFound | JobElsewhere | WorkerStopping | BeingMade):
+        return ""
+    return ArtifactError.code if isinstance(error, ArtifactDamaged) else error_info(error, None).code
 
 
 def disposition_of(error: Exception) -> Disposition:

@@ -30,10 +30,17 @@ local is_first = not redis.call('HGET', job, 'started')
 local owner = is_first and redis.call('HGET', job, 'owner')
 if owner and extras().room_of(owner) < 1 then return 'owner_busy' end
 local waiting = waiting_in(queue)
-if waiting then redis.call('ZREM', waiting, args.job_id) end
+local due_at = waiting and redis.call('ZSCORE', waiting, args.job_id)
 redis.call('HSET', keys.running, args.job_id, args.worker)
 if waiting then redis.call('HSET', keys.running_in .. queue, args.job_id, args.worker) end
-redis.call('HSET', job, 'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker)
+if due_at then
+  redis.call('ZREM', waiting, args.job_id)
+  local waited = string.format('%.3f', math.max(now - due_at, 0))
+  write({['waited:' .. args.stage] = waited}, {'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker})
+else
+  redis.call('HDEL', job, 'waited:' .. args.stage)
+  redis.call('HSET', job, 'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker)
+end
 redis.call('HINCRBY', job, attempts, 1)
 if is_first then
   redis.call('HSET', job, 'started', now)
