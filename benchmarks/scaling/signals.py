@@ -8,10 +8,9 @@ import redis
 
 from benchmarks.scaling.clock import START, SimulatedClock
 from benchmarks.scaling.traffic import PROFILE
-from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
+from diffedit.contract.stages import Lane, ModelGroup, queue_name
 from diffedit.jobs import keys
-
-STAGES = {stage.value: stage for stage in Stage}
+from diffedit.jobs.census import QueueCensus, durations_in, work_seconds
 
 
 @dataclass(frozen=True)
@@ -33,18 +32,6 @@ class Signals:
     work: Mapping[Lane, float]
     oldest: Mapping[Lane, float]
     elsewhere: int = 0
-
-
-def work_seconds(waiting: int, running: int, stage_seconds: Mapping[Stage, float], group: ModelGroup) -> float:
-    """Return the seconds of work of a group, as the exporter estimates them.
-
-    Counts do not say at which stage of the group a job is, so each is as likely. A job that waits has this stage and
-    the later ones before it; one that runs half of this stage and the later ones.
-    """
-    measured = [stage_seconds[stage] for stage in Stage if stage.group is group and stage in stage_seconds] or [10.0]
-    share = [(number / len(measured), seconds) for number, seconds in enumerate(measured, start=1)]
-    half = 0.5 / len(measured)
-    return sum((waiting * part + running * (part - half)) * seconds for part, seconds in share)
 
 
 @dataclass
@@ -80,12 +67,15 @@ class SignalReader:
             pipeline.zcard(keys.WAITING + name)
         answers: list[Any] = pipeline.execute()
         by_lane = {lane: answers[4 * index : 4 * index + 4] for index, lane in enumerate(self.queues)}
-        durations = {STAGES[name]: float(seconds) for name, seconds in answers[4 * len(by_lane)].items()}
+        durations = durations_in(answers[4 * len(by_lane)])
         return Signals(
             messages={lane: found[0] for lane, found in by_lane.items()},
             waiting={lane: found[1] for lane, found in by_lane.items()},
             running={lane: found[2] for lane, found in by_lane.items()},
-            work={lane: work_seconds(found[1], found[2], durations, self.group) for lane, found in by_lane.items()},
+            work={
+                lane: work_seconds(self.group, QueueCensus(found[1], found[2]), durations)
+                for lane, found in by_lane.items()
+            },
             oldest={
                 lane: max(0.0, START + self.clock.now - found[3][0][1]) if found[3] else 0.0
                 for lane, found in by_lane.items()
