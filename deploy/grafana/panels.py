@@ -189,10 +189,14 @@ ROWS: dict[str, tuple[Chart | Number, ...]] = {
             (("max by (state) (diffedit_webhook_events)", "{{state}}"),),
         ),
         Chart(
-            "Damaged keys, overdue jobs",
-            "Both should be 0",
+            "Damaged keys, overdue jobs, paused queues",
+            "The first two should be 0, and the third is somebody's intention",
             "short",
-            (("max(diffedit_damaged_keys)", "damaged keys"), ("max(diffedit_jobs_overdue)", "overdue jobs")),
+            (
+                ("max(diffedit_damaged_keys)", "damaged keys"),
+                ("max(diffedit_jobs_overdue)", "overdue jobs"),
+                (f"sum({_queues('diffedit_queue_paused')})", "paused queues"),
+            ),
         ),
         Chart(
             "Jobs by owner",
