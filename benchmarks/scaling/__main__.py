@@ -12,10 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.scaling.report import HEADER, Outcome, chart, markdown, outcome_of, row_of
+from benchmarks.scaling.report import Outcome, chart, markdown, outcome_of
 from benchmarks.scaling.scenarios import SCENARIOS
 from benchmarks.scaling.simulation import simulate
 from benchmarks.scaling.traffic import a_day
@@ -33,6 +30,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--scale", type=float, default=1.0, help="how many of the jobs of a day there are. Default: 1.0"
     )
+    parser.add_argument("--load", type=Path, help="show the numbers of an earlier --json, and simulate nothing")
     parser.add_argument("--json", type=Path, help="a file for the numbers, with their course over the day")
     parser.add_argument("--chart", type=Path, help=f"a file for the chart, such as {PICTURE}")
     args = parser.parse_args()
@@ -41,23 +39,27 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_arguments()
+def simulated(args: argparse.Namespace) -> list[Outcome]:
+    """Simulate the scenarios one after the other. What is done is in the file of --json."""
     outcomes: list[Outcome] = []
     for scenario in SCENARIOS:
         if not args.names or scenario.name in args.names:
             outcome = outcome_of(simulate(scenario, a_day(args.seed, args.scale)))
-            print(
-                f"{scenario.name}: {outcome.wall_seconds:.0f} s, Python computed in {outcome.cpu_share:.0%} of it",
-                flush=True,
-            )
+            cost = f"{outcome.wall_seconds:.0f} s, of which Python computed {outcome.cpu_share:.0%}"
+            print(f"{scenario.name}: {cost}", flush=True)
             outcomes.append(outcome)
             if args.json:
                 args.json.write_text(json.dumps([each.as_json() for each in outcomes]))
-    table = Table(*HEADER)
-    for outcome in outcomes:
-        table.add_row(*row_of(outcome))
-    Console().print(table)
+    return outcomes
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.load:
+        outcomes = [Outcome(**fields) for fields in json.loads(args.load.read_text())]
+        outcomes = [each for each in outcomes if not args.names or each.name in args.names]
+    else:
+        outcomes = simulated(args)
     print(markdown(outcomes))
     if args.chart:
         chart(outcomes).savefig(args.chart, dpi=120)

@@ -145,10 +145,11 @@ def _draw(axes: Axes, outcome: Outcome) -> None:
     axes.fill_between(outcome.hours, outcome.nodes, step="post", color="#f2c078", label="GPUs that are paid")
     axes.fill_between(outcome.hours, outcome.running, step="post", color="#00796b", label="stages that run")
     waits = outcome.waits[Kind.INTERACTIVE]
-    title = f"{outcome.label} (DIFFEDIT_DRAIN={outcome.drain}): {outcome.gpu_hours:.0f} GPU hours, "
-    title += (
-        f"{outcome.gpu_hours / outcome.ideal:.1f} of the ideal; interactive p50 {waits[0]:.0f} s, p99 {waits[1]:.0f} s"
-    )
+    title = f"{outcome.name}: {outcome.label}, drain {outcome.drain}; {outcome.gpu_hours:.0f} GPU hours"
+    if outcome.unfinished:
+        title += f"; {outcome.unfinished} jobs were not done after two days"
+    else:
+        title += f", {outcome.gpu_hours / outcome.ideal:.1f} of the ideal; interactive p50 {waits[0]:.0f} s, p99 {waits[1]:.0f} s"
     axes.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
     axes.set_ylabel("GPUs")
     for side in ("top", "right"):

@@ -122,11 +122,21 @@ SHIPPED = Rules(
 """What the ScaledObjects in deploy/kubernetes/components say."""
 
 REDIS = Scenario("redis", "waiting + running, 4 a worker", {DIFFUSION: jobs(4), LANGUAGE: jobs(20)}, rules=SHIPPED)
-PROMETHEUS = Scenario("prometheus", "seconds of work, oldest, running", _both(work(60, 60)), rules=SHIPPED)
+PROMETHEUS = Scenario("prometheus", "60 s of work, oldest, running", _both(work(60, 60)), rules=SHIPPED)
+SLOWER = replace(
+    PROMETHEUS,
+    name="prometheus-180",
+    label="180 s of work, oldest, running, early",
+    trigger={DIFFUSION: work(180, 60, early=True), LANGUAGE: work(60, 60)},
+)
 SCENARIOS = (
-    Scenario("list", "LLEN, 4 a worker, as documented before", _both(list_length(4)), "step"),
+    Scenario("list", "LLEN, 4 a worker", _both(list_length(4)), "step"),
     REDIS,
     PROMETHEUS,
-    replace(PROMETHEUS, name="prometheus-step", drain="step"),
-    Scenario("fixed", "a fixed pool", {}, replicas={DIFFUSION: 8, LANGUAGE: 1}),
+    SLOWER,
+    replace(SLOWER, name="prometheus-180-step", drain="step"),
+    replace(
+        REDIS, name="redis-2", label="waiting + running, 2 a worker", trigger={**REDIS.trigger, DIFFUSION: jobs(2)}
+    ),
+    Scenario("fixed", "8 workers, always", {}, replicas={DIFFUSION: 8, LANGUAGE: 1}),
 )
