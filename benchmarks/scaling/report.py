@@ -149,7 +149,8 @@ def _draw(axes: Axes, outcome: Outcome) -> None:
     if outcome.unfinished:
         title += f"; {outcome.unfinished} jobs were not done after two days"
     else:
-        title += f", {outcome.gpu_hours / outcome.ideal:.1f} of the ideal; interactive p50 {waits[0]:.0f} s, p99 {waits[1]:.0f} s"
+        title += f", {outcome.gpu_hours / outcome.ideal:.1f} of the ideal; "
+        title += f"interactive p50 {waits[0]:.0f} s, p99 {waits[1]:.0f} s"
     axes.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
     axes.set_ylabel("GPUs")
     for side in ("top", "right"):
