@@ -24,7 +24,7 @@ def test_each_alert_has_a_section_and_each_section_an_alert() -> None:
 
 def test_each_alert_leads_to_its_section() -> None:
     # The anchor that mkdocs makes of the heading.
-    assert ALERTS == {name: f"{RUNBOOK}#{name.lower()}" for name in SECTIONS}
+    assert {name: f"{RUNBOOK}#{name.lower()}" for name in SECTIONS} == ALERTS
 
 
 def test_each_section_says_what_it_means_what_to_do_and_how_to_verify() -> None:
