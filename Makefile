@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 KILLING := test_chaos test_recovery test_storage_faults
 
-.PHONY: demo web test test-fast test-system coverage check check-style check-types check-imports check-docs docs bench profile \
+.PHONY: demo web test test-fast test-system coverage check check-style check-types check-imports check-docs check-deploy docs bench profile \
 	chaos fuzz quality train clean
 
 demo: $(VENV)/.installed
@@ -19,7 +19,7 @@ test: test-fast
 	# cores three processes are faster than two: these tests wait for half of the time, mostly until a heartbeat expires.
 	$(BIN)/pytest tests/acceptance tests/integration --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-# Over programs of Debian's packages, which CI installs: apt-get install --no-install-recommends redis-server redis-sentinel nodejs npm chromium
+# Over programs of Debian's packages, which CI installs: apt-get install --no-install-recommends redis-server redis-sentinel prometheus nodejs npm chromium
 test-system: $(VENV)/.installed
 	$(BIN)/pytest tests/system --numprocesses 2 --dist loadfile
 
@@ -37,7 +37,7 @@ coverage: $(VENV)/.installed
 	$(BIN)/coverage report
 
 check: $(VENV)/.installed
-	$(MAKE) --no-print-directory --jobs 2 check-style check-types check-docs check-imports
+	$(MAKE) --no-print-directory --jobs 2 check-style check-types check-docs check-imports check-deploy
 
 check-style: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -51,6 +51,10 @@ check-imports: $(VENV)/.installed
 
 check-docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# The form of the files in deploy/ and docker/. Prometheus' own checks need Debian's package: make test-system.
+check-deploy: $(VENV)/.installed
+	$(BIN)/python -m deploy.check
 
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

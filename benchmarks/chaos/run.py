@@ -72,6 +72,7 @@ def run(
     seconds: float,
     flood: int = 0,
     timeout: float = 300,
+    beside: Callable[[LocalServices], None] | None = None,
 ) -> Outcome:
     """Submit `jobs` jobs, inject `faults` faults and bring `sick` sick workers within `seconds`.
 
@@ -80,6 +81,7 @@ def run(
     Args:
         directory: for data and logs. It is emptied first.
         timeout: the longest wait for the jobs to end, in seconds. Jobs that have not ended by then are lost.
+        beside: is called with the services before the first worker starts, to start what watches them.
     """
     before = psutil.Process().children(recursive=True)
     shutil.rmtree(directory, ignore_errors=True)
@@ -88,6 +90,8 @@ def run(
     mixed = seconds * MIXED
     with LocalServices(directory) as stack, FaultProxy(stack.environment[ENDPOINT]) as proxy:
         stack.environment |= {**ENVIRONMENT, ENDPOINT: proxy.url}
+        if beside:
+            beside(stack)
         environment = {**os.environ, **stack.environment, **no_proxy()}
         with webhooks(directory / "webhooks", environment) as hooks:
             submissions = schedule_submissions(seed, jobs, seconds, hooks.url)

@@ -12,6 +12,7 @@ import redis
 import trustme
 
 from diffedit import BrokerUnavailable, Client, IdempotencyConflict, OwnerLimits, Settings, Stage, State
+from diffedit.contract.stages import ModelGroup, queue_name
 from diffedit.jobs.backend import redis_backend
 from diffedit.webhooks.signing import new_secret
 from diffedit_worker.local.stack import LocalServices
@@ -204,9 +205,43 @@ def test_a_client_cannot_read_queues_or_send_commands_to_workers(services: TlsSe
 @pytest.mark.parametrize("user", USERS)
 def test_a_script_has_no_more_rights_than_its_user(services: TlsServices, user: str) -> None:
     server = redis.Redis.from_url(services.settings(user).redis_url.get_secret_value())
-    script = server.script_load("return redis.call('FLUSHALL')")
+    script = "return redis.call('FLUSHALL')"
+    sha = None if user == "scaler" else server.script_load(script)
     with pytest.raises(redis.exceptions.ResponseError, match="permissions|can't be run|NOPERM|ACL"):
-        server.evalsha(script, 0)
+        server.evalsha(sha, 0) if sha else server.eval(script, 0)
+
+
+LENGTH = """
+local kind = redis.call('TYPE', KEYS[1]).ok
+local counts = {zset = 'ZCARD', hash = 'HLEN', none = 'LLEN'}
+return redis.call(counts[kind], KEYS[1])
+"""
+"""What KEDA's scaler "redis" sends with EVAL: the length of a key, whatever its type. An empty queue has no key."""
+
+
+@pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")
+def test_the_scaler_reads_how_many_jobs_wait_and_run_and_nothing_else(services: TlsServices) -> None:
+    services.server.execute_command("ACL", "LOG", "RESET")
+    # KEDA's client names itself as well (CLIENT SETINFO), and ignores that it may not.
+    scaler = redis.Redis.from_url(
+        services.settings("scaler").redis_url.get_secret_value(), protocol=3, driver_info=None
+    )
+    queue = queue_name("unserved", ModelGroup.LANGUAGE)
+    assert scaler.ping()
+    lengths = [scaler.eval(LENGTH, 1, f"diffedit:waiting:{queue}")]
+    job = Client(services.settings("client")).edit(PICTURE, **PEAR, profile="unserved")
+    lengths.append(scaler.eval(LENGTH, 1, f"diffedit:waiting:{queue}"))
+    services.server.hset(f"diffedit:running:{queue}", mapping={job.id: "w1", "another": "w2"})
+    lengths.append(scaler.eval(LENGTH, 1, f"diffedit:running:{queue}"))
+    assert lengths == [0, 1, 2]
+    assert services.server.execute_command("ACL", "LOG") == []
+    services.server.delete(f"diffedit:running:{queue}")
+    assert job.cancel()
+    for command in ("HGETALL diffedit:running:x", "ZRANGE diffedit:waiting:x 0 -1", "DEL diffedit:waiting:x"):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            scaler.execute_command(*command.split())
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        scaler.eval(LENGTH, 1, f"diffedit:job:{job.id}")
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,11 @@ def compose() -> dict[str, list[str]]:
     return {name: service["command"] for name, service in services.items() if "build" in service}
 
 
-def dockerfile() -> list[str]:
-    (command,) = re.findall(r"^CMD (\[.*\])$", (ROOT / "docker/Dockerfile").read_text(), flags=re.MULTILINE)
-    return json.loads(command)
+def dockerfiles() -> dict[str, list[str]]:
+    """Return the command of each image that has one."""
+    texts = {path.name: path.read_text() for path in (ROOT / "docker").glob("*Dockerfile")}
+    commands = {name: re.findall(r"^CMD (\[.*\])$", text, flags=re.MULTILINE) for name, text in texts.items()}
+    return {name: json.loads(found[0]) for name, found in commands.items() if found}
 
 
 def parsed(words: list[str]) -> Context:
@@ -63,7 +65,7 @@ def queues_of(words: list[str]) -> list[str]:
     return [queue_name(profile, group, lane) for group in groups for lane in lanes]
 
 
-@pytest.mark.parametrize("words", [*procfile().values(), *compose().values(), dockerfile()], ids=shlex.join)
+@pytest.mark.parametrize("words", [*procfile().values(), *compose().values(), *dockerfiles().values()], ids=shlex.join)
 def test_each_command_parses(words: list[str]) -> None:
     parsed(words)
 

@@ -1,0 +1,1 @@
+"""The dashboard: made by `dashboard.py`, drawn without Grafana by `render.py`."""
