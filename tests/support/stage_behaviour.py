@@ -11,6 +11,7 @@ from diffedit.jobs.backend import JobBackend
 from diffedit.jobs.store import MaxAttemptsExceeded
 from tests.support.backend_behaviour import ME, OTHER, BackendBehaviour, at_mask, new_job, orphans
 from tests.support.factories import a_job, a_worker, done
+from tests.support.waiting import until
 
 
 class StageBehaviour(BackendBehaviour):
@@ -71,6 +72,18 @@ class StageBehaviour(BackendBehaviour):
         begun = backend.job_store.start_stage(job.id, Stage.EMBED, ME)
         assert begun == backend.job_store.status(job.id)
         assert (begun.job, begun.attempts) == (job, {Stage.EMBED: 1})
+
+    def test_a_record_says_how_long_each_stage_waited(self, backend: JobBackend) -> None:
+        store, job = backend.job_store, new_job(backend)
+        submitted = store.now()
+        until(lambda: store.now() > submitted + 0.01)
+        waits = store.start_stage(job.id, Stage.EMBED, ME).waits
+        assert waits.keys() == {Stage.EMBED} and waits[Stage.EMBED] >= 0.01
+        updated = done(job, Stage.EMBED)
+        store.complete_stage(updated, Stage.EMBED, 0.1, [Artifact.EMBEDDINGS], ME)
+        assert store.start_stage(job.id, Stage.MASK, ME).waits.keys() == {Stage.EMBED, Stage.MASK}
+        # The job is taken over from this very worker. It did not wait, so nothing is said about it.
+        assert store.start_stage(job.id, Stage.MASK, ME).waits == waits
 
     def test_a_stage_starts_reports_steps_and_completes(self, backend: JobBackend) -> None:
         job = at_mask(backend)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from diffedit.contract.stages import Stage
 from diffedit.jobs.workers import WorkerLimits
 from diffedit.settings import Settings
+from diffedit.status_server import ALL_ADDRESSES
 
 Seconds = Annotated[float, Field(gt=0)]
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -69,6 +70,12 @@ class WorkerSettings(Settings):
 
     It fails sooner if three different workers could not run it. While a worker is left that has not tried, it waits.
     """
+    batch_age: float = Field(default=3600, validation_alias="DIFFEDIT_BATCH_AGE", ge=1, le=31536000)
+    """Seconds after which a batch job takes turns with interactive ones: one stage in four, until it has ended.
+
+    Before that, a stage of a batch job starts only while no interactive job waits. Give workers that read interactive
+    queues alone a long time.
+    """
     cache_bytes: int = Field(default=128 * 2**20, validation_alias="DIFFEDIT_CACHE_BYTES", ge=0)
     """How many bytes of artifacts a worker keeps in memory, so that the next stage need not download them."""
     s3_retry_timeout: float = Field(default=60, validation_alias="DIFFEDIT_S3_RETRY_TIMEOUT", ge=0, le=31536000)
@@ -79,6 +86,14 @@ class WorkerSettings(Settings):
     The process of a worker with a stuck stage ends, and another worker tries the stage again. While models are
     downloaded or loaded, no stage counts as stuck.
     """
+
+    metrics_port: int | None = Field(default=None, validation_alias="DIFFEDIT_METRICS_PORT", ge=0, le=65535)
+    """A port on which the worker serves its metrics, at `/metrics`. 0 takes a free port, which the log names.
+
+    Unset: it serves none. Workers on the same machine need different ports.
+    """
+    metrics_host: str = Field(default=ALL_ADDRESSES, validation_alias="DIFFEDIT_METRICS_HOST", min_length=1)
+    """The address on which it serves them: that of one network, "::" for IPv6, or all of IPv4 by default."""
 
     @field_validator("stage_timeouts", mode="wrap")
     @classmethod
@@ -93,7 +108,12 @@ class WorkerSettings(Settings):
     @property
     def limits(self) -> WorkerLimits:
         """What the job backend of a worker must know."""
-        return WorkerLimits(self.max_attempts, self.worker_ttl, refusal_patience=self.refusal_patience)
+        return WorkerLimits(
+            self.max_attempts,
+            self.worker_ttl,
+            refusal_patience=self.refusal_patience,
+            batch_age=self.batch_age,
+        )
 
 
 def _table_of(text: str | float) -> dict[str, Any]:

@@ -155,6 +155,8 @@ class JobStatus(Frozen):
     """The id of the worker that started the current stage. It may be gone."""
     timings: dict[Stage, float] = Field(default_factory=dict)
     """Seconds of each finished stage."""
+    waits: dict[Stage, float] = Field(default_factory=dict)
+    """Seconds for which each stage waited in its queue before it was last started."""
     cache_hits: tuple[Stage, ...] = ()
     """The finished stages whose artifacts already existed."""
     created_artifacts: tuple[Artifact, ...] = ()

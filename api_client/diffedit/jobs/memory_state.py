@@ -13,6 +13,7 @@ from diffedit.contract.stages import ModelGroup, queue_name
 from diffedit.errors import QueueFull
 from diffedit.jobs.deliveries import delivery_field
 from diffedit.jobs.outbox import COPIED
+from diffedit.jobs.queues import Pause
 from diffedit.jobs.workers import Trouble, WorkerInfo, WorkerLimits
 from diffedit.settings import Settings
 
@@ -40,6 +41,7 @@ class MemoryState:
         self.contents: dict[str, str] = {}
         self.submitted: dict[str, float] = {}
         self.parked: dict[str, float] = {}
+        self.paused: dict[str, Pause] = {}
         self.kept: dict[str, float] = {}
         self.owner_limits: dict[str | None, OwnerLimits] = {}
         self.durations: dict[str, dict[str, float]] = {}

@@ -5,7 +5,6 @@ There are no queues: a message that is sent is lost, and every waiting job count
 
 import json
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
@@ -13,6 +12,7 @@ from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import IdempotencyConflict, JobElsewhere, NewerRecord
 from diffedit.jobs.keys import job_key
 from diffedit.jobs.memory_index import MemoryIndex
+from diffedit.jobs.memory_queues import MemoryQueues
 from diffedit.jobs.memory_state import can_try
 from diffedit.jobs.memory_statuses import now_text
 from diffedit.jobs.records import (
@@ -32,6 +32,7 @@ from diffedit.jobs.store import (
     MaxAttemptsExceeded,
     MustRunAlone,
     OwnerBusy,
+    QueuePaused,
     RecentStages,
     Refusal,
     RefusedBefore,
@@ -39,7 +40,7 @@ from diffedit.jobs.store import (
 )
 
 
-class MemoryJobStore(MemoryIndex):
+class MemoryJobStore(MemoryIndex, MemoryQueues):
     """A `JobStore` in this process."""
 
     def create_job(
@@ -76,9 +77,6 @@ class MemoryJobStore(MemoryIndex):
             self._state.set_waiting(job)
             return job.id
 
-    def send(self, job: Job) -> None:
-        pass
-
     def discard_job(self, job_id: str) -> None:
         with self._state.lock:
             self._forget(job_id)
@@ -97,6 +95,8 @@ class MemoryJobStore(MemoryIndex):
                 raise JobElsewhere(job_id)
             if is_newer(record):
                 raise NewerRecord(job_id)
+            if self._queue(job_id) in self._state.paused:
+                raise QueuePaused(job_id)
             refused = refused_by(record, stage)
             workers = self._state.workers_of(job_id, self._queue(job_id))
             if self._state.name_of(worker) in refused and can_try(workers, refused):
@@ -108,6 +108,7 @@ class MemoryJobStore(MemoryIndex):
                 raise MustRunAlone(job_id)
             if "started" not in record and self._room_of(record.get("owner")) < 1:
                 raise OwnerBusy(job_id)
+            due_at = self._state.waiting.get(job_id)
             self._state.clear_open(job_id)
             self._state.running[job_id] = worker
             if "started" not in record:
@@ -115,6 +116,9 @@ class MemoryJobStore(MemoryIndex):
                 self._state.queue_webhook(job_id, "started")
             record.update({"stage": stage.value, "step": "0", "steps": "0", "worker": worker})
             record[f"attempts:{stage.value}"] = str(attempts + 1)
+            record.pop(f"waited:{stage.value}", None)
+            if due_at:
+                record[f"waited:{stage.value}"] = f"{max(time.time() - due_at, 0.0):.3f}"
             return status_of(job_id, record)
 
     def park_job(self, job: Job) -> State | None:
@@ -149,6 +153,7 @@ class MemoryJobStore(MemoryIndex):
         created: Sequence[Artifact],
         worker: str,
         *,
+        device_seconds: float = 0.0,
         send: bool = False,
     ) -> StageCompletion:
         with self._state.lock:
@@ -266,13 +271,6 @@ class MemoryJobStore(MemoryIndex):
                 record = self._record(job_id)
                 record["retries"] = str(int(record.get("retries", 0)) + 1)
             return outcome
-
-    def queue_lengths(self, queues: Sequence[str]) -> dict[str, int]:
-        return dict.fromkeys(queues, 0)
-
-    def waiting_jobs(self) -> dict[str, int]:
-        with self._state.lock:
-            return dict(Counter(map(self._queue, self._state.waiting)))
 
     def damaged_keys(self) -> list[str]:
         with self._state.lock:

@@ -21,10 +21,12 @@ from diffedit.errors import (
     TextTooLong,
     UnknownProfile,
 )
-from diffedit.jobs.store import MaxAttemptsExceeded, OwnerBusy, RefusedBefore
+from diffedit.jobs.store import MaxAttemptsExceeded, OwnerBusy, QueuePaused, RefusedBefore
 from diffedit_worker.diffusion.device_errors import is_device_error
 from diffedit_worker.models.hub import first_line
 from diffedit_worker.runtime.artifacts import ArtifactDamaged
+from diffedit_worker.runtime.failures import error_info
+from diffedit_worker.runtime.stage_report import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,8 @@ class Disposition(Enum):
     """The job waits without a message in a queue. The holder of the lock sends the message. No attempt counts."""
     PARK = "waits for other jobs of its owner"
     """The stage is not started. The end of another job of the owner sends the message."""
+    HOLD = "waits until its queue is resumed"
+    """The stage is not started. The message is held back until somebody ends the pause of the queue."""
     MAKE_AGAIN = "returns to an earlier stage"
     """The damaged artifact is deleted, and the job returns to the stage that makes it. The attempt counts."""
     DROP = "is dropped"
@@ -82,6 +86,7 @@ DISPOSITIONS: dict[type[Exception], Disposition] = {
     RefusedBefore: Disposition.HAND_BACK,
     NewerRecord: Disposition.HAND_BACK,
     OwnerBusy: Disposition.PARK,
+    QueuePaused: Disposition.HOLD,
     # Nothing can be recorded now. Maintenance requeues the job when Redis answers again.
     BrokerUnavailable: Disposition.DROP,
     WorkerStopping: Disposition.REQUEUE,
@@ -101,6 +106,28 @@ DISPOSITIONS: dict[type[Exception], Disposition] = {
     Exception: Disposition.REFUSE,
 }
 """The row of the most specific class applies."""
+
+
+OUTCOMES = {
+    Disposition.FAIL: Outcome.FAILED,
+    Disposition.REFUSE: Outcome.REFUSED,
+    Disposition.REQUEUE: Outcome.REQUEUED,
+    Disposition.WAIT_FOR_LOCK: Outcome.REQUEUED,
+    Disposition.MAKE_AGAIN: Outcome.REQUEUED,
+    Disposition.DROP: Outcome.DROPPED,
+    # These stages were not started, so there is no report of them.
+    Disposition.HAND_BACK: Outcome.REQUEUED,
+    Disposition.PARK: Outcome.REQUEUED,
+    Disposition.HOLD: Outcome.REQUEUED,
+}
+"""How reports and Celery's events name what became of a stage."""
+
+
+def code_of(error: Exception) -> str:
+    """Return the error code of what ended a stage; "" if nothing was wrong, as after a cancellation."""
+    if isinstance(error, JobEnded | JobNotFound | JobElsewhere | WorkerStopping | BeingMade):
+        return ""
+    return ArtifactError.code if isinstance(error, ArtifactDamaged) else error_info(error, None).code
 
 
 def disposition_of(error: Exception) -> Disposition:

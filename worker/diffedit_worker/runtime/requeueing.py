@@ -63,7 +63,13 @@ class Requeueing:
 
     def hand_back(self, job_id: str) -> None:
         """Return a message to its queue, after a pause in which this task takes no other, so that others can."""
+        self._context.stage_handed_back()
         time.sleep(self._hand_back_pause)
+        self._forget(job_id)
+        self.send([job_id])
+
+    def hold(self, job_id: str) -> None:
+        """Return the message of a paused queue. It is held back there."""
         self._forget(job_id)
         self.send([job_id])
 

@@ -28,7 +28,7 @@ local function queued_jobs_of(owner)
   return redis.call('ZCARD', keys.open .. owner) - redis.call('SCARD', keys.started .. owner)
 end
 if owner then
-  local limits = extras().limits_of(owner)
+  local limits = limits_of(owner)
   local queued_at_most = number(limits.max_queued)
   if queued_at_most and queued_jobs_of(owner) >= queued_at_most then
     extras().forget_ended_jobs(owner, redis.call('ZRANGE', keys.open .. owner, 0, 9))

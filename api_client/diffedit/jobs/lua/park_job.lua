@@ -6,7 +6,7 @@
 local owner, queue = redis.call('HGET', job, 'owner'), redis.call('HGET', job, 'queue')
 if holder or not waiting_in(queue) then return 'elsewhere' end
 if not owner or extras().room_of(owner) >= 1 then
-  redis.call('LPUSH', queue, ARGV[2])
+  send(queue, args.job_id, ARGV[2], true)
   return ''
 end
 redis.call('HSET', job, 'parked', ARGV[2])

@@ -64,23 +64,59 @@ local function waiting_in(queue)
   return queue and string.sub(queue, 1, #keys.queue) == keys.queue and keys.waiting .. queue or nil
 end
 
+-- Return the limits of an owner. One that has none of its own has those of the empty name.
+local function limits_of(owner)
+  local text = redis.call('HGET', keys.limits, owner) or redis.call('HGET', keys.limits, '')
+  local read, limits = pcall(cjson.decode, text or '{}')
+  return read and type(limits) == 'table' and limits or {}
+end
+
+-- A Celery queue gets so many messages. Further ones are held back (queueing), so that owners take turns.
+local WINDOW = 4
+
+-- Return the interactive queue beside a batch queue; nil for one that is no batch queue.
+local function interactive_of(queue)
+  return string.match(queue, '^(.+)%.batch$')
+end
+
+-- include queueing
+
+-- Put the message of a job into its queue, or hold it back if the queue has enough messages or is paused. `goes_on`: a stage
+-- of a started job that follows one of the same queue is never held back but by a pause. `turn`: see queueing().hold.
+local function send(queue, id, message, goes_on, turn)
+  local interactive = interactive_of(queue)
+  if interactive then queue = queueing().lane_of(queue, interactive, id) end
+  if redis.call('EXISTS', keys.backlog .. queue, keys.paused) == 0
+      and (goes_on or redis.call('LLEN', queue) < WINDOW) then
+    redis.call('LPUSH', queue, message)
+  else
+    queueing().send(queue, id, message, goes_on, turn)
+  end
+end
+
 -- The job waits for a worker to start `stage`. Its message, if the script was given one, goes into the queue.
-local function set_waiting(stage, queue, fields)
+local function set_waiting(stage, queue, fields, goes_on)
   write(fields or {}, {'next', stage, 'queue', queue})
   redis.call('ZADD', keys.waiting .. queue, now, args.job_id)
   redis.call('SADD', keys.waiting_queues, queue)
   if ARGV[2] then
-    redis.call('LPUSH', queue, ARGV[2])
+    send(queue, args.job_id, ARGV[2], goes_on)
   else
     redis.call('LLEN', queue)  -- deletes what is no list, so that the message can be sent
   end
 end
 
--- The job neither waits nor runs.
+-- The job neither waits nor runs. Returns its queue, if it is one of ours.
 local function clear_open()
   redis.call('HDEL', keys.running, args.job_id)
-  local waiting = waiting_in(redis.call('HGET', job, 'queue'))
-  if waiting then redis.call('ZREM', waiting, args.job_id) end
+  local queue = redis.call('HGET', job, 'queue')
+  local waiting = waiting_in(queue)
+  if not waiting then return end
+  redis.call('HDEL', keys.running_in .. queue, args.job_id)
+  if redis.call('ZREM', waiting, args.job_id) == 1 and redis.call('ZREM', keys.backlog .. queue, args.job_id) == 1 then
+    redis.call('HDEL', job, 'held')
+  end
+  return queue
 end
 
 -- Nothing names the job as one to look after. Its record is missing or cannot be read, so its queue is not known.
@@ -91,6 +127,8 @@ function forget_job()
   for _, queue in ipairs(redis.call('SMEMBERS', keys.waiting_queues)) do
     local waiting = waiting_in(queue)
     if waiting then redis.call('ZREM', waiting, args.job_id) end
+    redis.call('HDEL', keys.running_in .. queue, args.job_id)
+    redis.call('ZREM', keys.backlog .. queue, args.job_id)
     redis.call('ZREM', keys.parked .. queue, args.job_id)
   end
 end
@@ -133,13 +171,6 @@ local function extras()
     if redis.call('EXPIRE', key, seconds, 'NX') == 0 then redis.call('EXPIRE', key, seconds, 'GT') end
   end
 
-  -- Return the limits of an owner. One that has none of its own has those of the empty name.
-  function this.limits_of(owner)
-    local text = redis.call('HGET', keys.limits, owner) or redis.call('HGET', keys.limits, '')
-    local read, limits = pcall(cjson.decode, text or '{}')
-    return read and type(limits) == 'table' and limits or {}
-  end
-
   -- A version that does not know of owners may have ended some of these jobs.
   function this.forget_ended_jobs(owner, ids)
     for _, id in ipairs(ids) do
@@ -153,7 +184,7 @@ local function extras()
 
   -- Return how many more jobs of the owner may start. It may be below 0.
   function this.room_of(owner)
-    local limit = number(this.limits_of(owner).max_running)
+    local limit = number(limits_of(owner).max_running)
     if not limit then return 100 end
     local started = redis.call('SCARD', keys.started .. owner)
     if started >= limit then
@@ -181,7 +212,7 @@ local function extras()
       if waiting_in(queue) then
         redis.call('ZREM', keys.parked .. queue, id)
         server.call('HDEL', keys.job .. id, 'parked')
-        redis.call('LPUSH', queue, message)
+        send(queue, id, message, true)
       end
     end
   end
