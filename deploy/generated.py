@@ -28,4 +28,5 @@ def operator_rules() -> str:
         "spec": rules,
     }
     note = "# Made from rules.yaml by `python -m deploy`.\n"
-    return note + yaml.safe_dump(resource, sort_keys=False, width=120, allow_unicode=True)
+    text: str = yaml.safe_dump(resource, sort_keys=False, width=120, allow_unicode=True)
+    return note + text

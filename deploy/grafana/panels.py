@@ -20,6 +20,11 @@ class Chart:
     queries: tuple[tuple[str, str], ...]
     stacked: bool = False
 
+    @property
+    def all_queries(self) -> list[str]:
+        """Each PromQL."""
+        return [query for query, _ in self.queries]
+
 
 @dataclass(frozen=True)
 class Number:
@@ -29,6 +34,10 @@ class Number:
     about: str
     unit: str
     query: str
+
+    @property
+    def all_queries(self) -> list[str]:
+        return [self.query]
 
 
 def _queues(metric: str) -> str:
@@ -176,9 +185,16 @@ ROWS: dict[str, tuple[Chart | Number, ...]] = {
         ),
         Chart(
             "Loading of models",
-            "Half of the loads take no longer",
+            "Half of the loads of the workers that live took no longer",
             "s",
-            ((_quantile(0.5, "diffedit_model_load_seconds", "profile, component"), "{{profile}} {{component}}"),),
+            (
+                # Not a rate: a process loads a model once, before it is scraped for the second time.
+                (
+                    "histogram_quantile(0.5, "
+                    f"sum by (profile, component, le) (diffedit_model_load_seconds_bucket{{{PROFILE}}}))",
+                    "{{profile}} {{component}}",
+                ),
+            ),
         ),
     ),
     "Webhooks and Redis": (

@@ -118,8 +118,7 @@ def _draw(figure: Figure, panel: dict[str, Any], source: Source, place: tuple[fl
     frame = figure.add_axes(place, facecolor=PANEL)
     frame.set(xticks=[], yticks=[])
     frame.spines[:].set_visible(False)
-    name = {"x": 0.02, "y": 0.97, "ha": "left", "va": "top", "color": INK, "fontsize": 10}
-    frame.text(s=panel["title"], transform=frame.transAxes, **name)
+    frame.text(0.02, 0.97, panel["title"], transform=frame.transAxes, ha="left", va="top", color=INK, fontsize=10)
     lines, unit = source.lines(panel), panel["fieldConfig"]["defaults"]["unit"]
     if panel["type"] == "stat":
         value = spoken(lines[0].values[-1], unit) if lines else "No data"
@@ -152,9 +151,9 @@ def _plot(axes: Axes, panel: dict[str, Any], lines: list[Line], unit: str, sourc
     start, end = (datetime.fromtimestamp(at, UTC) for at in (source.end - source.seconds, source.end))
     axes.set_xlim(start, end)  # type: ignore[arg-type]
     axes.set_ylim(bottom=0, top=None if axes.get_ylim()[1] > 1e-9 else 1)
-    locator = AutoDateLocator(maxticks=6)
+    locator = AutoDateLocator(maxticks=6)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))  # type: ignore[no-untyped-call]
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: spoken(value, unit)))
     axes.tick_params(colors=FAINT, labelsize=7.5, length=0)
     axes.grid(color="#2c3038", linewidth=0.6)
