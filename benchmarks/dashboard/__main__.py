@@ -50,6 +50,23 @@ def save(source: Source, title: str, out: Path) -> None:
     smaller.save(out, quality=80, method=6)
 
 
+def busy_time(prometheus: Prometheus, began: float, ended: float) -> tuple[float, float]:
+    """Return when the first job waited and when the last one ended, with half a minute before and after.
+
+    The run goes on after that: it computes what the pictures should be.
+    """
+    query = "sum(diffedit_jobs_waiting) + sum(diffedit_jobs_running) > 0"
+    asked: dict[str, str | float] = {
+        "query": query,
+        "start": began,
+        "end": ended,
+        "step": max(2.0, (ended - began) / 5000),
+    }
+    (series,) = httpx.get(f"{prometheus.url}/api/v1/query_range", params=asked).json()["data"]["result"]
+    times = [float(at) for at, _ in series["values"]]
+    return times[0] - 30, times[-1] + 30
+
+
 def fired(prometheus: Prometheus, seconds: float) -> dict[str, int]:
     """Return the alerts that fired in these last seconds, and for how many scrapes."""
     query = f'sum by (alertname) (count_over_time(ALERTS{{alertstate="firing"}}[{seconds:.0f}s]))'
@@ -74,10 +91,10 @@ def main() -> None:
                 seconds=jobs * 1.75,
                 beside=prometheus.watch,
             )
-        # The stack is gone by now, so the picture ends a little before.
-        ended = time.time() - 15
-        source = Source(prometheus.url, ended - began, ended, f"{15 * SCRAPE_INTERVAL}s")
-        day = datetime.fromtimestamp(ended, UTC).strftime("%Y-%m-%d")
+        ended = time.time()
+        first, last = busy_time(prometheus, began, ended)
+        source = Source(prometheus.url, last - first, last, f"{15 * SCRAPE_INTERVAL}s")
+        day = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d")
         title = f"DiffEdit fleet: a chaos run of {jobs} jobs with {WORKERS} workers, {day} (UTC). Not drawn by Grafana"
         save(source, title, args.out)
         panels = [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]

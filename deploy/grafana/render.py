@@ -19,7 +19,7 @@ import httpx
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 DASHBOARD = Path(__file__).with_name("dashboard.json")
 COLUMNS = 24
@@ -29,6 +29,8 @@ POINTS = 400
 """Samples of a line."""
 LINES = 10
 """Lines of a panel, at most: those with the largest values. The legend says how many are left out."""
+MINUTES = (30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
+"""Steps of an axis of seconds, if it is a long one."""
 BACKGROUND, PANEL, INK, FAINT = "#111217", "#181b1f", "#ccccdc", "#6e7078"
 COLOURS = (
     *("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#56a64b", "#ffb357"),
@@ -154,6 +156,8 @@ def _plot(axes: Axes, panel: dict[str, Any], lines: list[Line], unit: str, sourc
     locator = AutoDateLocator(maxticks=6)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))  # type: ignore[no-untyped-call]
+    if unit == "s" and (step := next((each for each in MINUTES if 2 * each < axes.get_ylim()[1] <= 6 * each), None)):
+        axes.yaxis.set_major_locator(MultipleLocator(step))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: spoken(value, unit)))
     axes.tick_params(colors=FAINT, labelsize=7.5, length=0)
     axes.grid(color="#2c3038", linewidth=0.6)
