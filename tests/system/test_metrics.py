@@ -2,12 +2,14 @@
 
 import subprocess
 from dataclasses import fields
+from datetime import UTC, datetime
 
 import pytest
 import torch
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from diffedit.contract.stages import Lane, Stage
+from diffedit.contract.usage import Usage
 from diffedit.exporter.collector import FleetCollector
 from diffedit.jobs.backend import JobBackend
 from diffedit.metrics_page import metrics_page
@@ -62,14 +64,13 @@ def test_the_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("accept", FORMATS)
-def test_the_metrics_of_the_exporter(accept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metrics_of_the_exporter(accept: str) -> None:
     backend: JobBackend = memory_backend()
     at_mask(backend)
     new_job(backend)
-    used = {("ada", "tiny", measure): 1.0 for measure in ("gpu_seconds", "pixels", "succeeded")}
-    monkeypatch.setattr(backend.census, "usage", lambda days: [used for _ in days])
+    used = Usage(day=datetime.now(UTC).date(), owner="ada", profile="tiny", succeeded=1)
     registry = CollectorRegistry()
-    registry.register(FleetCollector(backend.census, owners=10))
+    registry.register(FleetCollector(backend.census, lambda days: [used], owners=10))
     ProcessCollector(registry=registry)
     text = metrics_page(registry)(accept).body
     assert b"diffedit_usage_jobs_total{" in text and b"diffedit_workers{" in text

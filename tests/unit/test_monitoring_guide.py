@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterable
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from prometheus_client.core import Metric
 
 from diffedit.contract.stages import Lane, Stage
+from diffedit.contract.usage import Usage
 from diffedit.exporter.collector import FleetCollector
 from diffedit.jobs.workers import TroubleKind
 from diffedit.testing import memory_backend
@@ -47,13 +49,14 @@ def existing(families: Iterable[Metric]) -> Documented:
     return found
 
 
-def test_each_metric_of_the_exporter_is_in_the_guide(monkeypatch) -> None:
+def test_each_metric_of_the_exporter_is_in_the_guide() -> None:
     backend = memory_backend()
     at_mask(backend)
     new_job(backend)
-    used = {("ada", "tiny", measure): 1.0 for measure in ("gpu_seconds", "pixels", "succeeded")}
-    monkeypatch.setattr(backend.census, "usage", lambda days: [used for _ in days])
-    assert documented("The exporter") == existing(FleetCollector(backend.census, owners=1).collect())
+    used = Usage(day=datetime.now(UTC).date(), owner="ada", profile="tiny", succeeded=1)
+    assert documented("The exporter") == existing(
+        FleetCollector(backend.census, lambda days: [used], owners=1).collect()
+    )
     for kind in TroubleKind:
         assert f"`{kind.value}`" in section("The exporter")
 

@@ -23,6 +23,7 @@ from diffedit_worker.pipeline import cache_key, param
 from diffedit_worker.runtime.artifacts import JobArtifacts, can_skip_lookup
 from diffedit_worker.runtime.byte_cache import ByteCache
 from diffedit_worker.runtime.context import WorkerContext
+from diffedit_worker.runtime.device_clock import DeviceClock
 from diffedit_worker.runtime.dispositions import BeingMade, WorkerStopping, raise_if_ended
 from diffedit_worker.runtime.previews import Preview, report_step
 from diffedit_worker.runtime.retrying_store import RetryingStore
@@ -70,6 +71,7 @@ class ArtifactMaker:
         self._byte_cache = ByteCache(cache_bytes)
         self._context = context
         self._gate = gate
+        self._device_clock = DeviceClock()
         self._send = send
         self._s3_retry_timeout = s3_retry_timeout
         self._max_pixels = max_pixels
@@ -146,7 +148,8 @@ class ArtifactMaker:
             # What other stages use may be what is missing, so the second try is alone.
             return nullcontext() if current.alone else self._gate.alone_from_now(partial(on_step, 0, 0))
 
-        with yielding(job.options.lane is Lane.BATCH), current.times.measure("compute"):
+        share = self._device_clock.computing(current.times.add_device_seconds)
+        with yielding(job.options.lane is Lane.BATCH), current.times.measure("compute"), share:
             try:
                 return models.memory.run_within(run, again)
             except OutOfMemory:

@@ -123,9 +123,13 @@ OUTCOMES = {
 """How reports and Celery's events name what became of a stage."""
 
 
+NO_ERRORS = (JobEnded, JobNotFound, JobElsewhere, WorkerStopping, BeingMade, RefusedBefore, OwnerBusy, QueuePaused)
+"""What ends a stage, or prevents its start, although nothing is wrong."""
+
+
 def code_of(error: Exception) -> str:
     """Return the error code of what ended a stage; "" if nothing was wrong, as after a cancellation."""
-    if isinstance(error, JobEnded | JobNotFound | JobElsewhere | WorkerStopping | BeingMade):
+    if isinstance(error, NO_ERRORS):
         return ""
     return ArtifactError.code if isinstance(error, ArtifactDamaged) else error_info(error, None).code
 

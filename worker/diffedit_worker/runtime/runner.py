@@ -171,10 +171,8 @@ class Runner:
                 self._fail(error, current)
             elif disposition is Disposition.HAND_BACK:
                 self.hand_back(current.job_id)
-            elif disposition is Disposition.PARK:
+            elif disposition in (Disposition.PARK, Disposition.HOLD):
                 self._requeueing.park(current.job_id)
-            elif disposition is Disposition.HOLD:
-                self._requeueing.hold(current.job_id)
             return None
 
     def _start_and_run(self, current: RunningStage) -> Job | None:
@@ -204,11 +202,12 @@ class Runner:
         current.is_completing, current.times.ended_at = True, time.perf_counter()
         stored = {job.artifact_keys[artifact]: job.contents[artifact] for artifact in new}
         with settled_if_late(stored, self._maker.artifacts_of(job, models), self._job_store):
-            completion = self._job_store.complete_stage(job, stage, current.times.seconds, new, worker, send=True)
-            self._requeueing.send(completion.waiters)
+            store, seconds, used = self._job_store, current.times.seconds, current.times.device
+            done = store.complete_stage(job, stage, seconds, new, worker, device_seconds=used, send=True)
+            self._requeueing.send(done.waiters)
             if new:
                 self._context.stage_computed(stage)
-            raise_if_ended(completion.outcome)
+            raise_if_ended(done.outcome)
         return made
 
     def _report(self, current: RunningStage, status: JobStatus, outcome: Outcome, code: str = "") -> None:

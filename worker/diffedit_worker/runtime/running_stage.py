@@ -43,6 +43,9 @@ class StageTimes:
         """All seconds so far, or until its artifacts were stored."""
         return (self.ended_at or time.perf_counter()) - self._started_at
 
+    def add_device_seconds(self, seconds: float) -> None:
+        self.device += seconds
+
     @contextmanager
     def measure(self, part: Literal["load", "compute", "save"]) -> Iterator[None]:
         """Count the time inside the context, however it ends, as time of this part."""
