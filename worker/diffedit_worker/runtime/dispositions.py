@@ -115,16 +115,12 @@ OUTCOMES = {
     Disposition.WAIT_FOR_LOCK: Outcome.REQUEUED,
     Disposition.MAKE_AGAIN: Outcome.REQUEUED,
     Disposition.DROP: Outcome.DROPPED,
-    # These stages were not started, so there is no report of them.
-    Disposition.HAND_BACK: Outcome.REQUEUED,
-    Disposition.PARK: Outcome.REQUEUED,
-    Disposition.HOLD: Outcome.REQUEUED,
 }
-"""How reports and Celery's events name what became of a stage."""
+"""What became of a stage that was started. The other dispositions are of stages that were not."""
 
 
-NO_ERRORS = (JobEnded, JobNotFound, JobElsewhere, WorkerStopping, BeingMade, RefusedBefore, OwnerBusy, QueuePaused)
-"""What ends a stage, or prevents its start, although nothing is wrong."""
+NO_ERRORS = (JobEnded, JobNotFound, JobElsewhere, WorkerStopping, BeingMade)
+"""What ends a stage although nothing is wrong."""
 
 
 def code_of(error: Exception) -> str:

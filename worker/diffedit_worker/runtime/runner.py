@@ -120,7 +120,6 @@ class Runner:
         except WorkerStopping:
             # The message returns to the queue, for the other workers.
             self._requeueing.send([job_id])
-            current.ending.outcome = Outcome.REQUEUED
             return None
         finally:
             if self._running.get(job_id) is current:
@@ -166,8 +165,8 @@ class Runner:
         except Exception as error:
             # Without the status no job can be passed on. If the stage was started, maintenance requeues it.
             disposition = log_disposition(error, current.job_id, current.stage)
-            current.ending.outcome, current.ending.code = OUTCOMES[disposition], code_of(error)
             if disposition is Disposition.FAIL:
+                current.ending.outcome, current.ending.code = Outcome.FAILED, code_of(error)
                 self._fail(error, current)
             elif disposition is Disposition.HAND_BACK:
                 self.hand_back(current.job_id)

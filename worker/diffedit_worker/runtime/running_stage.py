@@ -61,7 +61,7 @@ class Ending:
     """What became of a stage, for the task that ran it.
 
     Attributes:
-        outcome: None as long as there is nothing to tell, for example because the message was a duplicate.
+        outcome: None if it was not started and its job did not fail; the message may have been a duplicate.
         code: the error code, if it ended with an error; else "".
     """
 
