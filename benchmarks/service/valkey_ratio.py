@@ -3,7 +3,7 @@
     git worktree add /tmp/before v0.2.0         (or another commit)
     python -m benchmarks.service.valkey_ratio /tmp/before
 
-For each checkout a process of its own makes the calls of `valkey_load`, one job after the other, in a database of its own
+For each checkout a process makes the calls of `valkey_load`, one job after the other, in a database of its own
 of one Valkey. Turns are short, so that what else the machine does affects both sides alike.
 """
 
