@@ -108,7 +108,8 @@ def _usage_metrics(used: Sequence[Usage]) -> Iterator[Metric]:
     where = ["owner", "profile"]
     seconds = CounterMetricFamily("diffedit_usage_gpu_seconds", "Seconds of devices, this month.", labels=where)
     jobs = CounterMetricFamily("diffedit_usage_jobs", "Jobs that have ended, this month.", labels=[*where, "outcome"])
-    pixels = CounterMetricFamily("diffedit_usage_pixels", "Pixels of pictures, this month.", labels=where)
+    text = "Pixels of the pictures of jobs that succeeded, this month."
+    pixels = CounterMetricFamily("diffedit_usage_pixels", text, labels=where)
     for each in used:
         labels = [each.owner or "", each.profile or ""]
         seconds.add_metric(labels, each.gpu_seconds)
