@@ -10,9 +10,11 @@ import httpx
 import pytest
 import redis
 import trustme
+from prometheus_client import CollectorRegistry
 
 from diffedit import BrokerUnavailable, Client, IdempotencyConflict, OwnerLimits, Settings, Stage, State
 from diffedit.contract.stages import ModelGroup, queue_name
+from diffedit.exporter.collector import FleetCollector
 from diffedit.jobs.backend import redis_backend
 from diffedit.webhooks.signing import new_secret
 from diffedit_worker.local.stack import LocalServices
@@ -101,6 +103,26 @@ def test_client_and_worker_can_do_all_their_work(services: TlsServices) -> None:
     assert client.api_keys() == [key]
     assert client.revoke_api_key(key.id)
     assert services.server.execute_command("ACL", "LOG") == []
+
+
+def test_the_exporter_reads_all_that_it_tells_and_can_do_nothing_else(services: TlsServices) -> None:
+    client = Client(services.settings("client"))
+    assert client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
+    services.server.execute_command("ACL", "LOG", "RESET")
+    backend, registry = redis_backend(services.settings("exporter")), CollectorRegistry()
+    registry.register(FleetCollector(backend.census, backend.job_store.usage, owners=10))
+    assert registry.get_sample_value("diffedit_redis_up") == 1
+    queue = {"profile": "tiny", "group": "language", "lane": "interactive"}
+    assert registry.get_sample_value("diffedit_jobs_waiting", queue) == 0
+    used = {"owner": "", "profile": "tiny", "outcome": "succeeded"}
+    assert registry.get_sample_value("diffedit_usage_jobs_total", used)
+    assert services.server.execute_command("ACL", "LOG") == []
+    for attempt in (backend.job_store.ping, lambda: backend.job_store.create_job(a_job())):
+        with pytest.raises(BrokerUnavailable):
+            attempt()
+    server = redis.Redis.from_url(services.settings("exporter").redis_url.get_secret_value())
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        server.script_load("return 1")
 
 
 @pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")

@@ -1,6 +1,7 @@
 """A worker, the exporter, Celery's events and the log tell the same story of the same edits."""
 
 import json
+import signal
 import threading
 import urllib.request
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from diffedit import JobHandle, Settings, Stage, State
+from diffedit import JobFailed, JobHandle, NoWorkerWarning, Settings, Stage, State
 from diffedit.jobs.dispatch import celery_app
 from diffedit_worker.local.process_group import Process
 from diffedit_worker.local.stack import LocalServices
@@ -33,14 +34,19 @@ class Observed:
         self.events: list[dict[str, Any]] = []
         self.app = celery_app(Settings.from_env(workers.stack.environment))
         self.app.control.enable_events(reply=True, timeout=10, limit=1)
-        threading.Thread(target=self._receive, daemon=True).start()
+        self.thread = threading.Thread(target=self._receive, daemon=True)
+        self.thread.start()
         # Nothing that happens before the receiver listens would reach it.
         until(self._hears_itself, "an event of Celery's")
 
     def _receive(self) -> None:
         with self.app.connection_for_read() as connection:
-            receiver = self.app.events.Receiver(connection, handlers={"*": self.events.append})
-            receiver.capture(limit=None, wakeup=False)
+            self.receiver = self.app.events.Receiver(connection, handlers={"*": self.events.append})
+            self.receiver.capture(limit=None, wakeup=False)
+
+    def close(self) -> None:
+        self.receiver.should_stop = True
+        self.thread.join()
 
     def _hears_itself(self) -> bool:
         with self.app.connection_for_write() as connection:
@@ -50,7 +56,7 @@ class Observed:
     @property
     def log(self) -> list[dict[str, Any]]:
         """All lines of the log. Fails if one of them is no JSON object."""
-        return [json.loads(line) for line in log_of(self.stack, self.name).splitlines()]
+        return json_log_of(self.stack, self.name)
 
     @property
     def port(self) -> int:
@@ -59,6 +65,13 @@ class Observed:
 
     def kinds(self) -> Counter[str]:
         return Counter(event["type"] for event in list(self.events))
+
+
+def json_log_of(stack: LocalServices, name: str) -> list[dict[str, Any]]:
+    """Return the lines of a log, without the one of those who started the process. Fails if another is no JSON."""
+    first, *lines = log_of(stack, name).splitlines()
+    assert first.startswith(f"--- {name} starts")
+    return [json.loads(line) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +83,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
 @pytest.fixture(scope="module")
 def observed(stack: LocalServices) -> Iterator[Observed]:
     workers = WorkerGroup(stack)
-    yield Observed(workers)
+    observed = Observed(workers)
+    yield observed
+    observed.close()
     workers.stop()
 
 
@@ -81,7 +96,8 @@ def edits(observed: Observed) -> tuple[JobHandle, JobHandle]:
     made = client.edit(PICTURE, **PEAR, **QUICK)
     assert made.wait(timeout=60).state is State.SUCCEEDED
     failed = client.edit(PICTURE, **PEAR, **{**QUICK, "mask_thresholding_ratio": 100.0}, lane="batch")
-    assert failed.wait(timeout=60).state is State.FAILED
+    with pytest.raises(JobFailed):
+        failed.wait(timeout=60)
     return made, failed
 
 
@@ -153,7 +169,7 @@ def exporter_of(stack: LocalServices, name: str, **environment: str) -> tuple[Pr
     words = ("exporter", "--host", "127.0.0.1", "--port", "0")
     process = stack.start_program(name, *words, environment=variables)
     until(lambda: "serving /metrics" in log_of(stack, name), "the port of the exporter")
-    (line,) = [json.loads(line) for line in log_of(stack, name).splitlines()]
+    (line,) = json_log_of(stack, name)
     return process, int(line["message"].rpartition(" ")[2])
 
 
@@ -167,9 +183,10 @@ def test_the_exporter_tells_of_the_fleet(
     assert value(samples, "jobs_waiting", **language, lane="interactive") == 0
     (version,) = {dict(labels)["version"] for name, labels in samples if name == "diffedit_workers"}
     until(lambda: value(scrape(port), "workers", **language, state="idle", version=version) == 1, "an idle worker")
-    observed.app.control.shutdown()
+    observed.process.send_signal(signal.SIGTERM)
     until(lambda: not observed.client.health().workers, "the end of the worker")
-    observed.client.edit(PICTURE, **PEAR, **QUICK, seed=8)
+    with pytest.warns(NoWorkerWarning):
+        observed.client.edit(PICTURE, **PEAR, **QUICK, seed=8)
     samples = scrape(port)
     assert value(samples, "jobs_waiting", **language, lane="interactive") == 1
     work, oldest = (value(samples, f"{name}_seconds", **language, lane="interactive") for name in
@@ -177,8 +194,7 @@ def test_the_exporter_tells_of_the_fleet(
     assert work and oldest
     stack.stop(process)
     until(lambda: observed.process.poll() is not None, "the end of the worker's process")
-    # Its last words were JSON as well.
-    assert observed.log
+    assert any("Warm shutdown" in line["message"] for line in observed.log), "its last words are JSON as well"
 
 
 def test_without_redis_the_exporter_says_so_and_lives(stack: LocalServices) -> None:

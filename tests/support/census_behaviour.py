@@ -94,8 +94,3 @@ class CensusBehaviour(BackendBehaviour):
         for job in jobs[:2]:
             backend.job_store.expire_job(job.id)
         assert backend.census.take().overdue == 0
-
-    def test_a_day_without_usage_is_empty(self, backend: JobBackend) -> None:
-        days = [datetime(2026, 1, day, tzinfo=UTC).date() for day in (1, 2)]
-        assert backend.census.usage(days) == [{}, {}]
-        assert backend.census.usage([]) == []

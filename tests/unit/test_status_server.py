@@ -10,6 +10,7 @@ import pytest
 
 from diffedit.errors import CannotListen
 from diffedit.status_server import Answer, StatusServer, text_answer
+from diffedit_worker.local.commands import _metrics_port
 from diffedit_worker.runtime.status_server import serve_status
 from diffedit_worker.settings import WorkerSettings
 
@@ -67,6 +68,15 @@ def test_a_port_that_is_taken_is_an_error_that_names_the_setting(server: StatusS
     settings = WorkerSettings(metrics_host=HOST, metrics_port=server.port)
     with pytest.raises(CannotListen, match=f"port {server.port} .* with DIFFEDIT_METRICS_PORT"):
         serve_status(settings, {})
+
+
+def test_workers_of_one_machine_get_ports_of_their_own() -> None:
+    assert [_metrics_port(WorkerSettings(metrics_port=9100), number) for number in (1, 2)] == [
+        {"DIFFEDIT_METRICS_PORT": "9100"},
+        {"DIFFEDIT_METRICS_PORT": "9101"},
+    ]
+    for port in (None, 0):
+        assert _metrics_port(WorkerSettings(metrics_port=port), 2) == {}
 
 
 def test_a_worker_serves_on_its_port_only_if_one_is_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from kombu import Queue
 
 from diffedit.contract.stages import Stage, queue_names
 from diffedit.jobs.dispatch import celery_app
-from diffedit.logs import LogFormat, json_formatter
+from diffedit.logs import LogFormat, json_formatter, log_to_stderr
 from diffedit_worker.celery_ext.queues import ServedQueues
 from diffedit_worker.models.profiles import default_profile, load_profiles, profile_named
 from diffedit_worker.runtime.logs import format_as_json, format_plainly
@@ -74,6 +74,16 @@ def create_app(settings: WorkerSettings, pipeline: "Mapping[Stage, StageDefiniti
     return app
 
 
+def log_json_from_the_start(log_format: LogFormat) -> None:
+    """If JSON is to be logged, do so before Celery sets up its log: it warns when root starts it.
+
+    Raises:
+        InvalidRequest: a package for it is missing.
+    """
+    if log_format == "json":
+        log_to_stderr(log_format)
+
+
 def _configure_logging(log_format: LogFormat) -> None:
     # Celery logs each task's return value at INFO, which is the job with the user's texts. The runner logs enough.
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
@@ -98,7 +108,9 @@ def _log_json(logger: logging.Logger, **_: Any) -> None:
 @functools.cache
 def _app_of_environment() -> Celery:
     _ignore_variables_of_command()
-    return create_app(WorkerSettings.from_env())
+    settings = WorkerSettings.from_env()
+    log_json_from_the_start(settings.log_format)
+    return create_app(settings)
 
 
 def _ignore_variables_of_command() -> None:

@@ -135,7 +135,7 @@ def exporter(
     ] = 100,
 ) -> None:
     """Serve the metrics of the whole fleet to Prometheus, at /metrics, until Ctrl-C. One is enough."""
-    module_of("metrics", "diffedit.exporter.command").run(host=host, port=port, owners=owners)
+    module_of("metrics", "diffedit.exporter.command", "prometheus_client").run(host=host, port=port, owners=owners)
 
 
 def web_server() -> Any:

@@ -2,14 +2,15 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from diffedit.contract.usage import Usage
 from diffedit.deadline import deadline
 from diffedit.errors import ServiceError
-from diffedit.exporter.usage import MonthlyUsage
+from diffedit.exporter.usage import MonthlyUsage, UsageOf
 from diffedit.jobs.census import Census, FleetCensus, queues_of, work_seconds
 from diffedit.jobs.workers import TroubleKind
 
@@ -22,11 +23,11 @@ ENDINGS = ("succeeded", "failed", "cancelled", "expired")
 
 
 class FleetCollector(Collector):
-    """Counts the fleet anew at each scrape. `owners`: as in `MonthlyUsage`."""
+    """Counts the fleet anew at each scrape. `usage_of` and `owners`: as in `MonthlyUsage`."""
 
-    def __init__(self, census: Census, owners: int) -> None:
+    def __init__(self, census: Census, usage_of: UsageOf, owners: int) -> None:
         self._census = census
-        self._usage = MonthlyUsage(census, owners)
+        self._usage = MonthlyUsage(usage_of, owners)
         self._was_up = True
 
     def collect(self) -> Iterator[Metric]:
@@ -103,16 +104,16 @@ def _other_metrics(fleet: FleetCensus) -> Iterator[Metric]:
     yield _gauge("jobs_overdue", "Jobs whose time limit is over and that nobody has ended yet.", fleet.overdue)
 
 
-def _usage_metrics(usage: dict[tuple[str, str, str], float]) -> Iterator[Metric]:
+def _usage_metrics(used: Sequence[Usage]) -> Iterator[Metric]:
     where = ["owner", "profile"]
     seconds = CounterMetricFamily("diffedit_usage_gpu_seconds", "Seconds of devices, this month.", labels=where)
     jobs = CounterMetricFamily("diffedit_usage_jobs", "Jobs that have ended, this month.", labels=[*where, "outcome"])
-    pixels = CounterMetricFamily("diffedit_usage_pixels", "Pixels of pictures, this month.", labels=where)
-    for (owner, profile, measure), amount in sorted(usage.items()):
-        if measure == "gpu_seconds":
-            seconds.add_metric([owner, profile], amount)
-        elif measure == "pixels":
-            pixels.add_metric([owner, profile], amount)
-        elif measure in ENDINGS:
-            jobs.add_metric([owner, profile, measure], amount)
+    text = "Pixels of the pictures of jobs that succeeded, this month."
+    pixels = CounterMetricFamily("diffedit_usage_pixels", text, labels=where)
+    for each in used:
+        labels = [each.owner or "", each.profile or ""]
+        seconds.add_metric(labels, each.gpu_seconds)
+        pixels.add_metric(labels, each.pixels)
+        for outcome in ENDINGS:
+            jobs.add_metric([*labels, outcome], getattr(each, outcome))
     yield from (seconds, jobs, pixels)

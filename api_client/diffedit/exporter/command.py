@@ -28,7 +28,7 @@ def run(*, host: str, port: int, owners: int) -> None:
     log_to_stderr(settings.log_format)
     backend = redis_backend(settings, policy=EXPORTER_REDIS_POLICY)
     registry = CollectorRegistry()
-    registry.register(FleetCollector(backend.census, owners))
+    registry.register(FleetCollector(backend.census, backend.job_store.usage, owners))
     ProcessCollector(registry=registry)
     # Alive even if Redis is not: another process could not reach it either.
     pages = {"/metrics": metrics_page(registry), "/livez": lambda accept: text_answer("ok")}

@@ -1,12 +1,15 @@
 """What owners used since the start of the month, read day by day."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import TypeAlias
 
-from diffedit.jobs.census import Census, Usage
+from diffedit.contract.usage import Usage, add_up
 
 OTHERS = "other"
 """The owner of what all owners used that are not shown by name."""
+UsageOf: TypeAlias = Callable[[Sequence[date]], list[Usage]]
+"""`JobStore.usage`: returns what each owner has used on these days."""
 
 
 class MonthlyUsage:
@@ -16,14 +19,14 @@ class MonthlyUsage:
     month is over, because a counter must not fall.
     """
 
-    def __init__(self, census: Census, owners: int) -> None:
-        self._census = census
+    def __init__(self, usage_of: UsageOf, owners: int) -> None:
+        self._usage_of = usage_of
         self._owners = owners
-        self._shown: set[str] = set()
-        self._past: dict[date, Usage] = {}
+        self._shown: set[str | None] = set()
+        self._past: dict[date, list[Usage]] = {}
 
-    def read(self, at: float) -> dict[tuple[str, str, str], float]:
-        """Return (owner, profile, measure) -> how much, from the start of the month until `at`, in seconds since 1970.
+    def read(self, at: float) -> list[Usage]:
+        """Return the usage by owner and profile from the start of the month until `at`, in seconds since 1970.
 
         Raises:
             ServiceError: Redis does not answer.
@@ -33,25 +36,15 @@ class MonthlyUsage:
         if any(day not in days for day in self._past):
             self._past, self._shown = {}, set()
         missing = [day for day in days if day not in self._past]
-        found = dict(zip(missing, self._census.usage(missing), strict=True))
-        # What ended before midnight may be recorded a little later.
-        self._past |= {day: usage for day, usage in found.items() if today - day > timedelta(days=1)}
-        total: dict[tuple[str, str, str], float] = {}
-        for usage in (*self._past.values(), *(found[day] for day in missing if day not in self._past)):
-            for key, amount in usage.items():
-                total[key] = total.get(key, 0.0) + amount
-        return self._by_shown_owner(total)
+        found = self._usage_of(missing)
+        entries = [*found, *(each for past in self._past.values() for each in past)]
+        # What ended before midnight may be recorded a little later, so yesterday is read again.
+        settled = [day for day in missing if today - day > timedelta(days=1)]
+        self._past |= {day: [each for each in found if each.day == day] for day in settled}
+        for each in add_up(entries, ("owner",)):  # who used most comes first
+            if len(self._shown) < self._owners:
+                self._shown.add(each.owner)
+        return add_up([self._under_a_shown_name(each) for each in entries], ("owner", "profile"))
 
-    def _by_shown_owner(self, total: Mapping[tuple[str, str, str], float]) -> dict[tuple[str, str, str], float]:
-        ranks: dict[str, float] = {}
-        for (owner, _, measure), amount in total.items():
-            ranks[owner] = ranks.get(owner, 0.0) + (amount if measure == "gpu_seconds" else 0.0)
-        for owner in sorted(ranks, key=lambda owner: (-ranks[owner], owner)):
-            if len(self._shown) >= self._owners:
-                break
-            self._shown.add(owner)
-        shown: dict[tuple[str, str, str], float] = {}
-        for (owner, profile, measure), amount in total.items():
-            key = (owner if owner in self._shown else OTHERS, profile, measure)
-            shown[key] = shown.get(key, 0.0) + amount
-        return shown
+    def _under_a_shown_name(self, used: Usage) -> Usage:
+        return used if used.owner in self._shown else used.model_copy(update={"owner": OTHERS})

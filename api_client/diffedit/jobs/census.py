@@ -4,20 +4,15 @@ A census is taken every few seconds. It reads counts, never the records of jobs,
 thousand waiting jobs as with none.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence, Set
-from datetime import date
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 from diffedit.contract.stages import Lane, ModelGroup, Stage
 from diffedit.jobs.workers import TroubleKind, WorkerInfo
 
 UNMEASURED = 10.0
 """Seconds that a stage is taken to need as long as no stage of its model group was ever measured."""
-
-Usage: TypeAlias = Mapping[tuple[str, str, str], float]
-"""What owners used: (owner, profile, measure) -> how much. The owner is "" for jobs without one."""
 
 
 class QueueName(NamedTuple):
@@ -79,9 +74,6 @@ class Census(Protocol):
     def take(self) -> FleetCensus:
         """Count the fleet now."""
 
-    def usage(self, days: Sequence[date]) -> list[Usage]:
-        """Return what owners used on each of these days, in UTC."""
-
 
 def work_seconds(group: ModelGroup, counted: QueueCensus, durations: Mapping[Stage, float]) -> float:
     """Return an estimate of the seconds of work in a queue, for one worker that runs one stage at a time.
@@ -119,21 +111,6 @@ def durations_in(fields: Mapping[str, str]) -> dict[Stage, float]:
     """Return the durations that can be read."""
     found = {stage: _number(fields.get(stage.value)) for stage in Stage}
     return {stage: seconds for stage, seconds in found.items() if seconds is not None}
-
-
-def usage_in(fields: Mapping[str, str]) -> dict[tuple[str, str, str], float]:
-    """Return what can be read of the usage of one day."""
-    usage: dict[tuple[str, str, str], float] = {}
-    for name, text in fields.items():
-        try:
-            owner, profile, measure = json.loads(name)
-        except (ValueError, TypeError, RecursionError):
-            continue
-        amount = _number(text)
-        if amount is not None:
-            key = (str(owner or ""), str(profile), str(measure))
-            usage[key] = usage.get(key, 0.0) + amount
-    return usage
 
 
 def _number(text: str | None) -> float | None:

@@ -2,16 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from datetime import date
 
-from diffedit.jobs.census import FleetCensus, QueueCensus, QueueName, Usage, durations_in, parse_queue
+from diffedit.jobs.census import FleetCensus, QueueCensus, QueueName, durations_in, parse_queue
 from diffedit.jobs.memory_state import MemoryState
 from diffedit.jobs.memory_store import MemoryJobStore
 
 
 class MemoryCensus:
-    """A `Census` in this process. Nothing here knows of workers that drain, or of usage."""
+    """A `Census` in this process. Nothing here knows of workers that drain."""
 
     def __init__(self, state: MemoryState, job_store: MemoryJobStore) -> None:
         self._state = state
@@ -46,9 +44,6 @@ class MemoryCensus:
                 damaged=len(self._job_store.damaged_keys()),
                 overdue=len(self._job_store.overdue_jobs()),
             )
-
-    def usage(self, days: Sequence[date]) -> list[Usage]:
-        return [{} for _ in days]
 
     def _count(self, queue: str, now: float) -> QueueCensus:
         state = self._state

@@ -11,6 +11,7 @@
 | `parked` | `park_job` | the message of a job that waits until others of its owner have ended |
 | `held` | scripts | the message of a waiting job that is held back until its turn comes |
 | `aged` | `start_stage` | since when a batch job takes turns with interactive ones, if it has waited for long |
+| `used` | `complete_stage` | seconds of the device that the job has used and that are not counted yet |
 | `pixels` | `create_job` | pixels of its picture, if they are known |
 | `expected` | `create_job` | stages of the profile and the seconds that they took before, separated by spaces |
 | `contract` | `create_job` | the lowest contract that can serve the job; 1 if it is missing |
@@ -22,7 +23,7 @@
 | `next`, `queue` | scripts | the stage that the job waits for, and its queue |
 | `stage`, `step`, `steps`, `worker` | `start_stage`, `report_step` | the last stage, its progress, its worker |
 | `attempts:<stage>` | `start_stage` | how often the stage was started |
-| `waited:<stage>` | `start_stage` | seconds that the stage waited in its queue before it was last started |
+| `waited:<stage>` | `start_stage` | seconds that it waited before it was last started; "" if it did not |
 | `cause:<stage>` | `record_cause` | why the last attempt failed |
 | `refused:<stage>` | `refuse_stage` | names of the workers that could not run the stage, as a JSON list |
 | `refused_since:<stage>`, `refused_error:<stage>` | `refuse_stage` | time of the first refusal, error of the last |
@@ -166,7 +167,7 @@ def _status_of(job_id: str, fields: Mapping[str, str], queueing: Queueing | None
         refusal=_refusal(fields),
         retries=int(fields.get("retries", 0)),
         timings={stage: float(fields[f"seconds:{stage.value}"]) for stage in done},
-        waits={stage: float(fields[name]) for stage in stages if (name := f"waited:{stage.value}") in fields},
+        waits={stage: float(waited) for stage in stages if (waited := fields.get(f"waited:{stage.value}"))},
         cache_hits=tuple(stage for stage in done if not created[stage]),
         created_artifacts=tuple(artifact for artifacts in created.values() for artifact in artifacts),
         attempts={stage: int(fields[name]) for stage in stages if (name := f"attempts:{stage.value}") in fields},

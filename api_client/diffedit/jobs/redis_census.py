@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import date
 
 from pydantic import ValidationError
 
@@ -11,10 +10,8 @@ from diffedit.jobs import keys
 from diffedit.jobs.census import (
     FleetCensus,
     QueueCensus,
-    Usage,
     durations_in,
     parse_queue,
-    usage_in,
 )
 from diffedit.jobs.redis_entries import SHOWN_FOR, Command, RedisEntries
 from diffedit.jobs.redis_server import RedisServer, translate_errors
@@ -63,11 +60,6 @@ class RedisCensus:
             damaged=damaged,
             overdue=overdue,
         )
-
-    @translate_errors
-    def usage(self, days: Sequence[date]) -> list[Usage]:
-        found = self._entries.read_all([("hgetall", f"{keys.USAGE}{day:%Y%m%d}") for day in days])
-        return [usage_in(fields) for fields in found]
 
     def _announced(self, ids: Sequence[str], names: Sequence[str]) -> tuple[list[WorkerInfo], dict[TroubleKind, int]]:
         """Return the live ones of these workers, and how many of these names have reported a trouble of each kind."""

@@ -1,5 +1,6 @@
 """The commands that start services and workers: their options reach the code that does it."""
 
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from diffedit.contract.stages import Lane, ModelGroup
+from diffedit.status_server import ALL_ADDRESSES
 from tests.support.cli import Cli
 
 LOCAL, WORKER_COMMAND = "diffedit_worker.local.commands", "diffedit_worker.worker_command"
@@ -112,6 +114,21 @@ def test_the_worker_refuses_unknown_values(cli: Cli, calls, words: list[str]) ->
     assert calls == {}
 
 
+def test_the_exporter_listens_where_it_is_told(cli: Cli, monkeypatch) -> None:
+    given = []
+    monkeypatch.setitem(sys.modules, "diffedit.exporter.command", SimpleNamespace(run=lambda **it: given.append(it)))
+    cli("exporter")
+    cli("exporter", "--host", "127.0.0.1", "--port", "0", "--owners", "5")
+    assert given == [
+        {"host": ALL_ADDRESSES, "port": 9808, "owners": 100},
+        {"host": "127.0.0.1", "port": 0, "owners": 5},
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.undo()
+        words = ("exporter", "--host", "127.0.0.1", "--port", taken.getsockname()[1])
+        assert "another program uses port" in cli(*words, code=1).stderr
+
+
 def test_the_worker_ends_with_the_exit_code_of_celery(cli: Cli, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, WORKER_COMMAND, SimpleNamespace(run=lambda **_: 64, leave=sys.exit))
     cli("worker", code=64)
@@ -127,6 +144,7 @@ def test_the_worker_ends_with_the_exit_code_of_celery(cli: Cli, monkeypatch) -> 
         ("worker", "torch", "worker"),
         ("webhooks", "standardwebhooks", "web"),
         ("serve", "uvicorn", "web"),
+        ("exporter", "prometheus_client", "metrics"),
     ],
 )
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(

@@ -12,7 +12,7 @@ from diffedit.contract.stages import ModelGroup, Stage, queue_name
 from diffedit.errors import BrokerUnavailable
 from diffedit.exporter.collector import FleetCollector
 from diffedit.jobs.backend import JobBackend
-from diffedit.jobs.census import QueueCensus, parse_queue, usage_in, work_seconds
+from diffedit.jobs.census import QueueCensus, parse_queue, work_seconds
 from diffedit.jobs.workers import Trouble, TroubleKind
 from diffedit.metrics_page import metrics_page
 from diffedit.testing import memory_backend
@@ -31,7 +31,7 @@ def backend() -> JobBackend:
 @pytest.fixture
 def registry(backend: JobBackend) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(FleetCollector(backend.census, owners=10))
+    registry.register(FleetCollector(backend.census, backend.job_store.usage, owners=10))
     return registry
 
 
@@ -88,7 +88,7 @@ def test_a_worker_that_drains_is_neither_idle_nor_busy(
     taken = backend.census.take()._replace(draining={getattr(worker, named_by)})
     monkeypatch.setattr(backend.census, "take", lambda: taken)
     registry = CollectorRegistry()
-    registry.register(FleetCollector(backend.census, owners=1))
+    registry.register(FleetCollector(backend.census, backend.job_store.usage, owners=1))
     at = {"profile": "tiny", "group": "diffusion", "version": "0.3.0"}
     assert value(registry, "workers", **at, state="draining") == 1
     assert value(registry, "workers", **at, state="busy") is None
@@ -149,20 +149,6 @@ def test_the_exporter_tells_that_estimate(backend: JobBackend, registry: Collect
 )
 def test_a_foreign_queue_is_none_of_ours(name: str) -> None:
     assert parse_queue(name) is None
-
-
-def test_what_cannot_be_read_of_the_usage_is_left_out() -> None:
-    fields = {
-        '["ada","tiny","gpu_seconds"]': "1.5",
-        '[null,"tiny","gpu_seconds"]': "2",
-        '["","tiny","gpu_seconds"]': "1",
-        '["ada","tiny"]': "1",
-        "ada": "1",
-        '["bob","tiny","pixels"]': "nan",
-        '["bob","tiny","failed"]': "x",
-        '["bob","tiny","succeeded"]': "-1",
-    }
-    assert usage_in(fields) == {("ada", "tiny", "gpu_seconds"): 1.5, ("", "tiny", "gpu_seconds"): 3.0}
 
 
 def test_names_have_base_units_and_the_suffix_of_their_type(backend: JobBackend, registry: CollectorRegistry) -> None:

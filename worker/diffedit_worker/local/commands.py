@@ -56,7 +56,7 @@ def up(directory: Path, *, workers: int, profile: str | None, web_port: int | No
     with sigterm_as_interrupt(), LocalServices(directory, profile=profile) as services:
         _print_cleared(services)
         for number in range(1, workers + 1):
-            services.start_worker(f"worker{number}")
+            services.start_worker(f"worker{number}", environment=_metrics_port(settings, number))
         if web_port is not None:
             services.start_program("web", "serve", "--open", "--host", HOST, "--port", str(web_port))
             services.start_program("webhooks", "webhooks")
@@ -76,6 +76,12 @@ def up(directory: Path, *, workers: int, profile: str | None, web_port: int | No
                 out.print(f"# {name} ended and was started again; see {logs / name}.log")
             services.check()
             time.sleep(0.5)
+
+
+def _metrics_port(settings: WorkerSettings, number: int) -> dict[str, str]:
+    """Return the variable that gives each worker, counted from 1, a port of its own if the settings name one."""
+    port = settings.metrics_port
+    return {"DIFFEDIT_METRICS_PORT": str(port + number - 1)} if port else {}
 
 
 def environment(directory: Path) -> dict[str, str]:

@@ -148,8 +148,8 @@ class ArtifactMaker:
             # What other stages use may be what is missing, so the second try is alone.
             return nullcontext() if current.alone else self._gate.alone_from_now(partial(on_step, 0, 0))
 
-        clock = self._device_clock.computing(current.add_device_seconds)
-        with yielding(job.options.lane is Lane.BATCH), current.times.measure("compute"), clock:
+        share = self._device_clock.computing(current.times.add_device_seconds)
+        with yielding(job.options.lane is Lane.BATCH), current.times.measure("compute"), share:
             try:
                 return models.memory.run_within(run, again)
             except OutOfMemory:

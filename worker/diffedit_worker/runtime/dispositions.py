@@ -115,17 +115,17 @@ OUTCOMES = {
     Disposition.WAIT_FOR_LOCK: Outcome.REQUEUED,
     Disposition.MAKE_AGAIN: Outcome.REQUEUED,
     Disposition.DROP: Outcome.DROPPED,
-    # These stages were not started, so there is no report of them.
-    Disposition.HAND_BACK: Outcome.REQUEUED,
-    Disposition.PARK: Outcome.REQUEUED,
-    Disposition.HOLD: Outcome.REQUEUED,
 }
-"""How reports and Celery's events name what became of a stage."""
+"""What became of a stage that was started. The other dispositions are of stages that were not."""
+
+
+NO_ERRORS = (JobEnded, JobNotFound, JobElsewhere, WorkerStopping, BeingMade)
+"""What ends a stage although nothing is wrong."""
 
 
 def code_of(error: Exception) -> str:
     """Return the error code of what ended a stage; "" if nothing was wrong, as after a cancellation."""
-    if isinstance(error, JobEnded | JobNotFound | JobElsewhere | WorkerStopping | BeingMade):
+    if isinstance(error, NO_ERRORS):
         return ""
     return ArtifactError.code if isinstance(error, ArtifactDamaged) else error_info(error, None).code
 

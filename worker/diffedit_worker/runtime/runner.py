@@ -120,7 +120,6 @@ class Runner:
         except WorkerStopping:
             # The message returns to the queue, for the other workers.
             self._requeueing.send([job_id])
-            current.ending.outcome = Outcome.REQUEUED
             return None
         finally:
             if self._running.get(job_id) is current:
@@ -166,8 +165,8 @@ class Runner:
         except Exception as error:
             # Without the status no job can be passed on. If the stage was started, maintenance requeues it.
             disposition = log_disposition(error, current.job_id, current.stage)
-            current.ending.outcome, current.ending.code = OUTCOMES[disposition], code_of(error)
             if disposition is Disposition.FAIL:
+                current.ending.outcome, current.ending.code = Outcome.FAILED, code_of(error)
                 self._fail(error, current)
             elif disposition is Disposition.HAND_BACK:
                 self.hand_back(current.job_id)
@@ -201,15 +200,13 @@ class Runner:
         (job, new), worker, stage = made, self._context.id, current.stage
         current.is_completing, current.times.ended_at = True, time.perf_counter()
         stored = {job.artifact_keys[artifact]: job.contents[artifact] for artifact in new}
-        seconds, device_seconds = current.times.seconds, current.times.device
         with settled_if_late(stored, self._maker.artifacts_of(job, models), self._job_store):
-            completion = self._job_store.complete_stage(
-                job, stage, seconds, new, worker, device_seconds=device_seconds, send=True
-            )
-            self._requeueing.send(completion.waiters)
+            store, seconds, used = self._job_store, current.times.seconds, current.times.device
+            done = store.complete_stage(job, stage, seconds, new, worker, device_seconds=used, send=True)
+            self._requeueing.send(done.waiters)
             if new:
                 self._context.stage_computed(stage)
-            raise_if_ended(completion.outcome)
+            raise_if_ended(done.outcome)
         return made
 
     def _report(self, current: RunningStage, status: JobStatus, outcome: Outcome, code: str = "") -> None:

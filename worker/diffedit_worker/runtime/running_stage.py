@@ -43,6 +43,9 @@ class StageTimes:
         """All seconds so far, or until its artifacts were stored."""
         return (self.ended_at or time.perf_counter()) - self._started_at
 
+    def add_device_seconds(self, seconds: float) -> None:
+        self.device += seconds
+
     @contextmanager
     def measure(self, part: Literal["load", "compute", "save"]) -> Iterator[None]:
         """Count the time inside the context, however it ends, as time of this part."""
@@ -58,7 +61,7 @@ class Ending:
     """What became of a stage, for the task that ran it.
 
     Attributes:
-        outcome: None as long as there is nothing to tell, for example because the message was a duplicate.
+        outcome: None if it was not started and its job did not fail; the message may have been a duplicate.
         code: the error code, if it ended with an error; else "".
     """
 
@@ -93,9 +96,6 @@ class RunningStage:
     out_of_memory: int = 0
     ending: Ending = field(default_factory=Ending)
     ended: threading.Event = field(default_factory=threading.Event)
-
-    def add_device_seconds(self, seconds: float) -> None:
-        self.times.device += seconds
 
     def makes_way(self) -> bool:
         """Return whether this stage is over, after a wait if it is about to be. Else the next one is a duplicate."""

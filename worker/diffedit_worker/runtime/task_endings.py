@@ -4,8 +4,8 @@
 |---|---|
 | is done | `task-succeeded` |
 | failed, and the job with it | `task-failed`, with stage and error code |
-| goes to another worker, or returns to its queue | `task-retried` |
-| there was nothing to do: the job has ended, or the message was a duplicate | none after `task-started` |
+| was started, and goes to another worker or returns to its queue | `task-retried` |
+| was not started, or the job has ended meanwhile | none after `task-started` |
 
 The job's record has said it before, and the message for what comes next is sent. Celery sends no message of its own.
 """

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- What the leader does for all queues: release messages, in case one of those in a queue was lost; send all of them while a
 -- worker of 0.2.0 reads the queue; hold back what came into a paused queue; and correct which jobs run in a queue, because
--- such workers do not note it.
+-- such workers do not note it. Arguments: batch_age (seconds after which a batch job takes turns with interactive ones).
 -- include prelude
 local running, this = {}, queueing()
 local holders = redis.call('HGETALL', keys.running)
@@ -30,6 +30,7 @@ for _, queue in ipairs(redis.call('SMEMBERS', keys.waiting_queues)) do
       this.release(queue, not holds and 1000 or nil)
     end
     this.forget_turns(queue)
+    if not interactive_of(queue) then this.note_age(queue, args.batch_age) end
   end
 end
 return ''
