@@ -19,7 +19,7 @@ test: test-fast
 	# cores three processes are faster than two: these tests wait for half of the time, mostly until a heartbeat expires.
 	$(BIN)/pytest tests/acceptance tests/integration --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-# Over programs of Debian's packages, which CI installs: apt-get install --no-install-recommends redis-server redis-sentinel nodejs npm chromium
+# Over programs of Debian's packages, which CI installs: apt-get install --no-install-recommends redis-server redis-sentinel nodejs npm chromium prometheus
 test-system: $(VENV)/.installed
 	$(BIN)/pytest tests/system --numprocesses 2 --dist loadfile
 

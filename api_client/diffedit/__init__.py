@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from diffedit.contract.owners import OwnerLimits
     from diffedit.contract.request import EditParams, EditRequest, Prompts
     from diffedit.contract.stages import Artifact, Lane, Stage
+    from diffedit.contract.usage import Usage
     from diffedit.contract.webhooks import Delivery, DeliveryState, WaitingEvents
     from diffedit.decoding import MAX_PIXELS
     from diffedit.deletion import Deleted
@@ -119,6 +120,7 @@ __all__ = [
     "UnreadableJobsWarning",
     "UploadNotFound",
     "UploadUrl",
+    "Usage",
     "WaitingEvents",
     "WorkerInfo",
     "__version__",
@@ -132,6 +134,7 @@ _NAMES = {
     "diffedit.contract.owners": "OwnerLimits",
     "diffedit.contract.request": "EditParams EditRequest Prompts",
     "diffedit.contract.stages": "Artifact Lane Stage",
+    "diffedit.contract.usage": "Usage",
     "diffedit.contract.webhooks": "Delivery DeliveryState WaitingEvents",
     "diffedit.decoding": "MAX_PIXELS",
     "diffedit.deletion": "Deleted",

@@ -4,6 +4,7 @@
 |---|---|---|
 | client, each command | Redis | 4 more attempts, 0.1 to 1 s apart (about 3 s); 10 s in all |
 | worker, each command | Redis | 20 more attempts, 0.1 to 1 s apart (about 15 s); 20 s in all |
+| `diffedit exporter`, each command | Redis | 1 more attempt; 4 s in all, and 8 s for a whole scrape |
 | client, while it waits for a job | Redis | again every 0.05 s, for 30 s or until the caller's timeout |
 | `AsyncClient`, while it waits for jobs | Redis | again after 0.05 to 1 s, for 30 s or until each caller's timeout |
 | client and worker, each request | S3 | 3 more attempts, by boto3's standard mode, all begun within 20 s |
@@ -46,6 +47,8 @@ class RedisPolicy(NamedTuple):
 CLIENT_REDIS_POLICY = RedisPolicy(retries=4, seconds=10)
 WORKER_REDIS_POLICY = RedisPolicy(retries=20, seconds=20)
 """The retries take about 15 s, in which the server may restart while a stage is running."""
+EXPORTER_REDIS_POLICY = RedisPolicy(retries=1, seconds=4)
+"""The next scrape is the next attempt."""
 MESSAGE_REDIS_POLICY = RedisPolicy(retries=0, seconds=20)
 """For a connection of kombu's, which repeats by itself."""
 CLIENT_OUTAGE = 30.0

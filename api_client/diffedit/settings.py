@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from diffedit.contract.validation import ProfileName, explain
 from diffedit.decoding import MAX_PIXELS
 from diffedit.errors import InvalidRequest
+from diffedit.logs import LogFormat
 from diffedit.pictures import MIN_SIDE
 from diffedit.redis_url import RedisUrl, is_malformed, parse_redis_url, with_password
 
@@ -90,6 +91,9 @@ class Settings(BaseModel):
 
     namespace: str = Field(default="", validation_alias="DIFFEDIT_NAMESPACE", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     """Client: the scope of its idempotency keys. Give each application that shares the Redis its own."""
+
+    log_format: LogFormat = Field(default="text", validation_alias="DIFFEDIT_LOG_FORMAT")
+    """How workers, web server, exporter and sender of webhooks log: as "text", or as "json", one object a line."""
 
     webhook_secrets: SecretStr | None = Field(default=None, validation_alias="DIFFEDIT_WEBHOOK_SECRETS")
     """What webhooks are signed with: `whsec_` and 24 to 64 bytes as Base64. `diffedit webhooks --new-secret` makes one.

@@ -99,12 +99,13 @@ class Flood:
 
             def rescued() -> bool:
                 self._watch(outcome)
-                return bool(self._redis.llen(queue) >= len(ids))
+                return bool(self._redis.llen(queue) + self._redis.zcard(keys.BACKLOG + queue) >= len(ids))
 
             wait_until(rescued, self._timeout, interval=INTERVAL)
             outcome.seconds = time.monotonic() - began
             wait_until(lambda: self._watch(outcome), SETTLED_AFTER * self._worker_ttl, interval=INTERVAL)
             sent = Counter(_job_of(message) for message in self._redis.lrange(queue, 0, -1))
+            sent.update(map(str, self._redis.zrange(keys.BACKLOG + queue, 0, -1)))
             outcome.messages = dict(Counter(sent[job_id] for job_id in ids))
         for edit in self._edits.values():
             edit.cancel()
@@ -122,7 +123,7 @@ class Flood:
             for job in flood:
                 store.create_job(job)
             # The leader has begun to rescue the first of them: their messages vanish, too.
-            self._redis.delete(queue)
+            self._redis.delete(queue, keys.BACKLOG + queue)
             yield queue, [job.id for job in flood]
         finally:
             for job in flood:

@@ -36,6 +36,7 @@ from diffedit.objects.s3 import S3ObjectStore
 from tests.support.api_key_behaviour import ApiKeyBehaviour
 from tests.support.async_behaviour import AsyncClientBehaviour
 from tests.support.backend_behaviour import ME, at_mask
+from tests.support.census_behaviour import CensusBehaviour
 from tests.support.content_behaviour import FIRST, ContentBehaviour, complete, with_mask
 from tests.support.factories import TEXTS, a_job, a_worker, done
 from tests.support.fake_service import png
@@ -43,10 +44,12 @@ from tests.support.idempotency_behaviour import IdempotencyBehaviour, a_client
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.owner_behaviour import OwnerBehaviour
+from tests.support.queue_behaviour import QueueBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.rescue_behaviour import RescueBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.submission_behaviour import SubmissionBehaviour
+from tests.support.usage_behaviour import UsageBehaviour
 from tests.support.version_behaviour import VersionBehaviour
 from tests.support.webhook_behaviour import WebhookBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
@@ -94,6 +97,8 @@ class TestRedisBackend(
     JobStoreBehaviour,
     IdempotencyBehaviour,
     OwnerBehaviour,
+    QueueBehaviour,
+    UsageBehaviour,
     RefusalBehaviour,
     RescueBehaviour,
     ContentBehaviour,
@@ -102,6 +107,7 @@ class TestRedisBackend(
     VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
+    CensusBehaviour,
     ApiKeyBehaviour,
     WebhookBehaviour,
 ):

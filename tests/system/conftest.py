@@ -18,7 +18,7 @@ from tests.support.web_server import Served, served_process
 
 def pytest_configure() -> None:
     """End the run if a program is missing: no test can pass without."""
-    packages = {"node": "nodejs", "npm": "npm", CHROMIUM: "chromium"}
+    packages = {"node": "nodejs", "npm": "npm", CHROMIUM: "chromium", "promtool": "prometheus"}
     if missing := missing_packages() + [package for name, package in packages.items() if not shutil.which(name)]:
         raise pytest.UsageError(f"programs are missing; apt-get install --no-install-recommends {' '.join(missing)}")
 

@@ -31,7 +31,7 @@ from diffedit.errors import (
     UnknownProfile,
     WorkerUnfit,
 )
-from diffedit.jobs.store import MaxAttemptsExceeded, OwnerBusy, RefusedBefore
+from diffedit.jobs.store import MaxAttemptsExceeded, OwnerBusy, QueuePaused, RefusedBefore
 from diffedit_worker.models.loading import Models
 from diffedit_worker.runtime.artifacts import ArtifactDamaged
 from diffedit_worker.runtime.dispositions import (
@@ -60,6 +60,7 @@ CASES = [
     (DAMAGED, Disposition.MAKE_AGAIN),
     (RefusedBefore(), Disposition.HAND_BACK),
     (OwnerBusy(), Disposition.PARK),
+    (QueuePaused(), Disposition.HOLD),
     (NewerRecord("ab" * 16), Disposition.HAND_BACK),
     (MaxAttemptsExceeded("timeout"), Disposition.FAIL),
     (BadRecord("ab" * 16, "damaged"), Disposition.FAIL),

@@ -11,15 +11,18 @@ from diffedit.jobs.backend import DEFAULT_LIMITS
 from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
 from tests.support.api_key_behaviour import ApiKeyBehaviour
 from tests.support.async_behaviour import AsyncClientBehaviour
+from tests.support.census_behaviour import CensusBehaviour
 from tests.support.content_behaviour import ContentBehaviour
 from tests.support.idempotency_behaviour import IdempotencyBehaviour
 from tests.support.job_store_behaviour import JobStoreBehaviour
 from tests.support.object_store_behaviour import ObjectStoreBehaviour
 from tests.support.owner_behaviour import OwnerBehaviour
+from tests.support.queue_behaviour import QueueBehaviour
 from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.rescue_behaviour import RescueBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.submission_behaviour import SubmissionBehaviour
+from tests.support.usage_behaviour import UsageBehaviour
 from tests.support.version_behaviour import VersionBehaviour
 from tests.support.webhook_behaviour import WebhookBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
@@ -30,6 +33,8 @@ class TestMemoryBackend(
     JobStoreBehaviour,
     IdempotencyBehaviour,
     OwnerBehaviour,
+    QueueBehaviour,
+    UsageBehaviour,
     RefusalBehaviour,
     RescueBehaviour,
     ContentBehaviour,
@@ -38,6 +43,7 @@ class TestMemoryBackend(
     VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
+    CensusBehaviour,
     ApiKeyBehaviour,
     WebhookBehaviour,
 ):

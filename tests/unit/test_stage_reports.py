@@ -41,7 +41,8 @@ def test_each_stage_is_reported_with_what_it_took(worker: InlineWorker, reports:
     status = job.status()
     for report in reports:
         assert (report.job_id, report.profile, report.lane, report.owner) == (job.id, "tiny", Lane.BATCH, "ada")
-        assert (report.worker, report.attempt, report.device_seconds) == ("rig@here", 1, 0.0)
+        assert (report.worker, report.attempt) == ("rig@here", 1)
+        assert 0 < report.device_seconds <= report.compute_seconds
         assert report.waited == status.waits[report.stage]
         assert report.seconds == pytest.approx(status.timings[report.stage], abs=1e-4)
         parts = (report.load_seconds, report.compute_seconds, report.save_seconds)

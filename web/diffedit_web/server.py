@@ -4,12 +4,14 @@ import ipaddress
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
 from diffedit import AsyncClient, Client, InvalidRequest
 from diffedit.api_keys import hidden_keys
 from diffedit.listening import check_address
+from diffedit.logs import LogFormat, log_to_stderr
 from diffedit.trace_export import export_traces
 from diffedit_web.app import create_app
 from diffedit_web.connections import BoundedConnection
@@ -33,6 +35,7 @@ def serve(
     proxies: Sequence[str] = (),
     samples: Path | None = None,
     log_level: str = "info",
+    log_format: LogFormat = "text",
 ) -> None:
     """Run the server until an interrupt or SIGTERM.
 
@@ -45,6 +48,7 @@ def serve(
         proxies: the addresses of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
         samples: a directory with pictures that the page offers, and their `scenes.json`.
         log_level: uvicorn's.
+        log_format: "text", or "json" for one object a line.
 
     Raises:
         InvalidRequest: without keys, the address is not loopback.
@@ -62,12 +66,17 @@ def serve(
     over = AsyncClient.over(client)
     app = create_app(over, open_to_all=open_to_all, links=links, hosts=hosts, samples=samples)
     logging.getLogger("uvicorn.access").addFilter(without_keys)
+    log_options: dict[str, Any] = {}
+    if log_format == "json":
+        log_to_stderr(log_format)
+        log_options = {"log_config": None}  # its loggers pass their lines on to that one
     uvicorn.run(
         app,
         http=BoundedConnection,
         host=host,
         port=port,
         log_level=log_level,
+        **log_options,
         proxy_headers=bool(proxies),
         forwarded_allow_ips=",".join(proxies),
         server_header=False,

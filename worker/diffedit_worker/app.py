@@ -17,9 +17,10 @@ from kombu import Queue
 
 from diffedit.contract.stages import Stage, queue_names
 from diffedit.jobs.dispatch import celery_app
+from diffedit.logs import LogFormat, json_formatter, log_to_stderr
 from diffedit_worker.celery_ext.queues import ServedQueues
 from diffedit_worker.models.profiles import default_profile, load_profiles, profile_named
-from diffedit_worker.runtime.logs import format_plainly
+from diffedit_worker.runtime.logs import format_as_json, format_plainly
 from diffedit_worker.settings import WorkerSettings
 from diffedit_worker.tasks import add_tasks
 from diffedit_worker.worker_process import WorkerProcess
@@ -58,7 +59,7 @@ def create_app(settings: WorkerSettings, pipeline: "Mapping[Stage, StageDefiniti
 
     Raises:
         UnknownProfile: there is no profile of the name in the settings. Such a worker could only fail jobs.
-        InvalidRequest: the profiles file cannot be used.
+        InvalidRequest: the profiles file cannot be used, or JSON is to be logged and a package for it is missing.
     """
     name = settings.profile or default_profile()
     profile = profile_named(load_profiles(settings.profiles_file), name)
@@ -69,26 +70,47 @@ def create_app(settings: WorkerSettings, pipeline: "Mapping[Stage, StageDefiniti
     process = WorkerProcess(app, settings, profile, pipeline)
     process.connect_signals()
     add_tasks(app, process.get_runner)
-    _configure_logging()
+    _configure_logging(settings.log_format)
     return app
 
 
-def _configure_logging() -> None:
+def log_json_from_the_start(log_format: LogFormat) -> None:
+    """If JSON is to be logged, do so before Celery sets up its log: it warns when root starts it.
+
+    Raises:
+        InvalidRequest: a package for it is missing.
+    """
+    if log_format == "json":
+        log_to_stderr(log_format)
+
+
+def _configure_logging(log_format: LogFormat) -> None:
     # Celery logs each task's return value at INFO, which is the job with the user's texts. The runner logs enough.
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
-    # Connecting the same function again has no effect.
-    after_setup_logger.connect(_format_log_lines)
-    after_setup_task_logger.connect(_format_log_lines)
+    wanted, other = _log_text, _log_json
+    if log_format == "json":
+        json_formatter()  # raises now if it cannot be made
+        wanted, other = other, wanted
+    for signal in (after_setup_logger, after_setup_task_logger):
+        signal.disconnect(other)
+        # Connecting the same function again has no effect.
+        signal.connect(wanted)
 
 
-def _format_log_lines(logger: logging.Logger, **_: Any) -> None:
+def _log_text(logger: logging.Logger, **_: Any) -> None:
     format_plainly(logger)
+
+
+def _log_json(logger: logging.Logger, **_: Any) -> None:
+    format_as_json(logger)
 
 
 @functools.cache
 def _app_of_environment() -> Celery:
     _ignore_variables_of_command()
-    return create_app(WorkerSettings.from_env())
+    settings = WorkerSettings.from_env()
+    log_json_from_the_start(settings.log_format)
+    return create_app(settings)
 
 
 def _ignore_variables_of_command() -> None:

@@ -70,6 +70,12 @@ class WorkerSettings(Settings):
 
     It fails sooner if three different workers could not run it. While a worker is left that has not tried, it waits.
     """
+    batch_age: float = Field(default=3600, validation_alias="DIFFEDIT_BATCH_AGE", ge=1, le=31536000)
+    """Seconds after which a batch job takes turns with interactive ones: one stage in four, until it has ended.
+
+    Before that, a stage of a batch job starts only while no interactive job waits. Give workers that read interactive
+    queues alone a long time.
+    """
     cache_bytes: int = Field(default=128 * 2**20, validation_alias="DIFFEDIT_CACHE_BYTES", ge=0)
     """How many bytes of artifacts a worker keeps in memory, so that the next stage need not download them."""
     s3_retry_timeout: float = Field(default=60, validation_alias="DIFFEDIT_S3_RETRY_TIMEOUT", ge=0, le=31536000)
@@ -109,7 +115,12 @@ class WorkerSettings(Settings):
     @property
     def limits(self) -> WorkerLimits:
         """What the job backend of a worker must know."""
-        return WorkerLimits(self.max_attempts, self.worker_ttl, refusal_patience=self.refusal_patience)
+        return WorkerLimits(
+            self.max_attempts,
+            self.worker_ttl,
+            refusal_patience=self.refusal_patience,
+            batch_age=self.batch_age,
+        )
 
 
 def _table_of(text: str | float) -> dict[str, Any]:

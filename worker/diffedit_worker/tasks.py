@@ -15,6 +15,8 @@ from diffedit.contract import versions
 from diffedit.contract.stages import Stage
 from diffedit.contract.validation import Frozen, JobId
 from diffedit.jobs.messages import message_of, task_name
+from diffedit_worker.runtime.running_stage import Ending
+from diffedit_worker.runtime.task_endings import StageFailed, end_task
 
 if TYPE_CHECKING:
     from diffedit_worker.runtime.runner import Runner
@@ -34,30 +36,32 @@ class Message(Frozen):
 def add_tasks(app: Celery, get_runner: Callable[[], "Runner"]) -> None:
     """Give the application a task for each stage. `get_runner` returns the runner of the worker."""
 
-    def run(stage: Stage, message: Any) -> dict[str, Any]:
-        named = _read(message, stage)
+    def run(stage: Stage, message: Any, task: Task) -> dict[str, Any]:
+        named, ending = _read(message, stage), Ending()
         if named.contract > versions.CONTRACT:
             log.info("job %s: stage %s is left to a worker of a newer version", named.id, stage.value)
             get_runner().hand_back(named.id)
             raise Ignore
-        job = get_runner().run(stage, named.id)
+        job = get_runner().run(stage, named.id, ending)
         if job is None:
-            raise Ignore
+            end_task(task, stage, ending.outcome, ending.code)
         return message_of(job)
 
     def task_of(stage: Stage) -> Callable[[Task, Any], dict[str, Any]]:
         # A default argument would be one that a message could set.
         def task(self: Task, message: Any) -> dict[str, Any]:
-            answer = run(stage, message)
+            answer = run(stage, message, self)
             self.request.chain = None
             return answer
 
         return task
 
+    # What is expected is not logged by Celery; the runner has logged it.
+    options = {"throws": (StageFailed,)}
     for stage in Stage:
         # By default Celery adds the task to all applications of this process. Under FORKED_BY_MULTIPROCESSING, which
         # the children of another Celery worker inherit, it does so with each task that it makes later (lazy).
-        app.task(task_of(stage), name=task_name(stage), bind=True, shared=False, lazy=False)
+        app.task(task_of(stage), name=task_name(stage), bind=True, shared=False, lazy=False, **options)
 
 
 def _read(message: Any, stage: Stage) -> Message:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from diffedit.contract.stages import Lane, ModelGroup, queue_names
-from diffedit_worker.app import create_app
+from diffedit_worker.app import create_app, log_json_from_the_start
 from diffedit_worker.celery_ext.worker_program import run_worker
 from diffedit_worker.models.profiles import default_profile
 from diffedit_worker.settings import WorkerSettings
@@ -47,6 +47,7 @@ def run(
     settings = WorkerSettings.from_env()
     served = profile or settings.profile or default_profile()
     changes = {"profile": served, "preload": preload, "batch_jobs": batch_jobs or settings.batch_jobs}
+    log_json_from_the_start(settings.log_format)
     app = create_app(settings.model_copy(update=changes))
     options = {
         "--hostname": f"{name or DEFAULT_NAME}@%h",

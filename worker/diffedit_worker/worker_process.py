@@ -30,7 +30,10 @@ from diffedit_worker.models.profiles import Profile, load_profiles, profile_name
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.fitness import UNFIT_EXIT_CODE, Fitness
 from diffedit_worker.runtime.imports import without_collections
+from diffedit_worker.runtime.logs import pass_on_library_logs
 from diffedit_worker.runtime.maintenance import Maintenance
+from diffedit_worker.runtime.measured_store import MeasuredStore
+from diffedit_worker.runtime.metrics import WorkerMetrics
 from diffedit_worker.runtime.probes import Probes
 from diffedit_worker.runtime.requeueing import requeue_innocent
 from diffedit_worker.runtime.status_server import serve_status
@@ -65,6 +68,7 @@ class WorkerProcess:
         self._profile = profile
         self._pipeline = pipeline
         self._stopping = threading.Event()
+        self._metrics = WorkerMetrics(profile.name)
         self._context = WorkerContext(
             id=uuid.uuid4().hex,
             enqueue=lambda job: self._backend.job_store.send(job),
@@ -74,10 +78,12 @@ class WorkerProcess:
             stage_refused=lambda *refusal: self._fitness.stage_refused(*refusal),
             stage_computed=lambda stage: self._fitness.stage_computed(stage),
             name=lambda: self._node_name or "",
+            stage_handed_back=self._metrics.count_hand_back,
+            job_recovered=lambda job: self._metrics.count_recovery(job.request.params.profile),
         )
         # With few retries, so that an outage of Redis does not hold up the watchdog.
         self._backend = redis_backend(settings, settings.limits)
-        self._object_store = S3ObjectStore(settings)
+        self._object_store = MeasuredStore(S3ObjectStore(settings), self._metrics.measured_request)
         self._maintenance: Maintenance | None = None
         self._node_name: str | None = None
         self._pool: Any = None
@@ -88,7 +94,7 @@ class WorkerProcess:
             lambda: "it stops" if self._stopping.is_set() else None,
             lambda: "it is paused, because the object store does not work" if self._fitness.paused else None,
         )
-        self._pages: dict[str, Page] = {**self._probes.pages}
+        self._pages: dict[str, Page] = {"/metrics": self._metrics.page, **self._probes.pages}
         """What the worker serves on its port, by path."""
         self._status_server: StatusServer | None = None
         self.get_runner = functools.cache(self._make_runner)
@@ -111,6 +117,8 @@ class WorkerProcess:
     def _on_init(self, instance: Any, conf: Any, **_: Any) -> None:
         """Called before Celery reads how many threads its pool has."""
         if instance.app is self._app:
+            if self._settings.log_format == "json":
+                instance.quiet = True  # its banner is several lines of text
             conf.worker_concurrency = self._settings.batch_jobs or self._default_batch_jobs()
 
     def _on_setup(self, instance: Any, **_: Any) -> None:
@@ -163,6 +171,7 @@ class WorkerProcess:
                 contract=versions.CONTRACT,
                 version=version("diffedit-service"),
             )
+        self._metrics.describe(worker=info.name, device=info.device, version=info.version)
         self._maintenance = Maintenance(
             self._backend.job_store,
             self._backend.worker_registry,
@@ -238,8 +247,18 @@ class WorkerProcess:
 
         named = profile_named(load_profiles(self._settings.profiles_file), profile)
         settings = self._settings
-        models = Models(named, settings.device, settings.dtype, settings.vae_dtype, self._batch_jobs)
+        models = Models(
+            named,
+            settings.device,
+            settings.dtype,
+            settings.vae_dtype,
+            self._batch_jobs,
+            on_loaded=self._metrics.observe_load,
+        )
         limit_cpu_threads(named, models.device)
+        if settings.log_format == "json":
+            pass_on_library_logs()
+        self._metrics.add_device(models.device)
         disable_progress_bars()
         return models
 
@@ -261,7 +280,7 @@ class WorkerProcess:
             max_pixels=self._settings.max_pixels,
             side_by_side=self._batch_jobs > 1,
             pipeline=self._pipeline or PIPELINE,
-            observers=(StageTracer(),),
+            observers=[self._metrics.observe_stage, StageTracer()],
         )
 
 

@@ -12,6 +12,7 @@ from diffedit.cli import main
 from diffedit.cli.options import OutDir
 from diffedit.contract.stages import Lane, ModelGroup
 from diffedit.errors import InvalidRequest
+from diffedit.status_server import ALL_ADDRESSES
 from diffedit.webhooks import signing
 
 DataDir = Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Data folder of the embedded services.")]
@@ -28,6 +29,7 @@ class LogLevel(StrEnum):
 
 
 WEB_PORT = 8000
+EXPORTER_PORT = 9808
 REPEATABLE = " Repeat the option to serve both."
 
 
@@ -122,6 +124,18 @@ def webhooks(
         print(*main.make_client().webhook_secrets(secrets_of), sep="\n")
     else:
         module_of("web", "diffedit.webhooks.command", "standardwebhooks").run(threads)
+
+
+@main.command("Services")
+def exporter(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = ALL_ADDRESSES,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0 takes a free one.")] = EXPORTER_PORT,
+    owners: Annotated[
+        int, typer.Option(min=0, help='Owners whose usage is shown by name; the others together are "other".')
+    ] = 100,
+) -> None:
+    """Serve the metrics of the whole fleet to Prometheus, at /metrics, until Ctrl-C. One is enough."""
+    module_of("metrics", "diffedit.exporter.command").run(host=host, port=port, owners=owners)
 
 
 def web_server() -> Any:

@@ -11,6 +11,7 @@ from diffedit.cli.options import AsJson
 from diffedit.cli.render import keys_table
 from diffedit.cli.services import WEB_PORT, LogLevel, web_server
 from diffedit.errors import InvalidRequest
+from diffedit.settings import Settings
 
 PANEL = "Web"
 
@@ -88,6 +89,7 @@ def serve(
         proxies=tuple(proxy or ()),
         samples=_samples(),
         log_level=log_level.value,
+        log_format=Settings.from_env().log_format,
     )
 
 

@@ -38,7 +38,7 @@ Tags = Annotated[dict[str, str], AfterValidator(_checked_tags)]
 
 
 class OwnerLimits(StrictNumbers):
-    """What an owner may ask for. None is no limit."""
+    """What an owner may ask for, and how often it is its turn. None is no limit."""
 
     max_queued: int | None = Field(default=None, ge=0, lt=2**31)
     """Jobs of the owner that wait for their first stage. 0 lets the owner submit nothing."""
@@ -48,3 +48,5 @@ class OwnerLimits(StrictNumbers):
     """Pixels of a picture."""
     max_steps: int | None = Field(default=None, ge=1, lt=2**31)
     """`num_inference_steps` of a job."""
+    weight: float = Field(default=1, ge=0.01, le=100)
+    """How many turns the owner has for each turn of an owner with weight 1, while jobs of several wait in a queue."""

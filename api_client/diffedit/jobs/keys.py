@@ -9,12 +9,20 @@
 | `diffedit:started:<owner>` | set | those of them of which a stage was started |
 | `diffedit:parked:<queue>` | sorted set | jobs that wait until others of their owner have ended |
 | `diffedit:parked-of:<owner>` | sorted set | the same jobs by owner |
+| `diffedit:backlog:<queue>` | sorted set | waiting jobs whose message is held back, by when their turn is |
+| `diffedit:turns:<queue>` | sorted set | owners of such jobs, by when the next turn of each begins; "" is nobody |
+| `diffedit:holding:<queue>` | string with TTL | whether messages may be held back; not while 0.2.0 reads the queue |
+| `diffedit:draining` | set | workers that take no jobs any more, because they are to end; some may be gone |
+| `diffedit:paused` | hash | paused queue -> since when and why, as JSON |
+| `diffedit:batch-turns` | hash | interactive queue -> stages started while a batch job waited for too long |
 | `diffedit:limits` | hash | owner -> its `OwnerLimits` as JSON; an empty name stands for all others |
 | `diffedit:uses:<picture key>` | sorted set with TTL | the jobs that use a picture, by the time of submission |
 | `diffedit:kept` | sorted set | keys of objects -> until when they are kept; then garbage collection deletes them |
+| `diffedit:usage:<YYYYMMDD>` | hash with TTL | `[owner, profile, measure]` as JSON -> how much of it on that day |
 | `diffedit:durations:<profile>` | hash | stage -> seconds that it takes, as an exponential average |
 | `diffedit:secret` | string | random digits that make the keys of owners' pictures unpredictable |
 | `diffedit:running` | hash | job id -> id of the worker that runs a stage of it |
+| `diffedit:running:<queue>` | hash | the same for each queue, so that HLEN counts them |
 | `diffedit:waiting:<queue>` | sorted set | jobs that wait in this queue, by the time since which they wait |
 | `diffedit:waiting:queues` | set | the queues that such a set was ever made for |
 | `diffedit:expiring` | sorted set | jobs with a time limit, by the time at which they expire |
@@ -67,6 +75,9 @@ BEATING = f"{PREFIX}beating"
 OUTAGE = f"{PREFIX}outage"
 DAMAGED = f"{PREFIX}damaged"
 LIMITS = f"{PREFIX}limits"
+PAUSED = f"{PREFIX}paused"
+DRAINING = f"{PREFIX}draining"
+BATCH_TURNS = f"{PREFIX}batch-turns"
 KEPT = f"{PREFIX}kept"
 SECRET = f"{PREFIX}secret"
 PING = f"{PREFIX}ping"
@@ -88,6 +99,11 @@ OPEN = f"{PREFIX}open:"
 STARTED = f"{PREFIX}started:"
 PARKED = f"{PREFIX}parked:"
 PARKED_OF = f"{PREFIX}parked-of:"
+BACKLOG = f"{PREFIX}backlog:"
+TURNS = f"{PREFIX}turns:"
+HOLDING = f"{PREFIX}holding:"
+RUNNING_IN = f"{RUNNING}:"
+USAGE = f"{PREFIX}usage:"
 USES = f"{PREFIX}uses:"
 DURATIONS = f"{PREFIX}durations:"
 WATCHED = f"{PREFIX}watched:"

@@ -42,7 +42,9 @@ class MemoryLostJobs:
         with self._state.lock:
             before = time.time() - PARKED_FOR
             lately = {job_id for job_id, at in self._state.parked.items() if at >= before}
-            return [each for each in self._state.waiting if self._has_waited(each, waited) and each not in lately]
+            paused = {each for each in self._state.waiting if self._state.records[each]["queue"] in self._state.paused}
+            known = lately | paused
+            return [each for each in self._state.waiting if self._has_waited(each, waited) and each not in known]
 
     def _has_waited(self, job_id: str, seconds: float) -> bool:
         return self._state.waiting[job_id] <= time.time() - seconds

@@ -5,7 +5,6 @@ There are no queues: a message that is sent is lost, and every waiting job count
 
 import json
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
@@ -13,6 +12,7 @@ from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import IdempotencyConflict, JobElsewhere, NewerRecord
 from diffedit.jobs.keys import job_key
 from diffedit.jobs.memory_index import MemoryIndex
+from diffedit.jobs.memory_queues import MemoryQueues
 from diffedit.jobs.memory_state import can_try
 from diffedit.jobs.memory_statuses import now_text
 from diffedit.jobs.records import (
@@ -32,6 +32,7 @@ from diffedit.jobs.store import (
     MaxAttemptsExceeded,
     MustRunAlone,
     OwnerBusy,
+    QueuePaused,
     RecentStages,
     Refusal,
     RefusedBefore,
@@ -39,7 +40,7 @@ from diffedit.jobs.store import (
 )
 
 
-class MemoryJobStore(MemoryIndex):
+class MemoryJobStore(MemoryIndex, MemoryQueues):
     """A `JobStore` in this process."""
 
     def create_job(
@@ -64,6 +65,8 @@ class MemoryJobStore(MemoryIndex):
             self._state.check_queue(job)
             self._check_owner_limits(job, pixels)
             record = {**new_fields(job, state.settings.retention), "created": now_text()}
+            if pixels is not None:
+                record["pixels"] = str(pixels)
             if idempotency_key:
                 state.idempotency[idempotency_key] = job.id
                 record["idempotency"] = idempotency_key
@@ -75,9 +78,6 @@ class MemoryJobStore(MemoryIndex):
             state.submitted[job.id] = time.time()
             self._state.set_waiting(job)
             return job.id
-
-    def send(self, job: Job) -> None:
-        pass
 
     def discard_job(self, job_id: str) -> None:
         with self._state.lock:
@@ -97,6 +97,8 @@ class MemoryJobStore(MemoryIndex):
                 raise JobElsewhere(job_id)
             if is_newer(record):
                 raise NewerRecord(job_id)
+            if self._queue(job_id) in self._state.paused:
+                raise QueuePaused(job_id)
             refused = refused_by(record, stage)
             workers = self._state.workers_of(job_id, self._queue(job_id))
             if self._state.name_of(worker) in refused and can_try(workers, refused):
@@ -153,6 +155,7 @@ class MemoryJobStore(MemoryIndex):
         created: Sequence[Artifact],
         worker: str,
         *,
+        device_seconds: float = 0.0,
         send: bool = False,
     ) -> StageCompletion:
         with self._state.lock:
@@ -160,6 +163,9 @@ class MemoryJobStore(MemoryIndex):
             if outcome is not None:
                 return StageCompletion(outcome)
             self._state.stages.append((time.time(), "done"))
+            if device_seconds:
+                profile = job.request.params.profile
+                self._state.add_usage(job.options.owner, profile, "gpu_seconds", device_seconds)
             record = self._record(job.id)
             record |= done_fields(job, stage, seconds, created)
             for name in (f"refused_since:{stage.value}", f"refused_error:{stage.value}"):
@@ -270,13 +276,6 @@ class MemoryJobStore(MemoryIndex):
                 record = self._record(job_id)
                 record["retries"] = str(int(record.get("retries", 0)) + 1)
             return outcome
-
-    def queue_lengths(self, queues: Sequence[str]) -> dict[str, int]:
-        return dict.fromkeys(queues, 0)
-
-    def waiting_jobs(self) -> dict[str, int]:
-        with self._state.lock:
-            return dict(Counter(map(self._queue, self._state.waiting)))
 
     def damaged_keys(self) -> list[str]:
         with self._state.lock:

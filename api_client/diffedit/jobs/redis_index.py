@@ -1,8 +1,9 @@
 """Lists of jobs, owners and their limits, and which objects nobody needs, in Redis or Valkey."""
 
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from datetime import date
 from typing import cast
 
 import redis
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from diffedit.contract.job import JobStatus, State
 from diffedit.contract.owners import OwnerLimits
+from diffedit.contract.usage import Usage
 from diffedit.errors import BadRecord, JobNotFound
 from diffedit.jobs import keys
 from diffedit.jobs.index import JobPage, RemovedJob
@@ -17,6 +19,7 @@ from diffedit.jobs.pages import Place, TagFilter, decode_cursor, encode_cursor, 
 from diffedit.jobs.records import object_keys_in, unused_of
 from diffedit.jobs.redis_server import translate_errors
 from diffedit.jobs.redis_statuses import RedisStatuses
+from diffedit.jobs.usage_entries import usage_in
 
 _PAGE = 500
 MOST_SIBLINGS = 1000
@@ -131,6 +134,11 @@ class RedisIndex(RedisStatuses):
     def set_owner_limits(self, owner: str | None, limits: OwnerLimits | None) -> None:
         text = limits.model_dump_json(exclude_none=True) if limits else None
         self._server.run("set_limits", owner=owner or _ALL_OTHERS, limits=text)
+
+    @translate_errors
+    def usage(self, days: Sequence[date]) -> list[Usage]:
+        found = self._entries.read_all([("hgetall", f"{keys.USAGE}{day:%Y%m%d}") for day in days])
+        return [each for day, fields in zip(days, found, strict=True) for each in usage_in(day, fields)]
 
     @translate_errors
     def secret(self) -> str:

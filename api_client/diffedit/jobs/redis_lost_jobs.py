@@ -7,12 +7,14 @@ What it lists may be out of date a moment later. So the scripts that act on a jo
 import json
 from typing import cast
 
+from diffedit.contract.stages import Lane
 from diffedit.jobs import keys
 from diffedit.jobs.redis_entries import RedisEntries
 from diffedit.jobs.redis_server import RedisServer, translate_errors
 from diffedit.jobs.store import PARKED_FOR
 
 _PAGE = 500
+_BATCH = f".{Lane.BATCH.value}"
 
 
 class RedisLostJobs:
@@ -49,15 +51,25 @@ class RedisLostJobs:
         since = now - waited
         found: list[str] = []
         for queue in self._waiting_queues():
-            waiting = keys.WAITING + queue
+            waiting, backlog = keys.WAITING + queue, keys.BACKLOG + queue
             parked_lately = ("zrangebyscore", keys.PARKED + queue, now - PARKED_FOR, "+inf")
-            jobs, messages, parked = self._entries.read_all([("zcard", waiting), ("llen", queue), parked_lately])
+            counts = [("zcard", waiting), ("llen", queue), ("zcard", backlog)]
+            jobs, messages, held, parked = self._entries.read_all([*counts, parked_lately])
             # Long queues are the rule when all is well. They are read only if they lack a message.
-            lacks_one = jobs - len(parked) > messages
+            lacks_one = jobs - len(parked) > messages + held
             if lacks_one and (oldest := self._entries.read("zrangebyscore", waiting, "-inf", since)):
-                sent = {*self._jobs_in(queue), *parked}
+                sent = {*self._jobs_sent(queue), *parked}
                 found += [job_id for job_id in oldest if job_id not in sent]
         return found
+
+    def _jobs_sent(self, queue: str) -> set[str]:
+        """Return the jobs whose message is in the queue or held back.
+
+        That of a batch job may be in the interactive queue beside its own (`lua/queueing.lua`).
+        """
+        queues = {queue, queue.removesuffix(_BATCH)}
+        held = self._entries.read_all([("zrange", keys.BACKLOG + each, 0, -1) for each in queues])
+        return set().union(*held, *map(self._jobs_in, queues))
 
     def _running(self) -> dict[str, str]:
         return cast(dict[str, str], self._entries.read("hgetall", keys.RUNNING))

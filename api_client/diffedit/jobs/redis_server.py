@@ -37,10 +37,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LUA = files("diffedit.jobs") / "lua"
-SHARED = frozenset({"prelude", "only_open", "only_holder", "release", "removal", "workers"})
+SHARED = frozenset({"prelude", "queueing", "only_open", "only_holder", "release", "removal", "workers"})
 """Parts of scripts."""
 NO_EVICTION = "noeviction"
 _FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
+_INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
+_COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
 _DAMAGED = "DAMAGED "
 """How a script says which record of a job it cannot use."""
 
@@ -162,7 +164,10 @@ def _script(name: str) -> str:
 
     Lua makes each function and each table anew whenever the script runs. That was a quarter of what the prelude cost.
     """
-    text = re.sub(r"^-- include (\w+)$", lambda part: _read(part[1]), _read(name), flags=re.MULTILINE)
+    text = _read(name)
+    while (whole := _INCLUDE.sub(lambda part: _read(part[1]), text)) != text:
+        text = whole
+    text = _COMMENT.sub("", text)  # a comment that names a function does not use it
     while (used := _without_unused_functions(text)) != text:
         text = used
     return re.sub(r"\bkeys\.(\w+)", lambda key: keys.in_lua(key[1]), text)

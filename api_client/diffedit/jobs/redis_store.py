@@ -21,6 +21,7 @@ from diffedit.jobs.records import (
     undone_fields,
 )
 from diffedit.jobs.redis_index import RedisIndex
+from diffedit.jobs.redis_queues import RedisQueues
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
 from diffedit.jobs.steps import PREVIEW_SECONDS, WATCHED_SECONDS, StepReport
 from diffedit.jobs.store import (
@@ -28,6 +29,7 @@ from diffedit.jobs.store import (
     MaxAttemptsExceeded,
     MustRunAlone,
     OwnerBusy,
+    QueuePaused,
     RecentStages,
     Refusal,
     RefusedBefore,
@@ -40,7 +42,7 @@ _PAGE = 500
 RECENT_MINUTES = 10
 
 
-class RedisJobStore(RedisIndex):
+class RedisJobStore(RedisIndex, RedisQueues):
     """A `JobStore` in Redis or Valkey."""
 
     def __init__(self, server: RedisServer, settings: Settings, limits: WorkerLimits) -> None:
@@ -86,10 +88,6 @@ class RedisJobStore(RedisIndex):
         return cast(str, answer)
 
     @translate_errors
-    def send(self, job: Job) -> None:
-        self._redis.lpush(job.queue, queue_message(job))
-
-    @translate_errors
     def discard_job(self, job_id: str) -> None:
         self._server.run("discard_job", job_id=job_id)
 
@@ -113,6 +111,7 @@ class RedisJobStore(RedisIndex):
             max_attempts=self._limits.max_attempts,
             contract=versions.CONTRACT,
             alone=alone,
+            batch_age=self._limits.batch_age,
         )
         if answer == "max_attempts":
             cause = cast(str | None, self._redis.hget(keys.job_key(job_id), f"cause:{stage.value}"))
@@ -123,6 +122,8 @@ class RedisJobStore(RedisIndex):
             raise MustRunAlone(job_id)
         if answer == "owner_busy":
             raise OwnerBusy(job_id)
+        if answer == "paused":
+            raise QueuePaused(job_id)
         if isinstance(answer, list):
             return self._status_of(job_id, dict(zip(answer[::2], answer[1::2], strict=True)))
         outcome_of(job_id, answer)
@@ -160,6 +161,7 @@ class RedisJobStore(RedisIndex):
         created: Sequence[Artifact],
         worker: str,
         *,
+        device_seconds: float = 0.0,
         send: bool = False,
     ) -> StageCompletion:
         answer = self._server.run(
@@ -173,6 +175,9 @@ class RedisJobStore(RedisIndex):
             contents={each.value: job.contents[each] for each in stage.gives if each in job.contents},
             profile=job.request.params.profile,
             seconds=seconds if created else None,
+            device_seconds=device_seconds or None,
+            owner=job.options.owner,
+            ran_in=job.queue_of(stage),
             stage=job.stages_left[0].value if job.stages_left else None,
             queue=job.queue if job.stages_left else None,
         )
@@ -257,16 +262,6 @@ class RedisJobStore(RedisIndex):
     @translate_errors
     def count_retry(self, job_id: str, worker: str) -> State | None:
         return outcome_of(job_id, self._server.run("count_retry", job_id=job_id, worker=worker))
-
-    @translate_errors
-    def queue_lengths(self, queues: Sequence[str]) -> dict[str, int]:
-        return dict(zip(queues, self._entries.read_all([("llen", queue) for queue in queues]), strict=True))
-
-    @translate_errors
-    def waiting_jobs(self) -> dict[str, int]:
-        queues = self._waiting_queues()
-        waiting = self._entries.read_all([("zcard", keys.WAITING + queue) for queue in queues])
-        return {queue: number for queue, number in zip(queues, waiting, strict=True) if number}
 
     @translate_errors
     def damaged_keys(self) -> list[str]:

@@ -18,6 +18,7 @@ from diffedit.contract.job import ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord, JobNotFound
 from diffedit.jobs.index import JobIndex
+from diffedit.jobs.queues import QueueStore
 from diffedit.jobs.steps import StepStore
 
 WORKER_LOST = "worker_lost"
@@ -96,11 +97,15 @@ class OwnerBusy(Exception):
     """As many jobs of the owner have started as may run at the same time. The job waits until one has ended."""
 
 
+class QueuePaused(Exception):
+    """The queue of the job is paused. The job waits."""
+
+
 class MustRunAlone(Exception):
     """The stage may be what ended an earlier worker, so no other stage should run beside it."""
 
 
-class JobStore(JobIndex, StepStore, Protocol):
+class JobStore(JobIndex, QueueStore, StepStore, Protocol):
     """The records of jobs.
 
     `worker` is a worker's id. A method that takes one raises JobElsewhere if this worker does not run the job, and
@@ -133,12 +138,6 @@ class JobStore(JobIndex, StepStore, Protocol):
             IdempotencyConflict: the key names a job with another digest.
             QueueFull: `max_queued` jobs already wait in this lane of the profile.
             OwnerLimit: the job would exceed a limit of its owner.
-        """
-
-    def send(self, job: Job) -> None:
-        """Put a message for the first of the job's stages left into its queue.
-
-        Raises BrokerUnavailable, BrokerFull: the message could not be sent, or the answer was lost.
         """
 
     def discard_job(self, job_id: str) -> None:
@@ -183,6 +182,7 @@ class JobStore(JobIndex, StepStore, Protocol):
             RefusedBefore: another worker should try the stage first.
             MustRunAlone: it is not `alone`, and the stage was started before and not finished, or only one attempt is
                 allowed. If the worker is lost, each of its stages has lost an attempt, whichever was the cause.
+            QueuePaused: the queue of the stage is paused.
             OwnerBusy: no stage of the job was started, and its owner has as many others as may run at the same time.
             NewerRecord: only a worker of a newer contract can run the job.
             BadRecord: the record cannot be read. The stage counts as started.
@@ -191,7 +191,7 @@ class JobStore(JobIndex, StepStore, Protocol):
     def park_job(self, job: Job) -> State | None:
         """Let a job wait without a message until there is room for it among those of its owner; then send one.
 
-        It does not count as one without a message for ten minutes.
+        If its queue is paused, the message is held back. It does not count as one without a message for ten minutes.
         """
 
     def complete_stage(
@@ -202,11 +202,13 @@ class JobStore(JobIndex, StepStore, Protocol):
         created: Sequence[Artifact],
         worker: str,
         *,
+        device_seconds: float = 0.0,
         send: bool = False,
     ) -> StageCompletion:
         """Record that `stage` is done and that `job` holds its artifacts; `created` are those that had to be made.
 
         The job then waits for its next stage; after the last stage it has succeeded. Its locks are released.
+        `device_seconds` are added to what its owner has used (`usage`).
         With `send`, the message for the next stage goes into its queue in the same step.
         """
 
@@ -271,12 +273,6 @@ class JobStore(JobIndex, StepStore, Protocol):
 
     def jobs_without_message(self, waited: float) -> list[str]:
         """Return the jobs that have waited for so many seconds, and that no message in a queue names."""
-
-    def queue_lengths(self, queues: Sequence[str]) -> dict[str, int]:
-        """Return the number of messages in each queue."""
-
-    def waiting_jobs(self) -> dict[str, int]:
-        """Return how many jobs wait in each queue in which one waits, whether a worker reads the queue or not."""
 
     def damaged_keys(self) -> list[str]:
         """Return the names of keys that were found in the last hour to hold what cannot be read; at most 1000."""

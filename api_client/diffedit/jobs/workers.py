@@ -137,6 +137,7 @@ class WorkerLimits:
             long as it makes steps; a lock is void before, when its worker is dead or no longer runs the job.
         max_refusals: after how many different workers have refused a stage its job fails.
         refusal_patience: seconds after which a job fails that is refused again while no other worker can try it.
+        batch_age: seconds after which a batch job takes turns with interactive ones.
     """
 
     max_attempts: int = 3
@@ -144,6 +145,7 @@ class WorkerLimits:
     lock_timeout: float = 86400
     max_refusals: int = 3
     refusal_patience: float = 300
+    batch_age: float = 3600
 
 
 class LockResult(StrEnum):

@@ -2,10 +2,10 @@
 
 import logging
 import signal
-import sys
 import threading
 
 from diffedit.jobs.backend import redis_backend
+from diffedit.logs import log_to_stderr
 from diffedit.settings import Settings
 from diffedit.trace_export import export_traces, flush_traces
 from diffedit.webhooks.sender import Sender
@@ -17,8 +17,8 @@ def run(threads: int) -> None:
     Raises:
         InvalidRequest: a setting is missing or not valid.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings.from_env()
+    log_to_stderr(settings.log_format)
     backend = redis_backend(settings.model_copy(update={"max_connections": max(settings.max_connections, threads + 1)}))
     sender, stop = Sender(settings, backend.outbox), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -49,6 +49,8 @@ NEEDED: dict[ModelGroup, tuple[Part, ...]] = {
     ModelGroup.DIFFUSION: ("scheduler_config", "text_shape", "unet", "vae"),
 }
 """The parts that the stages of each model group use. Each is an attribute of `Models`."""
+CONFIGURATIONS: frozenset[Part] = frozenset({"scheduler_config", "text_shape"})
+"""The parts without weights."""
 
 _LOADING = threading.RLock()
 """One load at a time: while it runs, `from_pretrained` changes torch's default dtype for the whole process."""
@@ -82,6 +84,7 @@ class Models:
         dtype: "float32", "float16" or "bfloat16"; None for the default of the device.
         vae_dtype: the number type of the VAE.
         batch_jobs: how many jobs use them at the same time. If there are several, they share passes of the UNet.
+        on_loaded: called with the name of a model, such as "unet", and the seconds in which it was loaded and proved.
     """
 
     def __init__(
@@ -91,8 +94,10 @@ class Models:
         dtype: str | None = None,
         vae_dtype: str = "float32",
         batch_jobs: int = 1,
+        on_loaded: Callable[[str, float], object] = lambda model, seconds: None,
     ) -> None:
         self.profile = profile
+        self._on_loaded = on_loaded
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(self.device, dtype)
         self.vae_dtype = resolve_dtype(self.device, vae_dtype)
@@ -257,7 +262,10 @@ class Models:
 
         value = load_from_files(source, part, load_from)
         prove(part, value)
-        log.info("loaded the %s in %.1f s", spoken, time.perf_counter() - started_at)
+        seconds = time.perf_counter() - started_at
+        log.info("loaded the %s in %.1f s", spoken, seconds)
+        if part not in CONFIGURATIONS:
+            self._on_loaded(part, seconds)
         return value
 
     def _check_diffusion_model(self, checkpoint: Checkpoint) -> None:

@@ -5,7 +5,7 @@ inputs are loaded, the function of the stage runs, and its artifacts are saved.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from diffedit.contract.job import Job, JobStatus
 from diffedit.contract.stages import Artifact, Lane, Stage
 from diffedit.decoding import decoding_limits
-from diffedit.errors import ServiceError
+from diffedit.errors import OutOfMemory, ServiceError
 from diffedit.jobs.store import JobStore
 from diffedit.jobs.workers import ArtifactLocks, LockResult
 from diffedit.objects.store import ObjectStore
@@ -23,6 +23,7 @@ from diffedit_worker.pipeline import cache_key, param
 from diffedit_worker.runtime.artifacts import JobArtifacts, can_skip_lookup
 from diffedit_worker.runtime.byte_cache import ByteCache
 from diffedit_worker.runtime.context import WorkerContext
+from diffedit_worker.runtime.device_clock import DeviceClock
 from diffedit_worker.runtime.dispositions import BeingMade, WorkerStopping, raise_if_ended
 from diffedit_worker.runtime.previews import Preview, report_step
 from diffedit_worker.runtime.retrying_store import RetryingStore
@@ -70,6 +71,7 @@ class ArtifactMaker:
         self._byte_cache = ByteCache(cache_bytes)
         self._context = context
         self._gate = gate
+        self._device_clock = DeviceClock()
         self._send = send
         self._s3_retry_timeout = s3_retry_timeout
         self._max_pixels = max_pixels
@@ -140,10 +142,19 @@ class ArtifactMaker:
         params = {name: param(job.request, name) for name in definition.params}
         on_step = partial(self._on_step, current)
         run = partial(definition.run, models=models, on_step=on_step, **needs, **params)
-        # What other stages use may be what is missing, so the second try is alone.
-        again = nullcontext if current.alone else partial(self._gate.alone_from_now, partial(on_step, 0, 0))
-        with yielding(job.options.lane is Lane.BATCH), current.times.measure("compute"):
-            return models.memory.run_within(run, again)
+
+        def again() -> AbstractContextManager[None]:
+            current.out_of_memory += 1
+            # What other stages use may be what is missing, so the second try is alone.
+            return nullcontext() if current.alone else self._gate.alone_from_now(partial(on_step, 0, 0))
+
+        share = self._device_clock.computing(current.times.add_device_seconds)
+        with yielding(job.options.lane is Lane.BATCH), current.times.measure("compute"), share:
+            try:
+                return models.memory.run_within(run, again)
+            except OutOfMemory:
+                current.out_of_memory += 1
+                raise
 
     def _on_retry(self, job_id: str) -> None:
         """Called before a request to S3 is repeated. Raises if there is no reason to wait for S3."""

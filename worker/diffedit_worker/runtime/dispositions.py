@@ -21,7 +21,7 @@ from diffedit.errors import (
     TextTooLong,
     UnknownProfile,
 )
-from diffedit.jobs.store import MaxAttemptsExceeded, OwnerBusy, RefusedBefore
+from diffedit.jobs.store import MaxAttemptsExceeded, OwnerBusy, QueuePaused, RefusedBefore
 from diffedit_worker.diffusion.device_errors import is_device_error
 from diffedit_worker.models.hub import first_line
 from diffedit_worker.runtime.artifacts import ArtifactDamaged
@@ -71,6 +71,8 @@ class Disposition(Enum):
     """The job waits without a message in a queue. The holder of the lock sends the message. No attempt counts."""
     PARK = "waits for other jobs of its owner"
     """The stage is not started. The end of another job of the owner sends the message."""
+    HOLD = "waits until its queue is resumed"
+    """The stage is not started. The message is held back until somebody ends the pause of the queue."""
     MAKE_AGAIN = "returns to an earlier stage"
     """The damaged artifact is deleted, and the job returns to the stage that makes it. The attempt counts."""
     DROP = "is dropped"
@@ -84,6 +86,7 @@ DISPOSITIONS: dict[type[Exception], Disposition] = {
     RefusedBefore: Disposition.HAND_BACK,
     NewerRecord: Disposition.HAND_BACK,
     OwnerBusy: Disposition.PARK,
+    QueuePaused: Disposition.HOLD,
     # Nothing can be recorded now. Maintenance requeues the job when Redis answers again.
     BrokerUnavailable: Disposition.DROP,
     WorkerStopping: Disposition.REQUEUE,
@@ -112,13 +115,21 @@ OUTCOMES = {
     Disposition.WAIT_FOR_LOCK: Outcome.REQUEUED,
     Disposition.MAKE_AGAIN: Outcome.REQUEUED,
     Disposition.DROP: Outcome.DROPPED,
+    # These stages were not started, so there is no report of them.
+    Disposition.HAND_BACK: Outcome.REQUEUED,
+    Disposition.PARK: Outcome.REQUEUED,
+    Disposition.HOLD: Outcome.REQUEUED,
 }
-"""How a report names what became of a stage that was started. The other dispositions are of stages that were not."""
+"""How reports and Celery's events name what became of a stage."""
+
+
+NO_ERRORS = (JobEnded, JobNotFound, JobElsewhere, WorkerStopping, BeingMade, RefusedBefore, OwnerBusy, QueuePaused)
+"""What ends a stage, or prevents its start, although nothing is wrong."""
 
 
 def code_of(error: Exception) -> str:
     """Return the error code of what ended a stage; "" if nothing was wrong, as after a cancellation."""
-    if isinstance(error, JobEnded | JobNotFound | JobElsewhere | WorkerStopping | BeingMade):
+    if isinstance(error, NO_ERRORS):
         return ""
     return ArtifactError.code if isinstance(error, ArtifactDamaged) else error_info(error, None).code
 

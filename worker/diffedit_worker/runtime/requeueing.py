@@ -63,12 +63,13 @@ class Requeueing:
 
     def hand_back(self, job_id: str) -> None:
         """Return a message to its queue, after a pause in which this task takes no other, so that others can."""
+        self._context.stage_handed_back()
         time.sleep(self._hand_back_pause)
         self._forget(job_id)
         self.send([job_id])
 
     def park(self, job_id: str) -> None:
-        """Let a job wait until another one of its owner has ended."""
+        """Let a job wait until another one of its owner has ended, or until its queue is resumed."""
         try:
             job = self._job_store.status(job_id).job
             self._forget(job_id)

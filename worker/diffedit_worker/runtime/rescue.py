@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 SLICES_PER_LEASE = 3
 """A leader stays the leader for the time of so many slices, in case one takes longer."""
 
+WORKER_DEAD = "its worker is dead"
+
 Task = Callable[[], object]
 """What is to be done for one job."""
 
@@ -86,6 +88,7 @@ class Rescue:
             return
         ends_at = time.monotonic() + self._slice_seconds
         self._rest = self._rest or self._pass()
+        _carry_out(self._job_store.tend_queues)
         for task in chain(self._abandoned(), self._rest):
             _carry_out(task)
             if time.monotonic() >= ends_at or self._context.shutting_down():
@@ -94,7 +97,7 @@ class Rescue:
 
     def _abandoned(self) -> Iterator[Task]:
         for job_id in self._job_store.abandoned_jobs():
-            yield partial(self._send_again, job_id, "its worker is dead")
+            yield partial(self._send_again, job_id, WORKER_DEAD)
 
     def _pass(self) -> Iterator[Task]:
         """Yield what there is to do for jobs that are overdue, that no worker can run, or that wait without a message.
@@ -123,6 +126,8 @@ class Rescue:
                 stage = job.stages_left[0].value
                 log.warning("job %s: %s; it continues with stage %s", job_id, reason or _why_it_waits(status), stage)
                 self._context.enqueue(job)
+                if reason is WORKER_DEAD:
+                    self._context.job_recovered(job)
         except NewerRecord:
             pass
         except BadRecord as error:

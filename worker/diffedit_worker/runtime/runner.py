@@ -35,7 +35,7 @@ from diffedit_worker.runtime.dispositions import (
 from diffedit_worker.runtime.failures import error_info, record_failure
 from diffedit_worker.runtime.late_artifacts import settled_if_late
 from diffedit_worker.runtime.requeueing import Requeueing
-from diffedit_worker.runtime.running_stage import RunningStage, StageTimes
+from diffedit_worker.runtime.running_stage import Ending, RunningStage, StageTimes
 from diffedit_worker.runtime.stage_gate import StageGate
 from diffedit_worker.runtime.stage_log import StageLog
 from diffedit_worker.runtime.stage_report import Observer, Outcome, stage_report, tell
@@ -104,13 +104,13 @@ class Runner:
         """The stages that this worker runs. Some of them may only upload their results, or wait for their turn."""
         return list(self._running.values())
 
-    def run(self, stage: Stage, job_id: str) -> Job | None:
-        """Run a stage of a job and record how it went.
+    def run(self, stage: Stage, job_id: str, ending: Ending | None = None) -> Job | None:
+        """Run a stage of a job and record how it went. `ending`, if given, says so to the caller.
 
         Returns:
             The job with the artifacts of the stage, for the next stage. None if there is nothing more to do here.
         """
-        current = RunningStage(job_id, stage, alone=not self._side_by_side)
+        current = RunningStage(job_id, stage, alone=not self._side_by_side, ending=ending or Ending())
         while (before := self._running.setdefault(job_id, current)) is not current:
             if not before.makes_way():
                 log.info("job %s: stage %s is dropped: this worker runs a stage of this job", job_id, stage.value)
@@ -120,6 +120,7 @@ class Runner:
         except WorkerStopping:
             # The message returns to the queue, for the other workers.
             self._requeueing.send([job_id])
+            current.ending.outcome = Outcome.REQUEUED
             return None
         finally:
             if self._running.get(job_id) is current:
@@ -165,11 +166,12 @@ class Runner:
         except Exception as error:
             # Without the status no job can be passed on. If the stage was started, maintenance requeues it.
             disposition = log_disposition(error, current.job_id, current.stage)
+            current.ending.outcome, current.ending.code = OUTCOMES[disposition], code_of(error)
             if disposition is Disposition.FAIL:
                 self._fail(error, current)
             elif disposition is Disposition.HAND_BACK:
                 self.hand_back(current.job_id)
-            elif disposition is Disposition.PARK:
+            elif disposition in (Disposition.PARK, Disposition.HOLD):
                 self._requeueing.park(current.job_id)
             return None
 
@@ -200,14 +202,16 @@ class Runner:
         current.is_completing, current.times.ended_at = True, time.perf_counter()
         stored = {job.artifact_keys[artifact]: job.contents[artifact] for artifact in new}
         with settled_if_late(stored, self._maker.artifacts_of(job, models), self._job_store):
-            completion = self._job_store.complete_stage(job, stage, current.times.seconds, new, worker, send=True)
-            self._requeueing.send(completion.waiters)
+            store, seconds, used = self._job_store, current.times.seconds, current.times.device
+            done = store.complete_stage(job, stage, seconds, new, worker, device_seconds=used, send=True)
+            self._requeueing.send(done.waiters)
             if new:
                 self._context.stage_computed(stage)
-            raise_if_ended(completion.outcome)
+            raise_if_ended(done.outcome)
         return made
 
     def _report(self, current: RunningStage, status: JobStatus, outcome: Outcome, code: str = "") -> None:
+        current.ending.outcome, current.ending.code = outcome, code
         tell(self._observers, stage_report(current, status, self._context.name(), outcome, code))
 
     def _carry_out(self, disposition: Disposition, error: Exception, current: RunningStage, job: Job) -> None:

@@ -12,6 +12,7 @@ from diffedit.contract.stages import Stage
 
 if TYPE_CHECKING:
     from diffedit_worker.models.loading import Models
+    from diffedit_worker.runtime.stage_report import Outcome
 
 
 COMPLETION_TIMEOUT = 20.0
@@ -42,6 +43,9 @@ class StageTimes:
         """All seconds so far, or until its artifacts were stored."""
         return (self.ended_at or time.perf_counter()) - self._started_at
 
+    def add_device_seconds(self, seconds: float) -> None:
+        self.device += seconds
+
     @contextmanager
     def measure(self, part: Literal["load", "compute", "save"]) -> Iterator[None]:
         """Count the time inside the context, however it ends, as time of this part."""
@@ -50,6 +54,19 @@ class StageTimes:
             yield
         finally:
             setattr(self, part, getattr(self, part) + time.perf_counter() - started_at)
+
+
+@dataclass
+class Ending:
+    """What became of a stage, for the task that ran it.
+
+    Attributes:
+        outcome: None as long as there is nothing to tell, for example because the message was a duplicate.
+        code: the error code, if it ended with an error; else "".
+    """
+
+    outcome: "Outcome | None" = None
+    code: str = ""
 
 
 @dataclass(eq=False)
@@ -62,6 +79,8 @@ class RunningStage:
         is_completing: whether it is being recorded as done. The message for the next stage may be here before the
             answer is.
         times: how long it takes, from the start in the record.
+        out_of_memory: how often memory ran out in it.
+        ending: what became of it, once that is known.
         ended: is set when the worker has nothing more to do with it.
     """
 
@@ -74,6 +93,8 @@ class RunningStage:
     alone: bool = False
     is_completing: bool = False
     times: StageTimes = field(default_factory=StageTimes)
+    out_of_memory: int = 0
+    ending: Ending = field(default_factory=Ending)
     ended: threading.Event = field(default_factory=threading.Event)
 
     def makes_way(self) -> bool:

@@ -1,15 +1,20 @@
 """The log line of each stage."""
 
 import logging
+import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from diffedit.tracing import trace_of
 from diffedit_worker.runtime.stage_report import Outcome, StageReport
 
 if TYPE_CHECKING:
     from diffedit_worker.models.loading import Models
 
 log = logging.getLogger(__name__)
+
+TRACE_ID = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+"""A `traceparent` of the W3C."""
 
 
 class StageLog:
@@ -26,8 +31,35 @@ class StageLog:
             report.outcome.value,
             report.seconds,
             self._passes(report) if report.outcome in (Outcome.MADE, Outcome.FOUND) else "",
+            extra=fields_of(report),
         )
 
     def _passes(self, report: StageReport) -> str:
         counts = self._models_of(report.profile).pass_counts
         return f"; so far {counts.requests} calls of the UNet in {counts.passes} passes" if counts else ""
+
+
+def fields_of(report: StageReport) -> dict[str, Any]:
+    """Return the fields of a line of JSON. Seconds are rounded to milliseconds."""
+    trace = TRACE_ID.match(trace_of(report.job_id, report.traceparent) or "")
+    seconds = {
+        "seconds": report.seconds,
+        "load_seconds": report.load_seconds,
+        "compute_seconds": report.compute_seconds,
+        "save_seconds": report.save_seconds,
+        "device_seconds": report.device_seconds,
+        "waited": report.waited,
+    }
+    return {
+        "job": report.job_id,
+        "stage": report.stage.value,
+        "profile": report.profile,
+        "lane": report.lane.value,
+        "owner": report.owner,
+        "worker": report.worker,
+        "attempt": report.attempt,
+        "outcome": report.outcome.value,
+        "code": report.code,
+        "trace_id": trace and trace[1],
+        **{name: value if value is None else round(value, 3) for name, value in seconds.items()},
+    }

@@ -53,6 +53,7 @@ class StageReport:
         device_seconds: its share of the time of the worker's device.
         outcome: what became of it.
         code: the error code, if it ended with an error; else "".
+        out_of_memory: how often memory ran out, also if a second try succeeded.
     """
 
     job_id: str
@@ -72,6 +73,7 @@ class StageReport:
     device_seconds: float
     outcome: Outcome
     code: str
+    out_of_memory: int = 0
 
 
 Observer: TypeAlias = Callable[[StageReport], object]
@@ -110,4 +112,5 @@ def stage_report(
         device_seconds=times.device,
         outcome=outcome,
         code=code,
+        out_of_memory=current.out_of_memory,
     )

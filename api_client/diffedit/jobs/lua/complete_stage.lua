@@ -2,8 +2,8 @@
 -- Record a finished stage and release the locks of its artifacts. The job then waits for its next stage; after the last
 -- one it has succeeded.
 -- Arguments: job_id, worker, done (the finished stage), fields, artifacts (keys), contents (by artifact), profile, and
--- seconds if the stage had to make something, and stage and queue of the next stage, if there is one. ARGV[2] is the
--- message for that queue, if it is sent.
+-- seconds if the stage had to make something, owner, device_seconds if it used the device, ran_in (the queue of the finished stage),
+-- and stage and queue of the next stage, if there is one. ARGV[2] is the message for that queue, if it is sent.
 -- Returns the jobs that wait for one of the artifacts.
 -- include prelude
 -- include only_open
@@ -19,11 +19,13 @@ if args.seconds then
   local before = number(redis.call('HGET', durations, args.done)) or args.seconds
   redis.call('HSET', durations, args.done, string.format('%.3f', before + (args.seconds - before) / 8))
 end
+if args.device_seconds then add_usage(args.owner, args.profile, 'gpu_seconds', args.device_seconds) end
 redis.call('ZREM', keys.refused, args.job_id)
 redis.call('HDEL', job, 'refused_since:' .. args.done, 'refused_error:' .. args.done)
 if args.stage then
   redis.call('HDEL', keys.running, args.job_id)
-  set_waiting(args.stage, args.queue, args.fields)
+  redis.call('HDEL', keys.running_in .. args.ran_in, args.job_id)
+  set_waiting(args.stage, args.queue, args.fields, args.queue == args.ran_in)
 else
   write(args.fields)
   end_job('succeeded')

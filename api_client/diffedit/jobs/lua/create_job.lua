@@ -28,7 +28,7 @@ local function queued_jobs_of(owner)
   return redis.call('ZCARD', keys.open .. owner) - redis.call('SCARD', keys.started .. owner)
 end
 if owner then
-  local limits = extras().limits_of(owner)
+  local limits = limits_of(owner)
   local queued_at_most = number(limits.max_queued)
   if queued_at_most and queued_jobs_of(owner) >= queued_at_most then
     extras().forget_ended_jobs(owner, redis.call('ZRANGE', keys.open .. owner, 0, 9))
@@ -41,6 +41,7 @@ if owner then
 end
 
 args.fields.created = now
+args.fields.pixels = args.pixels
 if args.deadline then args.fields.deadline_at = now + args.deadline end
 if args.idempotency_key then
   args.fields.idempotency, args.fields.request_digest = args.idempotency_key, args.request_digest

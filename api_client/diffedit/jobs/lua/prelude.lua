@@ -64,23 +64,62 @@ local function waiting_in(queue)
   return queue and string.sub(queue, 1, #keys.queue) == keys.queue and keys.waiting .. queue or nil
 end
 
+-- Return the limits of an owner. One that has none of its own has those of the empty name.
+local known_limits = {}
+local function limits_of(owner)
+  if known_limits[owner] then return known_limits[owner] end
+  local text = redis.call('HGET', keys.limits, owner) or redis.call('HGET', keys.limits, '')
+  local read, limits = pcall(cjson.decode, text or '{}')
+  known_limits[owner] = read and type(limits) == 'table' and limits or {}
+  return known_limits[owner]
+end
+
+-- A Celery queue gets so many messages. Further ones are held back (queueing), so that owners take turns.
+local WINDOW = 4
+
+-- Return the interactive queue beside a batch queue; nil for one that is no batch queue.
+local function interactive_of(queue)
+  return string.match(queue, '^(.+)%.batch$')
+end
+
+-- include queueing
+
+-- Put the message of a job into its queue, or hold it back if the queue has enough messages or is paused. `goes_on`: a stage
+-- of a started job that follows one of the same queue is never held back but by a pause. `turn`: see queueing().hold.
+local function send(queue, id, message, goes_on, turn)
+  local interactive = interactive_of(queue)
+  if interactive then queue = queueing().lane_of(queue, interactive, id) end
+  if redis.call('EXISTS', keys.backlog .. queue, keys.paused) == 0
+      and (goes_on or redis.call('LLEN', queue) < WINDOW) then
+    redis.call('LPUSH', queue, message)
+  else
+    queueing().send(queue, id, message, goes_on, turn)
+  end
+end
+
 -- The job waits for a worker to start `stage`. Its message, if the script was given one, goes into the queue.
-local function set_waiting(stage, queue, fields)
+local function set_waiting(stage, queue, fields, goes_on)
   write(fields or {}, {'next', stage, 'queue', queue})
   redis.call('ZADD', keys.waiting .. queue, now, args.job_id)
-  redis.call('SADD', keys.waiting_queues, queue)
+  if not goes_on then redis.call('SADD', keys.waiting_queues, queue) end
   if ARGV[2] then
-    redis.call('LPUSH', queue, ARGV[2])
+    send(queue, args.job_id, ARGV[2], goes_on)
   else
     redis.call('LLEN', queue)  -- deletes what is no list, so that the message can be sent
   end
 end
 
--- The job neither waits nor runs.
+-- The job neither waits nor runs. Returns its queue, if it is one of ours.
 local function clear_open()
   redis.call('HDEL', keys.running, args.job_id)
-  local waiting = waiting_in(redis.call('HGET', job, 'queue'))
-  if waiting then redis.call('ZREM', waiting, args.job_id) end
+  local queue = redis.call('HGET', job, 'queue')
+  local waiting = waiting_in(queue)
+  if not waiting then return end
+  redis.call('HDEL', keys.running_in .. queue, args.job_id)
+  if redis.call('ZREM', waiting, args.job_id) == 1 and redis.call('ZREM', keys.backlog .. queue, args.job_id) == 1 then
+    redis.call('HDEL', job, 'held')
+  end
+  return queue
 end
 
 -- Nothing names the job as one to look after. Its record is missing or cannot be read, so its queue is not known.
@@ -91,6 +130,8 @@ function forget_job()
   for _, queue in ipairs(redis.call('SMEMBERS', keys.waiting_queues)) do
     local waiting = waiting_in(queue)
     if waiting then redis.call('ZREM', waiting, args.job_id) end
+    redis.call('HDEL', keys.running_in .. queue, args.job_id)
+    redis.call('ZREM', keys.backlog .. queue, args.job_id)
     redis.call('ZREM', keys.parked .. queue, args.job_id)
   end
 end
@@ -133,13 +174,6 @@ local function extras()
     if redis.call('EXPIRE', key, seconds, 'NX') == 0 then redis.call('EXPIRE', key, seconds, 'GT') end
   end
 
-  -- Return the limits of an owner. One that has none of its own has those of the empty name.
-  function this.limits_of(owner)
-    local text = redis.call('HGET', keys.limits, owner) or redis.call('HGET', keys.limits, '')
-    local read, limits = pcall(cjson.decode, text or '{}')
-    return read and type(limits) == 'table' and limits or {}
-  end
-
   -- A version that does not know of owners may have ended some of these jobs.
   function this.forget_ended_jobs(owner, ids)
     for _, id in ipairs(ids) do
@@ -153,7 +187,7 @@ local function extras()
 
   -- Return how many more jobs of the owner may start. It may be below 0.
   function this.room_of(owner)
-    local limit = number(this.limits_of(owner).max_running)
+    local limit = number(limits_of(owner).max_running)
     if not limit then return 100 end
     local started = redis.call('SCARD', keys.started .. owner)
     if started >= limit then
@@ -181,7 +215,7 @@ local function extras()
       if waiting_in(queue) then
         redis.call('ZREM', keys.parked .. queue, id)
         server.call('HDEL', keys.job .. id, 'parked')
-        redis.call('LPUSH', queue, message)
+        send(queue, id, message, true)
       end
     end
   end
@@ -224,6 +258,33 @@ local function extras()
   return this
 end
 
+-- Return the day in UTC as YYYYMMDD, by the calendar of Hinnant's `civil_from_days`: scripts have no dates.
+local function today()
+  local days = math.floor(time[1] / 86400) + 719468
+  local era = math.floor(days / 146097)
+  local of_era = days - era * 146097
+  local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524) - math.floor(of_era / 146096)) / 365)
+  local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * of_year + 2) / 153)
+  local day = of_year - math.floor((153 * month + 2) / 5) + 1
+  return (year + era * 400 + (month > 9 and 1 or 0)) * 10000 + (month > 9 and month - 9 or month + 3) * 100 + day
+end
+
+-- Add to what an owner has used. That never stops a job: the ACL of 0.2.0 does not allow the command.
+local function add_usage(owner, profile, measure, amount)
+  local key, field = keys.usage .. today(), cjson.encode({owner or '', profile, measure})
+  local answer = server.pcall('HINCRBYFLOAT', key, field, amount)
+  if type(answer) == 'table' then
+    if string.find(answer.err, 'hash value', 1, true) or string.find(answer.err, 'would produce', 1, true) then
+      server.pcall('HSET', key, field, amount)
+    elseif string.find(answer.err, 'WRONGTYPE', 1, true) then
+      redis.call('HSET', key, field, amount)
+    end
+  elseif tonumber(answer) == tonumber(amount) then  -- the first of this day
+    redis.call('EXPIRE', key, 401 * 86400)
+  end
+end
+
 local function end_job(outcome)
   redis.call('HSET', job, 'outcome', outcome, 'finished', now)
   redis.call('EXPIRE', job, retention())
@@ -234,8 +295,14 @@ local function end_job(outcome)
   end
   redis.call('ZREM', keys.expiring, args.job_id)
   redis.call('ZREM', keys.refused, args.job_id)
-  clear_open()
+  local queue = clear_open()
   local owner, keep = redis.call('HGET', job, 'owner'), number(redis.call('HGET', job, 'keep'))
+  local profile = queue and string.match(queue, '^[^.]+%.([^.]+)%.')
+  if profile then
+    add_usage(owner, profile, outcome, 1)
+    local pixels = outcome == 'succeeded' and number(redis.call('HGET', job, 'pixels'))
+    if pixels then add_usage(owner, profile, 'pixels', pixels) end
+  end
   if owner then extras().leave_open_jobs(owner) end
   if keep then extras().keep_objects(now + keep) end
   if redis.call('HGET', job, 'webhook') then extras().queue_webhook(outcome) end

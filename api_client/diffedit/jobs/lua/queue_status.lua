@@ -6,6 +6,8 @@
 local queue = redis.call('HGET', job, 'queue')
 local waiting = waiting_in(queue)
 local ahead = waiting and redis.call('ZRANK', waiting, args.job_id)
+local held = ahead and redis.call('ZRANK', keys.backlog .. queue, args.job_id)
+if held then ahead = redis.call('LLEN', queue) + held end  -- whose turn comes before
 local at_once = 0
 if ahead then
   for _, info in ipairs(workers_of(queue)) do

@@ -1,17 +1,25 @@
 #!lua flags=allow-oom
 -- Let a worker start the stage that the job waits for. The job of a dead worker counts as waiting.
--- Arguments: job_id, worker, stage, max_attempts, contract (of the worker), alone (whether it runs nothing beside it).
+-- Arguments: job_id, worker, stage, max_attempts, contract (of the worker), alone (whether it runs nothing beside it),
+-- batch_age (seconds after which a batch job takes turns with interactive ones).
 -- Returns the record, 'max_attempts' if no attempt is left, 'newer' if only a worker of a newer contract can run the job,
 -- 'refused' if this worker refused the stage before and another live worker has not tried it yet, 'alone' if the stage must
--- run alone: it was started before and not finished, or a lost worker would cost its only attempt; or 'owner_busy' if as
--- many jobs of its owner have started as may run at the same time.
+-- run alone: it was started before and not finished, or a lost worker would cost its only attempt; 'owner_busy' if as many jobs
+-- of its owner have started as may run at the same time; or 'paused' if its queue is paused.
 -- include prelude
+-- A message was taken from the queue, so another one may follow, whatever becomes of this one.
+local queue = redis.call('HGET', job, 'queue')
+local interactive = queue and interactive_of(queue)
+local is_paused = false
+if not queue or redis.call('EXISTS', keys.backlog .. queue, keys.backlog .. (interactive or queue), keys.paused) > 0 then
+  is_paused = queueing().release_after(queue, interactive)
+end
 -- include only_open
 -- include workers
 if redis.call('HGET', job, 'next') ~= args.stage then return 'elsewhere' end
 if holder and holder ~= args.worker and is_alive(holder) then return 'elsewhere' end
 if contract_of_job() > args.contract then return 'newer' end
-local queue = redis.call('HGET', job, 'queue')
+if is_paused then return 'paused' end
 local refused = refusers(args.stage)
 if #refused > 0 and contains(refused, name_of(args.worker)) and has_untried_worker(workers_of(queue), refused) then
   return 'refused'
@@ -26,6 +34,7 @@ if owner and extras().room_of(owner) < 1 then return 'owner_busy' end
 local waiting = waiting_in(queue)
 local due_at = waiting and redis.call('ZSCORE', waiting, args.job_id)
 redis.call('HSET', keys.running, args.job_id, args.worker)
+if waiting then redis.call('HSET', keys.running_in .. queue, args.job_id, args.worker) end
 if due_at then
   redis.call('ZREM', waiting, args.job_id)
   local waited = string.format('%.3f', math.max(now - due_at, 0))
@@ -48,5 +57,9 @@ if is_first then
   else
     redis.call('ZREM', keys.expiring, args.job_id)
   end
+end
+if waiting and not interactive then
+  local oldest = redis.call('ZRANGE', keys.waiting .. queue .. '.batch', 0, 0, 'WITHSCORES')
+  if oldest[2] and now - oldest[2] >= args.batch_age then queueing().give_turn(queue) end
 end
 return redis.call('HGETALL', job)

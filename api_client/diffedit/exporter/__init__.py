@@ -1,0 +1,1 @@
+"""The metrics of a fleet, for Prometheus. Needs prometheus-client (extra `metrics`)."""

@@ -1,0 +1,164 @@
+-- What concerns queues that are long or paused; made when it is needed, as `extras`.
+--
+-- Start-time fair queueing: the tag of a message is when its owner's turn begins, on a clock that counts turns. The next
+-- message is that with the lowest tag. The tag of an owner's next message is higher by 1 / weight. An owner that had
+-- none waiting begins where the queue is now.
+local function queueing()
+  local this = {}
+
+  function this.is_paused(queue)
+    return redis.call('HGET', keys.paused, queue)
+  end
+
+  -- Return 'yes' if messages of the queue may be held back: unless a worker of 0.2.0 reads it, which would release none.
+  function this.find_holding(queue)
+    local answer = 'yes'
+    for _, worker in ipairs(redis.call('SMEMBERS', keys.workers)) do
+      local read, info = pcall(cjson.decode, redis.call('GET', keys.heartbeat .. worker) or '')
+      if read and type(info) == 'table' and (tonumber(info.contract) or 1) < 2 then
+        for _, each in ipairs(type(info.queues) == 'table' and info.queues or {}) do
+          if each == queue then answer = 'no' end
+        end
+      end
+    end
+    redis.call('SET', keys.holding .. queue, answer, 'EX', 10)
+    return answer
+  end
+
+  function this.may_hold(queue)
+    return (redis.call('GET', keys.holding .. queue) or this.find_holding(queue)) ~= 'no'
+  end
+
+  -- Hold the message of a job back. `first` is for a stage that goes on: it comes before all others. `turn` is for a job
+  -- that returns: it waits one turn and its owner pays none. Returns whether no other message is held back.
+  function this.hold(queue, id, message, first, turn)
+    local backlog, turns, record = keys.backlog .. queue, keys.turns .. queue, keys.job .. id
+    local owner = server.pcall('HGET', record, 'owner') or ''
+    if type(owner) == 'table' then return end  -- it is no record
+    local lowest = redis.call('ZRANGE', backlog, 0, 0, 'WITHSCORES')
+    local tag = number(lowest[2]) or 0
+    if first then
+      tag = tag - 1
+    elseif turn then
+      tag = tag + 1
+    else
+      if not lowest[1] then redis.call('DEL', turns) end
+      local weight = owner ~= '' and number(limits_of(owner).weight) or 1
+      tag = math.max(tag, number(redis.call('ZSCORE', turns, owner)) or tag)
+      redis.call('ZADD', turns, tag + 1 / math.min(math.max(weight, 0.01), 100), owner)
+    end
+    server.call('HSET', record, 'held', message)
+    redis.call('ZADD', backlog, tag, id)
+    return not lowest[1]
+  end
+
+  -- Put messages that were held back into the queue, until it has `most` of them.
+  function this.release(queue, most)
+    local places = (most or WINDOW) - redis.call('LLEN', queue)
+    while places > 0 do
+      local ids = redis.call('ZRANGE', keys.backlog .. queue, 0, math.min(places, 100) - 1)
+      if #ids == 0 then return end
+      redis.call('ZREM', keys.backlog .. queue, unpack(ids))
+      for _, id in ipairs(ids) do
+        local message = server.pcall('HGET', keys.job .. id, 'held')
+        if type(message) == 'string' then
+          server.call('HDEL', keys.job .. id, 'held')
+          redis.call('LPUSH', queue, message)
+          places = places - 1
+        end
+      end
+    end
+  end
+
+  -- As `release`, unless the queue is paused. Returns whether it is.
+  function this.release_if_running(queue)
+    if this.is_paused(queue) then return true end
+    this.release(queue)
+    return false
+  end
+
+  -- A message of this queue, or of the interactive one beside it, was taken. If nobody knows of which, it may be of any.
+  -- Returns whether the queue is paused.
+  function this.release_after(queue, interactive)
+    if waiting_in(queue) then
+      if interactive then this.release_if_running(interactive) end
+      return this.release_if_running(queue)
+    end
+    for _, each in ipairs(redis.call('SMEMBERS', keys.waiting_queues)) do
+      if waiting_in(each) then this.release_if_running(each) end
+    end
+    return false
+  end
+
+  -- As `send`, for a queue that is long or paused, or while another one is paused.
+  function this.send(queue, id, message, goes_on, turn)
+    if this.is_paused(queue) then
+      this.hold(queue, id, message, goes_on, turn)
+    elseif goes_on or not this.may_hold(queue) then
+      if not goes_on then this.release(queue, 1e6) end
+      redis.call('LPUSH', queue, message)
+    elseif this.hold(queue, id, message, false, turn) then
+      this.release(queue)  -- it may have been short
+    end
+  end
+
+  -- Hold back all messages that are in the queue, before all others. What is no message of a job stays. The Redis user of a
+  -- client may not read queues; then the leader does it.
+  function this.hold_all(queue)
+    local messages = server.pcall('LRANGE', queue, 0, -1)
+    if messages.err then return end
+    redis.call('DEL', queue)
+    local others = {}
+    for _, message in ipairs(messages) do  -- the last one is the next one
+      local id = string.match(message, '"job_id": ?"(%x+)"')
+      if id and type(server.pcall('HGET', keys.job .. id, 'next')) == 'string' then
+        this.hold(queue, id, message, true)
+      elseif not id then
+        table.insert(others, message)
+      end
+    end
+    for i = #others, 1, -1 do redis.call('LPUSH', queue, others[i]) end
+  end
+
+  -- Forget owners whose turns are over: they begin where the queue is now.
+  function this.forget_turns(queue)
+    local lowest = redis.call('ZRANGE', keys.backlog .. queue, 0, 0, 'WITHSCORES')
+    if not lowest[1] then
+      redis.call('DEL', keys.turns .. queue)
+      return
+    end
+    local oldest = redis.call('ZRANGE', keys.turns .. queue, 0, 999, 'WITHSCORES')
+    for i = 1, #oldest, 2 do
+      if tonumber(oldest[i + 1]) <= tonumber(lowest[2]) then redis.call('ZREM', keys.turns .. queue, oldest[i]) end
+    end
+  end
+
+  -- A stage of an interactive queue starts while a batch job has waited for too long. After three of them, one message of
+  -- the batch queue goes into the interactive one. The job is marked, so that its later stages go there, too.
+  function this.give_turn(queue)
+    local batch = queue .. '.batch'
+    if redis.call('HINCRBY', keys.batch_turns, queue, 1) < 3 or this.is_paused(batch) then return end
+    if redis.call('LLEN', batch) == 0 then this.release(batch) end
+    local message = server.pcall('RPOP', batch)
+    if type(message) ~= 'string' then return end  -- the ACL of 0.2.0 has no RPOP
+    redis.call('HINCRBY', keys.batch_turns, queue, -3)
+    local id = string.match(message, '"job_id": ?"(%x+)"')
+    if id and type(server.pcall('HGET', keys.job .. id, 'next')) == 'string' then
+      server.call('HSET', keys.job .. id, 'aged', now)
+    end
+    redis.call('LPUSH', queue, message)
+    this.release(batch)
+  end
+
+  -- Return the queue for a stage of a batch job: the interactive one if the job has waited for too long, and then it is
+  -- the turn of three interactive stages.
+  function this.lane_of(queue, interactive, id)
+    if not redis.call('HGET', keys.job .. id, 'aged') or this.is_paused(queue) or this.is_paused(interactive) then
+      return queue
+    end
+    server.pcall('HINCRBY', keys.batch_turns, interactive, -3)
+    return interactive
+  end
+
+  return this
+end
