@@ -111,6 +111,9 @@ async def test_one_trace_leads_from_the_request_to_the_webhook(
     assert spans["diffedit submit"].attributes["diffedit.job"] == job
     assert spans["webhook succeeded"].attributes["http.response.status_code"] == 204
 
+    # And nothing that the user wrote
+    assert not any(text in str([(span.attributes, span.events) for span in spans.all]) for text in TEXTS.values())
+
     # And the receiver can continue the trace
     sent = [headers["traceparent"] for _, headers, _ in receiver.requests]
     events = [spans[f"webhook {name}"] for name in ("started", "succeeded")]
