@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from diffedit.settings import Settings
     from diffedit.uploads import PictureLike
 
-    __version__: str
-    """The version that is installed, as a text."""
+__version__: str
+"""The version that is installed, as a text."""
 
 __all__ = [
     "MAX_ASPECT",

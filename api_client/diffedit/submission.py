@@ -20,8 +20,10 @@ from diffedit.uploads import Upload, mask_upload
 TEXTS = ("source_prompt", "target_prompt", "source_concept", "target_concept", "caption", "negative_prompt")
 """The options that are fields of the request itself."""
 SERVICE = ("lane", "start_timeout", "deadline", "owner", "tags", "keep", "webhook")
-"""The options that are fields of `JobOptions`. All others but the mask and the key are fields of `EditParams`."""
+"""The options that are fields of `JobOptions`. The others are fields of `EditParams`, but for the mask and the key."""
 
+SET_BY_CLIENT = ("traceparent",)
+"""The fields of `JobOptions` that are no options of an edit."""
 
 UploadOf = Callable[[Upload, str | None], Upload]
 

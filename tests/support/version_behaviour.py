@@ -32,6 +32,16 @@ class VersionBehaviour(BackendBehaviour):
         assert backend.job_store.start_stage(job.id, Stage.EMBED, ME).job == job
         assert [status.id for status in backend.job_store.list_jobs(limit=1).statuses] == [job.id]
 
+    @pytest.mark.parametrize(
+        "text", ["", "00-zz", "01-" + "ab" * 16 + "-" + "ab" * 8 + "-01", "00-" + "0" * 32 + "-" + "ab" * 8 + "-01"]
+    )
+    def test_a_trace_in_a_form_that_nobody_knows_is_no_damage(
+        self, backend: JobBackend, rewrite: Rewrite, text: str
+    ) -> None:
+        job = new_job(backend)
+        rewrite(backend, job, traceparent=text)
+        assert backend.job_store.start_stage(job.id, Stage.EMBED, ME).job == job
+
     def test_a_record_without_a_contract_is_of_the_first_one(self, backend: JobBackend, rewrite: Rewrite) -> None:
         job = new_job(backend)
         assert backend.job_store.status(job.id).contract == 1

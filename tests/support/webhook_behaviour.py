@@ -19,6 +19,7 @@ from tests.support.waiting import until
 
 URL = "https://example.com/hooks?a=1"
 LEASE = 60.0
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def claimed(backend: JobBackend) -> list[Event]:
@@ -78,6 +79,18 @@ class WebhookBehaviour(BackendBehaviour):
         until_overdue(backend, late)
         backend.job_store.status(late.id)
         assert names(claimed(backend)) == ["expired"]
+
+    def test_the_events_of_a_job_belong_to_its_trace(self, backend: JobBackend) -> None:
+        traced, untraced = create(backend, webhook=URL, traceparent=TRACE), create(backend, webhook=URL)
+        for job in (traced, untraced):
+            assert backend.job_store.status(job.id).options == job.options
+            run(backend, job, *ALL)
+        found = {(event.job_id, event.name): event.traceparent for event in claimed(backend)}
+        assert found == {
+            (job.id, name): trace
+            for job, trace in ((traced, TRACE), (untraced, None))
+            for name in ("started", "succeeded")
+        }
 
     def test_a_job_without_a_webhook_has_no_events(self, backend: JobBackend) -> None:
         job = create(backend)

@@ -1,8 +1,10 @@
 """The client stays thin, and a worker starts without torch."""
 
+import ast
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -66,6 +68,25 @@ PUBLIC_FOR_TESTS = """
 def test_the_public_names_are_these_and_no_others(module: ModuleType, names: str) -> None:
     assert sorted(module.__all__) == names.split()
     assert all(getattr(module, name) is not None for name in module.__all__)
+
+
+def test_each_public_name_is_imported_from_where_type_checkers_find_it() -> None:
+    (block,) = [node for node in ast.parse(Path(diffedit.__file__).read_text()).body if isinstance(node, ast.If)][:1]
+    seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == diffedit._MODULE_OF
+    assert seen.keys() == set(diffedit.__all__) - {"__version__"}
+    assert set(diffedit.__all__) <= set(dir(diffedit))
+
+
+def test_a_name_that_is_not_public_is_an_error() -> None:
+    with pytest.raises(AttributeError, match="module 'diffedit' has no attribute 'Clinet'"):
+        _ = diffedit.Clinet
+    with pytest.raises(ImportError):
+        from diffedit import Clinet  # noqa: F401
+
+
+def test_a_program_that_imports_the_package_alone_imports_nothing_else() -> None:
+    assert printed("import sys, diffedit; print(*[name for name in sys.modules if name.startswith('diffedit.')])") == []
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

@@ -31,7 +31,7 @@ def test_every_option_has_one_place_in_the_request() -> None:
     assert len(EditOptions.__annotations__) == sum(map(len, places))
     # The image is an argument of its own, the method decides the goal, and the parameters are one field.
     assert set(EditRequest.model_fields) == {*submission.TEXTS, "mask", "image", "goal", "params"}
-    assert set(JobOptions.model_fields) == set(submission.SERVICE)
+    assert set(JobOptions.model_fields) == {*submission.SERVICE, *submission.SET_BY_CLIENT}
 
 
 def test_the_text_of_an_option_is_the_one_of_the_field() -> None:

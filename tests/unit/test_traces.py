@@ -1,5 +1,6 @@
 """Traces: from the web request through client, queue waits and stages to the webhook."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -95,7 +96,9 @@ async def test_one_trace_leads_from_the_request_to_the_webhook(
     assert len(spans.all) == 1 + len(parents) + len(parts)
 
     # And they say which job it was, and what became of it
-    assert dict(spans["stage mask"].attributes) == {
+    about = dict(spans["stage mask"].attributes)
+    assert about.pop("diffedit.device_seconds") > 0
+    assert about == {
         "diffedit.job": job,
         "diffedit.stage": "mask",
         "diffedit.profile": "tiny",
@@ -107,6 +110,9 @@ async def test_one_trace_leads_from_the_request_to_the_webhook(
     }
     assert spans["diffedit submit"].attributes["diffedit.job"] == job
     assert spans["webhook succeeded"].attributes["http.response.status_code"] == 204
+
+    # And nothing that the user wrote
+    assert not any(text in str([(span.attributes, span.events) for span in spans.all]) for text in TEXTS.values())
 
     # And the receiver can continue the trace
     sent = [headers["traceparent"] for _, headers, _ in receiver.requests]
@@ -189,8 +195,9 @@ def test_a_sender_that_is_not_traced_hands_the_trace_on(worker: InlineWorker, re
 
 
 def test_the_trace_of_a_job_whose_client_is_not_traced_has_the_id_of_the_job(
-    worker: InlineWorker, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    worker: InlineWorker, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="diffedit_worker")
     jobs, send = [], worker.send
     worker.client._send = jobs.append
     job = worker.edit(webhook=receiver.url)
@@ -200,6 +207,7 @@ def test_the_trace_of_a_job_whose_client_is_not_traced_has_the_id_of_the_job(
     assert spans.trace_ids == {job.id}
     assert {"stage embed", "wait edit", "webhook started", "webhook succeeded"} < set(spans.names)
     assert all(headers["traceparent"].split("-")[1] == job.id for _, headers, _ in receiver.requests)
+    assert [record.trace_id for record in caplog.records if hasattr(record, "trace_id")] == [job.id] * 4
 
 
 def test_whoever_sampled_the_trace_decides(monkeypatch: pytest.MonkeyPatch, worker: InlineWorker) -> None:

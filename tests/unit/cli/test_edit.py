@@ -11,6 +11,7 @@ from diffedit import JobOptions, Lane
 from diffedit.cli import app
 from diffedit.contract.request import EditParams, EditRequest
 from diffedit.provenance import with_manifest
+from diffedit.submission import SET_BY_CLIENT
 from tests.support.cli import RESULT, WORKER, Cli, png
 
 TARGET = ("--target-prompt", "a pear")
@@ -126,7 +127,8 @@ def test_another_request_with_the_same_key_ends_with_the_id_of_the_first_job(cli
 
 def test_each_argument_of_an_edit_has_an_option_of_its_name() -> None:
     options = {parameter.name for parameter in get_command(app).commands["edit"].params}
-    arguments = EditRequest.model_fields.keys() - {"goal", "params"} | JobOptions.model_fields.keys()
+    options_of_job = JobOptions.model_fields.keys() - {*SET_BY_CLIENT}
+    arguments = EditRequest.model_fields.keys() - {"goal", "params"} | options_of_job
     assert arguments | {"idempotency_key"} <= options
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from diffedit.tracing import trace_of
 from diffedit_worker.runtime.stage_report import Outcome, StageReport
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class StageLog:
 
 def fields_of(report: StageReport) -> dict[str, Any]:
     """Return the fields of a line of JSON. Seconds are rounded to milliseconds."""
-    trace = TRACE_ID.match(report.traceparent or "")
+    trace = TRACE_ID.match(trace_of(report.job_id, report.traceparent) or "")
     seconds = {
         "seconds": report.seconds,
         "load_seconds": report.load_seconds,
