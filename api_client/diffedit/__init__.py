@@ -13,6 +13,7 @@ from diffedit.contract.job import ErrorInfo, JobOptions, JobStatus, State
 from diffedit.contract.owners import OwnerLimits
 from diffedit.contract.request import EditParams, EditRequest, Prompts
 from diffedit.contract.stages import Artifact, Lane, Stage
+from diffedit.contract.usage import Usage
 from diffedit.contract.webhooks import Delivery, DeliveryState, WaitingEvents
 from diffedit.decoding import MAX_PIXELS
 from diffedit.deletion import Deleted
@@ -129,6 +130,7 @@ __all__ = [
     "UnreadableJobsWarning",
     "UploadNotFound",
     "UploadUrl",
+    "Usage",
     "WaitingEvents",
     "WorkerInfo",
     "__version__",

@@ -285,6 +285,8 @@ class AsyncClient(Asynchronous[Client]):
     """Return the limits that are in force for an owner, as `Client.owner_limits`."""
     set_owner_limits = forwarded(Client.set_owner_limits)
     """Set the limits of an owner, as `Client.set_owner_limits`."""
+    usage = forwarded(Client.usage)
+    """Return what jobs have used, as `Client.usage`."""
     check_profile = forwarded(Client.check_profile)
     """Raise UnknownProfile if no worker serves this profile and none ever did, as `Client.check_profile`."""
     collect_garbage = forwarded(Client.collect_garbage)

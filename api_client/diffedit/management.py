@@ -1,6 +1,7 @@
 """What a client does with jobs that were submitted before, and with what they have left."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import date, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -9,6 +10,7 @@ from diffedit.admin import Admin
 from diffedit.api_keys import DEFAULT_RATE, Admission, ApiKey, NewApiKey, add_key, admit
 from diffedit.contract.job import State
 from diffedit.contract.owners import MAX_OWNER, Owner, OwnerLimits
+from diffedit.contract.usage import Usage, UsageKey
 from diffedit.deletion import Deleted, delete_jobs_of
 from diffedit.errors import InvalidRequest, UnknownProfile, UnreadableJobsWarning
 from diffedit.garbage import Collected, age, collect
@@ -17,6 +19,7 @@ from diffedit.jobs.backend import JobBackend
 from diffedit.jobs.pages import Page, TagFilter, checked_tag
 from diffedit.objects.store import ObjectStore
 from diffedit.settings import Settings
+from diffedit.usage import usage_of
 from diffedit.warned import warn
 from diffedit.webhooks.signing import secrets_of
 
@@ -133,6 +136,31 @@ class JobManagement:
         """
         self._require_all("set_owner_limits")
         self._job_store.set_owner_limits(self._require_owner(owner), limits)
+
+    def usage(
+        self,
+        since: timedelta | date | str = "30d",
+        *,
+        by: UsageKey | Sequence[UsageKey] = "owner",
+        owner: str | None = None,
+    ) -> list[Usage]:
+        """Return what jobs have used: seconds of the device, ended jobs, pixels. The largest comes first, after days.
+
+            for each in client.usage("7d", by=("owner", "day")):
+                print(each.day, each.owner, each.gpu_seconds, each.jobs)
+
+        Days begin at midnight UTC, by the clock of the Redis server. They are kept for 400 days.
+
+        Args:
+            since: how long ago the first day is ("30d"), or the first day (`date`, "2026-01-31").
+            by: what to add up by: "owner", "profile", "day", or several of them.
+            owner: only jobs of this owner. A client of one owner sees only its own.
+
+        Raises:
+            InvalidRequest: an argument is not valid, or this client is another owner's.
+            BrokerUnavailable: the server does not answer.
+        """
+        return usage_of(self._job_store, since, by, self._require_owner(owner))
 
     def add_api_key(self, owner: str, *, name: str = "", rate: int = DEFAULT_RATE) -> NewApiKey:
         """Make an API key, with which a program uses the HTTP API as this owner (`diffedit serve`).

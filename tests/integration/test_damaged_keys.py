@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 import redis
@@ -123,8 +124,16 @@ NAMES: dict[str, Callable[[Scene], str]] = {
     "a preview": lambda scene: keys.PREVIEW + scene.victim.id,
     "the sign of a watcher": lambda scene: keys.WATCHED + scene.victim.id,
     "the damaged keys": lambda scene: keys.DAMAGED,
+    "a backlog": lambda scene: keys.BACKLOG + scene.victim.queue,
+    "the running jobs of a queue": lambda scene: keys.RUNNING_IN + scene.victim.queue,
+    "the paused queues": lambda scene: keys.PAUSED,
+    "the sign that messages are held back": lambda scene: keys.HOLDING + scene.victim.queue,
+    "the usage of a day": lambda scene: f"{keys.USAGE}{datetime.now(UTC):%Y%m%d}",
 }
-HASHES = {"a record", "the running jobs", "the stage counters", "the profiles", "the presets"}
+HASHES = {
+    *("a record", "the running jobs", "the stage counters", "the profiles", "the presets"),
+    *("the running jobs of a queue", "the paused queues", "the usage of a day"),
+}
 TEXTS = ["no JSON", "1e300", "NaN", '{"memory": 1e300, "contract": NaN, "queues": 1e300, "since": 1e300}', "[" * 10_000]
 
 
@@ -136,6 +145,10 @@ ENTRIES = {
     "the waiters": "set",
     "a queue": "list",
     "the stage counters": "hash",
+    "a backlog": "zset",
+    "the running jobs of a queue": "hash",
+    "the paused queues": "hash",
+    "the usage of a day": "hash",
 }
 """The types of keys that may not exist at first. All others are texts."""
 

@@ -182,7 +182,7 @@ def test_a_job_that_returns_waits_one_turn(store: JobStore, server: redis.Redis)
     store.start_stage(taken, Stage.EMBED, ME)
     store.requeue(jobs[0], ME, count_attempt=False)
     store.send(jobs[0])
-    assert jobs[0].id in itertools.islice(served(store, server), WINDOW + 2)
+    assert jobs[0].id in itertools.islice(served(store, server), WINDOW + 3)
     held = jobs[50]
     before = server.zscore(keys.BACKLOG + LANGUAGE, held.id)
     store.send(held)  # a surplus message, of a job whose turn comes
@@ -214,6 +214,38 @@ def test_a_lost_backlog_is_found(store: JobStore, server: redis.Redis) -> None:
     for job in jobs[WINDOW:]:
         store.send(job)
     assert list(served(store, server)) == [job.id for job in jobs]
+
+
+@pytest.mark.parametrize("key", [keys.TURNS + LANGUAGE, keys.BACKLOG + LANGUAGE, keys.HOLDING + LANGUAGE, keys.PAUSED])
+@pytest.mark.parametrize("value", ["text", "numbers"])
+def test_a_damaged_key_stops_no_queue(store: JobStore, server: redis.Redis, key: str, value: str) -> None:
+    jobs = submit(store, 10, "a")
+    if value == "text" or key == keys.HOLDING + LANGUAGE:
+        server.set(key, "no set")
+    elif key == keys.PAUSED:
+        server.hset(key, "elsewhere", "[")
+    else:
+        server.zadd(key, {"": "inf", "a": "-inf", "b": 1e300})
+    jobs += submit(store, 10, "a") + submit(store, 10, "b")
+    store.tend_queues()
+    for job_id in store.jobs_without_message(0):
+        store.send(next(job for job in jobs if job.id == job_id))
+    assert set(served(store, server)) == {job.id for job in jobs}
+
+
+def test_a_damaged_record_stops_no_queue(store: JobStore, server: redis.Redis) -> None:
+    jobs = submit(store, 20, "a")
+    for job in jobs[10:15]:
+        server.delete(keys.job_key(job.id))
+        server.set(keys.job_key(job.id), "no record")
+    assert set(served(store, server)) == {job.id for job in (*jobs[:10], *jobs[15:])}
+
+
+@pytest.mark.parametrize("value", ["1e300", "0", "-1", '"many"', "NaN"])
+def test_a_weight_that_means_nothing_stops_no_queue(store: JobStore, server: redis.Redis, value: str) -> None:
+    server.hset(keys.LIMITS, "a", f'{{"weight": {value}}}')
+    jobs = submit(store, 10, "a") + submit(store, 10, "b")
+    assert set(served(store, server)) == {job.id for job in jobs}
 
 
 def test_a_pause_moves_the_messages_and_keeps_their_order(store: JobStore, server: redis.Redis) -> None:

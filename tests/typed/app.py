@@ -143,8 +143,9 @@ def serve_an_owner(client: Client) -> str:
     first, _ = (theirs.edit(picture_file(), target_prompt="a basket", tags={"album": name}) for name in ("8", "9"))
     page: diffedit.Page = theirs.jobs(tag=("album", "9"), limit=1)
     first.delete()
+    used: list[diffedit.Usage] = client.usage("7d", by=("owner", "day"), owner="u17")
     deleted: diffedit.Deleted = client.delete_owner("u17")
-    return f"{len(page)} {page[0].owner} {page.cursor} {deleted.jobs}"
+    return f"{len(page)} {page[0].owner} {page.cursor} {used[0].day} {used[0].jobs} {deleted.jobs}"
 
 
 def give_keys(client: Client) -> str:

@@ -23,6 +23,7 @@ from tests.support.refusal_behaviour import RefusalBehaviour
 from tests.support.rescue_behaviour import RescueBehaviour
 from tests.support.stage_behaviour import StageBehaviour
 from tests.support.submission_behaviour import SubmissionBehaviour
+from tests.support.usage_behaviour import UsageBehaviour
 from tests.support.version_behaviour import VersionBehaviour
 from tests.support.webhook_behaviour import WebhookBehaviour
 from tests.support.worker_behaviour import ArtifactLocksBehaviour, WorkerRegistryBehaviour
@@ -36,6 +37,7 @@ class TestMemoryBackend(
     IdempotencyBehaviour,
     OwnerBehaviour,
     QueueBehaviour,
+    UsageBehaviour,
     RefusalBehaviour,
     RescueBehaviour,
     ContentBehaviour,

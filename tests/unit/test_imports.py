@@ -53,8 +53,9 @@ PUBLIC = """
     DiffEditError EditOptions EditParams EditRequest EditResult ErrorInfo Explanation Health IdempotencyConflict
     InvalidKey InvalidRequest JobCancelled JobError JobExpired JobFailed JobHandle JobNotFound JobOptions JobQuery
     JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES MAX_PIXELS MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit
-    OwnerLimits Page Pause PictureLike Prompts QueueFull QueueState RateLimited ServiceError Settings Stage State StoreRefused StoreUnavailable StoredFile UnknownPreset
-    UnreadableJobsWarning UploadNotFound UploadUrl WaitingEvents WorkerInfo __version__
+    OwnerLimits Page Pause PictureLike Prompts QueueFull QueueState RateLimited ServiceError Settings Stage State
+    StoreRefused StoreUnavailable StoredFile UnknownPreset UnreadableJobsWarning UploadNotFound UploadUrl
+    WaitingEvents WorkerInfo __version__
 """
 PUBLIC_FOR_TESTS = """
     JobBackend MemoryObjectStore async_memory_client fail memory_backend memory_client succeed upload

@@ -1,16 +1,19 @@
 """The commands for operators: health, garbage collection, and owners."""
 
-from typing import Annotated
+import json
+from typing import Annotated, cast
 
 import typer
 
 from diffedit.cli import main
 from diffedit.cli.exit_codes import NOT_HEALTHY
 from diffedit.cli.options import AsJson
-from diffedit.cli.render import health_table
+from diffedit.cli.render import health_table, usage_table
 from diffedit.contract.owners import OwnerLimits
+from diffedit.contract.usage import UsageKey
 from diffedit.errors import InvalidRequest
 from diffedit.health import Health, wait_for_health
+from diffedit.usage import checked_keys
 
 
 def _help(limit: str) -> str:
@@ -85,19 +88,41 @@ def limits(
     max_running: Annotated[int | None, typer.Option(help=_help("max_running"))] = None,
     max_pixels: Annotated[int | None, typer.Option(help=_help("max_pixels"))] = None,
     max_steps: Annotated[int | None, typer.Option(help=_help("max_steps"))] = None,
+    weight: Annotated[float | None, typer.Option(help=_help("weight"))] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Delete the limits of this owner.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the limits of an owner, or replace them all by those that are given."""
     client = main.make_client()
-    given = {"max_queued": max_queued, "max_running": max_running, "max_pixels": max_pixels, "max_steps": max_steps}
+    options = {"max_queued": max_queued, "max_running": max_running, "max_pixels": max_pixels, "max_steps": max_steps}
+    given = {name: value for name, value in {**options, "weight": weight}.items() if value is not None}
     if remove:
         client.set_owner_limits(owner, None)
-    elif any(limit is not None for limit in given.values()):
-        client.set_owner_limits(owner, OwnerLimits(**given))
+    elif given:
+        client.set_owner_limits(owner, OwnerLimits.model_validate(given))
     found = client.owner_limits(owner)
     if as_json:
         print(found.model_dump_json())
         return
     for name, limit in found:
         print(f"{name}: {'no limit' if limit is None else limit}")
+
+
+@main.command("Operations")
+def usage(
+    by: Annotated[
+        str, typer.Option(metavar="KEYS", help="Add up by owner, profile, day, or several: owner,day.")
+    ] = "owner",
+    since: Annotated[
+        str, typer.Option(metavar="AGE", help='The first day: "30d", or 2026-01-31. Kept for 400 days.')
+    ] = "30d",
+    owner: Annotated[str | None, typer.Option(help="Only jobs of this owner.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what owners have used: seconds of the GPU, pixels, and how jobs ended. Days are in UTC."""
+    keys = checked_keys(cast(UsageKey, by))
+    found = main.make_client().usage(since, by=keys, owner=owner)
+    if as_json:
+        print(json.dumps([each.model_dump(mode="json", exclude_none=True) for each in found]))
+    else:
+        main.out.print(usage_table(found, keys))

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from diffedit.api_keys import ApiKey
 from diffedit.contract.job import JobStatus
+from diffedit.contract.usage import Usage, UsageKey
 from diffedit.contract.webhooks import WaitingEvents
 from diffedit.health import Health
 from diffedit.jobs.workers import Trouble, TroubleKind, WorkerInfo
@@ -54,6 +55,20 @@ def jobs_table(jobs: Sequence[JobStatus]) -> Table:
     for job in jobs:
         seconds = f"{(job.finished_at - job.created_at).total_seconds():.1f}" if job.finished_at else ""
         table.add_row(job.id, job.state.value, _stage(job), f"{job.created_at:%Y-%m-%d %H:%M:%S}", seconds)
+    return table
+
+
+def usage_table(found: Sequence[Usage], by: Sequence[UsageKey]) -> Table:
+    """Return one row for each sum, with what it is the sum of."""
+    table = Table(box=None)
+    for key in by:
+        table.add_column(key)
+    for measure in ("gpu seconds", "megapixels", "succeeded", "failed", "cancelled", "expired"):
+        table.add_column(measure, justify="right")
+    for each in found:
+        names = [printable(str(getattr(each, key))) or "(no owner)" for key in by]
+        counts = [str(count) for count in (each.succeeded, each.failed, each.cancelled, each.expired)]
+        table.add_row(*names, f"{each.gpu_seconds:.1f}", f"{each.pixels / 1e6:.2f}", *counts)
     return table
 
 

@@ -48,5 +48,5 @@ class OwnerLimits(StrictNumbers):
     """Pixels of a picture."""
     max_steps: int | None = Field(default=None, ge=1, lt=2**31)
     """`num_inference_steps` of a job."""
-    weight: float | None = Field(default=None, ge=0.01, le=100)
-    """How many turns the owner has for each turn of others, when several wait in a queue. None is 1."""
+    weight: float = Field(default=1, ge=0.01, le=100)
+    """How many turns the owner has for each turn of an owner with weight 1, while jobs of several wait in a queue."""

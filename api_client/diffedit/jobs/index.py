@@ -1,10 +1,12 @@
 """What a job store knows of many jobs: lists of them, owners and their limits, and which objects nobody needs."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from datetime import date
 from typing import NamedTuple, Protocol
 
 from diffedit.contract.job import JobStatus, State
 from diffedit.contract.owners import OwnerLimits
+from diffedit.contract.usage import Usage
 from diffedit.jobs.filters import JobFilter
 from diffedit.jobs.pages import TagFilter
 
@@ -82,6 +84,9 @@ class JobIndex(Protocol):
 
     def set_owner_limits(self, owner: str | None, limits: OwnerLimits | None) -> None:
         """Set the limits of an owner, or delete them; for None those of owners that have none of their own."""
+
+    def usage(self, days: Sequence[date]) -> list[Usage]:
+        """Return what each owner has used on these days, by day, owner and profile."""
 
     def secret(self) -> str:
         """Return 32 random hex digits, which are the same for all who use this store."""

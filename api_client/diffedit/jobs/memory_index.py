@@ -1,10 +1,12 @@
 """Lists of jobs, owners and their limits, and which objects nobody needs, in the memory of this process."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from datetime import date
 
 from diffedit.contract.job import Job, JobStatus, State
 from diffedit.contract.owners import OwnerLimits
+from diffedit.contract.usage import Usage
 from diffedit.errors import BadRecord, OwnerLimit
 from diffedit.jobs.filters import JobFilter
 from diffedit.jobs.index import JobPage, RemovedJob
@@ -86,6 +88,15 @@ class MemoryIndex(MemoryStatuses):
             else:
                 self._state.owner_limits[owner] = limits
             self._unpark(owner)
+
+    def usage(self, days: Sequence[date]) -> list[Usage]:
+        with self._state.lock:
+            wanted = {day.isoformat() for day in days}
+            return [
+                Usage.model_validate({"day": day, "owner": owner, "profile": profile, **measures})
+                for (day, owner, profile), measures in self._state.usage.items()
+                if day in wanted
+            ]
 
     def secret(self) -> str:
         return self._state.secret

@@ -5,6 +5,7 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from diffedit.contract.job import Job
@@ -41,6 +42,8 @@ class MemoryState:
         self.contents: dict[str, str] = {}
         self.submitted: dict[str, float] = {}
         self.parked: dict[str, float] = {}
+        self.usage: dict[tuple[str, str, str], dict[str, float]] = {}
+        """Day, owner and profile -> measures."""
         self.paused: dict[str, Pause] = {}
         self.kept: dict[str, float] = {}
         self.owner_limits: dict[str | None, OwnerLimits] = {}
@@ -80,6 +83,12 @@ class MemoryState:
         self.running.pop(job_id, None)
         self.waiting.pop(job_id, None)
         self.parked.pop(job_id, None)
+
+    def add_usage(self, owner: str | None, profile: str, measure: str, amount: float) -> None:
+        """Add to what an owner has used today."""
+        day = datetime.now(UTC).date().isoformat()
+        measures = self.usage.setdefault((day, owner or "", profile), {})
+        measures[measure] = measures.get(measure, 0) + amount
 
     def queue_webhook(self, job_id: str, event: str) -> None:
         """Put an event of the job into the outbox, if the job has a webhook."""

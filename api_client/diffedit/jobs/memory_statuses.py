@@ -75,6 +75,10 @@ class MemoryStatuses(MemoryLostJobs):
         record = self._state.records[job_id]
         record.update({"outcome": outcome.value, "finished": now_text()})
         self._state.clear_open(job_id)
+        owner, profile = record.get("owner"), record["queue"].split(".")[1]
+        self._state.add_usage(owner, profile, outcome.value, 1)
+        if outcome is State.SUCCEEDED and "pixels" in record:
+            self._state.add_usage(owner, profile, "pixels", int(record["pixels"]))
         if "keep" in record:
             until = time.time() + float(record["keep"])
             for key in objects_of(record):

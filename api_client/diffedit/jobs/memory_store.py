@@ -65,6 +65,8 @@ class MemoryJobStore(MemoryAdministration, MemoryQueues):
             self._state.check_queue(job)
             self._check_owner_limits(job, pixels)
             record = {**new_fields(job, state.settings.retention), "created": now_text()}
+            if pixels is not None:
+                record["pixels"] = str(pixels)
             if idempotency_key:
                 state.idempotency[idempotency_key] = job.id
                 record["idempotency"] = idempotency_key
@@ -159,6 +161,9 @@ class MemoryJobStore(MemoryAdministration, MemoryQueues):
             if outcome is not None:
                 return StageCompletion(outcome)
             self._state.stages.append((time.time(), "done"))
+            if device_seconds:
+                profile = job.request.params.profile
+                self._state.add_usage(job.options.owner, profile, "gpu_seconds", device_seconds)
             record = self._record(job.id)
             record |= done_fields(job, stage, seconds, created)
             for name in (f"refused_since:{stage.value}", f"refused_error:{stage.value}"):

@@ -1,19 +1,22 @@
 """Removal of jobs, owners and their limits, and which objects nobody needs, in Redis or Valkey."""
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+from datetime import date
 from typing import cast
 
 from pydantic import ValidationError
 
 from diffedit.contract.owners import OwnerLimits
+from diffedit.contract.usage import Usage
 from diffedit.errors import JobNotFound
 from diffedit.jobs import keys
 from diffedit.jobs.index import RemovedJob
 from diffedit.jobs.records import object_keys_in, unused_of
 from diffedit.jobs.redis_listing import RedisListing
 from diffedit.jobs.redis_server import translate_errors
+from diffedit.jobs.usage_entries import usage_in
 
 _PAGE = 500
 MOST_SIBLINGS = 1000
@@ -84,6 +87,11 @@ class RedisIndex(RedisListing):
     def set_owner_limits(self, owner: str | None, limits: OwnerLimits | None) -> None:
         text = limits.model_dump_json(exclude_none=True) if limits else None
         self._server.run("set_limits", owner=owner or _ALL_OTHERS, limits=text)
+
+    @translate_errors
+    def usage(self, days: Sequence[date]) -> list[Usage]:
+        found = self._entries.read_all([("hgetall", f"{keys.USAGE}{day:%Y%m%d}") for day in days])
+        return [each for day, fields in zip(days, found, strict=True) for each in usage_in(day, fields)]
 
     @translate_errors
     def secret(self) -> str:

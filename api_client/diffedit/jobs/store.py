@@ -192,7 +192,7 @@ class JobStore(JobIndex, JobAdministration, QueueStore, StepStore, Protocol):
     def park_job(self, job: Job) -> State | None:
         """Let a job wait without a message until there is room for it among those of its owner; then send one.
 
-        It does not count as one without a message for ten minutes.
+        If its queue is paused, the message is held back. It does not count as one without a message for ten minutes.
         """
 
     def complete_stage(

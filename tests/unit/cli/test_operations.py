@@ -178,3 +178,27 @@ def test_health_is_not_ok_if_workers_could_not_run_a_quarter_of_the_recent_stage
 def test_health_shows_the_queue_of_a_profile_that_nobody_serves(cli: Cli) -> None:
     cli.submit(profile="sd21")
     assert "diffedit.sd21.language  0 waiting; no worker takes jobs from this queue" in cli("health", code=7).stdout
+
+
+def test_usage_shows_what_owners_have_used(cli: Cli) -> None:
+    for owner in ("zoe \x1b[2J", "zoe \x1b[2J", "u1", None):
+        job = cli.submit(**({"owner": owner.replace("\x1b", "")} if owner else {}))
+        job.cancel()
+    assert cli("usage").stdout.split() == [
+        *("owner", "gpu", "seconds", "megapixels", "succeeded", "failed", "cancelled", "expired"),
+        *("zoe", "[2J", "0.0", "0.00", "0", "0", "2", "0"),
+        *("(no", "owner)", "0.0", "0.00", "0", "0", "1", "0"),
+        *("u1", "0.0", "0.00", "0", "0", "1", "0"),
+    ]
+    found = cli.json("usage", "--by", "profile,day", "--since", "1d")
+    assert [(each["profile"], each["jobs"], each["cancelled"]) for each in found] == [("tiny", 4, 4)]
+    assert "owner" not in found[0] and found[0]["day"]
+    assert cli.json("usage", "--owner", "u1")[0]["jobs"] == 1
+    assert cli("usage", "--by", "user", code=2).stdout == ""
+
+
+def test_an_owner_gets_a_weight(cli: Cli) -> None:
+    assert "weight: 1" in cli("limits", "u1").stdout
+    assert cli.json("limits", "u1", "--weight", "2.5")["weight"] == 2.5
+    assert cli.client.owner_limits("u1").weight == 2.5
+    assert cli.client.owner_limits("u2").weight == 1

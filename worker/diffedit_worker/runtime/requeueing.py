@@ -67,13 +67,8 @@ class Requeueing:
         self._forget(job_id)
         self.send([job_id])
 
-    def hold(self, job_id: str) -> None:
-        """Return the message of a paused queue. It is held back there."""
-        self._forget(job_id)
-        self.send([job_id])
-
     def park(self, job_id: str) -> None:
-        """Let a job wait until another one of its owner has ended."""
+        """Let a job wait until another one of its owner has ended, or until its queue is resumed."""
         try:
             job = self._job_store.status(job_id).job
             self._forget(job_id)

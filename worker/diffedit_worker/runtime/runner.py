@@ -27,6 +27,7 @@ from diffedit_worker.pipeline import PIPELINE, cache_key, param
 from diffedit_worker.runtime.artifacts import ArtifactDamaged, JobArtifacts, can_skip_lookup
 from diffedit_worker.runtime.byte_cache import ByteCache
 from diffedit_worker.runtime.context import WorkerContext
+from diffedit_worker.runtime.device_clock import DeviceClock
 from diffedit_worker.runtime.dispositions import (
     BeingMade,
     Disposition,
@@ -87,7 +88,7 @@ class Runner:
         self._max_pixels = max_pixels
         self._report_interval = report_interval
         self._side_by_side = side_by_side
-        self._gate = StageGate()
+        self._gate, self._device_clock = StageGate(), DeviceClock()
         self._pipeline = pipeline
         self._running: dict[str, RunningStage] = {}
         self._requeueing = Requeueing(
@@ -164,10 +165,8 @@ class Runner:
                 self._fail(error, current)
             elif disposition is Disposition.HAND_BACK:
                 self.hand_back(current.job_id)
-            elif disposition is Disposition.PARK:
+            elif disposition in (Disposition.PARK, Disposition.HOLD):
                 self._requeueing.park(current.job_id)
-            elif disposition is Disposition.HOLD:
-                self._requeueing.hold(current.job_id)
             return None
 
     def _start_and_run(self, current: RunningStage) -> Job | None:
@@ -232,13 +231,13 @@ class Runner:
         updated_job = job.with_artifacts(keys, contents)
         seconds = time.perf_counter() - started_at
         current.is_completing, worker = True, self._context.id
-        stored = {keys[artifact]: contents[artifact] for artifact in missing}
-        with settled_if_late(stored, artifacts, self._job_store):
-            completion = self._job_store.complete_stage(updated_job, stage, seconds, missing, worker, send=True)
-            self._requeueing.send(completion.waiters)
+        store, used = self._job_store, current.device_seconds
+        with settled_if_late({keys[artifact]: contents[artifact] for artifact in missing}, artifacts, store):
+            done = store.complete_stage(updated_job, stage, seconds, missing, worker, device_seconds=used, send=True)
+            self._requeueing.send(done.waiters)
             if missing:
                 self._context.stage_computed(stage)
-            raise_if_ended(completion.outcome)
+            raise_if_ended(done.outcome)
         counts, found = models.pass_counts, "made" if missing else "found"
         passes = f"; so far {counts.requests} calls of the UNet in {counts.passes} passes" if counts else ""
         log.info("job %s: %s %s in %.2f s%s", job.id, stage.value, found, seconds, passes)
@@ -283,7 +282,7 @@ class Runner:
         run = partial(definition.run, models=models, on_step=on_step, **needs, **params)
         # What other stages use may be what is missing, so the second try is alone.
         again = nullcontext if current.alone else partial(self._gate.alone_from_now, partial(on_step, 0, 0))
-        with yielding(job.options.lane is Lane.BATCH):
+        with yielding(job.options.lane is Lane.BATCH), self._device_clock.computing(current.add_device_seconds):
             return models.memory.run_within(run, again)
 
     def _on_retry(self, job_id: str) -> None:

@@ -25,6 +25,7 @@ class RunningStage:
         alone: whether no other stage is computed in this worker meanwhile.
         is_completing: whether it is being recorded as done. The message for the next stage may be here before the
             answer is.
+        device_seconds: its share of the time of the device so far.
         ended: is set when the worker has nothing more to do with it.
     """
 
@@ -36,7 +37,11 @@ class RunningStage:
     models: "Models | None" = None
     alone: bool = False
     is_completing: bool = False
+    device_seconds: float = 0.0
     ended: threading.Event = field(default_factory=threading.Event)
+
+    def add_device_seconds(self, seconds: float) -> None:
+        self.device_seconds += seconds
 
     def makes_way(self) -> bool:
         """Return whether this stage is over, after a wait if it is about to be. Else the next one is a duplicate."""

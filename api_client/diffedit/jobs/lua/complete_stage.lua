@@ -2,7 +2,7 @@
 -- Record a finished stage and release the locks of its artifacts. The job then waits for its next stage; after the last
 -- one it has succeeded.
 -- Arguments: job_id, worker, done (the finished stage), fields, artifacts (keys), contents (by artifact), profile, and
--- seconds if the stage had to make something, device_seconds if it used the device, ran_in (the queue of the finished stage),
+-- seconds if the stage had to make something, owner, device_seconds if it used the device, ran_in (the queue of the finished stage),
 -- and stage and queue of the next stage, if there is one. ARGV[2] is the message for that queue, if it is sent.
 -- Returns the jobs that wait for one of the artifacts.
 -- include prelude
@@ -19,6 +19,7 @@ if args.seconds then
   local before = number(redis.call('HGET', durations, args.done)) or args.seconds
   redis.call('HSET', durations, args.done, string.format('%.3f', before + (args.seconds - before) / 8))
 end
+if args.device_seconds then add_usage(args.owner, args.profile, 'gpu_seconds', args.device_seconds) end
 redis.call('ZREM', keys.refused, args.job_id)
 redis.call('HDEL', job, 'refused_since:' .. args.done, 'refused_error:' .. args.done)
 if args.stage then

@@ -41,6 +41,7 @@ if owner then
 end
 
 args.fields.created = now
+args.fields.pixels = args.pixels
 if args.deadline then args.fields.deadline_at = now + args.deadline end
 if args.idempotency_key then
   args.fields.idempotency, args.fields.request_digest = args.idempotency_key, args.request_digest

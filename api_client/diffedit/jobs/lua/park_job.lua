@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Let a job wait, without a message in its queue, until another job of its owner has ended. That sends the message, unless
--- there is room now. Arguments: job_id. ARGV[2] is the message.
+-- Let a job wait, without a message in its queue, until another job of its owner has ended, or until its queue is resumed.
+-- That sends the message, unless it can be sent now. Arguments: job_id. ARGV[2] is the message.
 -- include prelude
 -- include only_open
 local owner, queue = redis.call('HGET', job, 'owner'), redis.call('HGET', job, 'queue')

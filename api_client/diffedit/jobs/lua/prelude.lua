@@ -65,10 +65,13 @@ local function waiting_in(queue)
 end
 
 -- Return the limits of an owner. One that has none of its own has those of the empty name.
+local known_limits = {}
 local function limits_of(owner)
+  if known_limits[owner] then return known_limits[owner] end
   local text = redis.call('HGET', keys.limits, owner) or redis.call('HGET', keys.limits, '')
   local read, limits = pcall(cjson.decode, text or '{}')
-  return read and type(limits) == 'table' and limits or {}
+  known_limits[owner] = read and type(limits) == 'table' and limits or {}
+  return known_limits[owner]
 end
 
 -- A Celery queue gets so many messages. Further ones are held back (queueing), so that owners take turns.
@@ -98,7 +101,7 @@ end
 local function set_waiting(stage, queue, fields, goes_on)
   write(fields or {}, {'next', stage, 'queue', queue})
   redis.call('ZADD', keys.waiting .. queue, now, args.job_id)
-  redis.call('SADD', keys.waiting_queues, queue)
+  if not goes_on then redis.call('SADD', keys.waiting_queues, queue) end
   if ARGV[2] then
     send(queue, args.job_id, ARGV[2], goes_on)
   else
@@ -257,6 +260,33 @@ local function extras()
   return this
 end
 
+-- Return the day in UTC as YYYYMMDD, by the calendar of Hinnant's `civil_from_days`: scripts have no dates.
+local function today()
+  local days = math.floor(time[1] / 86400) + 719468
+  local era = math.floor(days / 146097)
+  local of_era = days - era * 146097
+  local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524) - math.floor(of_era / 146096)) / 365)
+  local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * of_year + 2) / 153)
+  local day = of_year - math.floor((153 * month + 2) / 5) + 1
+  return (year + era * 400 + (month > 9 and 1 or 0)) * 10000 + (month > 9 and month - 9 or month + 3) * 100 + day
+end
+
+-- Add to what an owner has used. That never stops a job: the ACL of 0.2.0 does not allow the command.
+local function add_usage(owner, profile, measure, amount)
+  local key, field = keys.usage .. today(), cjson.encode({owner or '', profile, measure})
+  local answer = server.pcall('HINCRBYFLOAT', key, field, amount)
+  if type(answer) == 'table' then
+    if string.find(answer.err, 'hash value', 1, true) or string.find(answer.err, 'would produce', 1, true) then
+      server.pcall('HSET', key, field, amount)
+    elseif string.find(answer.err, 'WRONGTYPE', 1, true) then
+      redis.call('HSET', key, field, amount)
+    end
+  elseif tonumber(answer) == tonumber(amount) then  -- the first of this day
+    redis.call('EXPIRE', key, 401 * 86400)
+  end
+end
+
 -- Return the sorted sets, by the time of submission, that an ended job belongs to.
 local function indexes_of_ended()
   local outcome, queue = redis.call('HGET', job, 'outcome'), redis.call('HGET', job, 'queue')
@@ -296,8 +326,14 @@ local function end_job(outcome)
   end
   redis.call('ZREM', keys.expiring, args.job_id)
   redis.call('ZREM', keys.refused, args.job_id)
-  clear_open()
+  local queue = clear_open()
   local owner, keep = redis.call('HGET', job, 'owner'), number(redis.call('HGET', job, 'keep'))
+  local profile = queue and string.match(queue, '^[^.]+%.([^.]+)%.')
+  if profile then
+    add_usage(owner, profile, outcome, 1)
+    local pixels = outcome == 'succeeded' and number(redis.call('HGET', job, 'pixels'))
+    if pixels then add_usage(owner, profile, 'pixels', pixels) end
+  end
   if owner then extras().leave_open_jobs(owner) end
   if keep then extras().keep_objects(now + keep) end
   if redis.call('HGET', job, 'webhook') then extras().queue_webhook(outcome) end

@@ -30,7 +30,7 @@ local function queueing()
   end
 
   -- Hold the message of a job back. `first` is for a stage that goes on: it comes before all others. `turn` is for a job
-  -- that returns: it waits one turn and its owner pays none.
+  -- that returns: it waits one turn and its owner pays none. Returns whether no other message is held back.
   function this.hold(queue, id, message, first, turn)
     local backlog, turns, record = keys.backlog .. queue, keys.turns .. queue, keys.job .. id
     local owner = server.pcall('HGET', record, 'owner') or ''
@@ -49,11 +49,11 @@ local function queueing()
     end
     server.call('HSET', record, 'held', message)
     redis.call('ZADD', backlog, tag, id)
+    return not lowest[1]
   end
 
   -- Put messages that were held back into the queue, until it has `most` of them.
   function this.release(queue, most)
-    if this.is_paused(queue) then return end
     local places = (most or WINDOW) - redis.call('LLEN', queue)
     while places > 0 do
       local ids = redis.call('ZRANGE', keys.backlog .. queue, 0, math.min(places, 100) - 1)
@@ -70,29 +70,35 @@ local function queueing()
     end
   end
 
-  -- A message of this queue, or of the interactive one beside it, was taken. If nobody knows of which, it may be of any.
-  function this.release_after(queue, interactive)
-    if waiting_in(queue) then
-      this.release(queue)
-      if interactive then this.release(interactive) end
-    else
-      for _, each in ipairs(redis.call('SMEMBERS', keys.waiting_queues)) do
-        if waiting_in(each) then this.release(each) end
-      end
-    end
+  -- As `release`, unless the queue is paused. Returns whether it is.
+  function this.release_if_running(queue)
+    if this.is_paused(queue) then return true end
+    this.release(queue)
+    return false
   end
 
-  -- As `send`, for a queue that is long or paused.
+  -- A message of this queue, or of the interactive one beside it, was taken. If nobody knows of which, it may be of any.
+  -- Returns whether the queue is paused.
+  function this.release_after(queue, interactive)
+    if waiting_in(queue) then
+      if interactive then this.release_if_running(interactive) end
+      return this.release_if_running(queue)
+    end
+    for _, each in ipairs(redis.call('SMEMBERS', keys.waiting_queues)) do
+      if waiting_in(each) then this.release_if_running(each) end
+    end
+    return false
+  end
+
+  -- As `send`, for a queue that is long or paused, or while another one is paused.
   function this.send(queue, id, message, goes_on, turn)
-    local held = this.is_paused(queue)
-    if held or not goes_on and this.may_hold(queue) then
-      -- Without its record, a worker drops the message.
-      if redis.call('EXISTS', keys.job .. id) == 0 then return end
+    if this.is_paused(queue) then
       this.hold(queue, id, message, goes_on, turn)
-      if not held then this.release(queue) end
-    else
+    elseif goes_on or not this.may_hold(queue) then
       if not goes_on then this.release(queue, 1e6) end
       redis.call('LPUSH', queue, message)
+    elseif this.hold(queue, id, message, false, turn) then
+      this.release(queue)  -- it may have been short
     end
   end
 

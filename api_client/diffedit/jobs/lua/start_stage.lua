@@ -10,8 +10,10 @@
 -- A message was taken from the queue, so another one may follow, whatever becomes of this one.
 local queue = redis.call('HGET', job, 'queue')
 local interactive = queue and interactive_of(queue)
-local is_special = not queue or redis.call('EXISTS', keys.backlog .. queue, keys.backlog .. (interactive or queue), keys.paused) > 0
-if is_special then queueing().release_after(queue, interactive) end
+local is_paused = false
+if not queue or redis.call('EXISTS', keys.backlog .. queue, keys.backlog .. (interactive or queue), keys.paused) > 0 then
+  is_paused = queueing().release_after(queue, interactive)
+end
 -- include only_open
 -- include workers
 if redis.call('HGET', job, 'next') ~= args.stage then return 'elsewhere' end
@@ -19,7 +21,7 @@ if holder and holder ~= args.worker and is_alive(holder) then return 'elsewhere'
 if contract_of_job() > args.contract then return 'newer' end
 -- The message that a job had before it was moved is in the queue of another profile.
 if redis.call('HGET', job, 'moved') and not contains((info_of(args.worker) or {}).queues, queue) then return 'elsewhere' end
-if is_special and queue and queueing().is_paused(queue) then return 'paused' end
+if is_paused then return 'paused' end
 local refused = refusers(args.stage)
 if #refused > 0 and contains(refused, name_of(args.worker)) and has_untried_worker(workers_of(queue), refused) then
   return 'refused'
