@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 
 from benchmarks.harness.environment import PROMPTS, Environment, service_environment
 from benchmarks.harness.results import ResultRow, measurement
@@ -24,6 +25,7 @@ from diffedit.jobs.store import JobStore
 RARE = 10
 """Jobs that failed, of a small owner and another profile."""
 WAITING = 1000
+REPEATED = 7
 LOST = ErrorInfo(stage=Stage.EDIT, code="worker_lost", message="The worker was lost.")
 FILTERS = {
     "failed": JobFilter(state=State.FAILED),
@@ -66,27 +68,34 @@ def _fill(env: Environment, jobs: int) -> JobStore:
 
 
 def _rows(env: Environment, store: JobStore, jobs: int) -> Iterator[ResultRow]:
-    for name, wanted in FILTERS.items():
-        found, seconds = _timed(lambda wanted=wanted: _ids(store, wanted))  # type: ignore[misc]
-        scanned, scan = _timed(lambda wanted=wanted: _scanned(store, wanted))  # type: ignore[misc]
-        assert found == scanned, name
+    wanted = FILTERS["failed"]
+    rare, first = _timed(lambda: _ids(store, wanted))
+    scanned, scan = _timed(lambda: _scanned(store, wanted))
+    assert rare == scanned and len(rare) == RARE
+    for name, each in FILTERS.items():
+        # The shortest of several: other programs may use the machine.
+        found, seconds = min((_timed(lambda each=each: _ids(store, each)) for _ in range(REPEATED)), key=itemgetter(1))  # type: ignore[misc]
+        assert found == {"succeeded, by profile": [], "queued": _newest_waiting(store)}.get(name, rare), name
         yield ResultRow(
             f"list of 50 jobs, {name}, among {jobs} that have ended",
             measurement(seconds, "{} s", digits=3),
-            reference=measurement(scan, "all records: {} s", digits=1),
+            reference=measurement(scan, "all records: {} s", digits=1) if each is wanted else "",
             target="0.2 s or less",
         )
+    yield ResultRow("  the first of these lists", measurement(first, "{} s", digits=3))
     memory = sum(env.redis.memory_usage(key) or 0 for key in [*env.redis.scan_iter(f"{keys.ENDED_BY}*"), keys.ENDED])
     yield ResultRow("  memory of the indexes, per job", measurement(memory / jobs, "{} bytes", digits=0))
     env.redis.delete(keys.ENDED, *env.redis.scan_iter(f"{keys.ENDED_BY}*"))
-    _, seconds = _timed(lambda: _ids(store, FILTERS["failed"]))
-    yield ResultRow(
-        "  the first list after an upgrade, which makes the indexes", measurement(seconds, "{} s", digits=1)
-    )
+    _, seconds = _timed(lambda: _ids(store, wanted))
+    yield ResultRow("  the first list after an upgrade, which makes them", measurement(seconds, "{} s", digits=1))
 
 
 def _ids(store: JobStore, wanted: JobFilter) -> list[str]:
     return [status.id for status in store.find_jobs(wanted).statuses]
+
+
+def _newest_waiting(store: JobStore) -> list[str]:
+    return [status.id for status in store.list_jobs(limit=50).statuses]
 
 
 def _scanned(store: JobStore, wanted: JobFilter) -> list[str]:
