@@ -34,8 +34,9 @@ class RedisAdministration(RedisIndex):
         answers = self._entries.read_all(commands)
         counts = {}
         for queue, start in zip(queues, range(0, len(answers), 6), strict=True):
-            *numbers, oldest = answers[start : start + 6]
-            counts[queue] = QueueCounts(*numbers, oldest[0][1] if oldest else None)
+            waiting, held_back, parked, running, messages, oldest = answers[start : start + 6]
+            since = oldest[0][1] if oldest else None
+            counts[queue] = QueueCounts(waiting, held_back, parked, running, messages, since)
         return counts
 
     @translate_errors
