@@ -10,7 +10,7 @@ import argparse
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 
 from benchmarks.harness.environment import PROMPTS, Environment, service_environment
 from benchmarks.harness.results import ResultRow, measurement
@@ -24,6 +24,8 @@ from diffedit.jobs.store import JobStore
 RARE = 10
 """Jobs that failed, of a small owner and another profile."""
 WAITING = 1000
+OWNER = "big"
+REPEATED = 7
 LOST = ErrorInfo(stage=Stage.EDIT, code="worker_lost", message="The worker was lost.")
 FILTERS = {
     "failed": JobFilter(state=State.FAILED),
@@ -31,7 +33,7 @@ FILTERS = {
     "by stage": JobFilter(stage=Stage.EDIT),
     "by profile": JobFilter(profile="other"),
     "succeeded, by profile": JobFilter(state=State.SUCCEEDED, profile="other"),
-    "failed, of an owner with many jobs": JobFilter(state=State.FAILED, owner="big"),
+    "failed, of an owner with many jobs": JobFilter(state=State.FAILED, owner=OWNER),
     "queued": JobFilter(state=State.QUEUED),
 }
 
@@ -46,47 +48,72 @@ def job_listing(jobs: int = 50_000) -> Iterator[ResultRow]:
 
 
 def _fill(env: Environment, jobs: int) -> JobStore:
-    request = env.client.edit(env.new_picture(), **PROMPTS).status().request
+    """Let the scripts record the jobs that are rare and one of the others, and copy its record and its entries."""
+    first = env.client.edit(env.new_picture(), **PROMPTS)
+    request = first.status().request
+    first.cancel()
     other = request.model_copy(update={"params": request.params.model_copy(update={"profile": "other"})})
-    store = redis_backend(env.settings.model_copy(update={"max_queued": 10**9})).job_store
-
-    def ended(number: int) -> None:
-        rare = number < RARE
-        job = Job(id=uuid.uuid4().hex, request=other if rare else request, options=JobOptions(owner="big"))
+    store, options = redis_backend(env.settings).job_store, JobOptions(owner=OWNER)
+    for _ in range(RARE):
+        job = Job(id=uuid.uuid4().hex, request=other, options=options)
         store.create_job(job)
-        store.end_job(job.id, State.FAILED if rare else State.SUCCEEDED, LOST if rare else None)
-
-    for number in range(RARE):
-        ended(number)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(ended, range(RARE, jobs)))
-    for _ in range(WAITING):
-        store.create_job(Job(id=uuid.uuid4().hex, request=request, options=JobOptions()))
+        store.end_job(job.id, State.FAILED, LOST)
+    common = Job(id=uuid.uuid4().hex, request=request, options=options)
+    store.create_job(common)
+    store.end_job(common.id, State.SUCCEEDED)
+    record = env.redis.hgetall(keys.job_key(common.id))
+    profile, owner = f"{keys.ENDED_BY}profile:{request.params.profile}", keys.OWNER + OWNER
+    names = (keys.INDEX, keys.ENDED, f"{keys.ENDED_BY}outcome:succeeded", profile, owner)
+    with env.redis.pipeline(transaction=False) as pipe:
+        for number in range(jobs - RARE - 1):
+            job_id, created = uuid.uuid4().hex, float(record["created"]) + number / 1000
+            pipe.hset(
+                keys.job_key(job_id), mapping={**record, "created": f"{created:.6f}", "finished": f"{created:.6f}"}
+            )
+            for name in names:
+                pipe.zadd(name, {job_id: created})
+            if number % 1000 == 999:
+                pipe.execute()
+        pipe.execute()
+        for number in range(WAITING):
+            job_id, created = uuid.uuid4().hex, float(record["created"]) + (jobs + number) / 1000
+            open_record = {name: value for name, value in record.items() if name not in ("outcome", "finished")}
+            pipe.hset(keys.job_key(job_id), mapping={**open_record, "created": f"{created:.6f}"})
+            pipe.zadd(keys.INDEX, {job_id: created})
+            pipe.zadd(keys.WAITING + common.queue, {job_id: created})
+        pipe.execute()
     return store
 
 
 def _rows(env: Environment, store: JobStore, jobs: int) -> Iterator[ResultRow]:
-    for name, wanted in FILTERS.items():
-        found, seconds = _timed(lambda wanted=wanted: _ids(store, wanted))  # type: ignore[misc]
-        scanned, scan = _timed(lambda wanted=wanted: _scanned(store, wanted))  # type: ignore[misc]
-        assert found == scanned, name
+    wanted = FILTERS["failed"]
+    rare, first = _timed(lambda: _ids(store, wanted))
+    scanned, scan = _timed(lambda: _scanned(store, wanted))
+    assert rare == scanned and len(rare) == RARE
+    for name, each in FILTERS.items():
+        # The shortest of several: other programs may use the machine.
+        found, seconds = min((_timed(lambda each=each: _ids(store, each)) for _ in range(REPEATED)), key=itemgetter(1))  # type: ignore[misc]
+        assert found == {"succeeded, by profile": [], "queued": _newest_waiting(store)}.get(name, rare), name
         yield ResultRow(
             f"list of 50 jobs, {name}, among {jobs} that have ended",
             measurement(seconds, "{} s", digits=3),
-            reference=measurement(scan, "all records: {} s", digits=1),
+            reference=measurement(scan, "all records: {} s", digits=1) if each is wanted else "",
             target="0.2 s or less",
         )
+    yield ResultRow("  the first of these lists", measurement(first, "{} s", digits=3))
     memory = sum(env.redis.memory_usage(key) or 0 for key in [*env.redis.scan_iter(f"{keys.ENDED_BY}*"), keys.ENDED])
     yield ResultRow("  memory of the indexes, per job", measurement(memory / jobs, "{} bytes", digits=0))
     env.redis.delete(keys.ENDED, *env.redis.scan_iter(f"{keys.ENDED_BY}*"))
-    _, seconds = _timed(lambda: _ids(store, FILTERS["failed"]))
-    yield ResultRow(
-        "  the first list after an upgrade, which makes the indexes", measurement(seconds, "{} s", digits=1)
-    )
+    _, seconds = _timed(lambda: _ids(store, wanted))
+    yield ResultRow("  the first list after an upgrade, which makes them", measurement(seconds, "{} s", digits=1))
 
 
 def _ids(store: JobStore, wanted: JobFilter) -> list[str]:
     return [status.id for status in store.find_jobs(wanted).statuses]
+
+
+def _newest_waiting(store: JobStore) -> list[str]:
+    return [status.id for status in store.list_jobs(limit=50).statuses]
 
 
 def _scanned(store: JobStore, wanted: JobFilter) -> list[str]:

@@ -211,6 +211,18 @@ def test_each_kind_of_edit_succeeds(worker: str, client: ReleaseClient, fleet: F
     assert client("wait", preview)["request"]["goal"] == "mask"
 
 
+def test_a_job_that_is_retried_in_place_is_run_watched_and_listed_whatever_the_versions(
+    worker: str, client: ReleaseClient, fleet: Fleet
+) -> None:
+    admin = fleet.group.client.admin
+    job = edit(client, num_inference_steps=100)
+    assert client("cancel", job)
+    assert [status.id for status in admin.jobs(1, state="cancelled")] == [job]
+    assert admin.retry(job)[0].done
+    assert client("wait", job)["state"] == "succeeded"
+    assert [status.id for status in admin.jobs(1, state="succeeded")] == [job]
+
+
 def test_the_jobs_of_an_owner_are_served_and_read_by_all_versions(
     worker: str, client: ReleaseClient, clients: Clients, fleet: Fleet, tmp_path: Path
 ) -> None:

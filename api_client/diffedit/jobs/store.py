@@ -3,7 +3,7 @@ about many jobs, `workers.py` the two other interfaces.
 
 The record of a job holds facts ("stage mask was started twice", "the outcome is failed"). The state that a user sees is
 derived from them (`records.status_of`). `outcome` is written once: the first ending holds, whoever writes it, and
-nothing but that ending is written afterwards.
+nothing but that ending is written afterwards, unless an administrator lets the job start over (`revive_job`).
 
 A job that has not ended either waits for a stage or is run by one worker. A message only says that there may be
 something to do; the record decides. So a message may be lost or doubled.

@@ -1,32 +1,38 @@
 -- What is noted of a job that has ended: where lists find it, and what its owner has used.
 
--- Return the sorted sets, by the time of submission, that an ended job belongs to.
+-- Return the sorted sets, by the time of submission, that an ended job belongs to, and when it was submitted and ended.
 local function indexes_of_ended()
-  local outcome, queue = redis.call('HGET', job, 'outcome'), redis.call('HGET', job, 'queue')
+  local outcome, queue, error, created, finished =
+    unpack(redis.call('HMGET', job, 'outcome', 'queue', 'error', 'created', 'finished'))
   local found = {keys.ended_by .. 'outcome:' .. (outcome or '')}
   local profile = queue and string.match(queue, '^diffedit%.([%w_-]+)%.')
   if profile then table.insert(found, keys.ended_by .. 'profile:' .. profile) end
-  local text = redis.call('HGET', job, 'error')
-  local read, error = pcall(cjson.decode, text or '')
-  for _, name in ipairs(read and type(error) == 'table' and {'code', 'stage'} or {}) do
-    if type(error[name]) == 'string' then table.insert(found, keys.ended_by .. name .. ':' .. error[name]) end
+  local read, reason = pcall(cjson.decode, error or 'null')
+  for _, name in ipairs(read and type(reason) == 'table' and {'code', 'stage'} or {}) do
+    if type(reason[name]) == 'string' then table.insert(found, keys.ended_by .. name .. ':' .. reason[name]) end
   end
-  return found
+  return found, number(created) or now, number(finished) or now
 end
 
--- Let lists find the ended job. At each sixteenth end on average, records that have expired leave these sets, so that they
--- do not grow for ever.
-local function index_ended()
-  local indexes, created = indexes_of_ended(), number(redis.call('HGET', job, 'created')) or now
-  for _, index in ipairs(indexes) do redis.call('ZADD', index, created, args.job_id) end
-  redis.call('ZADD', keys.ended, number(redis.call('HGET', job, 'finished')) or now, args.job_id)
-  if time[2] % 16 ~= 0 then return end
-  table.insert(indexes, keys.ended)
-  for _, index in ipairs(indexes) do
-    for _, oldest in ipairs(redis.call('ZRANGE', index, 0, 31)) do
-      if redis.call('EXISTS', keys.job .. oldest) == 0 then redis.call('ZREM', index, oldest) end
-    end
+-- Records that have expired leave the oldest entries of an index, so that it does not grow for ever.
+local function trim(index)
+  local oldest = redis.call('ZRANGE', index, 0, 31)
+  local records = {}
+  for i, id in ipairs(oldest) do records[i] = keys.job .. id end
+  if #oldest == 0 or redis.call('EXISTS', unpack(records)) == #oldest then return end
+  for i, id in ipairs(oldest) do
+    if redis.call('EXISTS', records[i]) == 0 then redis.call('ZREM', index, id) end
   end
+end
+
+-- Let lists find the ended job. Each sixteenth end on average trims the indexes.
+local function index_ended()
+  local indexes, created, finished = indexes_of_ended()
+  for _, index in ipairs(indexes) do redis.call('ZADD', index, created, args.job_id) end
+  redis.call('ZADD', keys.ended, finished, args.job_id)
+  if time[2] % 16 ~= 0 then return end
+  for _, index in ipairs(indexes) do trim(index) end
+  trim(keys.ended)
 end
 
 -- Return the day in UTC as YYYYMMDD, by the calendar of Hinnant's `civil_from_days`: scripts have no dates.
