@@ -120,6 +120,7 @@ class Fleet:
             return
         worker.ready_at = self._events.now
         self.changed = True
+        self._events.clock.write()
         self._registry.send_heartbeat(
             WorkerInfo(
                 id=worker.id,

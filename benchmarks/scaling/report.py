@@ -27,7 +27,6 @@ class Outcome:
         lost_hours: hours of stages that were stopped and started again.
         interruptions: how many stages were stopped; `most` is the largest number for one stage.
         to_zero: how often the group went to no workers.
-        blind: the share of the moments with waiting jobs at which no list of Celery held a message.
         hours, nodes, running, waiting: samples over the day.
         wall_seconds, cpu_share: how long the simulation took, and the share in which Python computed.
     """
@@ -45,7 +44,6 @@ class Outcome:
     most: int
     to_zero: int
     largest: int
-    blind: float
     hours: Sequence[float]
     nodes: Sequence[int]
     running: Sequence[int]
@@ -62,8 +60,6 @@ def outcome_of(day: Day) -> Outcome:
     waits = {kind: [each.waited for each in day.jobs if each.kind is kind and each.waited is not None] for kind in Kind}
     fleet, scaler = day.fleets[GROUP], day.scalers[GROUP]
     samples = scaler.samples
-    seen = [sample.signals for sample in samples if sum(sample.signals.waiting.values())]
-    blind = sum(not any(signals.messages.values()) for signals in seen)
     return Outcome(
         name=day.scenario.name,
         label=day.scenario.label,
@@ -78,7 +74,6 @@ def outcome_of(day: Day) -> Outcome:
         most=max((count for each in day.jobs for count in each.interrupted.values()), default=0),
         to_zero=scaler.to_zero,
         largest=max(sample.replicas for sample in samples),
-        blind=blind / len(seen) if seen else 0.0,
         hours=[sample.at / 3600 for sample in samples],
         nodes=[sample.nodes for sample in samples],
         running=[sum(sample.signals.running.values()) for sample in samples],
@@ -151,7 +146,7 @@ def _draw(axes: Axes, outcome: Outcome) -> None:
     else:
         title += f", {outcome.gpu_hours / outcome.ideal:.1f} of the ideal; "
         title += f"interactive p50 {waits[0]:.0f} s, p99 {waits[1]:.0f} s"
-    axes.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
+    axes.set_title(title, loc="left", fontsize=8.5, fontweight="bold")
     axes.set_ylabel("GPUs")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

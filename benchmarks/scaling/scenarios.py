@@ -138,5 +138,6 @@ SCENARIOS = (
     replace(
         REDIS, name="redis-2", label="waiting + running, 2 a worker", trigger={**REDIS.trigger, DIFFUSION: jobs(2)}
     ),
+    replace(REDIS, name="redis-defaults-step", label="waiting + running, defaults", rules=Rules(), drain="step"),
     Scenario("fixed", "8 workers, always", {}, replicas={DIFFUSION: 8, LANGUAGE: 1}),
 )

@@ -78,3 +78,14 @@ def test_a_worker_that_ends_its_stage_loses_no_work_when_the_fleet_shrinks() -> 
 
 def test_the_names_of_scenarios_are_unique() -> None:
     assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
+
+
+def test_a_fixed_pool_works_from_its_first_worker_on() -> None:
+    """No job has come before, and no scaler has asked."""
+    jobs = [each for each in a_day() if each.kind is Kind.INTERACTIVE][:1]
+    with simulated_redis() as (backend, connection):
+        scenario = Scenario("fixed", "", {}, replicas={DIFFUSION: 1, LANGUAGE: 1})
+        day = Simulation(scenario, jobs, backend, connection).run(until=0.0)
+    assert jobs[0].submitted_at > 180
+    assert jobs[0].waited == pytest.approx(0.0)
+    assert outcome_of(day).to_zero == 0
