@@ -54,7 +54,7 @@ PUBLIC = """
     JobExpired JobFailed JobHandle JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES
     MAX_PIXELS MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts QueueFull RateLimited
     ServiceError Settings Stage State StoreRefused StoreUnavailable StoredFile UnknownPreset
-    UnreadableJobsWarning UploadNotFound UploadUrl WaitingEvents WorkerInfo __version__
+    UnreadableJobsWarning UploadNotFound UploadUrl Usage WaitingEvents WorkerInfo __version__
 """
 PUBLIC_FOR_TESTS = """
     JobBackend MemoryObjectStore async_memory_client fail memory_backend memory_client succeed upload

@@ -1,5 +1,5 @@
 -- The script goes on only if the job has not ended. Returns 'missing' if there is no record, else the outcome.
-if record and not record.queue and not record.request or not record and redis.call('EXISTS', job) == 0 then
+if record and not next(record) or not record and redis.call('EXISTS', job) == 0 then
   forget_job()
   return 'missing'
 end

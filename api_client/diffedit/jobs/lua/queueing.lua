@@ -10,23 +10,27 @@ local function queueing()
     return redis.call('HGET', keys.paused, queue)
   end
 
-  -- Return 'yes' if messages of the queue may be held back: unless a worker of 0.2.0 reads it, which would release none.
-  function this.find_holding(queue)
-    local answer = 'yes'
+  -- Return the queues that workers of 0.2.0 read. They would release no message, so none is held back there.
+  function this.queues_of_old_workers()
+    local found = {}
     for _, worker in ipairs(redis.call('SMEMBERS', keys.workers)) do
       local read, info = pcall(cjson.decode, redis.call('GET', keys.heartbeat .. worker) or '')
-      if read and type(info) == 'table' and (tonumber(info.contract) or 1) < 2 then
-        for _, each in ipairs(type(info.queues) == 'table' and info.queues or {}) do
-          if each == queue then answer = 'no' end
+      if read and type(info) == 'table' and (tonumber(info.contract) or 1) < 2 and type(info.queues) == 'table' then
+        for _, queue in ipairs(info.queues) do
+          if type(queue) == 'string' then found[queue] = true end
         end
       end
     end
-    redis.call('SET', keys.holding .. queue, answer, 'EX', 10)
-    return answer
+    return found
   end
 
   function this.may_hold(queue)
-    return (redis.call('GET', keys.holding .. queue) or this.find_holding(queue)) ~= 'no'
+    local answer = redis.call('GET', keys.holding .. queue)
+    if not answer then
+      answer = this.queues_of_old_workers()[queue] and 'no' or 'yes'
+      redis.call('SET', keys.holding .. queue, answer, 'EX', 10)
+    end
+    return answer ~= 'no'
   end
 
   -- Hold the message of a job back. `first` is for a stage that goes on: it comes before all others. `turn` is for a job
