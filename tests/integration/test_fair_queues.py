@@ -267,12 +267,15 @@ def test_a_batch_job_that_has_waited_for_long_takes_turns(
     store = make_backend(batch_age=100).job_store
     old, young = submit(store, 2, "a", lane=Lane.BATCH)
     server.zadd(keys.WAITING + BATCH, {old.id: time.time() - 101})
+    store.tend_queues()
     started: list[str] = []
     while old.id not in started:
         submit(store, 1, "flood")
         started.append(next(served(store, server)))
         assert len(started) < 12, "the batch job starves"
     assert server.llen(BATCH) == 1
+    store.tend_queues()
+    assert not server.exists(keys.BATCH_TURNS)
     submit(store, 30, "flood")
     assert young.id not in itertools.islice(served(store, server), 20)
     assert store.jobs_without_message(0) == []

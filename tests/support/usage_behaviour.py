@@ -49,6 +49,17 @@ class UsageBehaviour(BackendBehaviour):
         ]
         assert [each.jobs for each in operator.usage("1d")] == [2, 4, 1]
 
+    def test_what_a_job_has_used_counts_when_it_ends_whatever_its_end(
+        self, backend: JobBackend, operator: Client
+    ) -> None:
+        job, store = a_job(owner="a"), backend.job_store
+        store.create_job(job)
+        store.start_stage(job.id, Stage.EMBED, ME)
+        store.complete_stage(done(job, Stage.EMBED), Stage.EMBED, 9.0, [], ME, device_seconds=2.5)
+        assert operator.usage() == []
+        store.end_job(job.id, State.FAILED)
+        assert operator.usage() == [Usage(owner="a", gpu_seconds=2.5, failed=1)]
+
     def test_usage_is_added_up_by_profile_and_day(self, backend: JobBackend, operator: Client) -> None:
         finish(backend, "a", 1.0)
         job = a_job(a_request({"profile": "sd21"}), owner="b")

@@ -77,6 +77,7 @@ class MemoryStatuses(MemoryLostJobs):
         self._state.clear_open(job_id)
         owner, profile = record.get("owner"), record["queue"].split(".")[1]
         self._state.add_usage(owner, profile, outcome.value, 1)
+        self._state.add_usage(owner, profile, "gpu_seconds", float(record.pop("used", 0)))
         if outcome is State.SUCCEEDED and "pixels" in record:
             self._state.add_usage(owner, profile, "pixels", int(record["pixels"]))
         if "keep" in record:

@@ -161,10 +161,8 @@ class MemoryJobStore(MemoryAdministration, MemoryQueues):
             if outcome is not None:
                 return StageCompletion(outcome)
             self._state.stages.append((time.time(), "done"))
-            if device_seconds:
-                profile = job.request.params.profile
-                self._state.add_usage(job.options.owner, profile, "gpu_seconds", device_seconds)
             record = self._record(job.id)
+            record["used"] = str(float(record.get("used", 0)) + device_seconds)
             record |= done_fields(job, stage, seconds, created)
             for name in (f"refused_since:{stage.value}", f"refused_error:{stage.value}"):
                 record.pop(name, None)

@@ -10,6 +10,7 @@
 | `parked` | `park_job` | the message of a job that waits until others of its owner have ended |
 | `held` | scripts | the message of a waiting job that is held back until its turn comes |
 | `aged` | `start_stage` | since when a batch job takes turns with interactive ones, if it has waited for long |
+| `used` | `complete_stage` | seconds of the device that the job has used and that are not counted yet |
 | `pixels` | `create_job` | pixels of its picture, if they are known |
 | `expected` | `create_job` | stages of the profile and the seconds that they took before, separated by spaces |
 | `contract` | `create_job` | the lowest contract that can serve the job; 1 if it is missing |

@@ -11,10 +11,13 @@ from diffedit.jobs.messages import queue_message
 from diffedit.jobs.queues import Pause
 from diffedit.jobs.redis_lost_jobs import RedisLostJobs
 from diffedit.jobs.redis_server import translate_errors
+from diffedit.jobs.workers import WorkerLimits
 
 
 class RedisQueues(RedisLostJobs):
     """The part of a `JobStore` in Redis that is about queues."""
+
+    _limits: WorkerLimits
 
     @translate_errors
     def send(self, job: Job) -> None:
@@ -47,7 +50,7 @@ class RedisQueues(RedisLostJobs):
 
     @translate_errors
     def tend_queues(self) -> None:
-        self._server.run("tend_queues")
+        self._server.run("tend_queues", batch_age=self._limits.batch_age)
 
 
 def _pause_in(text: str) -> Pause:

@@ -111,7 +111,6 @@ class RedisJobStore(RedisAdministration, RedisQueues):
             max_attempts=self._limits.max_attempts,
             contract=versions.CONTRACT,
             alone=alone,
-            batch_age=self._limits.batch_age,
         )
         if answer == "max_attempts":
             cause = cast(str | None, self._redis.hget(keys.job_key(job_id), f"cause:{stage.value}"))

@@ -19,13 +19,17 @@ if args.seconds then
   local before = number(redis.call('HGET', durations, args.done)) or args.seconds
   redis.call('HSET', durations, args.done, string.format('%.3f', before + (args.seconds - before) / 8))
 end
-if args.device_seconds then add_usage(args.owner, args.profile, 'gpu_seconds', args.device_seconds) end
-redis.call('ZREM', keys.refused, args.job_id)
-redis.call('HDEL', job, 'refused_since:' .. args.done, 'refused_error:' .. args.done)
+if args.device_seconds then
+  local used = (number(redis.call('HGET', job, 'used')) or 0) + args.device_seconds  -- counted when the job ends
+  args.fields.used = string.format('%.6f', used)
+end
+if redis.call('ZREM', keys.refused, args.job_id) == 1 then
+  redis.call('HDEL', job, 'refused_since:' .. args.done, 'refused_error:' .. args.done)
+end
 if args.stage then
   redis.call('HDEL', keys.running, args.job_id)
   redis.call('HDEL', keys.running_in .. args.ran_in, args.job_id)
-  set_waiting(args.stage, args.queue, args.fields, args.queue == args.ran_in)
+  set_waiting(args.stage, args.queue, args.fields, args.queue == args.ran_in, args.owner or '')
 else
   write(args.fields)
   end_job('succeeded')

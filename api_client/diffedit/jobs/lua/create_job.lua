@@ -49,7 +49,7 @@ if args.idempotency_key then
 end
 local durations = redis.call('HGETALL', keys.durations .. args.profile)
 if #durations > 0 then args.fields.expected = table.concat(durations, ' ') end
-set_waiting(args.stage, args.queue, args.fields)
+set_waiting(args.stage, args.queue, args.fields, false, owner or '')
 -- Two records that have expired leave an index for each job that comes, so that it does not grow for ever. What belongs to
 -- one owner or one picture is gone some time after its last job.
 local function add_to_index(index)

@@ -1,9 +1,9 @@
 -- The script goes on only if the job has not ended. Returns 'missing' if there is no record, else the outcome.
-if redis.call('EXISTS', job) == 0 then
+if record and not next(record) or not record and redis.call('EXISTS', job) == 0 then
   forget_job()
   return 'missing'
 end
-local outcome = redis.call('HGET', job, 'outcome')
+local outcome = recorded('outcome')
 if outcome then
   redis.call('ZREM', keys.refused, args.job_id)  -- a client of 0.2.0 that ended the job did not know of this set
   return outcome

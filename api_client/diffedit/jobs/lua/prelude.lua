@@ -8,7 +8,7 @@ local now = string.format('%d.%06d', time[1], time[2])
 
 -- Whatever a key holds, the script goes on. What has another type, or is no number where one is counted, is noted and
 -- deleted, and the command is repeated. Only a record of a job is never deleted: the script ends with an error.
-local server, forget_job = redis
+local server, forget_job, record = redis
 local redis = {}
 function redis.call(command, key, ...)
   local answer = server.pcall(command, key, ...)
@@ -32,6 +32,12 @@ end
 local function number(text)
   local value = tonumber(text or nil)
   return value and value > -1e15 and value < 1e15 and value or nil  -- NaN is neither
+end
+
+-- Return a field of the record. `record` is the whole one, if the script has read it.
+local function recorded(name)
+  if record then return record[name] end
+  return redis.call('HGET', job, name)
 end
 
 local function write(fields, more)
@@ -82,28 +88,35 @@ local function interactive_of(queue)
   return string.match(queue, '^(.+)%.batch$')
 end
 
+-- Return what is special about a queue, as a sum: 1 messages are held back, 2 a queue is paused (this or another one), 4 batch
+-- jobs have waited for too long somewhere. EXISTS counts a key as often as it is named. Nearly always the sum is 0.
+local function specials(queue)
+  return redis.call('EXISTS', keys.backlog .. queue, keys.paused, keys.paused,
+    keys.batch_turns, keys.batch_turns, keys.batch_turns, keys.batch_turns)
+end
+
 -- include queueing
 
 -- Put the message of a job into its queue, or hold it back if the queue has enough messages or is paused. `goes_on`: a stage
--- of a started job that follows one of the same queue is never held back but by a pause. `turn`: see queueing().hold.
-local function send(queue, id, message, goes_on, turn)
+-- of a started job that follows one of the same queue is never held back but by a pause. `turn`: see hold in queueing.lua.
+local function send(queue, id, message, goes_on, owner, turn)
   local interactive = interactive_of(queue)
   if interactive then queue = queueing().lane_of(queue, interactive, id) end
-  if redis.call('EXISTS', keys.backlog .. queue, keys.paused) == 0
-      and (goes_on or redis.call('LLEN', queue) < WINDOW) then
+  local special = specials(queue)
+  if special == 0 and (goes_on or redis.call('LLEN', queue) < WINDOW) then
     redis.call('LPUSH', queue, message)
   else
-    queueing().send(queue, id, message, goes_on, turn)
+    queueing().send(queue, id, message, special, goes_on, owner, turn)
   end
 end
 
 -- The job waits for a worker to start `stage`. Its message, if the script was given one, goes into the queue.
-local function set_waiting(stage, queue, fields, goes_on)
+local function set_waiting(stage, queue, fields, goes_on, owner)
   write(fields or {}, {'next', stage, 'queue', queue})
   redis.call('ZADD', keys.waiting .. queue, now, args.job_id)
   if not goes_on then redis.call('SADD', keys.waiting_queues, queue) end
   if ARGV[2] then
-    send(queue, args.job_id, ARGV[2], goes_on)
+    send(queue, args.job_id, ARGV[2], goes_on, owner)
   else
     redis.call('LLEN', queue)  -- deletes what is no list, so that the message can be sent
   end
@@ -323,6 +336,7 @@ local function index_ended()
 end
 
 local function end_job(outcome)
+  local used = number(redis.call('HGET', job, 'used'))
   redis.call('HSET', job, 'outcome', outcome, 'finished', now)
   redis.call('EXPIRE', job, retention())
   local idempotency = redis.call('HGET', job, 'idempotency')
@@ -337,6 +351,10 @@ local function end_job(outcome)
   local profile = queue and string.match(queue, '^[^.]+%.([^.]+)%.')
   if profile then
     add_usage(owner, profile, outcome, 1)
+    if used then
+      add_usage(owner, profile, 'gpu_seconds', used)
+      redis.call('HDEL', job, 'used')
+    end
     local pixels = outcome == 'succeeded' and number(redis.call('HGET', job, 'pixels'))
     if pixels then add_usage(owner, profile, 'pixels', pixels) end
   end

@@ -10,32 +10,34 @@ local function queueing()
     return redis.call('HGET', keys.paused, queue)
   end
 
-  -- Return 'yes' if messages of the queue may be held back: unless a worker of 0.2.0 reads it, which would release none.
-  function this.find_holding(queue)
-    local answer = 'yes'
+  -- Return the queues that workers of 0.2.0 read. They would release no message, so none is held back there.
+  function this.queues_of_old_workers()
+    local found = {}
     for _, worker in ipairs(redis.call('SMEMBERS', keys.workers)) do
       local read, info = pcall(cjson.decode, redis.call('GET', keys.heartbeat .. worker) or '')
-      if read and type(info) == 'table' and (tonumber(info.contract) or 1) < 2 then
-        for _, each in ipairs(type(info.queues) == 'table' and info.queues or {}) do
-          if each == queue then answer = 'no' end
+      if read and type(info) == 'table' and (tonumber(info.contract) or 1) < 2 and type(info.queues) == 'table' then
+        for _, queue in ipairs(info.queues) do
+          if type(queue) == 'string' then found[queue] = true end
         end
       end
     end
-    redis.call('SET', keys.holding .. queue, answer, 'EX', 10)
-    return answer
+    return found
   end
 
   function this.may_hold(queue)
-    return (redis.call('GET', keys.holding .. queue) or this.find_holding(queue)) ~= 'no'
+    local answer = redis.call('GET', keys.holding .. queue)
+    if not answer then
+      answer = this.queues_of_old_workers()[queue] and 'no' or 'yes'
+      redis.call('SET', keys.holding .. queue, answer, 'EX', 10)
+    end
+    return answer ~= 'no'
   end
 
   -- Hold the message of a job back. `first` is for a stage that goes on: it comes before all others. `turn` is for a job
-  -- that returns: it waits one turn and its owner pays none. Returns whether no other message is held back.
-  function this.hold(queue, id, message, first, turn)
-    local backlog, turns, record = keys.backlog .. queue, keys.turns .. queue, keys.job .. id
-    local owner = server.pcall('HGET', record, 'owner') or ''
-    if type(owner) == 'table' then return end  -- it is no record
-    local lowest = redis.call('ZRANGE', backlog, 0, 0, 'WITHSCORES')
+  -- that returns: it waits one turn and its owner pays none. `lowest` is the first entry, if it is known.
+  function this.hold(queue, id, message, owner, first, turn, lowest)
+    local backlog, turns, key = keys.backlog .. queue, keys.turns .. queue, keys.job .. id
+    lowest = lowest or redis.call('ZRANGE', backlog, 0, 0, 'WITHSCORES')
     local tag = number(lowest[2]) or 0
     if first then
       tag = tag - 1
@@ -47,9 +49,7 @@ local function queueing()
       tag = math.max(tag, number(redis.call('ZSCORE', turns, owner)) or tag)
       redis.call('ZADD', turns, tag + 1 / math.min(math.max(weight, 0.01), 100), owner)
     end
-    server.call('HSET', record, 'held', message)
-    redis.call('ZADD', backlog, tag, id)
-    return not lowest[1]
+    if type(server.pcall('HSET', key, 'held', message)) == 'number' then redis.call('ZADD', backlog, tag, id) end
   end
 
   -- Put messages that were held back into the queue, until it has `most` of them.
@@ -70,35 +70,36 @@ local function queueing()
     end
   end
 
-  -- As `release`, unless the queue is paused. Returns whether it is.
-  function this.release_if_running(queue)
-    if this.is_paused(queue) then return true end
-    this.release(queue)
-    return false
+  -- A message of this queue was taken, or of the interactive one beside it if the job is an `aged` one. Returns whether the
+  -- queue is paused. `special` is what `specials` says.
+  function this.release_after(queue, special, aged)
+    local is_paused = special % 4 >= 2 and this.is_paused(queue)
+    if special % 2 == 1 and not is_paused then this.release(queue) end
+    local interactive = aged and interactive_of(queue)
+    if interactive and not this.is_paused(interactive) then this.release(interactive) end
+    return is_paused
   end
 
-  -- A message of this queue, or of the interactive one beside it, was taken. If nobody knows of which, it may be of any.
-  -- Returns whether the queue is paused.
-  function this.release_after(queue, interactive)
-    if waiting_in(queue) then
-      if interactive then this.release_if_running(interactive) end
-      return this.release_if_running(queue)
+  -- A message was taken from any queue, because its job is gone.
+  function this.release_all()
+    for _, queue in ipairs(redis.call('SMEMBERS', keys.waiting_queues)) do
+      if waiting_in(queue) and not this.is_paused(queue) then this.release(queue) end
     end
-    for _, each in ipairs(redis.call('SMEMBERS', keys.waiting_queues)) do
-      if waiting_in(each) then this.release_if_running(each) end
-    end
-    return false
   end
 
-  -- As `send`, for a queue that is long or paused, or while another one is paused.
-  function this.send(queue, id, message, goes_on, turn)
-    if this.is_paused(queue) then
-      this.hold(queue, id, message, goes_on, turn)
-    elseif goes_on or not this.may_hold(queue) then
-      if not goes_on then this.release(queue, 1e6) end
+  -- As `send`, for a queue that is special or long.
+  function this.send(queue, id, message, special, goes_on, owner, turn)
+    local is_paused = special % 4 >= 2 and this.is_paused(queue)
+    if not is_paused and goes_on then
       redis.call('LPUSH', queue, message)
-    elseif this.hold(queue, id, message, false, turn) then
-      this.release(queue)  -- it may have been short
+      return
+    end
+    local lowest = redis.call('ZRANGE', keys.backlog .. queue, 0, 0, 'WITHSCORES')
+    -- While others are held back, the leader sees to it that they may be.
+    if not is_paused and not lowest[1] and (redis.call('LLEN', queue) < WINDOW or not this.may_hold(queue)) then
+      redis.call('LPUSH', queue, message)
+    else
+      this.hold(queue, id, message, owner or server.pcall('HGET', keys.job .. id, 'owner') or '', goes_on, turn, lowest)
     end
   end
 
@@ -112,12 +113,22 @@ local function queueing()
     for _, message in ipairs(messages) do  -- the last one is the next one
       local id = string.match(message, '"job_id": ?"(%x+)"')
       if id and type(server.pcall('HGET', keys.job .. id, 'next')) == 'string' then
-        this.hold(queue, id, message, true)
+        this.hold(queue, id, message, '', true)
       elseif not id then
         table.insert(others, message)
       end
     end
     for i = #others, 1, -1 do redis.call('LPUSH', queue, others[i]) end
+  end
+
+  -- Note whether a batch job has waited for too long beside this interactive queue. Only then are its stages counted.
+  function this.note_age(queue, batch_age)
+    local oldest = redis.call('ZRANGE', keys.waiting .. queue .. '.batch', 0, 0, 'WITHSCORES')
+    if oldest[2] and now - oldest[2] >= batch_age then
+      redis.call('HSETNX', keys.batch_turns, queue, 0)
+    else
+      redis.call('HDEL', keys.batch_turns, queue)
+    end
   end
 
   -- Forget owners whose turns are over: they begin where the queue is now.

@@ -2,8 +2,9 @@
 local waiters = {}
 for _, artifact in ipairs(args.artifacts) do
   if redis.call('GET', keys.lock .. artifact) == args.worker .. ' ' .. args.job_id then
-    for _, waiter in ipairs(redis.call('SMEMBERS', keys.waiters .. artifact)) do table.insert(waiters, waiter) end
+    local found = redis.call('SMEMBERS', keys.waiters .. artifact)
+    for _, waiter in ipairs(found) do table.insert(waiters, waiter) end
     redis.call('SET', keys.lock .. artifact, 'released', 'EX', 3600)
-    redis.call('DEL', keys.waiters .. artifact)
+    if #found > 0 then redis.call('DEL', keys.waiters .. artifact) end
   end
 end

@@ -5,6 +5,6 @@
 if type(server.pcall('HGET', job, 'next')) ~= 'string' or not waiting_in(args.queue) then
   redis.call('LPUSH', args.queue, ARGV[2])  -- a worker finds out what is wrong with it
 elseif not redis.call('ZSCORE', keys.backlog .. args.queue, args.job_id) then
-  send(args.queue, args.job_id, ARGV[2], false, redis.call('HGET', job, 'started'))
+  send(args.queue, args.job_id, ARGV[2], false, nil, redis.call('HGET', job, 'started'))
 end
 return ''

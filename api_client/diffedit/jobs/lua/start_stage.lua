@@ -1,22 +1,23 @@
 #!lua flags=allow-oom
 -- Let a worker start the stage that the job waits for. The job of a dead worker counts as waiting.
--- Arguments: job_id, worker, stage, max_attempts, contract (of the worker), alone (whether it runs nothing beside it),
--- batch_age (seconds after which a batch job takes turns with interactive ones).
+-- Arguments: job_id, worker, stage, max_attempts, contract (of the worker), alone (whether it runs nothing beside it).
 -- Returns the record, 'max_attempts' if no attempt is left, 'newer' if only a worker of a newer contract can run the job,
 -- 'refused' if this worker refused the stage before and another live worker has not tried it yet, 'alone' if the stage must
 -- run alone: it was started before and not finished, or a lost worker would cost its only attempt; 'owner_busy' if as many jobs
 -- of its owner have started as may run at the same time; or 'paused' if its queue is paused.
 -- include prelude
+local fields = redis.call('HGETALL', job)
+record = {}
+for i = 1, #fields, 2 do record[fields[i]] = fields[i + 1] end
+local queue = record.queue
+local waiting = waiting_in(queue)
 -- A message was taken from the queue, so another one may follow, whatever becomes of this one.
-local queue = redis.call('HGET', job, 'queue')
-local interactive = queue and interactive_of(queue)
-local is_paused = false
-if not queue or redis.call('EXISTS', keys.backlog .. queue, keys.backlog .. (interactive or queue), keys.paused) > 0 then
-  is_paused = queueing().release_after(queue, interactive)
-end
+local special, is_paused = waiting and specials(queue) or 0, false
+if special > 0 or record.aged then is_paused = queueing().release_after(queue, special, record.aged) end
+if not waiting then queueing().release_all() end
 -- include only_open
 -- include workers
-if redis.call('HGET', job, 'next') ~= args.stage then return 'elsewhere' end
+if record.next ~= args.stage then return 'elsewhere' end
 if holder and holder ~= args.worker and is_alive(holder) then return 'elsewhere' end
 if contract_of_job() > args.contract then return 'newer' end
 -- The message that a job had before it was moved is in the queue of another profile.
@@ -27,34 +28,39 @@ if #refused > 0 and contains(refused, name_of(args.worker)) and has_untried_work
   return 'refused'
 end
 local attempts = 'attempts:' .. args.stage
-local started = number(redis.call('HGET', job, attempts)) or 0
+local started = number(record[attempts]) or 0
 if started >= args.max_attempts then return 'max_attempts' end
 if not args.alone and (started > 0 or args.max_attempts == 1) then return 'alone' end
-local is_first = not redis.call('HGET', job, 'started')
-local owner = is_first and redis.call('HGET', job, 'owner')
-if owner and extras().room_of(owner) < 1 then return 'owner_busy' end
-local waiting = waiting_in(queue)
-if waiting then redis.call('ZREM', waiting, args.job_id) end
+local is_first, owner = not record.started, record.owner
+if is_first and owner and extras().room_of(owner) < 1 then return 'owner_busy' end
+if waiting then
+  redis.call('ZREM', waiting, args.job_id)
+  redis.call('HSET', keys.running_in .. queue, args.job_id, args.worker)
+end
 redis.call('HSET', keys.running, args.job_id, args.worker)
-if waiting then redis.call('HSET', keys.running_in .. queue, args.job_id, args.worker) end
-redis.call('HSET', job, 'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker)
-redis.call('HINCRBY', job, attempts, 1)
+local changes = {'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker}
 if is_first then
-  redis.call('HSET', job, 'started', now)
-  if redis.call('HGET', job, 'webhook') then extras().queue_webhook('started') end
+  table.insert(changes, 'started')
+  table.insert(changes, now)
+end
+redis.call('HSET', job, unpack(changes))
+started = redis.call('HINCRBY', job, attempts, 1)
+if is_first then
+  if record.webhook then extras().queue_webhook('started') end
   if owner then
     redis.call('SADD', keys.started .. owner, args.job_id)
     extras().forget_parked(owner)
   end
-  local deadline_at = number(redis.call('HGET', job, 'deadline_at'))
+  local deadline_at = number(record.deadline_at)
   if deadline_at then
     redis.call('ZADD', keys.expiring, deadline_at, args.job_id)
   else
     redis.call('ZREM', keys.expiring, args.job_id)
   end
 end
-if waiting and not interactive then
-  local oldest = redis.call('ZRANGE', keys.waiting .. queue .. '.batch', 0, 0, 'WITHSCORES')
-  if oldest[2] and now - oldest[2] >= args.batch_age then queueing().give_turn(queue) end
-end
-return redis.call('HGETALL', job)
+if special >= 4 and not interactive_of(queue) then queueing().give_turn(queue) end
+-- The caller takes the last value of a field.
+for _, change in ipairs(changes) do table.insert(fields, tostring(change)) end
+table.insert(fields, attempts)
+table.insert(fields, tostring(started))
+return fields

@@ -1,0 +1,1 @@
+"""How fairly owners share a lane."""
