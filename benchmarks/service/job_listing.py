@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from operator import itemgetter
+from typing import Any, cast
 
 from benchmarks.harness.environment import PROMPTS, Environment, service_environment
 from benchmarks.harness.results import ResultRow, measurement
@@ -61,7 +62,7 @@ def _fill(env: Environment, jobs: int) -> JobStore:
     common = Job(id=uuid.uuid4().hex, request=request, options=options)
     store.create_job(common)
     store.end_job(common.id, State.SUCCEEDED)
-    record = env.redis.hgetall(keys.job_key(common.id))
+    record = cast(dict[str, Any], env.redis.hgetall(keys.job_key(common.id)))
     profile, owner = f"{keys.ENDED_BY}profile:{request.params.profile}", keys.OWNER + OWNER
     names = (keys.INDEX, keys.ENDED, f"{keys.ENDED_BY}outcome:succeeded", profile, owner)
     with env.redis.pipeline(transaction=False) as pipe:
