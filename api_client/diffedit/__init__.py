@@ -29,6 +29,7 @@ from diffedit.errors import (
     JobError,
     JobExpired,
     JobFailed,
+    JobLost,
     JobNotFound,
     JobTimeout,
     NoWorkerWarning,
@@ -50,6 +51,7 @@ from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.links import UploadUrl
 from diffedit.options import EditOptions
 from diffedit.pictures import MAX_ASPECT, MAX_PICTURE_BYTES, MIN_SIDE
+from diffedit.restoring import Restored
 from diffedit.result import EditResult, StoredFile
 from diffedit.settings import Settings
 from diffedit.uploads import PictureLike
@@ -93,6 +95,7 @@ __all__ = [
     "JobExpired",
     "JobFailed",
     "JobHandle",
+    "JobLost",
     "JobNotFound",
     "JobOptions",
     "JobStatus",
@@ -107,6 +110,7 @@ __all__ = [
     "Prompts",
     "QueueFull",
     "RateLimited",
+    "Restored",
     "ServiceError",
     "Settings",
     "Stage",

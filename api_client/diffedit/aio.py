@@ -20,6 +20,7 @@ from typing import Self, TypeVar
 from diffedit.async_calls import Asynchronous, AsyncMethod, Engine, forwarded
 from diffedit.client import Client, Send
 from diffedit.contract.job import JobStatus
+from diffedit.errors import JobNotFound
 from diffedit.forks import PerProcess
 from diffedit.handle import JobHandle, raise_unless_succeeded
 from diffedit.jobs.backend import JobBackend
@@ -107,8 +108,11 @@ class AsyncJobHandle(Asynchronous[JobHandle]):
             InvalidRequest: `timeout` is NaN, or `heartbeat` is not positive.
         """
         async with aclosing(self._engine().watchers.changes(self.id, timeout, heartbeat)) as changes:
-            async for status in changes:
-                yield self._blocking._own(status)
+            try:
+                async for status in changes:
+                    yield self._blocking._own(status)
+            except JobNotFound as error:
+                raise await self._engine().threads.run(self._blocking._absence) from error
 
     async def wait(self, timeout: float = 600) -> JobStatus:
         """Wait until the job has succeeded, and return its status.
@@ -250,6 +254,8 @@ class AsyncClient(Asynchronous[Client]):
     """Set the limits of an owner, as `Client.set_owner_limits`."""
     check_profile = forwarded(Client.check_profile)
     """Raise UnknownProfile if no worker serves this profile and none ever did, as `Client.check_profile`."""
+    restore = forwarded(Client.restore)
+    """Record jobs again that Redis has lost, as `Client.restore`."""
     collect_garbage = forwarded(Client.collect_garbage)
     """Delete old pictures, artifacts and results, as `Client.collect_garbage`."""
     health = forwarded(Client.health)

@@ -152,6 +152,7 @@ class WorkerProcess:
             self._context,
             self._fitness,
             running_stages=lambda: self.get_runner().running_stages,
+            object_store=self._object_store,
         )
         self._maintenance.start()
 

@@ -12,9 +12,9 @@ from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobStatus, State
 from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import IdempotencyConflict, JobElsewhere, NewerRecord
 from diffedit.jobs.keys import job_key
-from diffedit.jobs.memory_index import MemoryIndex
 from diffedit.jobs.memory_state import can_try
 from diffedit.jobs.memory_statuses import now_text
+from diffedit.jobs.memory_submissions import MemorySubmissions
 from diffedit.jobs.records import (
     content_fields,
     done_fields,
@@ -39,7 +39,7 @@ from diffedit.jobs.store import (
 )
 
 
-class MemoryJobStore(MemoryIndex):
+class MemoryJobStore(MemorySubmissions):
     """A `JobStore` in this process."""
 
     def create_job(
@@ -73,6 +73,7 @@ class MemoryJobStore(MemoryIndex):
                 record["expected"] = " ".join(f"{stage} {seconds:.3f}" for stage, seconds in durations.items())
             state.records[job.id] = record
             state.submitted[job.id] = time.time()
+            state.note_epoch()
             self._state.set_waiting(job)
             return job.id
 

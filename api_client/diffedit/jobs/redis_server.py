@@ -37,7 +37,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LUA = files("diffedit.jobs") / "lua"
-SHARED = frozenset({"prelude", "only_open", "only_holder", "release", "removal", "workers"})
+SHARED = frozenset({"prelude", "epoch", "only_open", "only_holder", "release", "removal", "workers"})
 """Parts of scripts."""
 NO_EVICTION = "noeviction"
 _FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)

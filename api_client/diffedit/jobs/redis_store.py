@@ -20,8 +20,8 @@ from diffedit.jobs.records import (
     recent_stages_in,
     undone_fields,
 )
-from diffedit.jobs.redis_index import RedisIndex
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
+from diffedit.jobs.redis_submissions import RedisSubmissions
 from diffedit.jobs.steps import PREVIEW_SECONDS, WATCHED_SECONDS, StepReport
 from diffedit.jobs.store import (
     WORKER_LOST,
@@ -40,7 +40,7 @@ _PAGE = 500
 RECENT_MINUTES = 10
 
 
-class RedisJobStore(RedisIndex):
+class RedisJobStore(RedisSubmissions):
     """A `JobStore` in Redis or Valkey."""
 
     def __init__(self, server: RedisServer, settings: Settings, limits: WorkerLimits) -> None:

@@ -19,6 +19,7 @@ from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadRecord, JobNotFound
 from diffedit.jobs.index import JobIndex
 from diffedit.jobs.steps import StepStore
+from diffedit.jobs.submissions import SubmissionStore
 
 WORKER_LOST = "worker_lost"
 PARKED_FOR = 600
@@ -100,7 +101,7 @@ class MustRunAlone(Exception):
     """The stage may be what ended an earlier worker, so no other stage should run beside it."""
 
 
-class JobStore(JobIndex, StepStore, Protocol):
+class JobStore(JobIndex, StepStore, SubmissionStore, Protocol):
     """The records of jobs.
 
     `worker` is a worker's id. A method that takes one raises JobElsewhere if this worker does not run the job, and
