@@ -1,6 +1,8 @@
 """How checked submissions become jobs: what they need goes into the bucket, then they are recorded one by one."""
 
 import functools
+import math
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -19,6 +21,8 @@ from diffedit.submission_copies import encoded
 from diffedit.uploads import Upload, store
 
 Send = Callable[[Job], None]
+ASKED_AGAIN = 60.0
+"""Seconds after which the clock of the server is asked again."""
 REFUSALS = (QueueFull, OwnerLimit, IdempotencyConflict)
 
 
@@ -38,6 +42,21 @@ class NewJob(NamedTuple):
     pixels: int | None = None
 
 
+class ServerClock:
+    """The clock of the server, asked once a minute: each submission needs its time, and a round trip would slow it."""
+
+    def __init__(self, ask: Callable[[], float]) -> None:
+        self._ask = ask
+        self._ahead, self._asked_at = 0.0, -math.inf
+
+    def now(self) -> float:
+        """Return the server's time, in seconds since 1970."""
+        if time.monotonic() - self._asked_at > ASKED_AGAIN:
+            self._ahead = self._ask() - time.monotonic()
+            self._asked_at = time.monotonic()
+        return self._ahead + time.monotonic()
+
+
 class Recorder:
     """Records jobs.
 
@@ -51,6 +70,7 @@ class Recorder:
         self._job_store = job_store
         self._object_store = object_store
         self._send = send
+        self._clock = ServerClock(job_store.now)
 
     def new_job(
         self,
@@ -90,7 +110,7 @@ class Recorder:
 
     def _store(self, new: Sequence[NewJob], uploads: Sequence[Upload]) -> None:
         """Store the pictures, and a copy of each submission, from which the job can be restored."""
-        now, retention, put = self._job_store.now(), self._settings.retention, self._object_store.put
+        now, retention, put = self._clock.now(), self._settings.retention, self._object_store.put
         calls = [functools.partial(store, upload, self._object_store) for upload in uploads]
         for place, (job, key, digest, _) in enumerate(new):
             # Jobs that are submitted together keep their order.
