@@ -120,11 +120,13 @@ def not_found(job_id: str, job_store: JobStore, object_store: ObjectStore, owner
 
     An owner learns nothing of the jobs of others.
     """
-    since, copy = None, None
+    since, copy, is_settled = None, None, False
     with suppress(DiffEditError):  # what is not known is not said
-        since = job_store.data_since()
+        since, is_settled = job_store.data_since(), job_store.is_settled(job_id)
     with suppress(DiffEditError, TimeoutError):
-        copy = within(PATIENCE, partial(read_copy, object_store, job_id))
+        copy = None if is_settled else within(PATIENCE, partial(read_copy, object_store, job_id))
     moment = None if since is None else datetime.fromtimestamp(since, UTC)
-    is_lost = copy is not None and owner in (None, copy.owner) and (since is None or copy.created < since)
-    return (JobLost if is_lost else JobNotFound)(job_id, moment)
+    if copy is None or owner not in (None, copy.owner):
+        return JobNotFound(job_id, moment)
+    # After a return to an older state, the data begin before the job.
+    return JobLost(job_id, moment if since is None or copy.created < since else None)

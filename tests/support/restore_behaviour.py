@@ -138,8 +138,9 @@ class RestoreBehaviour(BackendBehaviour):
         assert submission_key(deleted.id) not in copies(client)
         client._object_store.put(submission_key(deleted.id), client._object_store.get(submission_key(open_job.id)))
         assert client.restore("1h").restored == 0
-        with pytest.raises(JobNotFound):
+        with pytest.raises(JobNotFound) as caught:
             deleted.status()
+        assert type(caught.value) is JobNotFound
         assert list(store.settled_jobs(1)) == [ended.id]
         store.forget_settled([ended.id])
         assert store.settled_jobs(10).keys() == {deleted.id}
@@ -172,7 +173,7 @@ class RestoreBehaviour(BackendBehaviour):
         job, began = self.edit(client), backend.job_store.data_since()
         lose(backend)
         assert backend.job_store.data_since() is None
-        with pytest.raises(JobLost, match="it has no data now"):
+        with pytest.raises(JobLost, match="has lost its record; what was asked for"):
             job.status()
         backend.worker_registry.send_heartbeat(a_worker(id=ME))
         since = backend.job_store.data_since()

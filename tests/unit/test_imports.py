@@ -51,10 +51,10 @@ PUBLIC = """
     Admission ApiKey Artifact ArtifactError AsyncClient AsyncEditResult AsyncJobHandle BadPicture BadRecord
     BrokerFull BrokerUnavailable Client Collected Deleted Delivery DeliveryState DiffEditError EditOptions EditParams
     EditRequest EditResult ErrorInfo Health IdempotencyConflict InvalidKey InvalidRequest JobCancelled JobError
-    JobExpired JobFailed JobHandle JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES
-    MAX_PIXELS MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts QueueFull RateLimited
-    ServiceError Settings Stage State StoreRefused StoreUnavailable StoredFile UnknownPreset
-    UnreadableJobsWarning UploadNotFound UploadUrl WaitingEvents WorkerInfo __version__
+    JobExpired JobFailed JobHandle JobLost JobNotFound JobOptions JobStatus JobTimeout Lane MAX_ASPECT
+    MAX_PICTURE_BYTES MAX_PIXELS MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit OwnerLimits Page PictureLike Prompts
+    QueueFull RateLimited Restored ServiceError Settings Stage State StoreRefused StoreUnavailable StoredFile
+    UnknownPreset UnreadableJobsWarning UploadNotFound UploadUrl WaitingEvents WorkerInfo __version__
 """
 PUBLIC_FOR_TESTS = """
     JobBackend MemoryObjectStore async_memory_client fail memory_backend memory_client succeed upload

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from diffedit import Client, State, StoreUnavailable
+from diffedit import Client, JobLost, State, StoreUnavailable
 from diffedit.contract.object_keys import job_of_submission, submission_key
 from diffedit.jobs.backend import DEFAULT_LIMITS
 from diffedit.settings import Settings
@@ -32,6 +32,14 @@ class TestMemoryBackend(RestoreBehaviour):
     @pytest.fixture
     def lose(self) -> Callable[[JobBackend], None]:
         return lose
+
+
+def test_a_return_to_an_older_state_is_a_loss_too(client: Client) -> None:
+    job = client.edit(png(), **TEXTS)
+    client._job_store._state.records.pop(job.id)
+    with pytest.raises(JobLost) as lost:
+        job.status()
+    assert lost.value.data_since is None
 
 
 @pytest.fixture
@@ -111,7 +119,7 @@ def test_the_command_says_what_it_does(monkeypatch) -> None:
     cli.object_store.put(submission_key("0" * 32), b"")
     dry = cli("restore", "--since", "2h", "--dry-run").stdout
     assert "1 jobs would be restored, 0 of them past a time limit" in dry
-    assert cli.error("status", job.id, code=4)["error"] == "job_not_found"  # its copy is younger than the server's data
+    assert cli.error("status", job.id, code=4)["error"] == "job_lost"
     said = cli("restore", "--since", "2h").stdout
     assert "1 jobs restored" in said and "1 have a record or have ended, 0 were submitted again" in said
     assert f"1 copies cannot be read: {'0' * 32}" in said

@@ -55,9 +55,9 @@ class JobLost(JobNotFound):
 
     def __init__(self, job_id: str, data_since: datetime | None = None) -> None:
         super().__init__(job_id, data_since)
-        since = f"its data begin at {data_since:%Y-%m-%d %H:%M:%S} UTC" if data_since else "it has no data now"
+        since = f" (its data begin at {data_since:%Y-%m-%d %H:%M:%S} UTC)" if data_since else ""
         self.args = (
-            f"job {job_id}: the server has lost its record ({since}); what was asked for is in the bucket: an "
+            f"job {job_id}: the server has lost its record{since}; what was asked for is in the bucket: an "
             "operator brings the job back with `diffedit restore`",
         )
 

@@ -40,6 +40,9 @@ class MemorySubmissions(MemoryIndex):
         with self._state.lock:
             self._state.settled |= dict.fromkeys(job_ids, time.time())
 
+    def is_settled(self, job_id: str) -> bool:
+        return job_id in self._state.settled
+
     def settled_jobs(self, limit: int) -> dict[str, float]:
         with self._state.lock:
             return dict(sorted(self._state.settled.items(), key=lambda each: each[1])[:limit])
@@ -58,4 +61,4 @@ class MemorySubmissions(MemoryIndex):
 
     def _forget(self, job_id: str) -> None:
         super()._forget(job_id)
-        self.settle([job_id])
+        self.settle([job_id])  # only a job that has a record, or was never recorded, is forgotten

@@ -52,6 +52,10 @@ class RedisSubmissions(RedisIndex):
             self._redis.zadd(keys.SETTLED, dict.fromkeys(job_ids, self._server.now()))
 
     @translate_errors
+    def is_settled(self, job_id: str) -> bool:
+        return self._redis.zscore(keys.SETTLED, job_id) is not None
+
+    @translate_errors
     def settled_jobs(self, limit: int) -> dict[str, float]:
         found = cast(list[tuple[str, float]], self._entries.read("zrange", keys.SETTLED, 0, limit - 1, False, True))
         return dict(found)

@@ -41,6 +41,9 @@ class SubmissionStore(Protocol):
     def settle(self, job_ids: Collection[str]) -> None:
         """Note that the copies of these submissions are not needed: the jobs were not recorded."""
 
+    def is_settled(self, job_id: str) -> bool:
+        """Return whether the copy of this job is not needed any more, and not yet deleted."""
+
     def settled_jobs(self, limit: int) -> dict[str, float]:
         """Return jobs whose copies are not needed any more, and since when, the oldest first."""
 

@@ -1,7 +1,6 @@
 -- Delete the record and everything that names the job. Its record may be missing, or no hash.
 local function forget_record()
   forget_job()
-  settle()
   redis.call('ZREM', keys.index, args.job_id)
   if type(server.pcall('HGET', job, 'request')) == 'string' then
     local owner, idempotency = redis.call('HGET', job, 'owner'), redis.call('HGET', job, 'idempotency')
