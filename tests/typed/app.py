@@ -137,9 +137,9 @@ def operate(client: Client) -> str:
     try:
         client.job("0" * 32).status()
     except diffedit.JobLost as error:
-        print(error.data_since)
+        print("lost", error.data_since)
     except diffedit.JobNotFound as error:
-        assert error.data_since is not None
+        print("unknown", error.data_since)
     return f"{health.ok} {health.workers[0].profile} {len(queued)} {collected.objects} {present > 0}"
 
 
