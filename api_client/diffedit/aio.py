@@ -18,13 +18,14 @@ from functools import partial
 from typing import Self, TypeVar
 
 from diffedit.async_calls import Asynchronous, AsyncMethod, Engine, forwarded
-from diffedit.client import Client, Send
+from diffedit.client import Client
 from diffedit.contract.job import JobStatus
 from diffedit.errors import JobNotFound
 from diffedit.forks import PerProcess
 from diffedit.handle import JobHandle, raise_unless_succeeded
 from diffedit.jobs.backend import JobBackend
 from diffedit.objects.store import ObjectStore
+from diffedit.recording import Send
 from diffedit.result import EditResult
 from diffedit.settings import Settings
 
