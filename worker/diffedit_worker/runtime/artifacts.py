@@ -6,17 +6,18 @@ All requests of a stage to the object store run at once, because each of them ta
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from diffedit.at_once import all_at_once
 from diffedit.contract.content import Content, ContentsOf, check_stored, content_of
 from diffedit.contract.job import Job, JobStatus
 from diffedit.contract.object_keys import manifest_key, thumbnail_key
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.errors import ArtifactError, ArtifactMissing, BadPicture, UnreadableArtifact
+from diffedit.forks import PerProcess
 from diffedit.objects.store import check_size
 from diffedit.pictures import PROVENANCE, Picture, Size
 from diffedit.thumbnails import encode_thumbnail
@@ -26,6 +27,10 @@ from diffedit_worker.runtime.byte_cache import ByteCache
 from diffedit_worker.runtime.retrying_store import RetryingStore
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_requests = PerProcess(partial(ThreadPoolExecutor, 8, thread_name_prefix="object-store"))
 
 
 class ArtifactDamaged(Exception):
@@ -64,7 +69,7 @@ class JobArtifacts:
         What is found is read, even if it is in the cache: the stored file may have changed, and others will read it.
         What is known about its content is compared; what is unknown is checked as before it is stored.
         """
-        found = all_at_once([partial(self._find, artifact, key) for artifact, key in keys.items()])
+        found = _all_at_once([partial(self._find, artifact, key) for artifact, key in keys.items()])
         return {artifact: content for artifact, content in zip(keys, found, strict=True) if content}
 
     def require_picture(self) -> None:
@@ -81,7 +86,7 @@ class JobArtifacts:
         """
         values = {artifact: text for artifact in artifacts if (text := self._text_of_request(artifact)) is not None}
         stored = [artifact for artifact in artifacts if artifact not in values]
-        objects = all_at_once([partial(self._read, artifact) for artifact in stored])
+        objects = _all_at_once([partial(self._read, artifact) for artifact in stored])
         values |= {artifact: self._decode(artifact, data) for artifact, data in zip(stored, objects, strict=True)}
         if Artifact.IMAGE in values:
             self._size = values[Artifact.IMAGE].image.size
@@ -117,7 +122,7 @@ class JobArtifacts:
                     f"the {artifact.value} cannot be read again after it was written ({error}); report it, with the "
                     "picture and the parameters"
                 ) from error
-        all_at_once([partial(self._write, key, data) for key, data in objects.items()])
+        _all_at_once([partial(self._write, key, data) for key, data in objects.items()])
         log.info("job %s: stored %s", updated_job.id, ", ".join(objects))
         return {artifact: content_of(objects[updated_job.artifact_keys[artifact]]) for artifact in values}
 
@@ -246,3 +251,13 @@ def _check_manifest(data: bytes, result: Picture) -> None:
     """Raise ArtifactError if the manifest beside a result is not the one in its file, ValueError if it is no JSON."""
     if json.loads(data) != json.loads(result.text.get(PROVENANCE, "null")):
         raise ArtifactError("the manifest beside it is another one than that in the file")
+
+
+def _all_at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Return the results of all calls. If calls fail, raise the first failure, but only after all have ended."""
+    others = [_requests().submit(call) for call in calls[1:]]
+    try:
+        first = [call() for call in calls[:1]]
+    finally:
+        wait(others)
+    return first + [other.result() for other in others]
