@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         JobError,
         JobExpired,
         JobFailed,
+        JobLost,
         JobNotFound,
         JobTimeout,
         NoWorkerWarning,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from diffedit.objects.links import UploadUrl
     from diffedit.options import EditOptions
     from diffedit.pictures import MAX_ASPECT, MAX_PICTURE_BYTES, MIN_SIDE
+    from diffedit.restoring import Restored
     from diffedit.result import EditResult, StoredFile
     from diffedit.settings import Settings
     from diffedit.uploads import PictureLike
@@ -103,6 +105,7 @@ __all__ = [
     "JobExpired",
     "JobFailed",
     "JobHandle",
+    "JobLost",
     "JobNotFound",
     "JobOptions",
     "JobQuery",
@@ -120,6 +123,7 @@ __all__ = [
     "QueueFull",
     "QueueState",
     "RateLimited",
+    "Restored",
     "ServiceError",
     "Settings",
     "Stage",
@@ -152,8 +156,8 @@ _NAMES = {
     "diffedit.deletion": "Deleted",
     "diffedit.errors": (
         "ArtifactError BadPicture BadRecord BrokerFull BrokerUnavailable CannotChange DiffEditError "
-        "IdempotencyConflict InvalidKey InvalidRequest JobCancelled JobError JobExpired JobFailed JobNotFound "
-        "JobTimeout NoWorkerWarning OwnerLimit QueueFull RateLimited ServiceError StoreRefused "
+        "IdempotencyConflict InvalidKey InvalidRequest JobCancelled JobError JobExpired JobFailed JobLost "
+        "JobNotFound JobTimeout NoWorkerWarning OwnerLimit QueueFull RateLimited ServiceError StoreRefused "
         "StoreUnavailable UnknownPreset UnreadableJobsWarning UploadNotFound"
     ),
     "diffedit.garbage": "Collected",
@@ -165,6 +169,7 @@ _NAMES = {
     "diffedit.objects.links": "UploadUrl",
     "diffedit.options": "EditOptions",
     "diffedit.pictures": "MAX_ASPECT MAX_PICTURE_BYTES MIN_SIDE",
+    "diffedit.restoring": "Restored",
     "diffedit.result": "EditResult StoredFile",
     "diffedit.settings": "Settings",
     "diffedit.uploads": "PictureLike",

@@ -19,12 +19,14 @@ from typing import Self, TypeVar
 
 from diffedit.admin import Admin
 from diffedit.async_calls import Asynchronous, AsyncMethod, Engine, forwarded
-from diffedit.client import Client, Send
+from diffedit.client import Client
 from diffedit.contract.job import JobStatus
+from diffedit.errors import JobNotFound
 from diffedit.forks import PerProcess
 from diffedit.handle import JobHandle, raise_unless_succeeded
 from diffedit.jobs.backend import JobBackend
 from diffedit.objects.store import ObjectStore
+from diffedit.recording import Send
 from diffedit.result import EditResult
 from diffedit.settings import Settings
 
@@ -108,8 +110,11 @@ class AsyncJobHandle(Asynchronous[JobHandle]):
             InvalidRequest: `timeout` is NaN, or `heartbeat` is not positive.
         """
         async with aclosing(self._engine().watchers.changes(self.id, timeout, heartbeat)) as changes:
-            async for status in changes:
-                yield self._blocking._own(status)
+            try:
+                async for status in changes:
+                    yield self._blocking._own(status)
+            except JobNotFound as error:
+                raise await self._engine().threads.run(self._blocking._absence) from error
 
     async def wait(self, timeout: float = 600) -> JobStatus:
         """Wait until the job has succeeded, and return its status.
@@ -289,6 +294,8 @@ class AsyncClient(Asynchronous[Client]):
     """Return what jobs have used, as `Client.usage`."""
     check_profile = forwarded(Client.check_profile)
     """Raise UnknownProfile if no worker serves this profile and none ever did, as `Client.check_profile`."""
+    restore = forwarded(Client.restore)
+    """Record jobs again that Redis has lost, as `Client.restore`."""
     collect_garbage = forwarded(Client.collect_garbage)
     """Delete old pictures, artifacts and results, as `Client.collect_garbage`."""
     health = forwarded(Client.health)

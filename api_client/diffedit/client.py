@@ -10,35 +10,31 @@ Invalid requests are refused here, before anything is queued.
 import copy
 import functools
 import time
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self, Unpack
 
-from diffedit import tracing
-from diffedit.contract.job import Job, JobOptions
+from diffedit.contract.job import JobOptions
 from diffedit.contract.request import EditRequest, random_seed
 from diffedit.contract.stages import Artifact
 from diffedit.contract.validation import JOB_ID
 from diffedit.decoding import decoding_limits
 from diffedit.direct_uploads import given_picture, new_upload
-from diffedit.errors import DiffEditError, JobNotFound, NoWorkerWarning
+from diffedit.errors import JobNotFound, NoWorkerWarning
 from diffedit.fleet import Fleet
 from diffedit.handle import JobHandle
-from diffedit.idempotency import scoped_key
 from diffedit.jobs.backend import JobBackend, redis_backend
-from diffedit.jobs.unsent import add_remark, taken_back
 from diffedit.management import JobManagement, checked_owner
 from diffedit.objects.links import UploadUrl
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.objects.store import ObjectStore
 from diffedit.options import EditOptions
+from diffedit.recording import Recorder, Send
 from diffedit.salts import salt_of
 from diffedit.settings import Settings
-from diffedit.submission import Submission, attributes_of, check_keys, no_worker_warnings, options_of_each, prepare
-from diffedit.uploads import PictureLike, Upload, image_upload, salted, store
+from diffedit.submission import check_keys, no_worker_warnings, options_of_each, prepare
+from diffedit.uploads import PictureLike, Upload, image_upload, salted
 from diffedit.warned import warn
 
-Send = Callable[[Job], None]
 Queued = tuple[list[JobHandle], list[str]]
 
 
@@ -70,7 +66,7 @@ class Client(JobManagement):
                 the job store does, in the step in which it records the job.
         """
         super().__init__(settings, backend or redis_backend(settings), object_store or S3ObjectStore(settings))
-        self._send = send
+        self._recorder = Recorder(settings, self._job_store, self._object_store, send)
         self._secret = functools.cache(self._job_store.secret)
 
     @classmethod
@@ -222,7 +218,7 @@ class Client(JobManagement):
 
     def _queue(self, image: PictureLike, goal: Artifact, edits: Sequence[EditOptions]) -> Queued:
         """Check all edits, then queue them. Return their jobs, and warnings if no live worker can run them."""
-        began_at: int | None = time.time_ns()
+        began_at = time.time_ns()
         with decoding_limits(self._settings.max_pixels):
             upload = image_upload(image)
             fleet = Fleet(self._backend.worker_registry, self._settings.profile)
@@ -231,52 +227,21 @@ class Client(JobManagement):
             upload_of = functools.cache(self._upload_of)
             submissions = [prepare(upload, goal, self._owned(each), fleet, seed, upload_of) for each in edits]
         check_keys(submissions)
-        jobs: list[JobHandle] = []
-        stored: set[str] = set()
-        try:
-            for submission in submissions:
-                jobs.append(self._store_and_submit(submission, stored, began_at))
-                began_at = None  # all were prepared before the first one
-        except BaseException as error:
-            if jobs:
-                ids = ", ".join(job.id for job in jobs)
-                add_remark(error, f"{len(jobs)} of {len(submissions)} edits were queued before and run: {ids}")
-                if isinstance(error, DiffEditError):
-                    error.queued = tuple(job.id for job in jobs)
-            raise
-        return jobs, no_worker_warnings(submissions, fleet)
-
-    def _store_and_submit(self, submission: Submission, stored: set[str], began_at: int | None) -> JobHandle:
-        with tracing.span("diffedit submit", began_at=began_at):
-            with tracing.span("upload", "CLIENT"):
-                store(submission.uploads, self._object_store, stored)
-            return self._submit(
-                submission.request,
-                submission.options,
-                submission.idempotency_key,
-                submission.request_digest,
-                submission.pixels,
+        new = [
+            self._recorder.new_job(
+                each.request, each.options, each.idempotency_key, each.request_digest, each.pixels, began_at=began_at
             )
+            for each in submissions
+        ]
+        uploads = {upload.key: upload for each in submissions for upload in each.uploads}
+        ids = self._recorder.record(new, list(uploads.values()))
+        return [self.job(job_id) for job_id in ids], no_worker_warnings(submissions, fleet)
 
     def _submit(
-        self,
-        request: EditRequest,
-        options: JobOptions,
-        idempotency_key: str | None,
-        request_digest: str,
-        pixels: int | None = None,
+        self, request: EditRequest, options: JobOptions, idempotency_key: str | None, request_digest: str
     ) -> JobHandle:
-        """Queue a request whose pictures are stored. The current span becomes the parent of all that the job causes."""
-        span = tracing.current_span()
-        options = options.model_copy(update={"traceparent": span.traceparent})
-        job = Job(id=uuid.uuid4().hex, request=request, options=options)
-        key = scoped_key(self._settings.namespace, options.owner, idempotency_key)
-        with tracing.span("enqueue", "PRODUCER"), taken_back(self._job_store, job.id, has_key=key is not None):
-            first = self._job_store.create_job(job, key, request_digest, pixels=pixels, send=self._send is None)
-            if self._send and first == job.id:
-                self._send(job)
-        span.set(attributes_of(first, request, options))
-        return self.job(first)
+        new = self._recorder.new_job(request, options, idempotency_key, request_digest)
+        return self.job(*self._recorder.record([new]))
 
     def _upload_of(self, upload: Upload, owner: str | None) -> Upload:
         return upload if owner is None else salted(upload, salt_of(owner, self._secret()))

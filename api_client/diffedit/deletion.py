@@ -5,11 +5,12 @@ from datetime import timedelta
 
 from pydantic import NonNegativeInt
 
-from diffedit.contract.object_keys import companion_keys, upload_folder
+from diffedit.contract.object_keys import companion_keys, submission_key, upload_folder
 from diffedit.contract.validation import Frozen
-from diffedit.errors import JobNotFound
+from diffedit.errors import BadRecord, JobNotFound
 from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
+from diffedit.submission_copies import read_copies, stored_copies, without_record
 
 _PAGE = 100
 ANY_AGE = timedelta(days=-1)
@@ -29,6 +30,7 @@ def delete_job(job_store: JobStore, object_store: ObjectStore, job_id: str) -> D
     Raises JobNotFound.
     """
     removed = job_store.remove_job(job_id)
+    object_store.delete(submission_key(job_id))
     return Deleted(jobs=1, objects=delete_objects(job_store, object_store, removed.unused))
 
 
@@ -49,8 +51,17 @@ def delete_jobs_of(job_store: JobStore, object_store: ObjectStore, owner: str) -
     uploads = object_store.older_than(ANY_AGE, (upload_folder(owner),))
     for upload in uploads:
         object_store.delete(upload.key)
+    _delete_copies_of(job_store, object_store, owner)
     unused = delete_objects(job_store, object_store, objects - job_store.mentioned(objects))
     return Deleted(jobs=jobs, objects=unused + len(uploads))
+
+
+def _delete_copies_of(job_store: JobStore, object_store: ObjectStore, owner: str) -> None:
+    """Delete what the bucket has of the owner's submissions. Nothing of the owner can be restored then."""
+    for lost in without_record(job_store, [copy.job_id for copy in stored_copies(object_store)]):
+        copies = read_copies(object_store, lost)
+        own = [copy.job_id for copy in copies if not isinstance(copy, BadRecord) and copy.owner == owner]
+        object_store.delete_all([submission_key(job_id) for job_id in own])
 
 
 def delete_objects(job_store: JobStore, object_store: ObjectStore, object_keys: Collection[str]) -> int:

@@ -1,9 +1,8 @@
 """One submitted job: its status, its end, its result."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
-from diffedit import tracing
 from diffedit.contract import versions
 from diffedit.contract.job import JobOptions, JobStatus, State
 from diffedit.contract.request import EditRequest
@@ -15,6 +14,7 @@ from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
 from diffedit.result import EditResult
 from diffedit.retries import outage_tolerant
+from diffedit.submission_copies import not_found
 from diffedit.waiting import SHORTEST_WAIT, changes
 
 Submit = Callable[[EditRequest, JobOptions, str | None, str], "JobHandle"]
@@ -60,15 +60,18 @@ class JobHandle:
                 more, so ask for it seldom, such as once a second.
 
         Raises:
-            JobNotFound: there is no record of this job.
+            JobNotFound: there is no record of this job. JobLost: because the server has lost its data.
             BadRecord: the record cannot be read.
             BrokerUnavailable: the server does not answer.
         """
         # A server that takes connections and never answers must not outlast the caller's timeout.
-        with deadline(max(timeout, SHORTEST_WAIT)) if timeout > 0 else nullcontext():
+        with (
+            self._explaining_absence(),
+            deadline(max(timeout, SHORTEST_WAIT)) if timeout > 0 else nullcontext(),
+        ):
             ask = self._job_store.queue_status if queue else self._job_store.status
             status: JobStatus = outage_tolerant(timeout)(ask, self.id)
-        return self._own(status)
+            return self._own(status)
 
     def watch(self, timeout: float = 600, heartbeat: float | None = None) -> Iterator[JobStatus]:
         """Yield the status now and at every change, up to and including the terminal one.
@@ -151,7 +154,8 @@ class JobHandle:
             True if the job is cancelled now, False if it had ended in another way before.
         """
         self._require_own()
-        return self._job_store.end_job(self.id, State.CANCELLED) is State.CANCELLED
+        with self._explaining_absence():
+            return self._job_store.end_job(self.id, State.CANCELLED) is State.CANCELLED
 
     def retry(self, *, idempotency_key: str | None = None) -> "JobHandle":
         """Submit the same request again as a new job. It reuses the artifacts that this job made.
@@ -172,8 +176,7 @@ class JobHandle:
             raise InvalidRequest(f"job {self.id} is {status.state.value}; only a job that has ended can be retried")
         if status.contract > versions.CONTRACT:
             raise NewerRecord(self.id)  # what this version does not know of the request would be lost
-        with tracing.span("diffedit submit"):
-            return self._submit(status.request, status.options, key, retry_digest(self.id))
+        return self._submit(status.request, status.options, key, retry_digest(self.id))
 
     def delete(self) -> None:
         """Delete the job at once: its record, and the pictures, artifacts and results that no other job uses.
@@ -190,7 +193,8 @@ class JobHandle:
                 garbage collection deletes the rest.
         """
         self._require_own()
-        delete_job(self._job_store, self._object_store, self.id)
+        with self._explaining_absence():
+            delete_job(self._job_store, self._object_store, self.id)
 
     def resend_webhook(self) -> None:
         """Send the last event of the job to its webhook again, whatever became of it before.
@@ -200,13 +204,27 @@ class JobHandle:
             JobNotFound: there is no record of this job.
         """
         self._require_own()
-        if not self._job_store.resend_webhook(self.id):
+        with self._explaining_absence():
+            has_event = self._job_store.resend_webhook(self.id)
+        if not has_event:
             raise InvalidRequest(f"job {self.id} has no event to send: it has no webhook, or has not started")
 
     def _require_own(self) -> None:
         """Raise JobNotFound if the job is another owner's."""
         if self._owner is not None:
             self.status()
+
+    @contextmanager
+    def _explaining_absence(self) -> Iterator[None]:
+        """Let the error for a missing record say whether the server has lost it."""
+        try:
+            yield
+        except JobNotFound as error:
+            raise self._absence() from error
+
+    def _absence(self) -> JobNotFound:
+        """Return the error that says why there is no record of the job. It asks the bucket."""
+        return not_found(self.id, self._job_store, self._object_store, self._owner)
 
     def _own(self, status: JobStatus) -> JobStatus:
         if self._owner not in (None, status.owner):

@@ -18,6 +18,7 @@ from diffedit.health import Health, check_health
 from diffedit.jobs.backend import JobBackend
 from diffedit.jobs.pages import Page, TagFilter, checked_tag
 from diffedit.objects.store import ObjectStore
+from diffedit.restoring import Moment, Restored, moment, restore
 from diffedit.settings import Settings
 from diffedit.usage import usage_of
 from diffedit.warned import warn
@@ -222,6 +223,26 @@ class JobManagement:
         """
         self._require_all("collect_garbage")
         return collect(self._job_store, self._object_store, age(older_than), dry_run=dry_run)
+
+    def restore(self, since: Moment, until: Moment | None = None, *, dry_run: bool = False) -> Restored:
+        """Record those jobs again that had not ended when Redis lost its data. They run, under their own ids.
+
+        Each submission has a copy in the bucket until its job has ended. A job that is recorded stays as it is, so this
+        can be interrupted and repeated. Time limits run since the submission. No limit of an owner or of the queue
+        refuses a job. A job that ended in the last seconds before the loss may run again.
+
+        Args:
+            since: only jobs that were submitted after this time, such as "2h" (ago), a `timedelta`, or a date.
+            until: only jobs that were submitted before this time. Default: all.
+            dry_run: record nothing, only count.
+
+        Raises:
+            InvalidRequest: `since` or `until` is no time; or this client is an owner's.
+            BrokerUnavailable, StoreUnavailable: a service does not answer. Call it again.
+        """
+        self._require_all("restore")
+        first, last = moment(since, "since"), None if until is None else moment(until, "until")
+        return restore(self._job_store, self._object_store, first, last, dry_run=dry_run)
 
     def health(self) -> Health:
         """Return whether the services answer, the live workers, and the length of each queue.

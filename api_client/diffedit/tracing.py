@@ -34,6 +34,22 @@ class ActiveSpan:
         """What is sent to those who continue the trace, as W3C Trace Context; None if there is no trace."""
         return traceparent_of(self._span.get_span_context()) if self._span else None
 
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Let it be the current span inside the context. An exception that leaves the context is noted in it."""
+        if not self._span:
+            yield
+            return
+        from opentelemetry.trace import use_span
+
+        with use_span(self._span, record_exception=True, set_status_on_exception=True):
+            yield
+
+    def end(self) -> None:
+        """End a span of `begun_span`."""
+        if self._span:
+            self._span.end()
+
     def rename(self, name: str) -> None:
         if self._span:
             self._span.update_name(name)
@@ -89,13 +105,12 @@ def span(
         yield ActiveSpan(started)
 
 
-def current_span() -> ActiveSpan:
-    """Return the span in whose context this is called."""
-    if not is_traced():
-        return NO_SPAN
-    from opentelemetry.trace import get_current_span
+def begun_span(name: str, began_at: int | None = None) -> ActiveSpan:
+    """Return a new child of the current span, which lasts until it is ended. It is not the current one itself.
 
-    return ActiveSpan(get_current_span())
+    The arguments are those of `span`.
+    """
+    return ActiveSpan(tracer().start_span(name, start_time=began_at)) if is_traced() else NO_SPAN
 
 
 def traceparent_of(context: "SpanContext") -> str | None:

@@ -5,7 +5,6 @@ import inspect
 import io
 import os
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -91,13 +90,10 @@ def salted(upload: Upload, salt: str) -> Upload:
     return Upload(input_key(data, upload.key.rpartition(".")[2]), data, upload.size)
 
 
-def store(uploads: Iterable[Upload], object_store: ObjectStore, stored: set[str]) -> None:
-    """Store the uploads whose keys are not in `stored`, and add their keys. A large one that exists is not sent."""
-    for upload in uploads:
-        if upload.key not in stored:
-            if len(upload.data) <= SENT_UNASKED or not object_store.exists(upload.key):
-                object_store.put(upload.key, upload.data)
-            stored.add(upload.key)
+def store(upload: Upload, object_store: ObjectStore) -> None:
+    """Store an upload. A large one that exists is not sent."""
+    if len(upload.data) <= SENT_UNASKED or not object_store.exists(upload.key):
+        object_store.put(upload.key, upload.data)
 
 
 def picture_bytes(picture: PictureLike, what: str) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 import trustme
 
 from diffedit import Client, Settings, State
+from diffedit.contract.object_keys import SUBMISSIONS
 from diffedit.contract.stages import Artifact
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.stack import LocalServices
@@ -69,6 +70,9 @@ def test_a_client_and_a_worker_do_all_their_work(services: SecuredServices) -> N
     assert set(status.created_artifacts) == {Artifact.MASK, Artifact.TRAJECTORY, Artifact.RESULT}
     assert status.state is State.SUCCEEDED
     assert status.retries == 0
+    # The client stores the copies of submissions, and the worker deletes them.
+    until(lambda: not workers_store.stored_in(SUBMISSIONS), "the deletion of the copies")
+    assert client.restore("1h", dry_run=True).present == 0
     services.stack.stop(worker)
 
 

@@ -50,6 +50,7 @@ class Scene:
             a_context(id=ME, enqueue=lambda job: self.sent.append(job.id)),
             a_fitness(self.backend),
             running_stages=lambda: running,
+            object_store=MemoryObjectStore(),
         )
         self.maintenance.heartbeat.send()
         trouble = {"kind": TroubleKind.PAUSED, "code": "store_refused", "message": "AccessDenied", "since": 0}

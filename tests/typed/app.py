@@ -132,7 +132,15 @@ def operate(client: Client) -> str:
     queued: list[JobStatus] = client.jobs(State.QUEUED, limit=10)
     collected: diffedit.Collected = client.collect_garbage(timedelta(days=1), dry_run=True)
     collected = client.collect_garbage("30d")
-    return f"{health.ok} {health.workers[0].profile} {len(queued)} {collected.objects}"
+    restored: diffedit.Restored = client.restore("2h", timedelta(0), dry_run=True)
+    present: int = restored.present
+    try:
+        client.job("0" * 32).status()
+    except diffedit.JobLost as error:
+        print("lost", error.data_since)
+    except diffedit.JobNotFound as error:
+        print("unknown", error.data_since)
+    return f"{health.ok} {health.workers[0].profile} {len(queued)} {collected.objects} {present > 0}"
 
 
 def serve_an_owner(client: Client) -> str:
@@ -215,7 +223,8 @@ async def operate_and_await(client: AsyncClient, job: AsyncJobHandle) -> str:
     health: diffedit.Health = await client.health()
     queued: list[JobStatus] = await client.jobs(State.QUEUED, limit=10)
     collected: diffedit.Collected = await client.collect_garbage(timedelta(days=1), dry_run=True)
-    return f"{cancelled} {again.id != job.id} {health.ok} {len(queued)} {collected.objects}"
+    restored: diffedit.Restored = await client.restore(timedelta(hours=2))
+    return f"{cancelled} {again.id != job.id} {health.ok} {len(queued)} {collected.objects} {restored.restored}"
 
 
 async def async_main(folder: Path) -> None:

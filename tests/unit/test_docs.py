@@ -20,7 +20,7 @@ from diffedit_worker.settings import WorkerSettings
 ROOT = Path(__file__).parents[2]
 ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES = [*ROOT_PAGES, *sorted((ROOT / "docs").rglob("*.md"))]
-CREATED = ("out/", "site/", "dist/", "htmlcov/", "artifacts/", "inputs/", "uploads/", "ab/")
+CREATED = ("submissions/", "out/", "site/", "dist/", "htmlcov/", "artifacts/", "inputs/", "uploads/", "ab/")
 """What commands create, and folders of the bucket."""
 EXAMPLES = {"worker/diffedit_worker/stages/upscale.py", "worker/diffedit_worker/stages/NAME.py"}
 

@@ -4,6 +4,7 @@ import inspect
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
 from multiprocessing import get_context
 
 import pytest
@@ -12,6 +13,7 @@ import diffedit_worker.local.commands  # noqa: F401, because it defines errors o
 from diffedit import DiffEditError, JobFailed, JobTimeout, QueueFull, errors
 
 SAMPLES = {
+    "data_since": datetime(2026, 11, 29, 14, 30, tzinfo=UTC),
     "max_queued": 5,
     "rate": 60,
     "retry_after": 0.5,

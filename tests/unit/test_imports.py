@@ -53,11 +53,11 @@ PUBLIC = """
     Admin Admission ApiKey Artifact ArtifactError AsyncAdmin AsyncClient AsyncEditResult AsyncJobHandle BadPicture
     BadRecord BrokerFull BrokerUnavailable CannotChange Changed Client Collected Deleted Delivery DeliveryState
     DiffEditError EditOptions EditParams EditRequest EditResult ErrorInfo Explanation Health IdempotencyConflict
-    InvalidKey InvalidRequest JobCancelled JobError JobExpired JobFailed JobHandle JobNotFound JobOptions JobQuery
-    JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES MAX_PIXELS MIN_SIDE NewApiKey NoWorkerWarning OwnerLimit
-    OwnerLimits Page Pause PictureLike Prompts QueueFull QueueState RateLimited ServiceError Settings Stage State
-    StoreRefused StoreUnavailable StoredFile UnknownPreset UnreadableJobsWarning UploadNotFound UploadUrl Usage
-    WaitingEvents WorkerInfo __version__
+    InvalidKey InvalidRequest JobCancelled JobError JobExpired JobFailed JobHandle JobLost JobNotFound JobOptions
+    JobQuery JobStatus JobTimeout Lane MAX_ASPECT MAX_PICTURE_BYTES MAX_PIXELS MIN_SIDE NewApiKey NoWorkerWarning
+    OwnerLimit OwnerLimits Page Pause PictureLike Prompts QueueFull QueueState RateLimited Restored ServiceError
+    Settings Stage State StoreRefused StoreUnavailable StoredFile UnknownPreset UnreadableJobsWarning
+    UploadNotFound UploadUrl Usage WaitingEvents WorkerInfo __version__
 """
 PUBLIC_FOR_TESTS = """
     JobBackend MemoryObjectStore async_memory_client fail memory_backend memory_client succeed upload

@@ -12,7 +12,7 @@ from diffedit.contract.job import ErrorInfo, Job
 from diffedit.contract.versions import CONTRACT
 from diffedit.errors import BrokerUnavailable, JobElsewhere, StoreRefused
 from diffedit.jobs.store import MaxAttemptsExceeded
-from diffedit.testing import memory_backend
+from diffedit.testing import MemoryObjectStore, memory_backend
 from diffedit_worker.models.loading_clock import LoadingClock
 from diffedit_worker.runtime.maintenance import Maintenance
 from diffedit_worker.runtime.running_stage import RunningStage
@@ -37,6 +37,7 @@ class MaintainedWorker:
         self.job_store, self.worker_registry = self.backend.job_store, self.backend.worker_registry
         self.sent: list[Job] = []
         self.exits = 0
+        self.object_store = MemoryObjectStore()
         self.running_stages: list[RunningStage] = []
         self.fitness = a_fitness(self.backend)
         self.maintenance = self.maintenance_of("me")
@@ -51,6 +52,7 @@ class MaintainedWorker:
             a_context(id=worker, enqueue=self.sent.append),
             self.fitness,
             running_stages=lambda: self.running_stages,
+            object_store=self.object_store,
         )
         maintenance.heartbeat._exit_process = self.exit_process
         maintenance.heartbeat.send()

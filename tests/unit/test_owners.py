@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from diffedit import Client, InvalidRequest, JobHandle, JobNotFound, OwnerLimit, OwnerLimits, Stage, testing
-from diffedit.contract.object_keys import companion_keys, upload_folder
+from diffedit.contract.object_keys import SUBMISSIONS, companion_keys, upload_folder
 from diffedit.contract.stages import Artifact
 from diffedit.errors import JobError
 from diffedit.testing import memory_client
@@ -22,7 +22,8 @@ def client() -> Client:
 
 
 def stored(client: Client) -> set[str]:
-    return set(client._object_store._objects)
+    """Return the keys of pictures, artifacts and uploads."""
+    return {key for key in client._object_store._objects if not key.startswith(SUBMISSIONS)}
 
 
 def succeeded(client: Client, picture: bytes | None = None, **options: object) -> JobHandle:

@@ -185,6 +185,7 @@ class WorkerProcess:
             self._context,
             self._fitness,
             running_stages=lambda: self.get_runner().running_stages,
+            object_store=self._object_store,
         )
         self._maintenance.start()
         self._probes.watch(self._maintenance)

@@ -12,6 +12,7 @@ from diffedit.cli import (
     admin,
     admin_jobs,
     probes,
+    restoring,
     services,
     web,
 )  # Registers the subcommands, in this order.
@@ -19,4 +20,4 @@ from diffedit.cli import (
 # isort: on
 from diffedit.cli.main import app
 
-__all__ = ["admin", "admin_jobs", "app", "edit", "jobs", "operations", "probes", "services", "web"]
+__all__ = ["admin", "admin_jobs", "app", "edit", "jobs", "operations", "probes", "restoring", "services", "web"]

@@ -3,15 +3,16 @@
 Every key ends with hex digits and an extension. Pictures are named by the SHA-256 of their content, derived artifacts
 by the hash of everything that they are made from; two of the 64 digits are repeated as a folder. What a browser sends
 straight to the bucket lies under `uploads/` until `Client.edit` takes it: its name is random, because its content is
-not known before.
+not known before. What a client asked for lies under `submissions/` until the job has ended, named by the job's id, so
+that the job can be restored when Redis has lost its data.
 """
 
 import hashlib
 import re
 import secrets
 
-INPUTS, ARTIFACTS, UPLOADS = "inputs/", "artifacts/", "uploads/"
-FOLDERS = (INPUTS, ARTIFACTS, UPLOADS)
+INPUTS, ARTIFACTS, UPLOADS, SUBMISSIONS = "inputs/", "artifacts/", "uploads/", "submissions/"
+FOLDERS = (INPUTS, ARTIFACTS, UPLOADS, SUBMISSIONS)
 """Everything that this project stores. Other objects in the bucket are left alone."""
 
 CONTENT_TYPES = {
@@ -77,6 +78,17 @@ def upload_folder(owner: str | None) -> str:
     """Return the beginning of the keys of this owner's uploads."""
     # A hash, because the name of an owner may be a person's, and may have any characters.
     return f"{UPLOADS}{_NOBODY if owner is None else hashlib.sha256(owner.encode()).hexdigest()[:32]}/"
+
+
+def submission_key(job_id: str) -> str:
+    """Return the key of the copy of what a client asked for. It follows from the id of the job alone."""
+    return _key(SUBMISSIONS, job_id, "json")
+
+
+def job_of_submission(key: str) -> str | None:
+    """Return the id of the job whose copy lies at `key`; None if no copy has such a key."""
+    found = re.fullmatch(rf"{SUBMISSIONS}[0-9a-f]{{2}}/([0-9a-f]{{32}})\.json", key)
+    return found[1] if found and submission_key(found[1]) == key else None
 
 
 def is_artifact_key(artifact: str, key: str) -> bool:

@@ -34,6 +34,7 @@
     |   `-- WorkerUnfit
     `-- JobError                about one job; has job_id
         |-- JobNotFound
+        |   `-- JobLost         Redis has lost its data; the job can be restored
         |-- BadRecord           damaged
         |   `-- NewerRecord     needs a newer version of this program
         |-- JobElsewhere        between workers only: another worker runs the job
@@ -60,6 +61,7 @@ from diffedit.errors.jobs import (
     JobError,
     JobExpired,
     JobFailed,
+    JobLost,
     JobNotFound,
     JobTimeout,
     NewerRecord,
@@ -125,6 +127,7 @@ __all__ = [
     "JobError",
     "JobExpired",
     "JobFailed",
+    "JobLost",
     "JobNotFound",
     "JobTimeout",
     "LocalError",

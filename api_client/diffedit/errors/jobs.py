@@ -1,5 +1,7 @@
 """Errors about one job, and warnings about jobs."""
 
+from datetime import datetime
+
 from diffedit.errors.base import DiffEditError
 
 CODES_OF_THE_REQUEST = frozenset({"bad_picture", "empty_mask", "invalid_request", "text_too_long"})
@@ -25,14 +27,39 @@ class JobNotFound(JobError):
     """Raised when there is no record of the job: it was never submitted to this server, or its record has expired.
 
     Check the id and `DIFFEDIT_REDIS_URL`. Records are kept for `DIFFEDIT_RETENTION` seconds after the end of a job.
+
+    Attributes:
+        data_since: when the data of the server begin, by its own clock. Records from before are lost. None if that was
+            not asked for, or is not known.
     """
 
     code = "job_not_found"
     http_status = 404
     _public = "there is no such job, or its record has expired"
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(job_id, "not found; check the id and the Redis URL; records of old jobs expire")
+    def __init__(self, job_id: str, data_since: datetime | None = None) -> None:
+        since = f"; the server has no records from before {data_since:%Y-%m-%d %H:%M:%S} UTC" if data_since else ""
+        super().__init__(job_id, f"not found; check the id and the Redis URL; records of old jobs expire{since}")
+        self.data_since = data_since
+
+
+class JobLost(JobNotFound):
+    """Raised when the server has lost its data, the record of this job among them, before the job had ended.
+
+    What was asked for is still in the bucket. An operator brings the job back with `diffedit restore`; then ask again.
+    """
+
+    code = "job_lost"
+    retryable = True
+    _public = "the service has lost its data, and this job with them; it may come back, so try again later"
+
+    def __init__(self, job_id: str, data_since: datetime | None = None) -> None:
+        super().__init__(job_id, data_since)
+        since = f" (its data begin at {data_since:%Y-%m-%d %H:%M:%S} UTC)" if data_since else ""
+        self.args = (
+            f"job {job_id}: the server has lost its record{since}; what was asked for is in the bucket: an "
+            "operator brings the job back with `diffedit restore`",
+        )
 
 
 class BadRecord(JobError):

@@ -53,6 +53,8 @@
 | `diffedit:damaged` | sorted set with TTL | keys that held what cannot be read, by the time when that was last seen |
 | `diffedit:watched:<id>` | string with TTL | empty; there while somebody asks for previews of the job |
 | `diffedit:preview:<id>` | string with TTL | the last preview of the job, a WebP file in Base64 |
+| `diffedit:epoch` | string | since when the server has data: JSON with `id` and `since`; after a loss another one |
+| `diffedit:settled` | sorted set | jobs whose copy in the bucket is not needed any more, by the time since then |
 | `diffedit:ping` | string with TTL | empty; written to see whether the server takes writes |
 | `diffedit:lock:<artifact key>` | string with TTL | `<worker> <job>`; then `released`, for an hour |
 | `diffedit:content:<artifact key>` | string with TTL | what was last stored at this key: SHA-256 and length |
@@ -90,6 +92,8 @@ DRAINING = f"{PREFIX}draining"
 BATCH_TURNS = f"{PREFIX}batch-turns"
 KEPT = f"{PREFIX}kept"
 SECRET = f"{PREFIX}secret"
+EPOCH = f"{PREFIX}epoch"
+SETTLED = f"{PREFIX}settled"
 PING = f"{PREFIX}ping"
 
 JOB = f"{PREFIX}job:"

@@ -46,6 +46,8 @@ class MemoryState:
         """Day, owner and profile -> measures."""
         self.paused: dict[str, Pause] = {}
         self.kept: dict[str, float] = {}
+        self.settled: dict[str, float] = {}
+        self.data_since: float | None = None
         self.owner_limits: dict[str | None, OwnerLimits] = {}
         self.durations: dict[str, dict[str, float]] = {}
         self.outbox: dict[str, dict[str, str]] = {}
@@ -60,6 +62,10 @@ class MemoryState:
         self.locks: dict[str, tuple[str, str]] = {}
         self.made_at: dict[str, float] = {}
         self.waiters: dict[str, set[str]] = {}
+
+    def note_epoch(self) -> None:
+        """The data begin now, unless they have begun before."""
+        self.data_since = self.data_since or time.time()
 
     def is_announced(self, worker: str) -> bool:
         return worker in self.heartbeats and self.heartbeats[worker][0] > time.monotonic()

@@ -15,6 +15,7 @@ from diffedit.jobs.memory_administration import MemoryAdministration
 from diffedit.jobs.memory_queues import MemoryQueues
 from diffedit.jobs.memory_state import can_try
 from diffedit.jobs.memory_statuses import now_text
+from diffedit.jobs.memory_submissions import MemorySubmissions
 from diffedit.jobs.records import (
     content_fields,
     done_fields,
@@ -40,7 +41,7 @@ from diffedit.jobs.store import (
 )
 
 
-class MemoryJobStore(MemoryAdministration, MemoryQueues):
+class MemoryJobStore(MemoryAdministration, MemoryQueues, MemorySubmissions):
     """A `JobStore` in this process."""
 
     def create_job(
@@ -76,6 +77,7 @@ class MemoryJobStore(MemoryAdministration, MemoryQueues):
                 record["expected"] = " ".join(f"{stage} {seconds:.3f}" for stage, seconds in durations.items())
             state.records[job.id] = record
             state.submitted[job.id] = time.time()
+            state.note_epoch()
             self._state.set_waiting(job)
             return job.id
 

@@ -25,6 +25,7 @@ class MemoryWorkerRegistry:
             if now >= state.beating_until:
                 state.outage_until = now + ttl
             state.beating_until = now + ttl / 2
+            state.note_epoch()
             state.heartbeats[worker.id] = (now + ttl, worker)
             state.profiles[worker.profile] = worker.profile_params
             state.presets[worker.profile] = worker.profile_presets

@@ -23,6 +23,7 @@ from diffedit.jobs.records import (
 from diffedit.jobs.redis_administration import RedisAdministration
 from diffedit.jobs.redis_queues import RedisQueues
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors
+from diffedit.jobs.redis_submissions import RedisSubmissions
 from diffedit.jobs.steps import PREVIEW_SECONDS, WATCHED_SECONDS, StepReport
 from diffedit.jobs.store import (
     WORKER_LOST,
@@ -42,7 +43,7 @@ _PAGE = 500
 RECENT_MINUTES = 10
 
 
-class RedisJobStore(RedisAdministration, RedisQueues):
+class RedisJobStore(RedisAdministration, RedisQueues, RedisSubmissions):
     """A `JobStore` in Redis or Valkey."""
 
     def __init__(self, server: RedisServer, settings: Settings, limits: WorkerLimits) -> None:

@@ -21,6 +21,7 @@ from diffedit.jobs.administration import JobAdministration
 from diffedit.jobs.index import JobIndex
 from diffedit.jobs.queues import QueueStore
 from diffedit.jobs.steps import StepStore
+from diffedit.jobs.submissions import SubmissionStore
 
 WORKER_LOST = "worker_lost"
 PARKED_FOR = 600
@@ -106,7 +107,7 @@ class MustRunAlone(Exception):
     """The stage may be what ended an earlier worker, so no other stage should run beside it."""
 
 
-class JobStore(JobIndex, JobAdministration, QueueStore, StepStore, Protocol):
+class JobStore(JobIndex, JobAdministration, QueueStore, StepStore, SubmissionStore, Protocol):
     """The records of jobs.
 
     `worker` is a worker's id. A method that takes one raises JobElsewhere if this worker does not run the job, and

@@ -1,6 +1,6 @@
 """What becomes of a job whose submission ended with an error: it never runs, or the error says that it may."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from diffedit.errors import DiffEditError, JobNotFound
@@ -30,6 +30,18 @@ def taken_back(job_store: JobStore, job_id: str, *, has_key: bool) -> Iterator[N
             if remark:
                 add_remark(error, remark)
         raise
+
+
+@contextmanager
+def unrecorded_settled(job_store: JobStore, job_ids: Sequence[str]) -> Iterator[set[str]]:
+    """Yield a set for the jobs that are recorded, or may be. At the end, settle the copies of the others."""
+    recorded: set[str] = set()
+    try:
+        yield recorded
+    finally:
+        if unrecorded := [job_id for job_id in job_ids if job_id not in recorded]:
+            with suppress(Exception):  # garbage collection deletes what stays
+                job_store.settle(unrecorded)
 
 
 def add_remark(error: BaseException, remark: str) -> None:

@@ -34,6 +34,13 @@ class MemoryObjectStore:
     def delete(self, key: str) -> None:
         self._objects.pop(key, None)
 
+    def delete_all(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.delete(key)
+
+    def stored_in(self, folder: str) -> dict[str, float]:
+        return {key: stored_at for key, (stored_at, _) in list(self._objects.items()) if key.startswith(folder)}
+
     def older_than(self, age: timedelta, folders: Sequence[str] = FOLDERS) -> list[Stored]:
         before = time.time() - age.total_seconds()
         return [

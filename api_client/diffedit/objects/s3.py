@@ -23,6 +23,8 @@ R = TypeVar("R")
 
 SMALL = 2**20
 """Bytes of a body that is sent without `Expect: 100-continue`."""
+_MOST_DELETED = 1000
+"""Objects that S3 deletes in one request, at most."""
 _STARTED = "diffedit_started"
 """When a request began, in boto3's context of it."""
 
@@ -153,6 +155,23 @@ class S3ObjectStore:
     @translate_errors
     def delete(self, key: str) -> None:
         self._s3.delete_object(Bucket=self._bucket, Key=key)
+
+    @translate_errors
+    def delete_all(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), _MOST_DELETED):
+            objects = [{"Key": key} for key in keys[start : start + _MOST_DELETED]]
+            answer = self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
+            # The answer is 200 even if every single object was refused.
+            if errors := answer.get("Errors"):
+                raise StoreRefused(
+                    f"{len(errors)} of {len(objects)} objects cannot be deleted: {errors[0].get('Code')} "
+                    f"at {errors[0].get('Key')}; allow s3:DeleteObject"
+                )
+
+    @translate_errors
+    def stored_in(self, folder: str) -> dict[str, float]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=folder)
+        return {each["Key"]: each["LastModified"].timestamp() for page in pages for each in page.get("Contents", ())}
 
     @translate_errors
     def older_than(self, age: timedelta, folders: Sequence[str] = FOLDERS) -> list[Stored]:

@@ -61,6 +61,15 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Delete the object. It need not exist."""
 
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Delete these objects, a thousand in one request. They need not exist."""
+
+    def stored_in(self, folder: str) -> dict[str, float]:
+        """Return the keys of all objects in this folder, each with the time when it was stored.
+
+        The time is that of the server, in whole seconds since 1970 or more exact.
+        """
+
     def older_than(self, age: timedelta, folders: Sequence[str] = FOLDERS) -> list[Stored]:
         """Return the objects of this project, or of these folders, that were stored longer ago than `age`."""
 

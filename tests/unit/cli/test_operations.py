@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from diffedit.contract.object_keys import submission_key
 from diffedit.errors import BrokerUnavailable, StoreUnavailable
 from diffedit.jobs.workers import Trouble, TroubleKind
 from tests.support.cli import WORKER, Cli
@@ -107,14 +108,14 @@ def with_old_objects(cli: Cli) -> tuple[str, str]:
 
 
 def test_gc_deletes_old_objects_but_not_those_in_use(cli: Cli) -> None:
-    with_old_objects(cli)
+    waiting, _ = with_old_objects(cli)
     before = dict(cli.object_store._objects)
     assert "3 objects (0.0 MB) would be deleted; 1 older objects are in use" in (
         cli("gc", "--older-than", "2d", "--dry-run").stdout
     )
     assert cli.object_store._objects == before
     assert "3 objects (0.0 MB) deleted; 1 older objects are in use" in cli("gc", "--older-than", "2d").stdout
-    assert len(cli.object_store._objects) == 1
+    assert cli.object_store._objects.keys() == {cli.client.job(waiting).status().request.image, submission_key(waiting)}
     assert "0 objects (0.0 MB) deleted" in cli("gc", "--older-than", "4d").stdout
 
 

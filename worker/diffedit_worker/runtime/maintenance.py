@@ -2,7 +2,7 @@
 
 The first one sends the heartbeat and watches the running stages. Nothing in it takes long, because a worker whose
 heartbeat is late counts as dead. The second one does everything else, which may take any time: it asks S3, and it may
-have thousands of jobs to rescue (`rescue.py`).
+have thousands of jobs to rescue (`rescue.py`), and copies of submissions to delete (`settled_copies.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from diffedit.jobs.store import JobStore
 from diffedit.jobs.workers import WorkerInfo, WorkerRegistry
+from diffedit.objects.store import ObjectStore
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.duties import DutyThread, guarded
 from diffedit_worker.runtime.fitness import Fitness
 from diffedit_worker.runtime.heartbeat import RUNS_PER_TTL, Heartbeat
 from diffedit_worker.runtime.rescue import Rescue
+from diffedit_worker.runtime.settled_copies import SettledCopies
 from diffedit_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Maintenance:
         context: WorkerContext,
         fitness: Fitness,
         running_stages: Callable[[], "Sequence[RunningStage]"],
+        object_store: ObjectStore,
     ) -> None:
         interval = settings.worker_ttl / RUNS_PER_TTL
         self.heartbeat = Heartbeat(
@@ -53,6 +56,7 @@ class Maintenance:
             refusal_patience=settings.refusal_patience,
             slice_seconds=interval,
         )
+        copies = SettledCopies(job_store, object_store, lambda: self.rescue.is_leader and not fitness.paused)
         self.threads = (
             DutyThread("heartbeat", interval, self.heartbeat.exit_if_stuck, self.heartbeat.send),
             DutyThread(
@@ -61,6 +65,7 @@ class Maintenance:
                 fitness.end_pause_if_possible,
                 self.rescue.release_idle,
                 self.rescue.rescue_orphans,
+                copies.delete,
             ),
         )
 

@@ -35,6 +35,10 @@ class MeasuredStore:
         with self._measured("delete"):
             self._object_store.delete(key)
 
+    def delete_all(self, keys: Sequence[str]) -> None:
+        with self._measured("delete"):
+            self._object_store.delete_all(keys)
+
     def ping(self) -> None:
         with self._measured("ping"):
             self._object_store.ping()
@@ -43,6 +47,9 @@ class MeasuredStore:
 
     def older_than(self, age: timedelta, folders: Sequence[str] = FOLDERS) -> list[Stored]:
         return self._object_store.older_than(age, folders)
+
+    def stored_in(self, folder: str) -> dict[str, float]:
+        return self._object_store.stored_in(folder)
 
     def url(self, key: str, expires: int, disposition: str | None = None) -> str:
         return self._object_store.url(key, expires, disposition)

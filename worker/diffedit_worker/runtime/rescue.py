@@ -62,6 +62,8 @@ class Rescue:
         self._waited = worker_ttl / 2
         self._refusal_patience = refusal_patience
         self._slice_seconds = slice_seconds
+        self.is_leader = False
+        """Whether this worker was the leader when it last asked."""
         self._rest: Iterator[Task] | None = None
         """What is left of the pass over all jobs that the last slice began or continued."""
 
@@ -83,7 +85,8 @@ class Rescue:
         Jobs of dead workers come first. A pass over all others may take several slices.
         """
         lease = SLICES_PER_LEASE * self._slice_seconds
-        if not self._worker_registry.acquire_leadership(self._context.id, seconds=lease):
+        self.is_leader = self._worker_registry.acquire_leadership(self._context.id, seconds=lease)
+        if not self.is_leader:
             self._rest = None
             return
         ends_at = time.monotonic() + self._slice_seconds

@@ -1,13 +1,17 @@
 #!lua
 -- Record a new job, which waits for its first stage.
 -- Arguments: job_id, stage, queue, queues (all queues that share the limit), max_queued, fields, profile, inputs (the keys
--- of its pictures), steps, and optionally pixels, idempotency_key, request_digest, start_timeout, deadline (seconds).
+-- of its pictures), steps, and optionally pixels, idempotency_key, request_digest, start_timeout, deadline (seconds),
+-- and created if the job is restored: no limit refuses what was admitted then, and its time runs since then.
 -- ARGV[2] is the message for its queue, if it is sent.
 -- Returns the id of the job that owns the idempotency key (this job's, if the key is new), {'conflict', its id} if that
--- job has another digest, {'limit', its name, its value} if the job would exceed one of its owner, or 'full'.
+-- job has another digest, {'limit', its name, its value} if the job would exceed one of its owner, 'full', or 'settled' if
+-- the job is restored and has ended.
 -- Without the flag allow-oom, a server whose memory is used up refuses this script: it takes no new jobs.
 -- include prelude
+-- include epoch
 if redis.call('EXISTS', job) == 1 then return args.job_id end  -- repeated, because the first answer was lost
+if args.created and redis.call('ZSCORE', keys.settled, args.job_id) then return 'settled' end
 if args.idempotency_key then
   local first = redis.call('GET', keys.idempotency .. args.idempotency_key)
   -- A key is free if it names no record, or one of another type, which would be an error here.
@@ -21,13 +25,13 @@ if args.idempotency_key then
 end
 local queued = 0
 for _, queue in ipairs(args.queues) do queued = queued + redis.call('ZCARD', keys.waiting .. queue) end
-if queued >= args.max_queued then return 'full' end
+if queued >= args.max_queued and not args.created then return 'full' end
 local owner = args.fields.owner
 -- Return how many jobs of the owner wait for their first stage.
 local function queued_jobs_of(owner)
   return redis.call('ZCARD', keys.open .. owner) - redis.call('SCARD', keys.started .. owner)
 end
-if owner then
+if owner and not args.created then
   local limits = limits_of(owner)
   local queued_at_most = number(limits.max_queued)
   if queued_at_most and queued_jobs_of(owner) >= queued_at_most then
@@ -40,9 +44,10 @@ if owner then
   end
 end
 
-args.fields.created = now
+local created = args.created or now
+args.fields.created = created
 args.fields.pixels = args.pixels
-if args.deadline then args.fields.deadline_at = now + args.deadline end
+if args.deadline then args.fields.deadline_at = created + args.deadline end
 if args.idempotency_key then
   args.fields.idempotency, args.fields.request_digest = args.idempotency_key, args.request_digest
   redis.call('SET', keys.idempotency .. args.idempotency_key, args.job_id)
@@ -53,7 +58,7 @@ set_waiting(args.stage, args.queue, args.fields, false, owner or '')
 -- Two records that have expired leave an index for each job that comes, so that it does not grow for ever. What belongs to
 -- one owner or one picture is gone some time after its last job.
 local function add_to_index(index)
-  redis.call('ZADD', index, now, args.job_id)
+  redis.call('ZADD', index, created, args.job_id)
   for _, oldest in ipairs(redis.call('ZRANGE', index, 0, 1)) do
     if redis.call('EXISTS', keys.job .. oldest) == 0 then redis.call('ZREM', index, oldest) end
   end
@@ -67,10 +72,10 @@ end
 if owner then
   add_to_index(keys.owner .. owner)
   extend(keys.owner .. owner, lifetime)
-  redis.call('ZADD', keys.open .. owner, now, args.job_id)
+  redis.call('ZADD', keys.open .. owner, created, args.job_id)
 end
 if args.start_timeout or args.deadline then
   local first_limit = math.min(args.start_timeout or args.deadline, args.deadline or args.start_timeout)
-  redis.call('ZADD', keys.expiring, now + first_limit, args.job_id)
+  redis.call('ZADD', keys.expiring, created + first_limit, args.job_id)
 end
 return args.job_id

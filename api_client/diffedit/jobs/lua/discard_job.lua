@@ -3,4 +3,5 @@
 -- include prelude
 -- include removal
 forget_record()
+settle()
 return ''

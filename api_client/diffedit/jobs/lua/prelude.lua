@@ -158,9 +158,15 @@ end
 -- include extras
 -- include ended
 
+-- The copy of the submission in the bucket is not needed any more. The leader deletes it.
+local function settle()
+  redis.call('ZADD', keys.settled, now, args.job_id)
+end
+
 local function end_job(outcome)
   local used = number(redis.call('HGET', job, 'used'))
   redis.call('HSET', job, 'outcome', outcome, 'finished', now)
+  settle()
   redis.call('EXPIRE', job, retention())
   local idempotency = redis.call('HGET', job, 'idempotency')
   -- A record that somebody has changed may name the key of another job.

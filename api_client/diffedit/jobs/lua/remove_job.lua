@@ -16,6 +16,7 @@ if redis.call('EXISTS', job) == 0 then
   return false
 end
 if not outcome then end_job('cancelled') end
+settle()
 local objects, siblings = extras().objects_of_job(), {}
 for _, key in ipairs(objects) do redis.call('ZADD', keys.kept, 'NX', now, key) end
 forget_record()

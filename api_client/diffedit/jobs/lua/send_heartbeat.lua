@@ -2,6 +2,7 @@
 -- Announce a live worker. Returns 'drain' if it shall take no jobs any more and end.
 -- Arguments: worker, info (JSON), queues, ttl_ms, profile, profile_params (JSON), profile_presets (JSON).
 -- include prelude
+-- include epoch
 -- Workers send several heartbeats in half their time to live. If there was none, no worker could send any: the server was
 -- away, or it has lost its data. From then on each worker has its whole time until it counts as dead.
 if redis.call('EXISTS', keys.beating) == 0 then
