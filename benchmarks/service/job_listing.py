@@ -62,7 +62,7 @@ def _fill(env: Environment, jobs: int) -> JobStore:
     common = Job(id=uuid.uuid4().hex, request=request, options=options)
     store.create_job(common)
     store.end_job(common.id, State.SUCCEEDED)
-    record = cast(dict[str, Any], env.redis.hgetall(keys.job_key(common.id)))
+    record = cast(dict[Any, Any], env.redis.hgetall(keys.job_key(common.id)))
     profile, owner = f"{keys.ENDED_BY}profile:{request.params.profile}", keys.OWNER + OWNER
     names = (keys.INDEX, keys.ENDED, f"{keys.ENDED_BY}outcome:succeeded", profile, owner)
     with env.redis.pipeline(transaction=False) as pipe:
