@@ -37,7 +37,21 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LUA = files("diffedit.jobs") / "lua"
-SHARED = frozenset("ended epoch extras only_holder only_open prelude queueing release removal restart workers".split())
+SHARED = frozenset(
+    [
+        "ended",
+        "epoch",
+        "extras",
+        "only_holder",
+        "only_open",
+        "prelude",
+        "queueing",
+        "release",
+        "removal",
+        "restart",
+        "workers",
+    ]
+)
 """Parts of scripts."""
 NO_EVICTION = "noeviction"
 _FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
