@@ -80,8 +80,8 @@ class WorkerSettings(Settings):
     batch_age: float = Field(default=3600, validation_alias="DIFFEDIT_BATCH_AGE", ge=1, le=31536000)
     """Seconds after which a batch job takes turns with interactive ones: one stage in four, until it has ended.
 
-    Before that, a stage of a batch job starts only while no interactive job waits. Give workers that read interactive
-    queues alone a long time.
+    Before that, a stage of a batch job starts only while no interactive job waits. The leader among the workers
+    decides, so give all of them the same value.
     """
     cache_bytes: int = Field(default=128 * 2**20, validation_alias="DIFFEDIT_CACHE_BYTES", ge=0)
     """How many bytes of artifacts a worker keeps in memory, so that the next stage need not download them."""
