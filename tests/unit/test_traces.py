@@ -164,7 +164,7 @@ def test_a_submission_that_is_refused_is_an_error_in_the_trace(spans: Spans, wor
     def send(job: object) -> None:
         raise ConnectionError
 
-    worker.client._send = send
+    worker.client._recorder._send = send
     with pytest.raises(ConnectionError):
         worker.edit()
     assert spans["enqueue"].status.status_code is StatusCode.ERROR
@@ -199,7 +199,7 @@ def test_the_trace_of_a_job_whose_client_is_not_traced_has_the_id_of_the_job(
 ) -> None:
     caplog.set_level(logging.INFO, logger="diffedit_worker")
     jobs, send = [], worker.send
-    worker.client._send = jobs.append
+    worker.client._recorder._send = jobs.append
     job = worker.edit(webhook=receiver.url)
     spans = traced(monkeypatch)
     send(*jobs)

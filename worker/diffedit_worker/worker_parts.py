@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 from diffedit.contract.stages import Stage
 from diffedit.errors import DiffEditError
-from diffedit.jobs.backend import redis_backend
+from diffedit.jobs.backend import JobBackend
 from diffedit.objects.store import ObjectStore
-from diffedit.retries import WORKER_REDIS_POLICY
 from diffedit_worker.models.profiles import Profile, load_profiles, profile_named
 from diffedit_worker.runtime.context import WorkerContext
 from diffedit_worker.runtime.imports import without_collections
@@ -50,6 +49,7 @@ def make_models(
 
 def make_runner(
     settings: WorkerSettings,
+    backend: JobBackend,
     object_store: ObjectStore,
     models_of: "Callable[[str], Models]",
     context: WorkerContext,
@@ -63,7 +63,6 @@ def make_runner(
         from diffedit_worker.pipeline import PIPELINE
         from diffedit_worker.runtime.runner import Runner
 
-    backend = redis_backend(settings, settings.limits, WORKER_REDIS_POLICY)
     return Runner(
         backend.job_store,
         backend.artifact_locks,

@@ -21,6 +21,7 @@ from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.s3 import S3ObjectStore
+from diffedit.retries import WORKER_REDIS_POLICY
 from diffedit.status_server import Page, StatusServer
 from diffedit.trace_export import exit_at_once, export_traces, flush_traces
 from diffedit_worker.celery_ext.event_loop import watch_event_loop
@@ -268,6 +269,7 @@ class WorkerProcess:
     def _make_runner(self) -> "Runner":
         return make_runner(
             self._settings,
+            redis_backend(self._settings, self._settings.limits, WORKER_REDIS_POLICY),
             self._object_store,
             self._models_of,
             self._context,

@@ -38,19 +38,8 @@ R = TypeVar("R")
 
 _LUA = files("diffedit.jobs") / "lua"
 SHARED = frozenset(
-    [
-        "ended",
-        "epoch",
-        "extras",
-        "only_holder",
-        "only_open",
-        "prelude",
-        "queueing",
-        "release",
-        "removal",
-        "restart",
-        "workers",
-    ]
+    {"ended", "epoch", "extras", "only_holder", "only_open", "prelude", "queueing"}
+    | {"release", "removal", "restart", "workers"}
 )
 """Parts of scripts."""
 NO_EVICTION = "noeviction"
