@@ -259,7 +259,7 @@ class JobManagement:
             InvalidRequest: this client is an owner's.
         """
         self._require_all("admin")
-        return Admin(self._backend, self._object_store, self.check_profile)
+        return Admin(self._backend, self._object_store, self._settings.retention, self.check_profile)
 
     def check_profile(self, profile: str) -> None:
         """Raise UnknownProfile if no worker serves this profile, and none ever did.

@@ -23,7 +23,8 @@ from diffedit.contract.stages import Artifact, Stage
 from diffedit.errors import BadPicture
 from diffedit.jobs.dispatch import celery_app
 from diffedit.jobs.messages import task_name
-from diffedit.jobs.records import is_newer, object_keys_in, readable, status_of
+from diffedit.jobs.record_objects import object_keys_in
+from diffedit.jobs.records import is_newer, readable, status_of
 from diffedit.masks import read_mask
 from diffedit.options import EditOptions
 from diffedit.picture_files import lean_file

@@ -6,9 +6,11 @@ import pytest
 
 from diffedit import Client, InvalidRequest, JobHandle, JobNotFound, OwnerLimits, Stage, State, testing
 from diffedit.contract.job import ErrorInfo
+from diffedit.contract.object_keys import submission_key
 from diffedit.contract.stages import queue_name, queue_names
 from diffedit.errors import CannotChange, UnknownProfile
 from diffedit.jobs.workers import Trouble, TroubleKind
+from diffedit.submission_copies import read_copy
 from diffedit.testing import memory_client
 from tests.support.factories import a_worker
 from tests.support.fake_service import TEXTS, png
@@ -55,6 +57,20 @@ def test_failed_jobs_start_over_and_succeed_under_their_ids(client: Client) -> N
     testing.succeed(lost)
     assert lost.result().image.size == lost.result().original.size
     assert client.admin.retry(code="worker_lost") == []
+
+
+def test_a_job_that_waits_again_can_be_restored_again(client: Client) -> None:
+    job, store = fail(client, owner="u1"), client._object_store
+    client._job_store.forget_settled([job.id])  # as the leader does,
+    store.delete(submission_key(job.id))  # which has deleted the copy
+    client.admin.retry(job.id)
+    copy = read_copy(store, job.id)
+    assert copy and (copy.owner, copy.created) == ("u1", job.status().created_at.timestamp())
+    assert not client._job_store.is_settled(job.id)
+    testing.succeed(job)
+    assert client._job_store.is_settled(job.id)
+    with pytest.raises(CannotChange):
+        client.admin.retry(job.id)
 
 
 def test_what_cannot_be_retried_says_why(client: Client) -> None:

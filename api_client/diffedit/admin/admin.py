@@ -31,11 +31,14 @@ class Admin:
     the same call goes on with the others.
     """
 
-    def __init__(self, backend: JobBackend, object_store: ObjectStore, check_profile: Callable[[str], None]) -> None:
+    def __init__(
+        self, backend: JobBackend, object_store: ObjectStore, retention: int, check_profile: Callable[[str], None]
+    ) -> None:
         """Use `Client.admin`."""
         self._backend = backend
         self._job_store = backend.job_store
         self._object_store = object_store
+        self._copies = changes.Copies(object_store, retention)
         self._check_profile = check_profile
 
     def queues(self) -> list[QueueState]:
@@ -178,7 +181,9 @@ class Admin:
         exists = functools.cache(self._object_store.exists)
 
         def change(job_id: str) -> None:
-            changes.retry_in_place(self._job_store, exists, job_id, drop_time_limits=no_deadline, dry_run=dry_run)
+            changes.retry_in_place(
+                self._job_store, exists, self._copies, job_id, drop_time_limits=no_deadline, dry_run=dry_run
+            )
 
         return self._change(ids, query, State.FAILED, limit, change)
 
@@ -227,7 +232,7 @@ class Admin:
         workers = self.workers()
 
         def change(job_id: str) -> None:
-            changes.move(self._job_store, workers, job_id, to, dry_run=dry_run)
+            changes.move(self._job_store, workers, self._copies, job_id, to, dry_run=dry_run)
 
         return self._change(ids, query, State.QUEUED, limit, change)
 

@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterable
 
 from diffedit.admin.models import Changed
 from diffedit.contract import versions
-from diffedit.contract.job import Job, JobStatus, State
+from diffedit.contract.job import Job, JobOptions, JobStatus, State
+from diffedit.contract.object_keys import submission_key
 from diffedit.contract.request import EditRequest
 from diffedit.errors import CannotChange, DiffEditError, JobNotFound, NewerRecord, ServiceError
 from diffedit.jobs.administration import StartOver
 from diffedit.jobs.store import JobStore
 from diffedit.jobs.workers import WorkerInfo
+from diffedit.objects.store import ObjectStore
+from diffedit.submission_copies import encoded
 
 FIRST_WITH_MOVES = 2
 """The contract from which on a worker drops the message of a job that was moved."""
@@ -18,7 +21,25 @@ Exists = Callable[[str], bool]
 """Whether an object is in the bucket."""
 
 
-def retry_in_place(job_store: JobStore, exists: Exists, job_id: str, *, drop_time_limits: bool, dry_run: bool) -> None:
+class Copies:
+    """The copies of submissions in the bucket, of jobs that wait again. They name no idempotency keys."""
+
+    def __init__(self, object_store: ObjectStore, retention: int) -> None:
+        self._object_store = object_store
+        self._retention = retention
+
+    def store(self, status: JobStatus, request: EditRequest, options: JobOptions) -> None:
+        job = Job(id=status.id, request=request, options=options)
+        copy = encoded(job, self._retention, status.created_at.timestamp())
+        self._object_store.put(submission_key(status.id), copy)
+
+    def delete(self, job_id: str) -> None:
+        self._object_store.delete(submission_key(job_id))
+
+
+def retry_in_place(
+    job_store: JobStore, exists: Exists, copies: Copies, job_id: str, *, drop_time_limits: bool, dry_run: bool
+) -> None:
     """Let a job that has ended start over under its id. Raises CannotChange, JobNotFound, BadRecord."""
     status = job_store.status(job_id)
     _require_known(status)
@@ -36,13 +57,21 @@ def retry_in_place(job_store: JobStore, exists: Exists, job_id: str, *, drop_tim
     limits = [limit for limit in (options.start_timeout, options.deadline) if limit is not None]
     if dry_run and not (limits and status.created_at.timestamp() + min(limits) <= job_store.now()):
         return
-    answer = StartOver.OVERDUE if dry_run else job_store.revive_job(_fresh(status, status.request), options)
+    if dry_run:
+        answer = StartOver.OVERDUE
+    else:
+        copies.store(status, status.request, options)
+        answer = job_store.revive_job(_fresh(status, status.request), options)
+        if answer not in (StartOver.DONE, StartOver.OPEN):
+            copies.delete(job_id)
     if answer is StartOver.OVERDUE:
         raise CannotChange(job_id, "its time limit is over; let it go on without its limits (--no-deadline)")
     _require_done(job_id, answer)
 
 
-def move(job_store: JobStore, workers: Iterable[WorkerInfo], job_id: str, profile: str, *, dry_run: bool) -> None:
+def move(
+    job_store: JobStore, workers: Iterable[WorkerInfo], copies: Copies, job_id: str, profile: str, *, dry_run: bool
+) -> None:
     """Let a job that waits start over in another profile. Raises CannotChange, JobNotFound, BadRecord."""
     status = job_store.status(job_id)
     _require_known(status)
@@ -66,6 +95,7 @@ def move(job_store: JobStore, workers: Iterable[WorkerInfo], job_id: str, profil
         raise CannotChange(job_id, f"its request is not valid in profile {profile}: {error}") from None
     if not dry_run:
         _require_done(job_id, job_store.move_job(_fresh(status, request)))
+        copies.store(status, request, status.options)
 
 
 def cancel(job_store: JobStore, job_id: str, *, dry_run: bool) -> None:

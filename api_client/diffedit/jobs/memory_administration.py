@@ -54,6 +54,7 @@ class MemoryAdministration(MemoryIndex):
             if limits and float(record["created"]) + min(limits) <= time.time():
                 return StartOver.OVERDUE
             record["options"] = dump_json(options)
+            state.settled.pop(job.id, None)
             record["revived"] = str(int(record.get("revived", 0)) + 1)
             if "idempotency" in record:
                 state.idempotency.setdefault(record["idempotency"], job.id)

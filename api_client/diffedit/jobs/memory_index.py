@@ -12,7 +12,7 @@ from diffedit.jobs.filters import JobFilter
 from diffedit.jobs.index import JobPage, RemovedJob
 from diffedit.jobs.memory_statuses import MemoryStatuses
 from diffedit.jobs.pages import Place, TagFilter, decode_cursor, encode_cursor
-from diffedit.jobs.records import object_keys_in, objects_of, unused_of
+from diffedit.jobs.record_objects import object_keys_in, objects_of, unused_of
 
 
 class MemoryIndex(MemoryStatuses):

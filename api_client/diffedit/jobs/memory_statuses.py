@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from diffedit.contract.job import JobStatus, State
 from diffedit.errors import BadRecord, JobElsewhere, JobNotFound
 from diffedit.jobs.memory_lost_jobs import MemoryLostJobs
-from diffedit.jobs.records import Queueing, objects_of, outcome_in, status_of
+from diffedit.jobs.record_objects import objects_of
+from diffedit.jobs.records import Queueing, outcome_in, status_of
 from diffedit.jobs.store import StatusReading
 
 

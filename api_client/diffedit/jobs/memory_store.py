@@ -16,12 +16,12 @@ from diffedit.jobs.memory_queues import MemoryQueues
 from diffedit.jobs.memory_state import can_try
 from diffedit.jobs.memory_statuses import now_text
 from diffedit.jobs.memory_submissions import MemorySubmissions
+from diffedit.jobs.record_objects import object_keys_in
 from diffedit.jobs.records import (
     content_fields,
     done_fields,
     is_newer,
     new_fields,
-    object_keys_in,
     readable,
     refused_by,
     status_of,

@@ -40,8 +40,7 @@
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -50,7 +49,6 @@ from pydantic import ValidationError
 from diffedit.contract import versions
 from diffedit.contract.content import Content, is_content
 from diffedit.contract.job import TERMINAL, ErrorInfo, Job, JobOptions, JobStatus, State
-from diffedit.contract.object_keys import OBJECT_KEY
 from diffedit.contract.request import EditRequest
 from diffedit.contract.stages import STAGE_OF, Artifact, Stage
 from diffedit.contract.validation import TRACEPARENT, explain
@@ -113,36 +111,8 @@ def readable(records: Mapping[str, Mapping[str, str] | None]) -> tuple[list[JobS
     return statuses, unreadable
 
 
-def object_keys_in(fields: Mapping[str, str]) -> set[str]:
-    """Return all keys of objects that a record mentions anywhere. Also of a record that cannot be read."""
-    return {match[0] for value in fields.values() for match in re.finditer(OBJECT_KEY, value)}
-
-
-def objects_of(fields: Mapping[str, str]) -> set[str]:
-    """Return the keys of the objects that a record names as the job's own. What users wrote is not searched."""
-    with suppress(ValueError, RecursionError):
-        request = json.loads(fields.get("request", ""))
-        pictures = [request.get(name) for name in ("image", "mask")] if isinstance(request, dict) else []
-        made = [fields.get(f"artifact:{artifact.value}") for artifact in Artifact]
-        return {key for key in (*pictures, *made) if isinstance(key, str) and re.fullmatch(OBJECT_KEY, key)}
-    return set()
-
-
-def unused_of(fields: Mapping[str, str], objects: Collection[str], mentioned: Set[str]) -> set[str]:
-    """Return those objects of a job that no other job can need. `mentioned` are those of jobs with the same picture.
-
-    What depends on texts only is left out: jobs with other pictures may have it as well.
-    """
-    try:
-        request = _request_in(fields)
-    except (LookupError, ValueError, TypeError, RecursionError):
-        return set()
-    texts = {fields.get(f"artifact:{each.value}") for each in Artifact if not request.is_of_picture(each)}
-    return set(objects) - mentioned - texts
-
-
 def _status_of(job_id: str, fields: Mapping[str, str], queueing: Queueing | None) -> JobStatus:
-    request = _request_in(fields)
+    request = request_in(fields)
     stages = request.stages
     stage = Stage(fields["stage"]) if "stage" in fields else None  # type: ignore[call-arg] # a look-up by value
     index = stages.index(stage) if stage in stages else 0
@@ -198,7 +168,7 @@ def _options_in(fields: Mapping[str, str]) -> JobOptions:
     return JobOptions.model_validate_json(json.dumps({**options, **given, "keep": keep}), extra="ignore")
 
 
-def _request_in(fields: Mapping[str, str]) -> EditRequest:
+def request_in(fields: Mapping[str, str]) -> EditRequest:
     text = fields["request"]
     if "hints" in fields:
         text = json.dumps(with_hints(json.loads(text), json.loads(fields["hints"])))
@@ -256,7 +226,8 @@ STARTED_OVER = frozenset(
     ["outcome", "error", "finished", "started", "stage", "step", "steps", "worker", "retries", "parked", "held", "aged"]
 )
 STARTED_OVER_BY_STAGE = frozenset(
-    ("attempts", "cause", "refused", "refused_since", "refused_error", "seconds", "created", "artifact", "content")
+    ("attempts", "cause", "refused", "refused_since", "refused_error", "seconds", "created", "waited")
+    + ("artifact", "content")
 )
 """What the record of a job that starts over loses: the fields of the first tuple, and those with these prefixes."""
 

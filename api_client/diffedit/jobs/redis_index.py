@@ -13,7 +13,7 @@ from diffedit.contract.usage import Usage
 from diffedit.errors import JobNotFound
 from diffedit.jobs import keys
 from diffedit.jobs.index import RemovedJob
-from diffedit.jobs.records import object_keys_in, unused_of
+from diffedit.jobs.record_objects import object_keys_in, unused_of
 from diffedit.jobs.redis_listing import RedisListing
 from diffedit.jobs.redis_server import translate_errors
 from diffedit.jobs.usage_entries import usage_in

@@ -13,13 +13,8 @@ from diffedit.contract.stages import Artifact, ModelGroup, Stage, queue_name
 from diffedit.errors import IdempotencyConflict, JobNotFound, OwnerLimit, QueueFull
 from diffedit.jobs import keys
 from diffedit.jobs.messages import queue_message
-from diffedit.jobs.records import (
-    done_fields,
-    new_fields,
-    object_keys_in,
-    recent_stages_in,
-    undone_fields,
-)
+from diffedit.jobs.record_objects import object_keys_in
+from diffedit.jobs.records import done_fields, new_fields, recent_stages_in, undone_fields
 from diffedit.jobs.redis_administration import RedisAdministration
 from diffedit.jobs.redis_queues import RedisQueues
 from diffedit.jobs.redis_server import RedisServer, outcome_of, translate_errors

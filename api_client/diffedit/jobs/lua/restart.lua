@@ -3,7 +3,7 @@ local function start_over(fields)
   local undone = {'outcome', 'error', 'finished', 'started', 'stage', 'step', 'steps', 'worker', 'retries', 'parked', 'held',
     'aged'}
   local by_stage = {attempts = 1, cause = 1, refused = 1, refused_since = 1, refused_error = 1, seconds = 1, created = 1,
-    artifact = 1, content = 1}
+    waited = 1, artifact = 1, content = 1}
   for _, name in ipairs(redis.call('HKEYS', job)) do
     if by_stage[string.match(name, '^([%l_]+):') or ''] then table.insert(undone, name) end
   end

@@ -16,6 +16,7 @@ local start_at = args.start_timeout and created + args.start_timeout
 local expires_at = math.min(deadline_at or 1e15, start_at or 1e15)
 if expires_at <= tonumber(now) then return 'overdue' end
 
+redis.call('ZREM', keys.settled, args.job_id)  -- its copy is there again
 redis.call('ZREM', keys.ended, args.job_id)
 for _, index in ipairs(indexes_of_ended()) do redis.call('ZREM', index, args.job_id) end
 -- If a process of 0.2.0 ends it, a list must look for it again.
