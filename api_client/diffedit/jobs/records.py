@@ -226,10 +226,10 @@ STARTED_OVER = frozenset(
     ["outcome", "error", "finished", "started", "stage", "step", "steps", "worker", "retries", "parked", "held", "aged"]
 )
 STARTED_OVER_BY_STAGE = frozenset(
-    ("attempts", "cause", "refused", "refused_since", "refused_error", "seconds", "created", "waited")
-    + ("artifact", "content")
+    {"attempts", "waited", "cause", "refused", "refused_since", "refused_error"}
+    | {"seconds", "created", "artifact", "content"}
 )
-"""What the record of a job that starts over loses: the fields of the first tuple, and those with these prefixes."""
+"""What the record of a job that starts over loses: the fields of the first set, and those with these prefixes."""
 
 
 def done_fields(job: Job, stage: Stage, seconds: float, created: Sequence[Artifact]) -> dict[str, str]:
