@@ -12,18 +12,22 @@ Calls are those of `Client`, made in threads. Waiting is not: one request asks f
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from functools import partial
-from typing import Self, TypeVar
+from typing import Self, TypeVar, Unpack
 
-from diffedit.async_calls import Asynchronous, AsyncMethod, Engine, forwarded
+from diffedit.async_calls import Asynchronous, AsyncMethod, forwarded
+from diffedit.bulk import Handle, Outcome, Row, check_limits, check_timeout, completed, ended, taken_in_threads
 from diffedit.client import Client, Send
 from diffedit.contract.job import JobStatus
+from diffedit.engine import Engine
+from diffedit.errors import DiffEditError
 from diffedit.forks import PerProcess
 from diffedit.handle import JobHandle, raise_unless_succeeded
 from diffedit.jobs.backend import JobBackend
 from diffedit.objects.store import ObjectStore
+from diffedit.options import EditOptions
 from diffedit.result import EditResult
 from diffedit.settings import Settings
 
@@ -143,6 +147,10 @@ class AsyncJobHandle(Asynchronous[JobHandle]):
     """Submit the same request again as a new job, as `JobHandle.retry`."""
 
 
+AsyncOutcome = AsyncEditResult | DiffEditError
+"""What came of a row: its result, or the error of its submission or of its job."""
+
+
 class AsyncClient(Asynchronous[Client]):
     """Submits jobs through Redis and S3, for programs with an event loop. The methods are those of `Client`.
 
@@ -218,6 +226,40 @@ class AsyncClient(Asynchronous[Client]):
     """Queue several edits of one picture, as `Client.edit_many`. Return a list of `AsyncJobHandle`."""
     preview_mask = forwarded(Client.preview_mask, AsyncJobHandle)
     """Queue only the stages that find the mask, as `Client.preview_mask`. Return an `AsyncJobHandle`."""
+
+    async def map(
+        self, rows: Iterable[Row], in_flight: int = 64, *, timeout: float = 86_400, **common: Unpack[EditOptions]
+    ) -> AsyncGenerator[tuple[Row, AsyncOutcome], None]:
+        """Edit each row in the background, and yield it with its result or its error, as `Client.map`.
+
+        Rows are taken in a thread, one at a time. Close the generator (`contextlib.aclosing`) if you leave it early.
+        """
+        check_limits(in_flight, timeout)
+        engine = self._engine()
+        edits = self._blocking._bulk_edits(common, timeout)(engine)
+        items = taken_in_threads(rows, engine)
+        async with aclosing(items), aclosing(edits.map(items, in_flight, lambda _, result: result)) as outcomes:
+            async for row, outcome in outcomes:
+                yield row, self._outcome(outcome)
+
+    async def as_completed(self, jobs: Iterable[Handle], *, timeout: float = 86_400) -> AsyncGenerator[Handle, None]:
+        """Yield each job when it has ended, as `Client.as_completed`."""
+        check_timeout(timeout)
+        async with aclosing(ended(completed(jobs, self._engine(), self._blocking.job, timeout))) as handles:
+            async for job in handles:
+                yield job
+
+    async def results(
+        self, jobs: Iterable[Handle], *, timeout: float = 86_400
+    ) -> AsyncGenerator[tuple[Handle, AsyncOutcome], None]:
+        """Yield each job with its result or its error when it has ended, as `Client.results`."""
+        check_timeout(timeout)
+        async with aclosing(completed(jobs, self._engine(), self._blocking.job, timeout)) as outcomes:
+            async for job, outcome in outcomes:
+                yield job, self._outcome(outcome)
+
+    def _outcome(self, outcome: Outcome) -> AsyncOutcome:
+        return AsyncEditResult(outcome, self._engine) if isinstance(outcome, EditResult) else outcome
 
     upload_url = forwarded(Client.upload_url)
     """Return a request with which a browser sends a picture straight to the bucket, as `Client.upload_url`."""

@@ -11,6 +11,7 @@ from diffedit.jobs.backend import DEFAULT_LIMITS
 from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
 from tests.support.api_key_behaviour import ApiKeyBehaviour
 from tests.support.async_behaviour import AsyncClientBehaviour
+from tests.support.bulk_behaviour import BulkBehaviour
 from tests.support.content_behaviour import ContentBehaviour
 from tests.support.idempotency_behaviour import IdempotencyBehaviour
 from tests.support.job_store_behaviour import JobStoreBehaviour
@@ -35,6 +36,7 @@ class TestMemoryBackend(
     ContentBehaviour,
     SubmissionBehaviour,
     AsyncClientBehaviour,
+    BulkBehaviour,
     VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,
