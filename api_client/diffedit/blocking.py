@@ -3,7 +3,7 @@
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from typing import Any, Generic, TypeVar
@@ -17,7 +17,9 @@ Generate = Callable[[AsyncIterator[A], Engine], AsyncGenerator[T, None]]
 """Makes the generator from the items of the caller, and from what makes calls and follows jobs."""
 
 
-def iterate(items: Iterable[A], generate: "Generate[A, T]", make_engine: Callable[[], Engine]) -> Iterator[T]:
+def iterate(
+    items: Iterable[A], generate: "Generate[A, T]", make_engine: Callable[[], Engine]
+) -> Generator[T, None, None]:
     """Yield what the generator yields.
 
     `items` is only used in the thread of the caller, and only while the caller waits for the next value: it may read

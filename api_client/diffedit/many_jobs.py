@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
@@ -39,7 +39,7 @@ class ManyJobs(JobManagement):
 
     def map(
         self, rows: Iterable[Row], in_flight: int = 64, *, timeout: float = 86_400, **common: Unpack[EditOptions]
-    ) -> Iterator[tuple[Row, Outcome]]:
+    ) -> Generator[tuple[Row, Outcome], None, None]:
         """Edit each row in the background, and yield it with its result or its error as soon as it has ended.
 
         Rows come back in the order in which they end. At most `in_flight` of them are taken and not yet yielded, so the
@@ -79,7 +79,7 @@ class ManyJobs(JobManagement):
         check_limits(in_flight, timeout)
         return self._map(rows, in_flight, timeout, common, lambda _, result: result)
 
-    def as_completed(self, jobs: Iterable[Handle], *, timeout: float = 86_400) -> Iterator[Handle]:
+    def as_completed(self, jobs: Iterable[Handle], *, timeout: float = 86_400) -> Generator[Handle, None, None]:
         """Yield each job when it has ended, however it ended. One request asks for all of them.
 
         Args:
@@ -93,7 +93,9 @@ class ManyJobs(JobManagement):
         check_timeout(timeout)
         return iterate((), lambda _, engine: ended(completed(jobs, engine, self.job, timeout)), self._make_engine)
 
-    def results(self, jobs: Iterable[Handle], *, timeout: float = 86_400) -> Iterator[tuple[Handle, Outcome]]:
+    def results(
+        self, jobs: Iterable[Handle], *, timeout: float = 86_400
+    ) -> Generator[tuple[Handle, Outcome], None, None]:
         """Yield each job with its result or its error when it has ended, as `map` does with rows.
 
         Args:
@@ -110,7 +112,7 @@ class ManyJobs(JobManagement):
         timeout: float,
         common: EditOptions,
         finish: Callable[[Row, EditResult], T],
-    ) -> Iterator[tuple[Row, T | DiffEditError]]:
+    ) -> Generator[tuple[Row, T | DiffEditError], None, None]:
         """As `map`, with what `finish` makes of each result. It is called in threads, and may take its time."""
         edits = self._bulk_edits(common, timeout)
         return iterate(rows, lambda items, engine: edits(engine).map(items, in_flight, finish), self._make_engine)

@@ -4,7 +4,7 @@
 listed in `exit_codes.EXIT_CODES`.
 """
 
-from diffedit.cli import edit, jobs, operations, services, web  # Registers the subcommands, in this order.
+from diffedit.cli import batch, edit, jobs, operations, services, web  # Registers the subcommands, in this order.
 from diffedit.cli.main import app
 
-__all__ = ["app", "edit", "jobs", "operations", "services", "web"]
+__all__ = ["app", "batch", "edit", "jobs", "operations", "services", "web"]
