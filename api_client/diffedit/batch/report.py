@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from diffedit.batch.outputs import replaced_when_written
+from diffedit.batch.scores import SHORT_NAMES
 from diffedit.batch.state import BatchState, Entry, Pictures
 from diffedit.text import printable
 
@@ -95,7 +96,7 @@ def _json(value: object) -> str:
 
 
 def _params_text(params: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in params.items())
+    return ", ".join(f"{SHORT_NAMES.get(name, name)} {value}" for name, value in params.items())
 
 
 def _text(data: bytes) -> str | None:

@@ -17,7 +17,7 @@ from diffedit.batch.manifest import Manifest, ManifestRow
 from diffedit.batch.naming import Template
 from diffedit.batch.outputs import Output, replaced_when_written
 from diffedit.batch.report import batch_rows, write_report
-from diffedit.batch.scores import result_scores, small_pictures, status_summary
+from diffedit.batch.scores import asked_summary, result_scores, small_pictures, status_summary
 from diffedit.batch.state import DONE, FAILED, PENDING, BatchState, Counts, Entry, Pictures
 from diffedit.client import Client
 from diffedit.errors import DiffEditError, JobError, JobFailed
@@ -118,7 +118,7 @@ class Batch:
         try:
             with closing(self._client._map(rows, in_flight, timeout, {}, self._finish)) as outcomes:
                 for row, outcome in outcomes:
-                    self._note(row.entry, outcome, progress)
+                    self._note(row, outcome, progress)
                     yield progress
         finally:
             self.write_failed()
@@ -180,8 +180,8 @@ class Batch:
             return _shown(result)
         return Finished(result.status.id, status_summary(result.status), None)
 
-    def _note(self, entry: Entry, outcome: Finished | DiffEditError, progress: Progress) -> None:
-        counts = progress.counts
+    def _note(self, row: Row, outcome: Finished | DiffEditError, progress: Progress) -> None:
+        counts, entry = progress.counts, row.entry
         if isinstance(outcome, Finished):
             self._state.done(entry, outcome.job, outcome.summary, outcome.pictures)
             progress.found += len(outcome.summary["found"])
@@ -195,7 +195,7 @@ class Batch:
         else:
             code = outcome.error_code if isinstance(outcome, JobFailed) else outcome.code
             job = outcome.job_id if isinstance(outcome, JobError) else None
-            self._state.failed(entry, job, code, str(outcome), {})
+            self._state.failed(entry, job, code, str(outcome), asked_summary(row))
             counts.failed += 1
             counts.codes[code] = counts.codes.get(code, 0) + 1
             progress.last = f"row {entry.position}: {outcome}"

@@ -1,5 +1,6 @@
 """What a report shows of an edit: its texts and parameters, scores, times, and small pictures."""
 
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
@@ -29,6 +30,16 @@ def request_summary(request: EditRequest) -> dict[str, Any]:
     """Return the texts and the main parameters of a request."""
     texts = {name: text for name in TEXTS if (text := getattr(request, name))}
     return {"texts": texts, "params": {name: getattr(request.params, name) for name in PARAMS}}
+
+
+SHORT_NAMES = {"mask_thresholding_ratio": "ratio", "guidance_scale": "guidance", "num_inference_steps": "steps"}
+"""How parameters are named where there is little room."""
+
+
+def asked_summary(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the texts and the main parameters of a row that was refused, as far as it has them."""
+    texts = {name: str(options[name]) for name in TEXTS if options.get(name)}
+    return {"texts": texts, "params": {name: options[name] for name in PARAMS if name in options}}
 
 
 def status_summary(status: JobStatus) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from diffedit.batch.scores import SHORT_NAMES
 from diffedit.errors import InvalidRequest
 
 AXES = (
@@ -21,7 +22,6 @@ AXES = (
     "seed",
 )
 """What a sweep can vary, from what changes slowest to what changes fastest."""
-SHORT = {"mask_thresholding_ratio": "ratio", "guidance_scale": "guidance", "num_inference_steps": "steps"}
 MAX_EDITS = 2000
 CELL, GAP, MARGIN, TEXT = 256, 14, 24, 14
 """Pixels of the longer side of a picture on the sheet, between pictures, around them, and of its letters."""
@@ -75,7 +75,7 @@ def planned(values: Mapping[str, Sequence[Any]], *, as_list: bool = False) -> Pl
 
 def _cell(options: Mapping[str, Any], varying: Sequence[str]) -> Cell:
     parts = [
-        str(value) if name.startswith("target") else f"{SHORT.get(name, name)} {value}"
+        str(value) if name.startswith("target") else f"{SHORT_NAMES.get(name, name)} {value}"
         for name, value in options.items()
         if name in varying
     ]

@@ -4,7 +4,15 @@
 listed in `exit_codes.EXIT_CODES`.
 """
 
-from diffedit.cli import batch, edit, jobs, operations, services, web  # Registers the subcommands, in this order.
+from diffedit.cli import (  # Registers the subcommands, in this order.
+    batch,
+    edit,
+    jobs,
+    operations,
+    services,
+    sweep,
+    web,
+)
 from diffedit.cli.main import app
 
-__all__ = ["app", "batch", "edit", "jobs", "operations", "services", "web"]
+__all__ = ["app", "batch", "edit", "jobs", "operations", "services", "sweep", "web"]

@@ -32,6 +32,17 @@ def shown_progress(first: Progress, limit: int | None, *, quiet: bool = False) -
 
 
 @contextmanager
+def counted(wanted: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show a number that grows up to `wanted` on stderr, if that is a terminal."""
+    if quiet or not main.err.is_terminal:
+        yield lambda done: None
+        return
+    with Bar(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=main.err, transient=True) as bar:
+        task = bar.add_task("edits", total=wanted)
+        yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
 def _bar(wanted: int) -> Iterator[Show]:
     columns = (
         BarColumn(),

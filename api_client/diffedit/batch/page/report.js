@@ -44,7 +44,7 @@ function picture(row, slot, label) {
     image.alt = label;
     figure.append(image);
   } else {
-    figure.append(element("div", "empty", row.state === "done" ? "not kept" : "–"));
+    figure.append(element("div", "empty", "not kept"));
   }
   figure.append(element("figcaption", "", label));
   return figure;
@@ -60,7 +60,10 @@ function card(row) {
   button.disabled = !row.afterPicture;
   button.append(picture(row, "before", "before"), picture(row, "mask", "mask"), picture(row, "after", "after"));
   button.addEventListener("click", () => compare(row));
-  article.append(button, facts(row));
+  // A row that failed has nothing to look at.
+  const bare = row.state !== "done" && !row.beforePicture;
+  article.classList.toggle("bare", bare);
+  article.append(...(bare ? [] : [button]), facts(row));
   return article;
 }
 
@@ -141,6 +144,9 @@ function compare(row) {
   show(stage.querySelector(".after"), row.afterPicture);
   show(stage.querySelector(".mask"), row.maskPicture);
   $("compare-text").textContent = row.to;
+  stage.querySelector(".after").addEventListener("load", event => {
+    stage.style.setProperty("--shape", event.target.naturalWidth / event.target.naturalHeight);
+  }, {once: true});
   slide(50);
   if (!dialog.open) dialog.showModal();
   $("slider").focus();
