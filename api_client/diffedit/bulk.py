@@ -9,12 +9,12 @@ import itertools
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Protocol, TypeVar
 
 from diffedit.contract.job import JobStatus
 from diffedit.engine import Engine
-from diffedit.errors import BrokerUnavailable, DiffEditError, InvalidRequest, JobTimeout, ServiceError
+from diffedit.errors import BrokerUnavailable, DiffEditError, InvalidRequest, JobNotFound, JobTimeout, ServiceError
 from diffedit.handle import JobHandle, raise_unless_succeeded
 from diffedit.result import EditResult
 
@@ -26,6 +26,8 @@ Row = TypeVar("Row", bound=Mapping[str, object])
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds until a row that was refused for now is submitted again."""
 MAX_IN_FLIGHT = 10_000
+MAX_LOST = 3
+"""How often a row is submitted again because the record of its job was lost."""
 
 Outcome = EditResult | DiffEditError
 """What came of a row: its result, or the error of its submission or of its job."""
@@ -83,8 +85,9 @@ class BulkEdits:
 
         async def edit(row: Row) -> T:
             end = time.monotonic() + self._timeout
-            job = await self._queued(row, end)
-            result = await self.result(job, end)
+            # So that it can be repeated: an attempt whose answer was lost may have queued it.
+            asked = {"idempotency_key": uuid.uuid4().hex, **row} if isinstance(row, Mapping) else row
+            result = await self._made(asked, end)
             return await self._engine.threads.run(lambda: finish(row, result))
 
         async with aclosing(concurrently(rows, edit, in_flight)) as outcomes:
@@ -92,6 +95,12 @@ class BulkEdits:
                 if isinstance(outcome, ServiceError) and not outcome.retryable:
                     raise outcome
                 yield row, outcome
+
+    async def _made(self, row: Mapping[str, Any], end: float) -> EditResult:
+        for _ in range(MAX_LOST):
+            with suppress(JobNotFound):  # a crash of Redis may lose what was recorded just before
+                return await self.result(await self._queued(row, end), end)
+        return await self.result(await self._queued(row, end), end)
 
     async def result(self, job: JobHandle, end: float) -> EditResult:
         """Wait until the job has succeeded, and return its result. `end` is a time of the monotonic clock.
@@ -117,8 +126,6 @@ class BulkEdits:
 
     async def _queued(self, row: Mapping[str, Any], end: float) -> JobHandle:
         """Queue a row. While the queue is full or a service is away, one row tries again; the others wait for it."""
-        # So that it can be repeated: an attempt whose answer was lost may have queued it.
-        row = {"idempotency_key": uuid.uuid4().hex, **row} if isinstance(row, Mapping) else row
         while self._gate.locked():
             async with self._gate:
                 pass

@@ -201,6 +201,20 @@ class BulkBehaviour(BackendBehaviour):
         assert len(calls) == 3 and not isinstance(outcome, Exception)
         assert len(backend.job_store.list_jobs().statuses) == 1
 
+    def test_a_row_whose_record_was_lost_is_submitted_again(self, backend: JobBackend, awaited: bool) -> None:
+        lost: list[str] = []
+
+        def send(job: Job) -> None:
+            if lost:
+                finish(backend, job)
+            else:
+                lost.append(job.id)
+                backend.job_store.remove_job(job.id)
+
+        ((_, outcome),) = self.mapper(backend, awaited, send)("map", [row_of(0)])
+        assert outcome.status.id not in lost
+        assert [status.id for status in backend.job_store.list_jobs().statuses] == [outcome.status.id]
+
     def test_what_would_refuse_each_row_is_raised(self, backend: JobBackend, awaited: bool) -> None:
         def send(job: Job) -> None:
             raise StoreRefused("wrong keys")
