@@ -1,5 +1,6 @@
 """A batch of many rows while its command, a worker and Valkey are killed: is every row made exactly once?"""
 
+import os
 import sqlite3
 import threading
 import time
@@ -57,7 +58,7 @@ def run_with_faults(env: Environment, folder: Path, rows: int) -> Faults:
     """Run a batch, kill what `KILLS` names, start the command again after each kill, and count what came of it."""
     manifest, out = write_manifest(folder, "rows.jsonl", 10**6, rows), folder / "out"
     words = [str(manifest), "--out", str(out), "--in-flight", str(IN_FLIGHT)]
-    command = Command(words, {**env.stack.environment, "PATH": "/usr/bin"}, folder / "command.log")
+    command = Command(words, {**os.environ, **env.stack.environment}, folder / "command.log")
     before, over, killed = env.redis.zcard("diffedit:jobs"), threading.Event(), list[str]()
     supervisor = threading.Thread(target=env.workers.supervise, args=[over])
     watcher = threading.Thread(target=watch_queues, args=[env.client, command.watched, over])

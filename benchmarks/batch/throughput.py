@@ -1,5 +1,6 @@
 """How fast the same kind of rows is made by the command, which has few jobs in flight, and submitted all at once."""
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ def by_the_command(env: Environment, folder: Path, first: int, rows: int) -> flo
     """Run the command. Return rows in a second."""
     manifest = write_manifest(folder, f"batch-{first}.jsonl", first, rows)
     out, started = folder / f"out-{first}", time.time()
-    environment = {**env.stack.environment, "PATH": "/usr/bin"}
+    environment = {**os.environ, **env.stack.environment}
     command = Command([str(manifest), "--out", str(out)], environment, folder / "command.log")
     command.start()
     assert command.process and command.process.wait() == 0, (folder / "command.log").read_text()[-2000:]

@@ -1,6 +1,5 @@
 """Runs a sweep: its edits, their files, the contact sheet and the page."""
 
-from collections import Counter
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -36,7 +35,7 @@ class Explored:
 
     ended: int = 0
     failed: int = 0
-    made: Counter[str] = field(default_factory=Counter)
+    made: dict[str, int] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
 
@@ -100,7 +99,8 @@ def _taken(
         code = outcome.error_code if isinstance(outcome, JobFailed) else outcome.code
         sheet.fail(number, code)
         return report_row(_entry(number, name, FAILED, texts, code, str(outcome)), Pictures())
-    explored.made.update(artifact.value for artifact in outcome.status.created_artifacts)
+    for artifact in outcome.status.created_artifacts:
+        explored.made[artifact.value] = explored.made.get(artifact.value, 0) + 1
     write_whole(folder / name, outcome.file("result").data)
     sheet.add(number, outcome.image)
     summary = {**status_summary(outcome.status), **texts, "scores": result_scores(outcome)}

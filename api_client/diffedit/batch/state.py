@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from urllib.parse import quote
 
 from diffedit.errors import BatchInUse, InvalidRequest
 
@@ -29,7 +30,9 @@ create table if not exists pictures (
     digest text not null, occurrence integer not null, before blob, mask blob, after blob,
     primary key (digest, occurrence)
 );
-create temp table read (digest text not null, occurrence integer not null, primary key (digest, occurrence));
+create temp table if not exists read (
+    digest text not null, occurrence integer not null, primary key (digest, occurrence)
+);
 """
 PENDING, DONE, FAILED = "pending", "done", "failed"
 
@@ -87,8 +90,8 @@ class Counts:
 class BatchState:
     """The state of a batch. One process at a time has it open. For the thread that opened it."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, or make it.
+    def __init__(self, path: Path, *, scratch: bool = False) -> None:
+        """Open the file, or make it. With `scratch`, nothing is written: changes are made to a copy in memory.
 
         Raises:
             BatchInUse: another process has it open.
@@ -96,8 +99,9 @@ class BatchState:
         """
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=0, isolation_level=None)
+            if not scratch:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = _copy_of(path) if scratch else sqlite3.connect(path, timeout=0, isolation_level=None)
             # The lock is held until the connection is closed, or the process is killed.
             self._db.execute("pragma locking_mode = exclusive")
             self._db.execute("pragma journal_mode = wal")
@@ -135,33 +139,39 @@ class BatchState:
         Raises:
             InvalidRequest: two rows have the same name.
         """
+        seen = self._seen + 1
         self._db.execute("begin")
         try:
-            self._seen += 1
             self._db.execute("delete from read")
             for digest, position, name in rows:
-                self._register(digest, position, name)
-            self._db.execute("update meta set value = ? where name = 'seen'", [self._seen])
+                self._register(digest, position, name, seen)
+            self._db.execute("update meta set value = ? where name = 'seen'", [seen])
         except BaseException:
             self._db.execute("rollback")
             raise
         self._db.execute("commit")
+        self._seen = seen
 
-    def _register(self, digest: str, position: int, name: str) -> None:
+    def _register(self, digest: str, position: int, name: str, seen: int) -> None:
         (before,) = self._db.execute("select max(occurrence) from read where digest = ?", [digest]).fetchone()
         occurrence = (before or 0) + 1
         self._db.execute("insert into read values (?, ?)", [digest, occurrence])
+        # Rows of earlier runs that have no result, and are not in the manifest any more, need no name.
+        self._db.execute(
+            "delete from rows where name = ? and seen < ? and state != 'done' and not (digest = ? and occurrence = ?)",
+            [name, seen, digest, occurrence],
+        )
         try:
             self._db.execute(
                 "insert into rows (digest, occurrence, position, name, seen) values (?, ?, ?, ?, ?)"
                 " on conflict (digest, occurrence) do update set position = excluded.position, seen = excluded.seen,"
                 " name = case state when 'pending' then excluded.name else name end",
-                [digest, occurrence, position, name, self._seen],
+                [digest, occurrence, position, name, seen],
             )
         except sqlite3.IntegrityError:
             query = "select position, seen from rows where name = ?"
-            other, seen = self._db.execute(query, [name]).fetchone()
-            whose = f"row {other}" if seen == self._seen else "a row that was read before, with other options"
+            other, seen_then = self._db.execute(query, [name]).fetchone()
+            whose = f"row {other}" if seen_then == seen else "a row that is done, with other options,"
             raise InvalidRequest(
                 f"row {position} and {whose} have the same name for their result, {name}; "
                 "give a --name with {index} or {digest}, or another --out"
@@ -240,3 +250,15 @@ class BatchState:
     def _meta(self, name: str, default: str) -> str:
         self._db.execute("insert or ignore into meta values (?, ?)", [name, default])
         return str(self._db.execute("select value from meta where name = ?", [name]).fetchone()[0])
+
+
+def _copy_of(path: Path) -> sqlite3.Connection:
+    """Return a copy in memory of the rows in a state file, without their pictures."""
+    copy = sqlite3.connect("file::memory:", timeout=0, isolation_level=None, uri=True)
+    copy.executescript(_SCHEMA)
+    if path.exists():
+        copy.execute("attach database ? as file", [f"file:{quote(str(path))}?mode=ro"])
+        for table in ("meta", "rows"):
+            copy.execute(f"insert into {table} select * from file.{table}")  # noqa: S608 (the names are ours)
+        copy.execute("detach database file")
+    return copy

@@ -91,9 +91,9 @@ def batch(
     rows = Manifest(manifest, {key: value for key, value in common.items() if value is not None}, skip=places.folder)
     template = Template(name or (naming.FOR_FOLDERS if rows.is_folder else naming.FOR_FILES))
     client = main.make_client()
-    with BatchState(places.state) as batch_state:
+    with BatchState(places.state, scratch=dry_run) as batch_state:
         work = Batch(client, rows, template, batch_state, places.output(client._settings), places.failed)
-        counts = work.register(retry_failed=retry_failed and not dry_run)
+        counts = work.register(retry_failed=retry_failed)
         if dry_run:
             _print_cost(cost_of(client, (row for row, _ in work.pending(limit))), as_json)
             return
