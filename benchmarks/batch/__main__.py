@@ -24,9 +24,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the throughput")
     parser.add_argument("--round-rows", type=int, default=200, help="rows of each round, at most 1000")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--batch-jobs", type=int, default=4, help="jobs that a worker runs at once")
     asked = parser.parse_args()
     with service_environment() as env, tempfile.TemporaryDirectory() as name:
-        env.start_workers(asked.workers)
+        env.start_workers(asked.workers, DIFFEDIT_BATCH_JOBS=str(asked.batch_jobs))
         folder = Path(name)
         ratio = measure_throughput(env, folder, asked.rounds, asked.round_rows) if asked.rounds else None
         faults = run_with_faults(env, folder, asked.rows)

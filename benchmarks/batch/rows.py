@@ -12,7 +12,7 @@ from diffedit_worker.models.profiles import SAMPLES
 ROW: dict[str, Any] = {
     "source_prompt": "a photograph of a pear on a green table",
     "target_prompt": "a photograph of some cherries on a green table",
-    "num_inference_steps": 3,
+    "num_inference_steps": 2,
     "num_maps_per_mask": 1,
     "mask_thresholding_ratio": 1.0,
     "seed": 1,
