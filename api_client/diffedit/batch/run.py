@@ -126,8 +126,7 @@ class Batch:
     def pending(self, limit: int | None = None) -> Iterator[tuple[ManifestRow, Entry]]:
         """Yield the rows that are left to do, at most `limit` of them."""
         left = -1 if limit is None else limit
-        for row in self._manifest:
-            entry = self._state.entry(row.position)
+        for row, entry in self._known_rows():
             if entry.state != PENDING:
                 continue
             if left == 0:
@@ -159,10 +158,18 @@ class Batch:
             self._failed_file.unlink(missing_ok=True)
             return
         with replaced_when_written(self._failed_file) as file:
-            for row in self._manifest:
-                entry = self._state.entry(row.position)
+            for row, entry in self._known_rows():
                 if entry.state == FAILED:
                     file.write(json.dumps(self._failed_row(row, entry), ensure_ascii=False) + "\n")
+
+    def _known_rows(self) -> Iterator[tuple[ManifestRow, Entry]]:
+        """Yield the rows that were noted. What has come into the manifest or the folder since is for the next run."""
+        repeated = dict.fromkeys(self._state.repeated(), 0)
+        for row in self._manifest:
+            if row.digest in repeated:
+                repeated[row.digest] += 1
+            if entry := self._state.find(row.digest, repeated.get(row.digest, 1)):
+                yield row, entry
 
     def _failed_row(self, row: ManifestRow, entry: Entry) -> dict[str, Any]:
         own = {name: value for name, value in row.values.items() if name.startswith("_")}

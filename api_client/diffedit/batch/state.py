@@ -194,9 +194,14 @@ class BatchState:
                 counts.codes[code] = number
         return counts
 
-    def entry(self, position: int) -> Entry:
-        """Return what is known of the row at this position of the manifest."""
-        return next(self._entries("and position = ?", position))
+    def find(self, digest: str, occurrence: int) -> Entry | None:
+        """Return what is known of a row of the manifest; None if it was not there when the rows were noted."""
+        return next(self._entries("and digest = ? and occurrence = ?", digest, occurrence), None)
+
+    def repeated(self) -> set[str]:
+        """Return the hashes that several rows have."""
+        query = "select distinct digest from rows where seen = ? and occurrence > 1"
+        return {digest for (digest,) in self._db.execute(query, [self._seen])}
 
     def entries(self, states: Iterable[str] = (PENDING, DONE, FAILED), limit: int = -1) -> Iterator[Entry]:
         """Yield what is known of the rows in these states, in the order of the manifest."""

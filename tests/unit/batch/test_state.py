@@ -10,13 +10,19 @@ from pathlib import Path
 import pytest
 
 from diffedit import InvalidRequest
-from diffedit.batch.state import DONE, FAILED, PENDING, BatchState, Pictures
+from diffedit.batch.state import DONE, FAILED, PENDING, BatchState, Entry, Pictures
 from diffedit.errors import BatchInUse
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "folder/batch.sqlite"
+
+
+def entry(state: BatchState, position: int) -> Entry:
+    """Return the row at this position of the manifest."""
+    (found,) = [each for each in state.entries() if each.position == position]
+    return found
 
 
 def register(state: BatchState, *digests: str) -> None:
@@ -26,14 +32,14 @@ def register(state: BatchState, *digests: str) -> None:
 def test_rows_are_remembered_and_equal_ones_are_told_apart(path: Path) -> None:
     with BatchState(path) as state:
         register(state, "a", "b", "a")
-        keys = {state.idempotency_key(state.entry(position)) for position in (1, 2, 3)}
-        state.done(state.entry(3), "job", {"seconds": 1}, Pictures(b"1", b"2", b"3"))
-        state.failed(state.entry(2), None, "bad_picture", "no", {})
+        keys = {state.idempotency_key(entry(state, position)) for position in (1, 2, 3)}
+        state.done(entry(state, 3), "job", {"seconds": 1}, Pictures(b"1", b"2", b"3"))
+        state.failed(entry(state, 2), None, "bad_picture", "no", {})
     with BatchState(path) as state:
         register(state, "a", "b", "a", "c")
-        assert [state.entry(position).state for position in (1, 2, 3, 4)] == [PENDING, FAILED, DONE, PENDING]
-        assert {state.idempotency_key(state.entry(position)) for position in (1, 2, 3)} == keys and len(keys) == 3
-        assert state.pictures_of(state.entry(3)) == Pictures(b"1", b"2", b"3")
+        assert [entry(state, position).state for position in (1, 2, 3, 4)] == [PENDING, FAILED, DONE, PENDING]
+        assert {state.idempotency_key(entry(state, position)) for position in (1, 2, 3)} == keys and len(keys) == 3
+        assert state.pictures_of(entry(state, 3)) == Pictures(b"1", b"2", b"3")
         counts = state.counts()
         assert (counts.total, counts.pending, counts.done, counts.failed) == (4, 2, 1, 1)
         assert counts.codes == {"bad_picture": 1}
@@ -42,7 +48,7 @@ def test_rows_are_remembered_and_equal_ones_are_told_apart(path: Path) -> None:
 def test_rows_that_left_the_manifest_are_left_out(path: Path) -> None:
     with BatchState(path) as state:
         register(state, "a", "b")
-        state.failed(state.entry(2), None, "x", "y", {})
+        state.failed(entry(state, 2), None, "x", "y", {})
         register(state, "a")
         assert state.counts().total == 1 and state.retry_failed() == 0
         register(state, "a", "b")
@@ -52,10 +58,10 @@ def test_rows_that_left_the_manifest_are_left_out(path: Path) -> None:
 def test_a_failed_row_is_tried_again_with_another_key(path: Path) -> None:
     with BatchState(path) as state:
         register(state, "a", "b")
-        key = state.idempotency_key(state.entry(1))
-        state.failed(state.entry(1), "job", "empty_mask", "no", {})
+        key = state.idempotency_key(entry(state, 1))
+        state.failed(entry(state, 1), "job", "empty_mask", "no", {})
         assert state.retry_failed() == 1
-        assert state.entry(1).state == PENDING and state.idempotency_key(state.entry(1)) != key
+        assert entry(state, 1).state == PENDING and state.idempotency_key(entry(state, 1)) != key
 
 
 def test_two_results_of_one_name_are_refused_and_nothing_is_noted(path: Path) -> None:
@@ -63,17 +69,17 @@ def test_two_results_of_one_name_are_refused_and_nothing_is_noted(path: Path) ->
         register(state, "a")
         with pytest.raises(InvalidRequest, match="row 2 and row 1 have the same name"):
             state.register([("b", 1, "x.png"), ("c", 2, "X.png")])
-        state.done(state.entry(1), "job", {}, None)
+        state.done(entry(state, 1), "job", {}, None)
         with pytest.raises(InvalidRequest, match="a row that is done, with other options"):
             state.register([("b", 1, "1-a.png")])
-        assert [entry.digest for entry in state.entries()] == ["a"]
+        assert [each.digest for each in state.entries()] == ["a"]
 
 
 def test_a_row_without_a_result_that_left_the_manifest_needs_no_name(path: Path) -> None:
     with BatchState(path) as state:
         state.register([("a", 1, "x.png")])
         state.register([("b", 1, "x.png")])
-        assert [entry.digest for entry in state.entries()] == ["b"]
+        assert [each.digest for each in state.entries()] == ["b"]
 
 
 def test_a_scratch_copy_changes_nothing(path: Path) -> None:
@@ -85,7 +91,7 @@ def test_a_scratch_copy_changes_nothing(path: Path) -> None:
         register(copy, "a", "b")
         assert copy.counts().total == 2
     with BatchState(path) as state:
-        assert [entry.digest for entry in state.entries()] == ["a"]
+        assert [each.digest for each in state.entries()] == ["a"]
     with BatchState(path.with_name("none.sqlite"), scratch=True) as copy:
         register(copy, "a")
     assert not path.with_name("none.sqlite").exists()

@@ -117,6 +117,28 @@ def test_a_report_shows_rows_that_an_earlier_run_made(worked: Cli, pictures: Pat
     assert text.count('"afterPicture"') == 3 and '"file": "more/a.png"' in text
 
 
+def test_pictures_that_come_into_the_folder_meanwhile_are_for_the_next_run(cli: Cli, pictures: Path) -> None:
+    def send(job: Job) -> None:
+        (pictures / "0.png").write_bytes(png(colour="white"))  # before all others
+        cli.succeed(job)
+
+    cli.on_send = send
+    assert cli.json("batch", pictures, *TARGET, "--in-flight", "1")["done"] == 3
+    assert len({job.request.image for job in cli.sent}) == 3
+    assert cli.json("batch", pictures, *TARGET)["done"] == 4
+
+
+def test_a_picture_that_was_changed_meanwhile_is_a_failed_row(cli: Cli, pictures: Path) -> None:
+    cli("batch", pictures, *TARGET, "--timeout", "0.2", code=5)
+    (pictures / "a.png").write_bytes(png(colour="white"))
+    for job in cli.sent:
+        cli.succeed(job)
+    answer = json.loads(cli("batch", pictures, *TARGET, "--json", code=1).stdout)
+    assert (answer["done"], answer["codes"]) == (2, {"idempotency_conflict": 1})
+    cli.on_send = cli.succeed
+    assert cli.json("batch", pictures, *TARGET, "--retry-failed")["done"] == 3
+
+
 def test_a_folder_of_results_inside_of_the_pictures_is_no_input(worked: Cli, pictures: Path) -> None:
     for _ in range(2):
         worked("batch", pictures, *TARGET, "--out", pictures / "edited")
