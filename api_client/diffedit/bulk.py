@@ -88,7 +88,7 @@ class BulkEdits:
             # So that it can be repeated: an attempt whose answer was lost may have queued it.
             asked = {"idempotency_key": uuid.uuid4().hex, **row} if isinstance(row, Mapping) else row
             result = await self._made(asked, end)
-            return await self._engine.threads.run(lambda: finish(row, result))
+            return await self._patiently(lambda: finish(row, result), end)
 
         async with aclosing(concurrently(rows, edit, in_flight)) as outcomes:
             async for row, outcome in outcomes:
@@ -130,23 +130,25 @@ class BulkEdits:
             async with self._gate:
                 pass
         try:
-            return await self._attempt(row)
+            return await self._engine.threads.run(lambda: self._submit(row))
         except DiffEditError as error:
             if not error.retryable:
                 raise
         async with self._gate:
-            pause = FIRST_PAUSE
-            while True:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-                try:
-                    return await self._attempt(row)
-                except DiffEditError as error:
-                    if not error.retryable or time.monotonic() + pause >= end:
-                        raise
+            await asyncio.sleep(FIRST_PAUSE)
+            return await self._patiently(lambda: self._submit(row), end)
 
-    async def _attempt(self, row: Mapping[str, Any]) -> JobHandle:
-        return await self._engine.threads.run(lambda: self._submit(row))
+    async def _patiently(self, call: Callable[[], T], end: float) -> T:
+        """Make a call in a thread, again and again while it raises what a later call may not."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self._engine.threads.run(call)
+            except DiffEditError as error:
+                if not error.retryable or time.monotonic() + pause >= end:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
 
 async def completed(

@@ -37,7 +37,7 @@ def counted(wanted: int, *, quiet: bool = False) -> Iterator[Callable[[int], Non
     if quiet or not main.err.is_terminal:
         yield lambda done: None
         return
-    with Bar(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=main.err, transient=True) as bar:
+    with Bar(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=main.err) as bar:
         task = bar.add_task("edits", total=wanted)
         yield lambda done: bar.update(task, completed=done)
 
@@ -52,7 +52,7 @@ def _bar(wanted: int) -> Iterator[Show]:
         TextColumn("{task.fields[facts]}", style="bright_black", markup=False),
     )
     began = time.monotonic()
-    with Bar(*columns, console=main.err, transient=True) as bar:
+    with Bar(*columns, console=main.err) as bar:
         task = bar.add_task("rows", total=wanted, rate="", facts="")
 
         def show(progress: Progress) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from diffedit.cli import batch_progress, main
 from diffedit.contract.job import ErrorInfo, Job, State
-from diffedit.errors import StoreRefused
+from diffedit.errors import StoreRefused, StoreUnavailable
 from tests.support.cli import Cli, png
 
 TARGET = ("--source", "a bowl of fruits", "--target", "a bowl of pears")
@@ -179,6 +180,39 @@ def test_results_that_cannot_be_written_end_the_command_and_are_written_by_the_n
     Path("out/more").unlink()
     assert worked.json("batch", pictures, *TARGET)["done"] == 3
     assert len({job.id for job in worked.sent}) == 3
+
+
+def test_a_result_is_fetched_again_when_s3_was_away(
+    worked: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get, away = type(worked.object_store).get, ["once", "twice"]
+
+    def get_later(store: object, key: str) -> bytes:
+        if key.startswith("artifacts/result") and away:
+            away.pop()
+            raise StoreUnavailable("away")
+        return bytes(get(store, key))
+
+    monkeypatch.setattr(type(worked.object_store), "get", get_later)
+    assert worked.json("batch", pictures, *TARGET)["done"] == 3
+    assert away == []
+
+
+def test_progress_is_a_line_from_time_to_time_and_a_bar_on_a_terminal(
+    cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(job: Job) -> None:
+        error = ErrorInfo(stage=None, code="empty_mask", message="no difference")
+        cli.job_store.end_job(job.id, State.FAILED, error) if len(cli.sent) == 1 else cli.succeed(job)
+
+    cli.on_send = send
+    monkeypatch.setattr(batch_progress, "LINE_EVERY", 0.0)
+    lines = cli("batch", pictures, *TARGET, code=1).stderr.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [f"{number} of 3 rows" for number in (1, 2, 3)]
+    assert "1 empty_mask, 0% cached" in lines[-1]
+    monkeypatch.setattr(main.err, "_force_terminal", True)
+    monkeypatch.setattr(main.err, "_environ", {"TERM": "xterm"})
+    assert "1/1" in cli("batch", pictures, *TARGET, "--retry-failed", code=0).stderr
 
 
 def test_a_sweep_makes_files_a_sheet_and_a_page(worked: Cli, image: Path) -> None:
