@@ -57,11 +57,7 @@ def check_timeout(timeout: float) -> None:
 
 
 class BulkEdits:
-    """Submits rows and follows their jobs, in one event loop.
-
-    Attributes:
-        backpressure: whether a row waits at the moment because the queue is full or a service does not answer.
-    """
+    """Submits rows and follows their jobs, in one event loop."""
 
     def __init__(self, engine: Engine, submit: Callable[[Mapping[str, Any]], JobHandle], timeout: float) -> None:
         """`submit` queues a row, in a thread. `timeout` is the time of each row, from its first try to its end."""
@@ -69,10 +65,6 @@ class BulkEdits:
         self._submit = submit
         self._timeout = timeout
         self._gate = asyncio.Lock()
-
-    @property
-    def backpressure(self) -> bool:
-        return self._gate.locked()
 
     async def map(
         self, rows: AsyncIterator[Row], in_flight: int, finish: Callable[[Row, EditResult], T]
@@ -99,30 +91,8 @@ class BulkEdits:
     async def _made(self, row: Mapping[str, Any], end: float) -> EditResult:
         for _ in range(MAX_LOST):
             with suppress(JobNotFound):  # a crash of Redis may lose what was recorded just before
-                return await self.result(await self._queued(row, end), end)
-        return await self.result(await self._queued(row, end), end)
-
-    async def result(self, job: JobHandle, end: float) -> EditResult:
-        """Wait until the job has succeeded, and return its result. `end` is a time of the monotonic clock.
-
-        Raises:
-            JobFailed, JobCancelled, JobExpired, JobTimeout, JobNotFound, BadRecord, BrokerUnavailable: it has none.
-        """
-        status = job._own(await self._ended(job.id, end))
-        raise_unless_succeeded(status)
-        return job._result_of(status)
-
-    async def _ended(self, job_id: str, end: float) -> JobStatus:
-        while True:
-            left = end - time.monotonic()
-            try:
-                async with aclosing(self._engine.watchers.changes(job_id, max(left, 0.0), None)) as changes:
-                    return [status async for status in changes if status.is_terminal][-1]
-            except BrokerUnavailable:
-                # A single wait bears an outage of half a minute. Hours of work should bear a longer one.
-                if time.monotonic() + LONGEST_PAUSE >= end:
-                    raise
-                await asyncio.sleep(LONGEST_PAUSE)
+                return await result_of(await self._queued(row, end), self._engine, end)
+        return await result_of(await self._queued(row, end), self._engine, end)
 
     async def _queued(self, row: Mapping[str, Any], end: float) -> JobHandle:
         """Queue a row. While the queue is full or a service is away, one row tries again; the others wait for it."""
@@ -155,10 +125,10 @@ async def completed(
     jobs: Iterable[Handle], engine: Engine, handle_of: Callable[[str], JobHandle], timeout: float
 ) -> AsyncGenerator[tuple[Handle, Outcome], None]:
     """Yield each job with its result or its error when it has ended, in this order."""
-    edits, end = BulkEdits(engine, lambda row: handle_of(""), timeout), time.monotonic() + timeout
+    end = time.monotonic() + timeout
 
     async def result(job: Handle) -> EditResult:
-        return await edits.result(handle_of(job.id), end)
+        return await result_of(handle_of(job.id), engine, end)
 
     given = list(jobs)
     async with aclosing(concurrently(iterated(given), result, max(1, len(given)))) as outcomes:
@@ -173,6 +143,30 @@ async def ended(outcomes: AsyncGenerator[tuple[Handle, Outcome], None]) -> Async
             if isinstance(outcome, JobTimeout | ServiceError):
                 raise outcome
             yield job
+
+
+async def result_of(job: JobHandle, engine: Engine, end: float) -> EditResult:
+    """Wait until the job has succeeded, and return its result. `end` is a time of the monotonic clock.
+
+    Raises:
+        JobFailed, JobCancelled, JobExpired, JobTimeout, JobNotFound, BadRecord, BrokerUnavailable: it has none.
+    """
+    status = job._own(await _ended(job.id, engine, end))
+    raise_unless_succeeded(status)
+    return job._result_of(status)
+
+
+async def _ended(job_id: str, engine: Engine, end: float) -> JobStatus:
+    while True:
+        left = end - time.monotonic()
+        try:
+            async with aclosing(engine.watchers.changes(job_id, max(left, 0.0), None)) as changes:
+                return [status async for status in changes if status.is_terminal][-1]
+        except BrokerUnavailable:
+            # A single wait bears an outage of half a minute. Hours of work should bear a longer one.
+            if time.monotonic() + LONGEST_PAUSE >= end:
+                raise
+            await asyncio.sleep(LONGEST_PAUSE)
 
 
 async def concurrently(

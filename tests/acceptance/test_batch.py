@@ -64,13 +64,14 @@ def test_a_command_that_is_killed_goes_on_and_submits_nothing_twice(
 ) -> None:
     folder, before = manifest.parent, ids_of(client)
     words = ("batch", "rows.jsonl", "--out", "out", "--in-flight", "4")
-    for number in (1, 5):
+    for number, how, code in ((1, signal.SIGKILL, -9), (4, signal.SIGINT, 130), (7, signal.SIGKILL, -9)):
         with started(stack, folder, *words) as command:
             until(lambda wanted=number: len(list(folder.glob("out/*.png"))) >= wanted, "a result")
             if number == 1:
                 refused = run(stack, folder, *words, "--json", code=2)
                 assert json.loads(refused)["error"] == "batch_in_use"
-            command.send_signal(signal.SIGKILL)
+            command.send_signal(how)
+        assert command.returncode == code
     summary = json.loads(run(stack, folder, *words, "--report", "--json", code=1))
     assert (summary["total"], summary["done"], summary["failed"]) == (ROWS, ROWS - 1, 1)
     assert summary["codes"] == {"invalid_request": 1}
