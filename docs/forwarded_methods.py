@@ -9,15 +9,17 @@ import griffe
 
 RETURNED = {"JobHandle": "AsyncJobHandle", "EditResult": "AsyncEditResult"}
 """What the asynchronous classes return instead."""
+MODULES = ("aio", "async_handle", "async_admin")
 
 
 class ForwardedMethods(griffe.Extension):
-    """Replaces the attributes of the classes in `diffedit.aio` by functions."""
+    """Replaces the attributes of the asynchronous classes by functions."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         if pkg.name != "diffedit":
             return
-        for owner in [each for each in pkg["aio"].classes.values() if not each.is_alias]:
+        owners = [owner for module in MODULES for owner in pkg[module].classes.values() if not owner.is_alias]
+        for owner in owners:
             blocking = pkg[_blocking_class(owner)]
             for name, attribute in list(owner.attributes.items()):
                 if isinstance(attribute.value, griffe.ExprCall):

@@ -7,8 +7,10 @@ first time, with all that it needs: `diffedit alive`, which a probe starts every
 TYPE_CHECKING = False  # as in `typing`, whose import would take longer than all else here
 if TYPE_CHECKING:
     from diffedit.admin import Admin, Changed, Explanation, JobQuery, QueueState
-    from diffedit.aio import AsyncAdmin, AsyncClient, AsyncEditResult, AsyncJobHandle
+    from diffedit.aio import AsyncClient
     from diffedit.api_keys import Admission, ApiKey, NewApiKey
+    from diffedit.async_admin import AsyncAdmin
+    from diffedit.async_handle import AsyncEditResult, AsyncJobHandle
     from diffedit.client import Client
     from diffedit.contract.job import ErrorInfo, JobOptions, JobStatus, State
     from diffedit.contract.owners import OwnerLimits
@@ -143,8 +145,10 @@ __all__ = [
 
 _NAMES = {
     "diffedit.admin": "Admin Changed Explanation JobQuery QueueState",
-    "diffedit.aio": "AsyncAdmin AsyncClient AsyncEditResult AsyncJobHandle",
+    "diffedit.aio": "AsyncClient",
     "diffedit.api_keys": "Admission ApiKey NewApiKey",
+    "diffedit.async_admin": "AsyncAdmin",
+    "diffedit.async_handle": "AsyncEditResult AsyncJobHandle",
     "diffedit.client": "Client",
     "diffedit.contract.job": "ErrorInfo JobOptions JobStatus State",
     "diffedit.contract.owners": "OwnerLimits",

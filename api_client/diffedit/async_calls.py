@@ -2,38 +2,18 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
+from diffedit.engine import Engine
 from diffedit.forks import PerProcess
-from diffedit.jobs.store import StatusReading
-from diffedit.threads import Threads
 from diffedit.warned import collect_warnings
-from diffedit.watcher import Watchers
 
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
-
-Statuses = Callable[[Mapping[str, StatusReading | None]], Mapping[str, StatusReading]]
-"""`JobStore.statuses`."""
-
-
-class Engine:
-    """What an asynchronous client shares with its jobs and results: the threads, and the watchers of jobs."""
-
-    def __init__(self, statuses: Statuses, threads: int) -> None:
-        self.threads = Threads(threads, "diffedit")
-        # Of its own, so that many calls do not delay the news.
-        self._watching = Threads(1, "diffedit-watcher")
-        self.watchers = Watchers(lambda jobs: self._watching.run(lambda: statuses(jobs)))
-
-    async def close(self) -> None:
-        """End the threads, when they have made the calls that were asked for."""
-        await self.threads.close()
-        await self._watching.close()
 
 
 class Asynchronous(Generic[T]):

@@ -23,7 +23,8 @@ from diffedit.errors import JobNotFound, NoWorkerWarning
 from diffedit.fleet import Fleet
 from diffedit.handle import JobHandle
 from diffedit.jobs.backend import JobBackend, redis_backend
-from diffedit.management import JobManagement, checked_owner
+from diffedit.management import checked_owner
+from diffedit.many_jobs import ManyJobs, QueuedEdit
 from diffedit.objects.links import UploadUrl
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit.objects.store import ObjectStore
@@ -38,7 +39,7 @@ from diffedit.warned import warn
 Queued = tuple[list[JobHandle], list[str]]
 
 
-class Client(JobManagement):
+class Client(ManyJobs):
     """Submits jobs through Redis and S3. One client for each process is enough; threads can share it.
 
     A client is a context manager. It opens connections when it needs them, at most `Settings.max_connections` to Redis,
@@ -141,7 +142,7 @@ class Client(JobManagement):
         Warns:
             NoWorkerWarning: no live worker can run the job, so it waits.
         """
-        (job,), waiting = self._queue(self._given(image, uploaded, options), Artifact.RESULT, [options])
+        job, waiting = self._edit(image, uploaded, options)
         _warn(waiting)
         return job
 
@@ -212,6 +213,10 @@ class Client(JobManagement):
         if not (isinstance(job_id, str) and JOB_ID.fullmatch(job_id)):
             raise JobNotFound(job_id)
         return JobHandle(job_id, self._job_store, self._object_store, self._submit, self._owner)
+
+    def _edit(self, image: PictureLike | None, uploaded: str | None, options: EditOptions) -> QueuedEdit:
+        (job,), waiting = self._queue(self._given(image, uploaded, options), Artifact.RESULT, [options])
+        return job, waiting
 
     def _given(self, image: PictureLike | None, uploaded: str | None, options: EditOptions) -> PictureLike:
         return given_picture(image, uploaded, self._object_store, self._require_owner(options.get("owner")))

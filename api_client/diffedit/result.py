@@ -13,9 +13,10 @@ from diffedit.contract.job import JobStatus
 from diffedit.contract.object_keys import CONTENT_TYPES, thumbnail_key
 from diffedit.contract.request import Prompts
 from diffedit.contract.stages import Artifact
-from diffedit.errors import ArtifactError, BadPicture, InvalidRequest
+from diffedit.errors import ArtifactError, BadPicture, InvalidRequest, ServiceError
 from diffedit.forks import made_side_by_side
 from diffedit.masks import read_mask
+from diffedit.notebook import facts_html, pictures_html
 from diffedit.objects.links import attachment, check_expires
 from diffedit.objects.store import ObjectStore
 from diffedit.pictures import Picture, read_picture, read_result, side_by_side
@@ -169,6 +170,17 @@ class EditResult:
         for name, data in files.items():
             (directory / name).write_bytes(data)
         return {Path(name).stem: directory / name for name in (*images, *files)}
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of the result: original, mask and edited picture, and what was asked for."""
+        asked = self._request.target_prompt or self._request.target_concept or ""
+        try:
+            pictures = [("original", self.original), ("mask", self.mask)]
+            if self._request.goal is Artifact.RESULT:
+                pictures.append(("result", self.image))
+        except (ArtifactError, ServiceError) as error:
+            return facts_html({"job": self.status.id, error.code: error})  # a notebook would show a traceback
+        return pictures_html([(name, encode_thumbnail(Picture(image, None, "png"))) for name, image in pictures], asked)
 
     @functools.cached_property
     def _png(self) -> bytes:

@@ -19,7 +19,8 @@ from typing import Any
 
 from PIL import Image
 
-from diffedit.aio import AsyncClient, AsyncJobHandle
+from diffedit.aio import AsyncClient
+from diffedit.async_handle import AsyncJobHandle
 from diffedit.client import Client
 from diffedit.contract import versions
 from diffedit.contract.content import content_of

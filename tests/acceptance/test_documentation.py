@@ -16,7 +16,8 @@ from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import QUICK, SAMPLES
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/index.md", "docs/quickstart.md", "docs/guides/python.md", "docs/guides/browsers.md"]
+GUIDES = [f"docs/guides/{name}.md" for name in ("python", "browsers", "batch")]
+PAGES = ["README.md", "docs/index.md", "docs/quickstart.md", *GUIDES]
 BOWL = SAMPLES / "08.png"
 BOWL_PROMPTS = {"source_prompt": "a bowl of fruits", "target_prompt": "a bowl of pears"}
 

@@ -36,6 +36,7 @@ from diffedit.objects.s3 import S3ObjectStore
 from tests.support.api_key_behaviour import ApiKeyBehaviour
 from tests.support.async_behaviour import AsyncClientBehaviour
 from tests.support.backend_behaviour import ME, at_mask
+from tests.support.bulk_behaviour import BulkBehaviour
 from tests.support.census_behaviour import CensusBehaviour
 from tests.support.content_behaviour import FIRST, ContentBehaviour, complete, with_mask
 from tests.support.factories import TEXTS, a_job, a_worker, done
@@ -104,6 +105,7 @@ class TestRedisBackend(
     ContentBehaviour,
     SubmissionBehaviour,
     AsyncClientBehaviour,
+    BulkBehaviour,
     VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,

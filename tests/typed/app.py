@@ -143,6 +143,20 @@ def operate(client: Client) -> str:
     return f"{health.ok} {health.workers[0].profile} {len(queued)} {collected.objects} {present > 0}"
 
 
+def edit_many_rows(client: Client) -> str:
+    rows: list[dict[str, object]] = [{"picture": picture_file(), "target_prompt": "a basket", "strength": 7}]
+    ended: list[str] = []
+    for row, outcome in client.map(rows, in_flight=2, timeout=1, lane="batch"):
+        refused: bool = isinstance(outcome, diffedit.InvalidRequest)
+        ended.append(f"{row['target_prompt']} {refused}")
+    job = client.edit(picture_file(), target_prompt="a basket")
+    testing.succeed(job)
+    first: JobHandle = next(client.as_completed([job], timeout=1))
+    ((same, result),) = client.results([first], timeout=1)
+    assert isinstance(result, EditResult) and same is job
+    return f"{ended} {result.image.size}"
+
+
 def serve_an_owner(client: Client) -> str:
     limits = diffedit.OwnerLimits(max_queued=5)
     client.set_owner_limits("u17", limits)
@@ -217,6 +231,17 @@ async def follow_and_show(job: AsyncJobHandle, folder: Path) -> str:
     return f"{seen[-1].value} {len(images)} {prompts[0]} {caption} {len(manifest)} {await result.url(expires=60)}"
 
 
+async def edit_many_rows_and_await(client: AsyncClient) -> str:
+    rows = [{"picture": picture_file(), "target_prompt": "a basket", "strength": 7}]
+    refused = [isinstance(outcome, diffedit.InvalidRequest) async for _, outcome in client.map(rows, timeout=1)]
+    job = await client.edit(picture_file(), target_prompt="a basket")
+    testing.succeed(job)
+    ended: list[AsyncJobHandle] = [each async for each in client.as_completed([job], timeout=1)]
+    results = [result async for _, result in client.results(ended, timeout=1)]
+    assert isinstance(results[0], AsyncEditResult)
+    return f"{refused} {(await results[0].image()).size}"
+
+
 async def operate_and_await(client: AsyncClient, job: AsyncJobHandle) -> str:
     cancelled: bool = await job.cancel()
     again: AsyncJobHandle = await job.retry(idempotency_key="again")
@@ -235,6 +260,7 @@ async def async_main(folder: Path) -> None:
         testing.fail(failed, "empty_mask", "no difference", stage=diffedit.Stage.MASK)
         print(await operate_and_await(client, others[0]))
         print(await administer_and_await(client))
+        print(await edit_many_rows_and_await(client))
     await client.close()
 
 
@@ -249,6 +275,7 @@ def main() -> None:
         print(send_from_a_browser(client).id)
         print(send_events(client))
         print(operate(client))
+        print(edit_many_rows(client))
         print(serve_an_owner(client))
         print(give_keys(client))
         print(administer(client))

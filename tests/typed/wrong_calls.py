@@ -11,6 +11,8 @@ def mistakes(client: Client) -> None:
     client.preview_mask("bowl.png", target_prompt="a basket", scheduler="euler")  # wrong: no such scheduler
     client.edit_many("bowl.png", [{"target": "a basket"}])  # wrong: a misspelt name in one of several edits
     client.edit_many("bowl.png", ["a basket"], seed="1")  # wrong: a text for a number, for all edits
+    client.map([{"picture": "bowl.png"}], in_flight="4")  # wrong: a text for a number
+    client.map(["bowl.png"])  # wrong: a row is a mapping
     print(client.edit("bowl.png", target_prompt="a basket").wait().state.name.nothing)  # wrong: no such attribute
 
 
@@ -20,6 +22,7 @@ async def mistakes_with_asyncio(client: AsyncClient, job: AsyncJobHandle) -> Non
     await client.edit(7, target_prompt="a basket")  # wrong: a number is not a picture
     await client.edit_many("bowl.png", ["a basket"], seed="1")  # wrong: a text for a number, for all edits
     await client.jobs(limit="10")  # wrong: a text for a number
+    client.results([job.id])  # wrong: an id is no job
     await job.retry(key="again")  # wrong: a misspelt name
     async for status in job.watch(heartbeat="15"):  # wrong: a text for a number
         print(status.state)

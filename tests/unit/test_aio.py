@@ -37,7 +37,7 @@ from tests.support.forking import in_child
 
 PAIRS = [(Client, AsyncClient), (Admin, AsyncAdmin), (JobHandle, AsyncJobHandle), (EditResult, AsyncEditResult)]
 ATTRIBUTES = {"id", "status"}
-NOT_AWAITED = {"for_owner", "job", "from_env", "over", "watch"}
+NOT_AWAITED = {"as_completed", "for_owner", "job", "from_env", "map", "over", "results", "watch"}
 
 
 @pytest.fixture

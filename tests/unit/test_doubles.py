@@ -12,6 +12,7 @@ from diffedit.testing import JobBackend, MemoryObjectStore, memory_backend
 from tests.support.administration_behaviour import AdministrationBehaviour
 from tests.support.api_key_behaviour import ApiKeyBehaviour
 from tests.support.async_behaviour import AsyncClientBehaviour
+from tests.support.bulk_behaviour import BulkBehaviour
 from tests.support.census_behaviour import CensusBehaviour
 from tests.support.content_behaviour import ContentBehaviour
 from tests.support.idempotency_behaviour import IdempotencyBehaviour
@@ -44,6 +45,7 @@ class TestMemoryBackend(
     ContentBehaviour,
     SubmissionBehaviour,
     AsyncClientBehaviour,
+    BulkBehaviour,
     VersionBehaviour,
     WorkerRegistryBehaviour,
     ArtifactLocksBehaviour,

@@ -7,6 +7,8 @@ listed in `exit_codes.EXIT_CODES`.
 # isort: off
 from diffedit.cli import (
     edit,
+    batch,
+    sweep,
     jobs,
     operations,
     admin,
@@ -20,4 +22,17 @@ from diffedit.cli import (
 # isort: on
 from diffedit.cli.main import app
 
-__all__ = ["admin", "admin_jobs", "app", "edit", "jobs", "operations", "probes", "restoring", "services", "web"]
+__all__ = [
+    "admin",
+    "admin_jobs",
+    "app",
+    "batch",
+    "edit",
+    "jobs",
+    "operations",
+    "probes",
+    "restoring",
+    "services",
+    "sweep",
+    "web",
+]

@@ -36,6 +36,8 @@ EXIT_CODES = (
     ExitCode(9, "The worker is not fit to run stages. Its log says why."),
     ExitCode(130, "The command was interrupted with Ctrl-C."),
 )
+SOME_FAILED = 1
+SOME_LEFT = 5
 NOT_HEALTHY = 7
 INTERRUPTED = 130
 

@@ -31,11 +31,12 @@ def parse_params(texts: Sequence[str]) -> dict[str, Any]:
             raise InvalidRequest(f"--param {text}: write it as NAME=VALUE, for example scheduler=dpmsolver++")
         if name in params:
             raise InvalidRequest(f"--param {text}: {name} is given twice; give it once")
-        params[name] = _json_or_text(value)
+        params[name] = json_or_text(value)
     return params
 
 
-def _json_or_text(value: str) -> Any:
+def json_or_text(value: str) -> Any:
+    """Return a value that is JSON, or else the text itself."""
     try:
         return json.loads(value)
     except ValueError:

@@ -15,6 +15,7 @@ from diffedit.contract.validation import ArtifactKeys, Frozen, JobId, StrictNumb
 from diffedit.contract.versions import Hint, needed_contract
 from diffedit.contract.webhooks import Delivery, WebhookUrl
 from diffedit.errors import ArtifactError
+from diffedit.notebook import facts_html
 
 MAX_SECONDS = 365 * 24 * 3600
 MIN_KEEP = 60
@@ -228,6 +229,17 @@ class JobStatus(Frozen):
     def is_overdue(self) -> bool:
         """Whether the job should have expired by this host's clock. Only the server's clock decides."""
         return not self.is_terminal and self.expires_at is not None and self.expires_at <= datetime.now(UTC)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of the job."""
+        facts: dict[str, object] = {"job": self.id, "state": self.state.value}
+        if self.stage and not self.is_terminal:
+            facts["stage"] = f"{self.stage.value}, step {self.step} of {self.steps}"
+        for stage, seconds in self.timings.items():
+            facts[stage.value] = f"{seconds:.2f} s{' (cached)' if stage in self.cache_hits else ''}"
+        if self.error:
+            facts["error"] = f"{self.error.code}: {self.error.message}"
+        return facts_html(facts, None if self.is_terminal else self.progress)
 
     @property
     def job(self) -> Job:

@@ -3,6 +3,7 @@
     DiffEditError
     |-- InvalidRequest          the request is not valid; raised before anything is queued
     |   |-- BadPicture          the picture or the mask cannot be used
+    |   |-- BatchInUse          another process works with the state file of a batch
     |   |-- IdempotencyConflict the key names the job of another request; has job_id
     |   |-- UnknownProfile      there is no such model profile
     |   |-- UnknownPreset       the profile has no such preset
@@ -11,6 +12,7 @@
     |   |-- BrokerUnavailable   Redis or Valkey
     |   |   `-- BrokerFull      its memory is full
     |   |-- BrokerDamaged       a key in Redis holds another type than it must
+    |   |-- OutputUnavailable   results of a batch cannot be written
     |   |-- DecodingBusy        this process decodes too many pictures at once
     |   |-- ClientBusy          the threads of an AsyncClient make too many calls at once
     |   `-- StoreUnavailable    S3
@@ -70,6 +72,7 @@ from diffedit.errors.jobs import (
 )
 from diffedit.errors.requests import (
     BadPicture,
+    BatchInUse,
     IdempotencyConflict,
     InvalidRequest,
     OwnerLimit,
@@ -88,6 +91,7 @@ from diffedit.errors.services import (
     ClientBusy,
     DecodingBusy,
     LocalError,
+    OutputUnavailable,
     ServiceError,
     StoreRefused,
     StoreUnavailable,
@@ -109,6 +113,7 @@ __all__ = [
     "ArtifactMissing",
     "BadPicture",
     "BadRecord",
+    "BatchInUse",
     "BrokerDamaged",
     "BrokerFull",
     "BrokerUnavailable",
@@ -136,6 +141,7 @@ __all__ = [
     "NoWorkerWarning",
     "NotFinite",
     "OutOfMemory",
+    "OutputUnavailable",
     "OwnerLimit",
     "QueueFull",
     "RateLimited",

@@ -73,6 +73,21 @@ class UnknownPreset(InvalidRequest):
         )
 
 
+class BatchInUse(InvalidRequest):
+    """Raised by `diffedit batch` when another process works with the same state file. Nothing was queued.
+
+    Wait until it has ended, or give another `--out` or `--state`.
+    """
+
+    code = "batch_in_use"
+    http_status = 409
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path}: another process works on this batch; wait until it has ended, or give another --out or --state"
+        )
+
+
 class QueueFull(DiffEditError):
     """Raised when `DIFFEDIT_MAX_QUEUED` jobs already wait in this lane of the profile. Nothing was queued.
 

@@ -63,6 +63,16 @@ class StoreRefused(StoreUnavailable):
     retryable = False
 
 
+class OutputUnavailable(ServiceError):
+    """Raised by `diffedit batch` and `diffedit sweep` when a result cannot be written: the disk is full, for example.
+
+    Correct it and run the same command again: it goes on where it was.
+    """
+
+    code = "output_unavailable"
+    retryable = False
+
+
 class DecodingBusy(ServiceError):
     """Raised when this process decodes so many pictures that it was not one's turn in time. Nothing was queued.
 

@@ -90,3 +90,6 @@ class JobIndex(Protocol):
 
     def secret(self) -> str:
         """Return 32 random hex digits, which are the same for all who use this store."""
+
+    def stage_seconds(self, profile: str) -> dict[str, float]:
+        """Return the seconds that stages of this profile take, on average, of those that were ever measured."""

@@ -133,6 +133,10 @@ class MemoryIndex(MemoryStatuses):
             if limit is not None and wanted > limit:
                 raise OwnerLimit(owner, name, limit)
 
+    def stage_seconds(self, profile: str) -> dict[str, float]:
+        with self._state.lock:
+            return dict(self._state.durations.get(profile, {}))
+
     def _forget(self, job_id: str) -> None:
         """Delete the record of a job and everything that names the job."""
         self._state.clear_open(job_id)

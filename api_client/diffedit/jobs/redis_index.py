@@ -97,3 +97,12 @@ class RedisIndex(RedisListing):
     def secret(self) -> str:
         self._redis.set(keys.SECRET, secrets.token_hex(16), nx=True)
         return cast(str, self._redis.get(keys.SECRET))
+
+    @translate_errors
+    def stage_seconds(self, profile: str) -> dict[str, float]:
+        found = cast(dict[str, str], self._entries.read("hgetall", keys.DURATIONS + profile) or {})
+        measured: dict[str, float] = {}
+        for stage, seconds in found.items():
+            with suppress(ValueError):  # a damaged one
+                measured[stage] = float(seconds)
+        return measured

@@ -1,0 +1,1 @@
+"""`diffedit batch` under faults, and its throughput."""
