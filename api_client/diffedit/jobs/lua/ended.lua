@@ -2,16 +2,15 @@
 
 -- Return the sorted sets, by the time of submission, that an ended job belongs to, and when it was submitted and ended.
 local function indexes_of_ended()
-  local outcome, queue, error, created, finished =
-    unpack(redis.call('HMGET', job, 'outcome', 'queue', 'error', 'created', 'finished'))
-  local found = {keys.ended_by .. 'outcome:' .. (outcome or '')}
+  local queue, error = redis.call('HGET', job, 'queue'), redis.call('HGET', job, 'error')
+  local found = {keys.ended_by .. 'outcome:' .. (redis.call('HGET', job, 'outcome') or '')}
   local profile = queue and string.match(queue, '^diffedit%.([%w_-]+)%.')
   if profile then table.insert(found, keys.ended_by .. 'profile:' .. profile) end
   local read, reason = pcall(cjson.decode, error or 'null')
   for _, name in ipairs(read and type(reason) == 'table' and {'code', 'stage'} or {}) do
     if type(reason[name]) == 'string' then table.insert(found, keys.ended_by .. name .. ':' .. reason[name]) end
   end
-  return found, number(created) or now, number(finished) or now
+  return found, number(redis.call('HGET', job, 'created')) or now, number(redis.call('HGET', job, 'finished')) or now
 end
 
 -- Records that have expired leave the oldest entries of an index, so that it does not grow for ever.
