@@ -4,12 +4,12 @@ It can be interrupted and repeated: a job that is recorded stays as it is. Jobs 
 which they were submitted. Artifacts are found again by their keys, so stages that were done are not computed again.
 """
 
-import re
 from datetime import UTC, datetime, timedelta
 
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from diffedit.contract.validation import Frozen
+from diffedit.durations import from_short
 from diffedit.errors import BadRecord, InvalidRequest
 from diffedit.jobs.records import status_of
 from diffedit.jobs.store import JobStore
@@ -18,8 +18,6 @@ from diffedit.submission_copies import SubmissionCopy, read_copies, stored_copie
 
 Moment = timedelta | datetime | str
 """A time: so long ago, or a date with its time. As text "90s", "30m", "2h", "7d", or as in ISO 8601."""
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Restored(Frozen):
@@ -43,10 +41,8 @@ def moment(value: Moment, name: str) -> float:
     Raises:
         InvalidRequest: it is neither a duration nor a date.
     """
-    if isinstance(value, str) and (found := re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd])", value)):
-        value = timedelta(**{_UNITS[found[2]]: float(found[1])})
     try:
-        given = TypeAdapter[timedelta | datetime](timedelta | datetime).validate_python(value)
+        given = TypeAdapter[timedelta | datetime](timedelta | datetime).validate_python(from_short(value))
         if isinstance(given, timedelta):
             given = datetime.now(UTC) - given
         return given.astimezone(UTC).timestamp()

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypedDict
 
-from pydantic import TypeAdapter, ValidationError
-
 from diffedit.contract.job import State
 from diffedit.contract.stages import Stage
+from diffedit.durations import duration
 from diffedit.errors import InvalidRequest
 from diffedit.jobs.filters import JobFilter
 from diffedit.jobs.pages import TagFilter, checked_tag
@@ -51,25 +50,8 @@ def filter_of(query: JobQuery, now: Callable[[], float]) -> JobFilter:
         moment = now()
         for name, field in (("since", "since"), ("older_than", "until")):
             if name in given:
-                fields[field] = moment - age(name, given[name]).total_seconds()
+                fields[field] = moment - duration(name, given[name]).total_seconds()
     return JobFilter(**fields)
-
-
-def age(name: str, value: timedelta | str) -> timedelta:
-    """Return a duration from a text such as "90s", "30m", "2h", "1d" or, as in ISO 8601, "PT2H".
-
-    Raises InvalidRequest.
-    """
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    try:
-        if isinstance(value, str) and value[-1:] in units and value[:-1].isdecimal():
-            return timedelta(**{units[value[-1]]: int(value[:-1])})
-        found = TypeAdapter(timedelta).validate_python(value)
-    except (ValidationError, OverflowError):
-        raise InvalidRequest(f'{name}: {value!r} is no duration; write it like "30m", "2h", "1d" or "PT2H"') from None
-    if found < timedelta():
-        raise InvalidRequest(f"{name}: a duration cannot be negative")
-    return found
 
 
 def ids_of(job_store: JobStore, wanted: JobFilter, limit: int | None) -> Iterator[str]:
