@@ -31,7 +31,7 @@ def test_a_duration_is_read(text: str) -> None:
     assert duration("since", text) == WRITTEN[text]
 
 
-@pytest.mark.parametrize("text", ["", "2", "2 h", "h", "1e3d", "999999999.9d", "2h\n"])
+@pytest.mark.parametrize("text", ["", "2", "2 h", "h", "1e3d", "2h\n"])
 def test_what_is_not_a_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InvalidRequest, match='^since: .* is not a duration; write it like "30m"'):
         duration("since", text)
