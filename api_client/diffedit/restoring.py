@@ -49,7 +49,7 @@ def moment(value: Moment, name: str) -> float:
     except (ValidationError, OverflowError, ValueError):
         raise InvalidRequest(
             f'{name}: {value!r} is no time; write how long ago, like "30m", "2h" or "7d", or a date like '
-            '"2026-11-29T14:30:00Z"'
+            '"2026-01-31T14:30:00Z"'
         ) from None
 
 
