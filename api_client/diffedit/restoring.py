@@ -24,13 +24,13 @@ class Restored(Frozen):
     """What a restoration did, or would do: numbers of jobs, by what became of them."""
 
     restored: NonNegativeInt
-    """Recorded again. They run."""
+    """Jobs that were recorded again and will run."""
     overdue: NonNegativeInt
-    """How many of these have exceeded a time limit meanwhile. They end as expired."""
+    """Those of the restored jobs that have exceeded a time limit since. They end as expired."""
     present: NonNegativeInt
     """Copies of jobs that have a record, or have ended."""
     repeated: NonNegativeInt
-    """Not restored, because they were submitted again meanwhile with the same idempotency key."""
+    """Jobs that were not restored, because they were submitted again with the same idempotency key."""
     unreadable: tuple[str, ...] = ()
     """The ids of jobs whose copies cannot be read, or need a newer version of this program."""
 

@@ -1,4 +1,4 @@
-"""How many jobs wait and run, and what workers do, at one moment: what somebody who watches a fleet wants to know.
+"""How many jobs wait and run, and what workers do, at one moment: what Prometheus and autoscalers need to know.
 
 A census is taken every few seconds. It reads counts, never the records of jobs, so that it costs as little with ten
 thousand waiting jobs as with none.
