@@ -9,7 +9,7 @@ import pytest
 from diffedit.alive import why_not
 from diffedit.errors import BrokerUnavailable, InvalidRequest
 from diffedit.jobs.workers import WorkerLimits
-from diffedit.testing import memory_backend
+from diffedit.testing import MemoryObjectStore, memory_backend
 from diffedit_worker.runtime.duties import DutyThread
 from diffedit_worker.runtime.heartbeat_file import HeartbeatFile
 from diffedit_worker.runtime.maintenance import Maintenance
@@ -35,6 +35,7 @@ class Rig:
             a_context(),
             a_fitness(self.backend),
             running_stages=list,
+            object_store=MemoryObjectStore(),
         )
         self.probes = Probes(settings.worker_ttl, lambda: self.obstacle, clock=lambda: self.now)
 
