@@ -1,9 +1,10 @@
 # Image of a worker, for CPUs or for NVIDIA's GPUs. Written without a container engine at hand: neither built nor run yet.
 #
 #   docker build -f docker/worker.Dockerfile -t diffedit/worker-cpu:0.3.0 .
-#   docker build -f docker/worker.Dockerfile -t diffedit/worker-cuda:0.3.0 --build-arg TORCH_INDEX=https://pypi.org/simple .
+#   docker build -f docker/worker.Dockerfile -t diffedit/worker-cuda:0.3.0 --build-arg TORCH_INDEX= .
 #
-# On Linux, the wheels of PyPI hold CUDA, so the same base serves GPU machines with NVIDIA's container runtime.
+# TORCH_INDEX is where pip finds torch: by default the index of the wheels for CPUs. Empty is pip's default index, whose wheels
+# for Linux contain CUDA, so the same base serves GPU machines with NVIDIA's container runtime.
 ARG BASE=python:3.11-slim
 FROM ${BASE} AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -12,7 +13,8 @@ WORKDIR /src
 RUN python3 -m venv --without-pip /opt/venv
 COPY constraints.txt ./
 # The largest part by far: its layer is kept until the constraints change.
-RUN pip --python /opt/venv/bin/python install --no-cache-dir --constraint constraints.txt --index-url "${TORCH_INDEX}" torch
+RUN pip --python /opt/venv/bin/python install --no-cache-dir --constraint constraints.txt \
+    ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} torch
 COPY pyproject.toml README.md LICENSE ./
 COPY api_client api_client
 COPY worker worker

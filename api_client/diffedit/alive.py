@@ -37,7 +37,7 @@ def why_not(file: str | None, max_age: float, ready: bool) -> str | None:
         return f"{file} cannot be read ({error.strerror})"
     except (ValueError, LookupError, TypeError):
         return f"{file} is not the heartbeat file of a worker"
-    # The clock of the machine, which nobody sets. It begins anew when the machine does.
+    # The monotonic clock of the machine: it never jumps, and it starts again when the machine does.
     age = time.monotonic() - written_at
     if not 0 <= age <= max_age:
         return f"the worker has not written {file} for {age:.0f} s" if age > 0 else f"{file} is of an earlier start"

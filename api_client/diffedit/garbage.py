@@ -9,12 +9,13 @@ is deleted. A derived artifact that is needed after all is made again.
 from collections.abc import Iterable
 from datetime import timedelta
 
-from pydantic import NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import NonNegativeInt
 
 from diffedit.contract.job import JobStatus
 from diffedit.contract.object_keys import ARTIFACTS, INPUTS, SUBMISSIONS, UPLOADS, companion_keys, job_of_submission
 from diffedit.contract.validation import Frozen
 from diffedit.deletion import ANY_AGE
+from diffedit.durations import duration
 from diffedit.errors import InvalidRequest, JobNotFound
 from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
@@ -39,17 +40,12 @@ class Collected(Frozen):
 
 
 def age(text: str | timedelta) -> timedelta:
-    """Return a duration from a text such as "30d", "36:00:00" or, as in ISO 8601, "PT36H".
+    """Return the age from which on objects are deleted, from a text such as "30d" or "36h".
 
     Raises:
         InvalidRequest: the text is not a duration, or the duration is under an hour.
     """
-    try:
-        value = TypeAdapter(timedelta).validate_python(text)
-    except ValidationError:
-        raise InvalidRequest(
-            f'older_than: {text!r} is not a duration; write it like "30d", "36:00:00" or "PT36H"'
-        ) from None
+    value = duration("older_than", text)
     if value < YOUNGEST:
         raise InvalidRequest("older_than: under an hour; a job that is being submitted might lose its picture")
     return value

@@ -7,7 +7,7 @@ from prometheus_client.exposition import choose_encoder
 
 from diffedit.status_server import Answer, Page
 
-# A second series beside each counter and histogram, which no query of ours uses.
+# Without this, each counter and histogram has a second series, `_created`, which no query of ours uses.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 

@@ -4,12 +4,12 @@ It can be interrupted and repeated: a job that is recorded stays as it is. Jobs 
 which they were submitted. Artifacts are found again by their keys, so stages that were done are not computed again.
 """
 
-import re
 from datetime import UTC, datetime, timedelta
 
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from diffedit.contract.validation import Frozen
+from diffedit.durations import from_short
 from diffedit.errors import BadRecord, InvalidRequest
 from diffedit.jobs.records import status_of
 from diffedit.jobs.store import JobStore
@@ -19,20 +19,18 @@ from diffedit.submission_copies import SubmissionCopy, read_copies, stored_copie
 Moment = timedelta | datetime | str
 """A time: so long ago, or a date with its time. As text "90s", "30m", "2h", "7d", or as in ISO 8601."""
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
 
 class Restored(Frozen):
     """What a restoration did, or would do: numbers of jobs, by what became of them."""
 
     restored: NonNegativeInt
-    """Recorded again. They run."""
+    """Jobs that were recorded again and will run."""
     overdue: NonNegativeInt
-    """How many of these have exceeded a time limit meanwhile. They end as expired."""
+    """Those of the restored jobs that have exceeded a time limit since. They end as expired."""
     present: NonNegativeInt
     """Copies of jobs that have a record, or have ended."""
     repeated: NonNegativeInt
-    """Not restored, because they were submitted again meanwhile with the same idempotency key."""
+    """Jobs that were not restored, because they were submitted again with the same idempotency key."""
     unreadable: tuple[str, ...] = ()
     """The ids of jobs whose copies cannot be read, or need a newer version of this program."""
 
@@ -43,17 +41,15 @@ def moment(value: Moment, name: str) -> float:
     Raises:
         InvalidRequest: it is neither a duration nor a date.
     """
-    if isinstance(value, str) and (found := re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd])", value)):
-        value = timedelta(**{_UNITS[found[2]]: float(found[1])})
     try:
-        given = TypeAdapter[timedelta | datetime](timedelta | datetime).validate_python(value)
+        given = TypeAdapter[timedelta | datetime](timedelta | datetime).validate_python(from_short(value))
         if isinstance(given, timedelta):
             given = datetime.now(UTC) - given
         return given.astimezone(UTC).timestamp()
     except (ValidationError, OverflowError, ValueError):
         raise InvalidRequest(
             f'{name}: {value!r} is no time; write how long ago, like "30m", "2h" or "7d", or a date like '
-            '"2026-11-29T14:30:00Z"'
+            '"2026-01-31T14:30:00Z"'
         ) from None
 
 

@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
 
 Page: TypeAlias = Callable[[str], Answer]
-"""Answers a request, given its `Accept` header. It is called in any thread."""
+"""Answers a request, given its `Accept` header. It may be called in any thread."""
 
 
 def text_answer(text: str, status: int = HTTPStatus.OK) -> Answer:

@@ -7,6 +7,7 @@ from typing import get_args
 from pydantic import TypeAdapter, ValidationError
 
 from diffedit.contract.usage import KEPT_DAYS, Usage, UsageKey, add_up
+from diffedit.durations import from_short
 from diffedit.errors import InvalidRequest
 from diffedit.jobs.store import JobStore
 
@@ -34,7 +35,7 @@ def checked_keys(by: UsageKey | Sequence[UsageKey]) -> tuple[UsageKey, ...]:
 
 def _first_day(since: timedelta | date | str, today: date) -> date:
     try:
-        value = TypeAdapter(timedelta | date).validate_python(since)
+        value = TypeAdapter(timedelta | date).validate_python(from_short(since))
         return value if isinstance(value, date) else today - value
     except (ValidationError, OverflowError):
         raise InvalidRequest(

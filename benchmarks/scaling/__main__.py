@@ -1,6 +1,6 @@
 """Simulate a day of traffic under several scalers, over a real Valkey and the real job store.
 
-    python -m benchmarks.scaling                    (all scenarios; a minute each, more on a busy machine)
+    python -m benchmarks.scaling                    (all scenarios; some minutes each)
     python -m benchmarks.scaling redis prometheus   (some of them)
 
 What is real: Valkey, the job store with all its scripts, the queues, the messages, the numbers that a scaler reads.

@@ -106,7 +106,7 @@ def work(
         found = [Metric(wanted, 1), Metric(seen.oldest[Lane.INTERACTIVE], oldest)]
         return [*found, Metric(sum(seen.running.values()), running)] if running else found
 
-    return Trigger(metrics, has_jobs, scraped=True)
+    return Trigger(metrics, will_have_jobs if early else has_jobs, scraped=True)
 
 
 def _both(trigger: Trigger) -> Mapping[ModelGroup, Trigger]:
@@ -126,8 +126,8 @@ PROMETHEUS = Scenario("prometheus", "60 s of work, oldest, running", _both(work(
 SLOWER = replace(
     PROMETHEUS,
     name="prometheus-180",
-    label="180 s of work, oldest, running, early",
-    trigger={DIFFUSION: work(180, 60, early=True), LANGUAGE: work(60, 60)},
+    label="180 s of work, oldest, running",
+    trigger={DIFFUSION: work(180, 60), LANGUAGE: work(60, 60)},
 )
 SCENARIOS = (
     Scenario("list", "LLEN, 4 a worker", _both(list_length(4)), "step"),
@@ -135,6 +135,12 @@ SCENARIOS = (
     PROMETHEUS,
     SLOWER,
     replace(SLOWER, name="prometheus-180-step", drain="step"),
+    replace(
+        SLOWER,
+        name="prometheus-180-early",
+        label="180 s of work, oldest, running, woken early",
+        trigger={**SLOWER.trigger, DIFFUSION: work(180, 60, early=True)},
+    ),
     replace(
         REDIS, name="redis-2", label="waiting + running, 2 a worker", trigger={**REDIS.trigger, DIFFUSION: jobs(2)}
     ),

@@ -55,6 +55,12 @@ class CensusBehaviour(BackendBehaviour):
         younger = backend.census.take().queues[LANGUAGE].oldest
         assert younger is not None and younger < oldest + 60
 
+    def test_a_worker_that_was_asked_to_drain_is_told(self, backend: JobBackend) -> None:
+        backend.worker_registry.send_heartbeat(a_worker(id=ME))
+        assert backend.census.take().draining == set()
+        backend.worker_registry.request_drain([ME])
+        assert backend.census.take().draining == {ME}
+
     def test_a_paused_queue_is_told(self, backend: JobBackend) -> None:
         name = queue_name("tiny", ModelGroup.LANGUAGE)
         backend.job_store.pause_queues([name], "a test")

@@ -1,5 +1,6 @@
 """What `benchmarks.scaling` simulates as shipped is what the ScaledObjects in deploy/ say."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 
 from benchmarks.scaling.autoscaler import Direction, Metric, Policy
-from benchmarks.scaling.scenarios import PROMETHEUS, REDIS, SHIPPED, Scenario, list_length
+from benchmarks.scaling.scenarios import REDIS, SCENARIOS, SHIPPED, SLOWER, Scenario, list_length
 from benchmarks.scaling.signals import Signals
 from diffedit.contract.stages import Lane, ModelGroup
 
@@ -49,11 +50,13 @@ def direction(rules: dict[str, Any]) -> Direction:
 @pytest.mark.parametrize("group", ModelGroup)
 def test_the_thresholds_over_prometheus_are_those_of_the_file(group: ModelGroup) -> None:
     triggers = {each["name"]: each["metadata"] for each in scaled_object("keda-prometheus", group)["triggers"]}
-    seconds, oldest = float(triggers["work"]["threshold"]), float(triggers["oldest"]["threshold"])
+    oldest = float(triggers["oldest"]["threshold"])
+    # A worker that runs several stages at once does that many seconds of work in a second.
+    seconds = float(triggers["work"]["threshold"]) / STAGES_AT_ONCE
     running = int(triggers["running"]["threshold"]) / STAGES_AT_ONCE
-    assert wanted(PROMETHEUS, group, signals(work=lanes(5 * seconds, 2 * seconds))) == 7
-    assert wanted(PROMETHEUS, group, signals(oldest=lanes(6 * oldest, 99 * oldest))) == 6
-    assert wanted(PROMETHEUS, group, signals(running=lanes(5 * running, 3 * running))) == 8
+    assert wanted(SLOWER, group, signals(work=lanes(5 * seconds, 2 * seconds))) == 7
+    assert wanted(SLOWER, group, signals(oldest=lanes(6 * oldest, 99 * oldest))) == 6
+    assert wanted(SLOWER, group, signals(running=lanes(5 * running, 3 * running))) == 8
 
 
 @pytest.mark.parametrize("group", ModelGroup)
@@ -63,6 +66,14 @@ def test_the_target_over_redis_is_that_of_the_file(group: ModelGroup) -> None:
     target = int(modifiers["target"])
     seen = signals(waiting=lanes(2 * target, target), running=lanes(3 * target, target))
     assert wanted(REDIS, group, seen) == 7
+
+
+def test_a_group_that_is_woken_early_is_active_while_jobs_wait_in_another_group() -> None:
+    early = next(each for each in SCENARIOS if each.name == "prometheus-180-early").trigger[ModelGroup.DIFFUSION]
+    coming = replace(signals(), elsewhere=3)
+    assert early.active(coming) and not early.active(signals())
+    assert not SLOWER.trigger[ModelGroup.DIFFUSION].active(coming)
+    assert max(metric.desired_replicas(1, 1) for metric in early.metrics(coming)) <= 1
 
 
 def test_the_trigger_that_was_documented_counts_only_messages() -> None:

@@ -118,7 +118,7 @@ def test_an_observer_that_fails_hinders_nobody(reports: Reports, caplog: pytest.
     job = worker.edit()
     assert job.status().state is State.SUCCEEDED
     assert len(reports) == 4
-    lost = [record for record in caplog.records if "is lost" in record.getMessage()]
+    lost = [record for record in caplog.records if "an observer of stage" in record.getMessage()]
     assert [record.levelno for record in lost] == [logging.ERROR] * 4
 
 

@@ -24,7 +24,7 @@ FIRST_WITH_DRAIN = 2
 
 
 class Admin:
-    """What an administrator sees and does: `client.admin`.
+    """The methods for administrators: `client.admin`.
 
     All methods raise BrokerUnavailable if Redis does not answer. A method with `dry_run=True` says what it would do,
     and changes nothing. What is done to many jobs is done to one after the other. After an error or an interruption,
@@ -66,7 +66,7 @@ class Admin:
             profile: the profile of the queues. Default: all profiles that have queues.
             group: "language" or "diffusion". Default: both.
             lane: "interactive" or "batch". Default: both.
-            reason: why, for those who see it: 1 to 200 printable characters.
+            reason: why, for other administrators: 1 to 200 printable characters.
             dry_run: only return the names.
 
         Returns:
@@ -110,8 +110,8 @@ class Admin:
     def drain(self, worker: str, *, dry_run: bool = False) -> list[str]:
         """Let a worker take no more messages, end when its running stages have ended, and exit with status 0.
 
-        It hears of it with its next heartbeat, after a fifth of `DIFFEDIT_WORKER_TTL` at most. Its supervisor may start
-        it again: the new process is not drained.
+        The worker learns of it with its next heartbeat, after a fifth of `DIFFEDIT_WORKER_TTL` at most. If its
+        supervisor starts it again, the new process takes jobs.
 
         Args:
             worker: its name ("gpu-3@host"), the part before the "@", or its id.
@@ -164,14 +164,14 @@ class Admin:
 
         Args:
             ids: the jobs. Without ids, all jobs of the query; their `state` is "failed" unless it is given.
-            no_deadline: drop the time limits of the jobs. Else one whose limit is over is refused.
+            no_deadline: drop the time limits of the jobs. Without it, a job whose limit is over is refused.
             limit: jobs of the query at most.
             dry_run: only say what would happen.
             query: as for `jobs`.
 
         Returns:
-            What came of each job. Refused is a job that has not ended or that has succeeded, one whose picture is not
-            in the bucket any more, and one whose time limit is over.
+            The result for each job. A job is refused if it has not ended or has succeeded, if its picture is not in the
+            bucket any more, or if its time limit is over.
 
         Raises:
             InvalidRequest: an argument is not valid, or there are neither ids nor a query.
@@ -222,7 +222,7 @@ class Admin:
             query: as for `jobs`. `state` is "queued" unless it is given: jobs of which no stage has started.
 
         Returns:
-            What came of each job. Refused is one that a worker runs, or that has ended.
+            The result for each job. A job is refused if a worker runs it, or if it has ended.
 
         Raises:
             UnknownProfile: nobody has ever announced this profile.
@@ -237,7 +237,7 @@ class Admin:
         return self._change(ids, query, State.QUEUED, limit, change)
 
     def why(self, job_id: str) -> Explanation:
-        """Say in words why a job is where it is: what it waits for, since when, who could run it; or how it ended.
+        """Say in words what a job waits for, since when, and which workers could run it; or how it ended.
 
         Raises:
             JobNotFound: there is no record of this job.

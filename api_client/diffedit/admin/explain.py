@@ -15,7 +15,10 @@ from diffedit.jobs.workers import Trouble, WorkerInfo
 
 
 def explain(backend: JobBackend, job_id: str) -> Explanation:
-    """Say what a job waits for, since when, and who could run it; or how it ended. Raises JobNotFound, BadRecord."""
+    """Say what a job waits for, since when, and which workers could run it; or how it ended.
+
+    Raises JobNotFound, BadRecord.
+    """
     store = backend.job_store
     status, place = store.queue_status(job_id), store.waiting_of(job_id)
     if status.is_terminal or place is None:

@@ -1,4 +1,4 @@
-"""What an administrator is told."""
+"""What the methods of `Admin` return."""
 
 from datetime import datetime
 
@@ -17,29 +17,29 @@ class QueueState(Frozen):
     profile: str
     """The profile of the jobs in it."""
     group: ModelGroup
-    """The stages of which models it carries."""
+    """The model group whose stages are in it."""
     lane: Lane
     """The lane of the jobs in it."""
     waiting: NonNegativeInt
     """Jobs that wait."""
     held_back: NonNegativeInt
-    """Those of them that wait until jobs of other owners have had their turn."""
+    """Those of them whose message is held back until jobs of other owners have had their turn, or until `resume`."""
     parked: NonNegativeInt
     """Those of them that wait until other jobs of their owners have ended (`max_running`)."""
     running: NonNegativeInt
     """Jobs of which a worker runs a stage."""
     oldest: float | None
-    """Seconds for which the job waits that has waited for the longest; None if none waits."""
+    """Seconds since the longest waiting job began to wait; None if none waits."""
     paused_since: datetime | None = None
     """Since when the queue is paused, in UTC; None if it is not."""
     paused_reason: str | None = None
-    """Why it is paused, as the person said who did it."""
+    """The reason that was given for the pause."""
     workers: tuple[str, ...] = ()
-    """The names of the live workers that read it, also of those that take no jobs at present."""
+    """The names of the live workers that read it, including paused ones."""
 
 
 class Changed(Frozen):
-    """What came of one job that was to be changed."""
+    """The result for one job that an administrator wanted to change."""
 
     id: str
     """The id of the job."""
@@ -52,7 +52,7 @@ class Changed(Frozen):
 
 
 class Explanation(Frozen):
-    """Why a job is where it is."""
+    """Why a job waits, runs or has ended."""
 
     id: str
     """The id of the job."""
@@ -67,6 +67,6 @@ class Explanation(Frozen):
     waiting_since: datetime | None = None
     """Since when it waits, in UTC; None if it does not wait."""
     ahead: int | None = None
-    """Jobs that wait in this queue for longer."""
+    """Jobs that are ahead of it in this queue."""
     workers: tuple[str, ...] = Field(default=())
     """The names of the live workers that take jobs from this queue and can serve the job."""

@@ -4,10 +4,11 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
 from diffedit.admin.models import QueueState
+from diffedit.admin.selection import member
 from diffedit.contract.stages import Lane, ModelGroup, queue_name, queue_names
-from diffedit.errors import InvalidRequest
 from diffedit.jobs.administration import QueueCounts
 from diffedit.jobs.backend import JobBackend
+from diffedit.jobs.census import QueueName, parse_queue
 
 M = TypeVar("M", ModelGroup, Lane)
 
@@ -59,16 +60,12 @@ def advice_for_pause(queue: str) -> str:
     return f"`diffedit admin resume --profile {profile} --group {group.value} --lane {lane.value}` ends the pause."
 
 
-def _known(names: Collection[str]) -> dict[str, tuple[str, ModelGroup, Lane]]:
+def _known(names: Collection[str]) -> dict[str, QueueName]:
     """Return what each of these names stands for, sorted by profile. What is no name of ours is left out."""
-    profiles = {parts[1] for name in names if len(parts := name.split(".")) in (3, 4)}
-    every = {
-        queue_name(profile, group, lane): (profile, group, lane)
-        for profile in sorted(profiles)
-        for lane in Lane
-        for group in ModelGroup
-    }
-    return {name: meaning for name, meaning in every.items() if name in names}
+    parts = [found for name in set(names) if (found := parse_queue(name))]
+    lanes, groups = list(Lane), list(ModelGroup)
+    parts.sort(key=lambda each: (each.profile, lanes.index(each.lane), groups.index(each.group)))
+    return {queue_name(*each): each for each in parts}
 
 
 def _queues_of(workers: Iterable[Any]) -> set[str]:
@@ -76,9 +73,4 @@ def _queues_of(workers: Iterable[Any]) -> set[str]:
 
 
 def _members(name: str, kind: type[M], value: M | str | None) -> Sequence[M]:
-    if value is None:
-        return tuple(kind)
-    try:
-        return (kind(value),)
-    except ValueError:
-        raise InvalidRequest(f"{name}: {value!r} is none of {', '.join(kind)}") from None
+    return tuple(kind) if value is None else (member(name, kind, value),)

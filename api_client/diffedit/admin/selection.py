@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, TypedDict
-
-from pydantic import TypeAdapter, ValidationError
+from enum import StrEnum
+from typing import Any, TypedDict, TypeVar
 
 from diffedit.contract.job import State
 from diffedit.contract.stages import Stage
+from diffedit.durations import duration
 from diffedit.errors import InvalidRequest
 from diffedit.jobs.filters import JobFilter
 from diffedit.jobs.pages import TagFilter, checked_tag
 from diffedit.jobs.store import JobStore
 
+E = TypeVar("E", bound=StrEnum)
+
+ENUMERATIONS: dict[str, type[StrEnum]] = {"state": State, "stage": Stage}
 SLICE = 100
 """Jobs that are read at once when many are changed."""
 
@@ -44,32 +47,14 @@ def filter_of(query: JobQuery, now: Callable[[], float]) -> JobFilter:
     if unknown := given.keys() - JobQuery.__annotations__.keys():
         raise InvalidRequest(f"{', '.join(sorted(unknown))}: jobs cannot be selected by this")
     fields: dict[str, Any] = {name: given[name] for name in ("code", "profile", "owner") if name in given}
-    fields["state"] = _member("state", State, given.get("state"))
-    fields["stage"] = _member("stage", Stage, given.get("stage"))
+    fields |= {name: member(name, kind, given[name]) for name, kind in ENUMERATIONS.items() if name in given}
     fields["tag"] = checked_tag(given.get("tag"))
     if "since" in given or "older_than" in given:
         moment = now()
         for name, field in (("since", "since"), ("older_than", "until")):
             if name in given:
-                fields[field] = moment - age(name, given[name]).total_seconds()
+                fields[field] = moment - duration(name, given[name]).total_seconds()
     return JobFilter(**fields)
-
-
-def age(name: str, value: timedelta | str) -> timedelta:
-    """Return a duration from a text such as "90s", "30m", "2h", "1d" or, as in ISO 8601, "PT2H".
-
-    Raises InvalidRequest.
-    """
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    try:
-        if isinstance(value, str) and value[-1:] in units and value[:-1].isdecimal():
-            return timedelta(**{units[value[-1]]: int(value[:-1])})
-        found = TypeAdapter(timedelta).validate_python(value)
-    except (ValidationError, OverflowError):
-        raise InvalidRequest(f'{name}: {value!r} is no duration; write it like "30m", "2h", "1d" or "PT2H"') from None
-    if found < timedelta():
-        raise InvalidRequest(f"{name}: a duration cannot be negative")
-    return found
 
 
 def ids_of(job_store: JobStore, wanted: JobFilter, limit: int | None) -> Iterator[str]:
@@ -85,10 +70,9 @@ def ids_of(job_store: JobStore, wanted: JobFilter, limit: int | None) -> Iterato
             return
 
 
-def _member(name: str, kind: type[State] | type[Stage], value: Any) -> Any:
-    if value is None:
-        return None
+def member(name: str, kind: type[E], value: Any) -> E:
+    """Return the member of an enumeration with this value. `name` is that of the argument. Raises InvalidRequest."""
     try:
-        return kind(value)  # type: ignore[call-arg] # a look-up by value
+        return kind(value)
     except ValueError:
         raise InvalidRequest(f"{name}: {value!r} is none of {', '.join(kind)}") from None

@@ -1,4 +1,4 @@
-"""The commands that show and steer a fleet: `diffedit admin`."""
+"""The commands that show and change a fleet: `diffedit admin`."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ PANEL = "Operations"
 
 admin_app = typer.Typer(no_args_is_help=True)
 main.app.add_typer(
-    admin_app, name="admin", rich_help_panel=PANEL, help="Show and steer a fleet: queues, workers, jobs of all owners."
+    admin_app, name="admin", rich_help_panel=PANEL, help="Show and change a fleet: queues, workers, jobs of all owners."
 )
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")]
@@ -46,14 +46,14 @@ def workers(as_json: AsJson = False) -> None:
 
 @main.command(PANEL, group=admin_app)
 def pause(
-    reason: Annotated[str, typer.Option(help="Why, for those who see it.")],
+    reason: Annotated[str, typer.Option(help="Why, for other administrators.")],
     profile: QueueProfile = None,
     group: QueueGroup = None,
     lane: QueueLane = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pause queues: no stage starts, running ones go on, jobs can be submitted. It holds until `resume`."""
+    """Pause queues until `resume`: running stages go on, no further stage starts, new jobs are accepted."""
     admin = main.make_client().admin
     names = admin.pause(profile=profile, group=group, lane=lane, reason=reason, dry_run=dry_run)
     _show_names(names, "paused", dry_run, as_json)
@@ -85,7 +85,7 @@ def drain(
 
 @main.command(PANEL, group=admin_app)
 def why(job_id: JobId, as_json: AsJson = False) -> None:
-    """Say why a job is where it is: what it waits for, since when, who could run it; or how it ended."""
+    """Say what a job waits for, since when, and which workers could run it; or how it ended."""
     found = main.make_client().admin.why(job_id)
     if as_json:
         print(found.model_dump_json())

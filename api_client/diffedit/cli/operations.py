@@ -47,7 +47,7 @@ def health(
 @main.command("Operations")
 def gc(
     older_than: Annotated[
-        str, typer.Option(metavar="AGE", help='Delete what was stored before this time: "30d", "36:00:00", "PT36H".')
+        str, typer.Option(metavar="AGE", help='Delete what was stored longer ago than this: "36h", "30d".')
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the objects, but delete nothing.")] = False,
     as_json: AsJson = False,
@@ -114,7 +114,10 @@ def usage(
         str, typer.Option(metavar="KEYS", help="Add up by owner, profile, day, or several: owner,day.")
     ] = "owner",
     since: Annotated[
-        str, typer.Option(metavar="AGE", help='The first day: "30d", or 2026-01-31. Kept for 400 days.')
+        str,
+        typer.Option(
+            metavar="AGE", help='From this day on: "30d" (so long ago), or 2026-01-31. Usage is kept for 400 days.'
+        ),
     ] = "30d",
     owner: Annotated[str | None, typer.Option(help="Only jobs of this owner.")] = None,
     as_json: AsJson = False,

@@ -15,7 +15,7 @@ def alive(
         typer.Option(metavar="FILE", help="The heartbeat file.", show_default=probes.FILE_VARIABLE),
     ] = None,
     max_age: Annotated[
-        float, typer.Option(min=0.001, metavar="SECONDS", help="Seconds since it was written, at most.")
+        float, typer.Option(min=0.001, metavar="SECONDS", help="The largest age of the file.")
     ] = probes.MAX_AGE,
     ready: Annotated[bool, typer.Option("--ready", help="Also ask whether the worker is ready for jobs.")] = False,
 ) -> None:

@@ -7,7 +7,7 @@ import typer
 from diffedit.cli import main
 from diffedit.cli.options import AsJson
 
-_TIME = 'So long ago ("30m", "2h", "7d"), or a date ("2026-11-29T14:30:00Z").'
+_TIME = 'How long ago ("30m", "2h", "7d"), or a date ("2026-01-31T14:30:00Z").'
 
 
 @main.command("Operations")

@@ -12,6 +12,8 @@ KEPT_DAYS = 400
 """Days for which the usage of a day is kept."""
 UsageKey = Literal["owner", "profile", "day"]
 """What usage can be added up by."""
+OTHER_OWNERS = "other"
+"""The owner in metrics of what all owners used that have no series of their own."""
 MEASURES = ("gpu_seconds", "pixels", "succeeded", "failed", "cancelled", "expired")
 
 

@@ -80,9 +80,7 @@ def _worker_metrics(fleet: FleetCensus) -> Iterator[Metric]:
     workers = _labelled("workers", "Live workers, by what they do.", "profile", "group", "state", "version")
     counts: Counter[tuple[str, str, str, str]] = Counter()
     for worker in fleet.workers:
-        draining = not fleet.draining.isdisjoint({worker.id, worker.name})
-        busy = "busy" if worker.running_jobs else "idle"
-        state = "draining" if draining else "paused" if worker.paused else busy
+        state = "draining" if worker.id in fleet.draining else worker.state
         for group in {queue.group for queue in queues_of(worker)}:
             counts[worker.profile, group.value, state, worker.version] += 1
     for labels, number in sorted(counts.items()):

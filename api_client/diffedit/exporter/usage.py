@@ -4,10 +4,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeAlias
 
-from diffedit.contract.usage import Usage, add_up
+from diffedit.contract.usage import OTHER_OWNERS, Usage, add_up
 
-OTHERS = "other"
-"""The owner of what all owners used that are not shown by name."""
 UsageOf: TypeAlias = Callable[[Sequence[date]], list[Usage]]
 """`JobStore.usage`: returns what each owner has used on these days."""
 
@@ -47,4 +45,4 @@ class MonthlyUsage:
         return add_up([self._under_a_shown_name(each) for each in entries], ("owner", "profile"))
 
     def _under_a_shown_name(self, used: Usage) -> Usage:
-        return used if used.owner in self._shown else used.model_copy(update={"owner": OTHERS})
+        return used if used.owner in self._shown else used.model_copy(update={"owner": OTHER_OWNERS})

@@ -14,7 +14,7 @@ class Waiting(NamedTuple):
         since: since when it waits; None if a worker runs it.
         worker: the id of the worker that runs it.
         parked: whether it waits until other jobs of its owner have ended.
-        held_back: whether its message is held back until jobs of other owners have had their turn.
+        held_back: whether its message is held back, because other owners have their turn first or the queue is paused.
     """
 
     queue: str
@@ -29,7 +29,8 @@ class QueueCounts(NamedTuple):
 
     Attributes:
         waiting: the jobs that wait.
-        held_back: those of them whose message is held back until jobs of other owners have had their turn.
+        held_back: those of them whose message is held back, because other owners have their turn first or the queue is
+            paused.
         parked: those of them that wait until other jobs of their owners have ended.
         running: the jobs of which a worker runs a stage.
         messages: the messages in Celery's queue. One may be missing or there twice; the records decide.
@@ -45,7 +46,7 @@ class QueueCounts(NamedTuple):
 
 
 class StartOver(StrEnum):
-    """What came of a job that was to start over."""
+    """Whether a job starts over, or why it does not."""
 
     DONE = ""
     MISSING = "missing"

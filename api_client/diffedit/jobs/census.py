@@ -1,4 +1,4 @@
-"""How many jobs wait and run, and what workers do, at one moment: what somebody who watches a fleet wants to know.
+"""How many jobs wait and run, and what workers do, at one moment: what Prometheus and autoscalers need to know.
 
 A census is taken every few seconds. It reads counts, never the records of jobs, so that it costs as little with ten
 thousand waiting jobs as with none.
@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple, Protocol
 
-from diffedit.contract.stages import Lane, ModelGroup, Stage
+from diffedit.contract.stages import Lane, ModelGroup, Stage, queue_name
 from diffedit.jobs.workers import TroubleKind, WorkerInfo
 
 UNMEASURED = 10.0
@@ -47,7 +47,7 @@ class FleetCensus(NamedTuple):
         queues: the queues in which a job ever waited, that a live worker reads, or that are paused, by name.
         durations: seconds that the stages of each profile take, as an average.
         workers: the live workers.
-        draining: ids or names of workers that take no jobs any more, because they are to end.
+        draining: ids of workers that were asked to drain. They announce it with their next heartbeat.
         troubles: how many workers have reported a trouble of each kind.
         due_events, unsent_events: events of webhooks that have to be sent now, and all that are not delivered yet.
         has_sender: whether a sender of webhooks has looked for events in the last minute.
@@ -98,13 +98,12 @@ def queues_of(worker: WorkerInfo) -> list[QueueName]:
 
 def parse_queue(name: str) -> QueueName | None:
     """Return the parts of a queue's name, None if it is no queue of ours."""
-    words = name.split(".")
     try:
-        prefix, profile, group, *lane = words
+        _, profile, group, *lane = name.split(".")
         parts = QueueName(profile, ModelGroup(group), Lane(*lane) if lane else Lane.INTERACTIVE)
     except (ValueError, TypeError):
         return None
-    return parts if prefix == "diffedit" and profile else None
+    return parts if profile and queue_name(*parts) == name else None
 
 
 def durations_in(fields: Mapping[str, str]) -> dict[Stage, float]:

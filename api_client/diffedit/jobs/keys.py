@@ -18,7 +18,7 @@
 | `diffedit:backlog:<queue>` | sorted set | waiting jobs whose message is held back, by when their turn is |
 | `diffedit:turns:<queue>` | sorted set | owners of such jobs, by when the next turn of each begins; "" is nobody |
 | `diffedit:holding:<queue>` | string with TTL | whether messages may be held back; not while 0.2.0 reads the queue |
-| `diffedit:draining` | set | workers that take no jobs any more, because they are to end; some may be gone |
+| `diffedit:draining` | set | ids of workers that were asked to drain; some may be gone |
 | `diffedit:paused` | hash | paused queue -> since when and why, as JSON |
 | `diffedit:batch-turns` | hash | interactive queue -> stages started while a batch job waited for too long |
 | `diffedit:limits` | hash | owner -> its `OwnerLimits` as JSON; an empty name stands for all others |
@@ -33,7 +33,6 @@
 | `diffedit:waiting:queues` | set | the queues that such a set was ever made for |
 | `diffedit:expiring` | sorted set | jobs with a time limit, by the time at which they expire |
 | `diffedit:idempotency:<key>` | string | id of the job that was submitted with this key, as `scoped_key` returns it |
-| `diffedit:draining` | set | ids of workers that shall take no jobs any more and end; some may be gone |
 | `diffedit:workers` | set | ids of workers; some may be gone |
 | `diffedit:worker:<id>` | string with TTL | the heartbeat of a worker: its `WorkerInfo` as JSON |
 | `diffedit:beating` | string with TTL | empty; there unless no worker sent a heartbeat for half its TTL |
@@ -88,7 +87,6 @@ OUTAGE = f"{PREFIX}outage"
 DAMAGED = f"{PREFIX}damaged"
 LIMITS = f"{PREFIX}limits"
 PAUSED = f"{PREFIX}paused"
-DRAINING = f"{PREFIX}draining"
 BATCH_TURNS = f"{PREFIX}batch-turns"
 KEPT = f"{PREFIX}kept"
 SECRET = f"{PREFIX}secret"

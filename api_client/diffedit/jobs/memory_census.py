@@ -9,7 +9,7 @@ from diffedit.jobs.memory_store import MemoryJobStore
 
 
 class MemoryCensus:
-    """A `Census` in this process. Nothing here knows of workers that drain."""
+    """A `Census` in this process."""
 
     def __init__(self, state: MemoryState, job_store: MemoryJobStore) -> None:
         self._state = state
@@ -36,7 +36,7 @@ class MemoryCensus:
                     for profile, durations in state.durations.items()
                 },
                 workers=workers,
-                draining=frozenset(),
+                draining=frozenset(state.draining),
                 troubles=dict(Counter(trouble.kind for trouble in state.troubles.values())),
                 due_events=sum(due <= now for due in events),
                 unsent_events=len(events),

@@ -1,7 +1,7 @@
 """What a job store knows of queues: their lengths, who waits in them, and whether they are paused.
 
-A queue in Celery holds few messages. Those of further jobs are held back in Redis, so that owners take turns: whoever
-queued how much, each owner's next job comes after one job of each other owner (`lua/queueing.lua`).
+A queue in Celery holds few messages. Those of further jobs are held back in Redis, so that owners take turns: each
+owner's next job comes after one job of each other owner, however many jobs they have queued (`lua/queueing.lua`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class Pause(Frozen):
     since: datetime
     """When the pause began, by the clock of the Redis server, in UTC."""
     reason: str = ""
-    """Why, for people; "" if nobody said so."""
+    """Why, for people; "" if no reason was given."""
 
 
 class QueueStore(Protocol):

@@ -79,19 +79,17 @@ def test_workers_are_told_by_state_and_version(backend: JobBackend, registry: Co
     assert value(registry, "workers", **{**at, "group": "diffusion"}, state="paused", version="0.3.0") is None
 
 
-@pytest.mark.parametrize("named_by", ["id", "name"])
-def test_a_worker_that_drains_is_neither_idle_nor_busy(
-    backend: JobBackend, monkeypatch: pytest.MonkeyPatch, named_by: str
+@pytest.mark.parametrize("has_announced_it", [False, True])
+def test_a_worker_that_drains_is_neither_idle_nor_busy_nor_paused(
+    backend: JobBackend, registry: CollectorRegistry, has_announced_it: bool
 ) -> None:
-    worker = a_worker(id=ME, job="ab" * 16, version="0.3.0")
+    worker = a_worker(id=ME, job="ab" * 16, version="0.3.0", draining=has_announced_it, paused=has_announced_it)
     backend.worker_registry.send_heartbeat(worker)
-    taken = backend.census.take()._replace(draining={getattr(worker, named_by)})
-    monkeypatch.setattr(backend.census, "take", lambda: taken)
-    registry = CollectorRegistry()
-    registry.register(FleetCollector(backend.census, backend.job_store.usage, owners=1))
+    if not has_announced_it:
+        backend.worker_registry.request_drain([ME])
     at = {"profile": "tiny", "group": "diffusion", "version": "0.3.0"}
     assert value(registry, "workers", **at, state="draining") == 1
-    assert value(registry, "workers", **at, state="busy") is None
+    assert value(registry, "workers", **at, state="busy") is value(registry, "workers", **at, state="paused") is None
 
 
 def test_troubles_and_events_are_told(backend: JobBackend, registry: CollectorRegistry) -> None:
@@ -144,8 +142,21 @@ def test_the_exporter_tells_that_estimate(backend: JobBackend, registry: Collect
     assert value(registry, "work_seconds", **LANGUAGE) == 0
 
 
+FOREIGN = ["", "celery", "diffedit.tiny", "diffedit.tiny.other", "diffedit.tiny.language.x", "x.tiny.language"]
+NOT_CANONICAL = ["diffedit..language", "diffedit.tiny.language.interactive", "diffedit.tiny.language.batch.batch"]
+
+
 @pytest.mark.parametrize(
-    "name", ["", "celery", "diffedit.tiny", "diffedit.tiny.other", "diffedit.tiny.language.x", "x.tiny.language"]
+    "name",
+    [
+        "",
+        "celery",
+        "diffedit.tiny",
+        "diffedit.tiny.other",
+        "diffedit.tiny.language.x",
+        "x.tiny.language",
+        *NOT_CANONICAL,
+    ],
 )
 def test_a_foreign_queue_is_none_of_ours(name: str) -> None:
     assert parse_queue(name) is None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from diffedit.contract.usage import OTHER_OWNERS
 from diffedit.errors import ArtifactMissing, DiffEditError
 from diffedit.metrics_page import metrics_page
 from diffedit_worker.runtime.stage_report import Outcome, StageReport
@@ -25,7 +26,6 @@ STORE_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 LOAD_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 MAX_OWNERS = 500
 """Owners with a series of their own, in one process. Further ones share that of `OTHER_OWNERS`."""
-OTHER_OWNERS = "other"
 
 
 class WorkerMetrics:

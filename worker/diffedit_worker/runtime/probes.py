@@ -1,11 +1,11 @@
 """What the probes of a worker are told: whether it lives (`/livez`), and whether it is ready for jobs (`/readyz`).
 
-Both ask nobody. An outage of Redis or S3 must not kill a fleet, which could do nothing better afterwards. So a worker
+No probe asks a service. An outage of Redis or S3 must not restart a fleet, because no restart would help. So a worker
 lives as long as its threads go on. They wait for services, but every call has a limit. The longest duty asks an S3
 server three times, which takes up to four minutes if it answers at the last moment; the look-up of a name may take one
 without a name server. `STALLED_AFTER` is longer. Outside of its event loop Celery waits for the broker: it is not late.
 
-How long a stage or the loading of a model takes plays no part: those have limits of their own (`heartbeat.py`).
+The length of a stage or of the loading of a model does not matter: those have limits of their own (`heartbeat.py`).
 """
 
 import json
@@ -25,7 +25,7 @@ STALLED_AFTER = 300.0
 JSON = "application/json"
 
 Obstacle = Callable[[], str | None]
-"""Returns why the worker takes no jobs now, in words; None if nothing of that kind hinders it."""
+"""Returns why the worker takes no jobs now, in words; None if this does not prevent it."""
 
 
 class LoopClock:
@@ -51,7 +51,7 @@ class Probes:
 
     Args:
         worker_ttl: seconds after which a worker that was not announced counts as dead.
-        obstacles: what else may hinder it.
+        obstacles: what else may keep it from taking jobs.
         clock: `time.monotonic`.
 
     Attributes:

@@ -1,10 +1,10 @@
 """The log line of each stage."""
 
 import logging
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from diffedit.contract.validation import TRACEPARENT
 from diffedit.tracing import trace_of
 from diffedit_worker.runtime.stage_report import Outcome, StageReport
 
@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from diffedit_worker.models.loading import Models
 
 log = logging.getLogger(__name__)
-
-TRACE_ID = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-"""A `traceparent` of the W3C."""
 
 
 class StageLog:
@@ -41,7 +38,7 @@ class StageLog:
 
 def fields_of(report: StageReport) -> dict[str, Any]:
     """Return the fields of a line of JSON. Seconds are rounded to milliseconds."""
-    trace = TRACE_ID.match(trace_of(report.job_id, report.traceparent) or "")
+    trace = trace_of(report.job_id, report.traceparent) or ""
     seconds = {
         "seconds": report.seconds,
         "load_seconds": report.load_seconds,
@@ -60,6 +57,6 @@ def fields_of(report: StageReport) -> dict[str, Any]:
         "attempt": report.attempt,
         "outcome": report.outcome.value,
         "code": report.code,
-        "trace_id": trace and trace[1],
+        "trace_id": trace.split("-")[1] if TRACEPARENT.fullmatch(trace) else None,
         **{name: value if value is None else round(value, 3) for name, value in seconds.items()},
     }

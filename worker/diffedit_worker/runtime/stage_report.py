@@ -1,4 +1,4 @@
-"""What is told of each stage that a worker started, once it is over: to the log, the metrics and the traces."""
+"""The report on each stage that a worker started, when it is over: for the log, the metrics and the traces."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -81,12 +81,12 @@ Observer: TypeAlias = Callable[[StageReport], object]
 
 
 def tell(observers: Sequence[Observer], report: StageReport) -> None:
-    """Call all observers. What goes wrong in one of them is logged and hinders neither the stage nor the others."""
+    """Call all observers. An error of one is logged, and reaches neither the stage nor the other observers."""
     for observer in observers:
         try:
             observer(report)
         except Exception:
-            log.exception("job %s: what was to be told of stage %s is lost", report.job_id, report.stage.value)
+            log.exception("job %s: an observer of stage %s failed", report.job_id, report.stage.value)
 
 
 def stage_report(
