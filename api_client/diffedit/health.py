@@ -77,7 +77,7 @@ class Health(Frozen):
         states = [each.state for each in self._named(worker)]
         if not states:
             return "no live worker has this name"
-        return "Redis or S3 does not answer" if not {"paused", "draining"}.intersection(states) else f"it is {states[0]}"
+        return f"it is {states[0]}" if {"paused", "draining"}.intersection(states) else "Redis or S3 does not answer"
 
     def _named(self, worker: str) -> list[WorkerInfo]:
         return [each for each in self.workers if worker in (each.name, each.name.partition("@")[0], each.id)]
