@@ -12,6 +12,8 @@ import time
 FILE_VARIABLE = "DIFFEDIT_HEARTBEAT_FILE"
 MAX_AGE = 30.0
 """Seconds since the file was written, by default. A worker writes it every five."""
+MAX_BYTES = 65536
+"""What is read of a file at most. A worker writes less than 2,000 bytes."""
 
 
 def check(file: str | None = None, max_age: float = MAX_AGE, ready: bool = False) -> int:
@@ -29,13 +31,14 @@ def why_not(file: str | None, max_age: float, ready: bool) -> str | None:
     if not file:
         return f"no heartbeat file is named; set {FILE_VARIABLE}, or add --file"
     try:
-        with open(file, encoding="utf-8") as opened:
-            said = json.load(opened)
-        written_at, live, reasons = float(said["written_at"]), said["live"] is True, said["why"]
+        # A probe must not wait, not for the writer of a pipe either. Nor does it read a device to its end.
+        with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as opened:
+            said = json.loads(opened.read(MAX_BYTES) or b"")
+        written_at, live, reasons = float(said["written_at"]), said["live"] is True, list(said["why"])
         is_ready = said["ready"] is True
     except OSError as error:
         return f"{file} cannot be read ({error.strerror})"
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return f"{file} is not the heartbeat file of a worker"
     # The monotonic clock of the machine: it never jumps, and it starts again when the machine does.
     age = time.monotonic() - written_at
@@ -43,7 +46,8 @@ def why_not(file: str | None, max_age: float, ready: bool) -> str | None:
         return f"the worker has not written {file} for {age:.0f} s" if age > 0 else f"{file} is of an earlier start"
     if live and (is_ready or not ready):
         return None
-    return "; ".join(str(reason) for reason in reasons) or "the worker says so"
+    why = "; ".join(str(reason) for reason in reasons) or "the worker says so"
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in why)
 
 
 def quick_arguments(words: list[str]) -> tuple[str | None, float, bool] | None:

@@ -70,8 +70,17 @@ class Health(Frozen):
 
         `worker` is its name ("gpu-3@host"), the part before the "@", or its id.
         """
-        names = [(each.name, each.name.partition("@")[0], each.id) for each in self.workers if not each.paused]
-        return self.broker == self.object_store == "ok" and any(worker in each for each in names)
+        return self.broker == self.object_store == "ok" and any(not each.paused for each in self._named(worker))
+
+    def why_idle(self, worker: str) -> str:
+        """Return why this worker takes no jobs, as text for people. The argument is that of `takes_jobs`."""
+        states = [each.state for each in self._named(worker)]
+        if not states:
+            return "no live worker has this name"
+        return f"it is {states[0]}" if {"paused", "draining"}.intersection(states) else "Redis or S3 does not answer"
+
+    def _named(self, worker: str) -> list[WorkerInfo]:
+        return [each for each in self.workers if worker in (each.name, each.name.partition("@")[0], each.id)]
 
     @property
     def many_refused(self) -> bool:

@@ -125,3 +125,18 @@ finally:
     assert done.stdout == "alive\n"
     names = [name for name in done.stderr.split() if name.partition(".")[0] not in sys.stdlib_module_names]
     assert names == ["diffedit", "diffedit.__main__", "diffedit.alive"]
+
+
+@pytest.mark.parametrize("why", [5, None, ["\x1b[31m red"]])
+def test_what_another_program_wrote_is_no_traceback_and_steers_no_terminal(
+    file: Path, capsys: pytest.CaptureFixture[str], why: object
+) -> None:
+    assert check(written(file, live=False, why=why)) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("not alive: ") and "\x1b" not in shown
+
+
+def test_a_pipe_and_a_device_are_no_heartbeat_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (str(tmp_path / "pipe"), "/dev/zero"):
+        assert why_not(path, MAX_AGE, ready=False) == f"{path} is not the heartbeat file of a worker"

@@ -66,7 +66,7 @@ class Admin:
             profile: the profile of the queues. Default: all profiles that have queues.
             group: "language" or "diffusion". Default: both.
             lane: "interactive" or "batch". Default: both.
-            reason: why, for other administrators: 1 to 200 printable characters.
+            reason: why, for other administrators: 1 to 200 printable characters, not only spaces.
             dry_run: only return the names.
 
         Returns:
@@ -76,7 +76,7 @@ class Admin:
             InvalidRequest: an argument is not valid.
             UnknownProfile: nobody has ever announced this profile.
         """
-        if not (1 <= len(reason) <= 200 and reason.isprintable()):
+        if not (len(reason) <= 200 and reason.isprintable() and reason.strip()):
             raise InvalidRequest("reason: say why in 1 to 200 printable characters")
         if profile is not None:
             self._check_profile(profile)

@@ -31,7 +31,7 @@ def queues(as_json: AsJson = False) -> None:
     if as_json:
         main.print_json([each.model_dump(mode="json") for each in found])
     else:
-        main.out.print(queues_table(found))
+        main.print_table(queues_table(found))
 
 
 @main.command(PANEL, group=admin_app)
@@ -41,7 +41,7 @@ def workers(as_json: AsJson = False) -> None:
     if as_json:
         main.print_json([each.model_dump(mode="json") | {"state": each.state} for each in found])
     else:
-        main.out.print(workers_table(found))
+        main.print_table(workers_table(found))
 
 
 @main.command(PANEL, group=admin_app)
@@ -100,7 +100,7 @@ def owners(as_json: AsJson = False) -> None:
     if as_json:
         main.print_json([{"owner": owner, **limits.model_dump(mode="json")} for owner, limits in found.items()])
     else:
-        main.out.print(owners_table(found))
+        main.print_table(owners_table(found))
 
 
 def _show_names(names: list[str], done: str, dry_run: bool, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from diffedit.cli.admin_tables import admin_jobs_table
 from diffedit.cli.options import AsJson, parse_tag_filter
 from diffedit.contract.job import State
 from diffedit.contract.stages import Stage
+from diffedit.errors import InvalidRequest
 
 SOME_REFUSED = 1
 """The exit code if some of many jobs could not be changed."""
@@ -64,7 +65,7 @@ def jobs(
     if as_json:
         main.print_json([each.model_dump(mode="json") for each in found])
     else:
-        main.out.print(admin_jobs_table(found))
+        main.print_table(admin_jobs_table(found))
     for job_id in found.unreadable:
         main.err.print(f"warning: the record of job {job_id} cannot be read")
     if found.cursor:
@@ -89,6 +90,8 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Let jobs that failed (or with --state: were cancelled, have expired) start over under the same ids."""
+    if failed and state not in (None, State.FAILED):
+        raise InvalidRequest(f"--failed and --state {state} exclude each other; give one of them")
     query = _query(State.FAILED if failed else state, code, stage, profile, owner, tag, since, older_than)
     admin = main.make_client().admin
     found = admin.retry(*(ids or ()), no_deadline=no_deadline, limit=limit, dry_run=dry_run, **query)

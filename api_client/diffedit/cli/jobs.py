@@ -105,7 +105,7 @@ def jobs(
     if as_json:
         main.print_json([each.model_dump(mode="json") for each in found])
     else:
-        main.out.print(jobs_table(found))
+        main.print_table(jobs_table(found))
     if found.cursor:
         main.err.print(f"more: --cursor {found.cursor}")
 

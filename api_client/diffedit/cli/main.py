@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from diffedit.cli.exit_codes import EXIT_CODES, INTERRUPTED, exit_code_of
@@ -34,6 +35,9 @@ app = typer.Typer(
 )
 # Without markup, because the text comes from users and workers and may contain brackets.
 out, err = Console(soft_wrap=True, markup=False), Console(stderr=True, soft_wrap=True, markup=False)
+
+MAX_TABLE_WIDTH = 10_000
+"""Columns of a row of a list. Far above what any cell needs, so that none is shortened."""
 
 
 def make_client() -> Client:
@@ -73,6 +77,11 @@ def error_as_json(error: DiffEditError) -> dict[str, Any]:
     """Return `error`, `message` and `retryable`, and of a job's error also `job_id`, `stage` and `error_code`."""
     details = {name: value for name, value in vars(error).items() if name in ("job_id", "stage", "error_code")}
     return {"error": error.code, "message": str(error), "retryable": error.retryable, **details}
+
+
+def print_table(table: Table) -> None:
+    """Print a table with all of its text. The terminal folds a row that is wider; a pipe gets one line for each row."""
+    Console(soft_wrap=True, markup=False, width=MAX_TABLE_WIDTH).print(table)
 
 
 def print_json(value: object) -> None:

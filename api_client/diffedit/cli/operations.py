@@ -4,6 +4,8 @@ import json
 from typing import Annotated, cast
 
 import typer
+from pydantic import ValidationError
+from rich.text import Text
 
 from diffedit.cli import main
 from diffedit.cli.exit_codes import NOT_HEALTHY
@@ -11,8 +13,10 @@ from diffedit.cli.options import AsJson
 from diffedit.cli.render import health_table, usage_table
 from diffedit.contract.owners import OwnerLimits
 from diffedit.contract.usage import UsageKey
+from diffedit.contract.validation import explain
 from diffedit.errors import InvalidRequest
 from diffedit.health import Health, wait_for_health
+from diffedit.text import printable
 from diffedit.usage import checked_keys
 
 
@@ -41,6 +45,8 @@ def health(
     else:
         main.out.print(health_table(report))
     if not is_healthy(report):
+        if worker is not None:
+            main.err.print(Text(f"worker {printable(worker)}: {report.why_idle(worker)}", "red"))
         raise typer.Exit(NOT_HEALTHY)
 
 
@@ -99,13 +105,20 @@ def limits(
     if remove:
         client.set_owner_limits(owner, None)
     elif given:
-        client.set_owner_limits(owner, OwnerLimits.model_validate(given))
+        client.set_owner_limits(owner, _limits_of(given))
     found = client.owner_limits(owner)
     if as_json:
         print(found.model_dump_json())
         return
     for name, limit in found:
         print(f"{name}: {'no limit' if limit is None else limit}")
+
+
+def _limits_of(given: dict[str, int | float]) -> OwnerLimits:
+    try:
+        return OwnerLimits.model_validate(given)
+    except ValidationError as error:
+        raise InvalidRequest(explain(error)) from None
 
 
 @main.command("Operations")
@@ -128,4 +141,4 @@ def usage(
     if as_json:
         print(json.dumps([each.model_dump(mode="json", exclude_none=True) for each in found]))
     else:
-        main.out.print(usage_table(found, keys))
+        main.print_table(usage_table(found, keys))

@@ -42,7 +42,7 @@ def list_keys(as_json: AsJson = False) -> None:
     if as_json:
         main.print_json([_as_json(key) for key in found])
     else:
-        main.out.print(keys_table(found))
+        main.print_table(keys_table(found))
 
 
 @main.command(PANEL, group=keys_app)

@@ -121,3 +121,9 @@ def test_health_waits_for_a_worker(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     assert len(asked) == 3
     cli.worker_registry.unregister(WORKER)
     cli("health", "--timeout", "0.01", code=7)
+
+
+def test_contradictions_and_reasons_that_say_nothing_are_refused(cli: Cli) -> None:
+    assert "exclude each other" in cli.error("admin", "retry", "--failed", "--state", "cancelled", code=2)["message"]
+    cli("admin", "retry", "--failed", "--state", "failed")
+    assert cli.error("admin", "pause", "--reason", "  ", code=2)["error"] == "invalid_request"

@@ -203,3 +203,24 @@ def test_an_owner_gets_a_weight(cli: Cli) -> None:
     assert cli.json("limits", "u1", "--weight", "2.5")["weight"] == 2.5
     assert cli.client.owner_limits("u1").weight == 2.5
     assert cli.client.owner_limits("u2").weight == 1
+
+
+@pytest.mark.parametrize("words", [("--weight", "0"), ("--weight", "nan"), ("--max-queued", "-1")])
+def test_limits_out_of_range_are_refused_with_one_line(cli: Cli, words: tuple[str, str]) -> None:
+    error = cli.error("limits", "u1", *words, code=2)
+    assert error["error"] == "invalid_request" and words[0][2:].replace("-", "_") in error["message"]
+
+
+def test_health_says_why_the_worker_that_was_asked_for_takes_no_jobs(cli: Cli) -> None:
+    assert cli("health", "--worker", "rig").stderr == ""
+    assert "worker gpu-9: no live worker has this name" in cli("health", "--worker", "gpu-9", code=7).stderr
+    cli.worker_registry.send_heartbeat(a_worker(id=WORKER, name="rig@here", paused=True))
+    assert "worker rig: it is paused" in cli("health", "--worker", "rig", code=7).stderr
+
+
+def test_lists_shorten_nothing_on_a_narrow_screen(cli: Cli) -> None:
+    cli.client.admin.pause(reason="x" * 200)
+    assert "x" * 200 in cli("admin", "queues", width=60).stdout
+    job = cli.submit(owner="o" * 200)
+    (row,) = [line for line in cli("admin", "jobs", width=60).stdout.splitlines() if job.id in line]
+    assert " queued " in row and "o" * 200 in row
