@@ -1,7 +1,7 @@
 """One submitted job: its status, its end, its result."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 from diffedit.contract import versions
 from diffedit.contract.job import JobOptions, JobStatus, State
@@ -14,7 +14,7 @@ from diffedit.jobs.store import JobStore
 from diffedit.objects.store import ObjectStore
 from diffedit.result import EditResult
 from diffedit.retries import outage_tolerant
-from diffedit.submission_copies import not_found
+from diffedit.submission_copies import explaining_absence, not_found
 from diffedit.waiting import SHORTEST_WAIT, changes
 
 Submit = Callable[[EditRequest, JobOptions, str | None, str], "JobHandle"]
@@ -214,13 +214,8 @@ class JobHandle:
         if self._owner is not None:
             self.status()
 
-    @contextmanager
-    def _explaining_absence(self) -> Iterator[None]:
-        """Let the error for a missing record say whether the server has lost it."""
-        try:
-            yield
-        except JobNotFound as error:
-            raise self._absence() from error
+    def _explaining_absence(self) -> AbstractContextManager[None]:
+        return explaining_absence(self.id, self._job_store, self._object_store, self._owner)
 
     def _absence(self) -> JobNotFound:
         """Return the error that says why there is no record of the job. It asks the bucket."""

@@ -7,7 +7,7 @@ seconds.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -130,3 +130,14 @@ def not_found(job_id: str, job_store: JobStore, object_store: ObjectStore, owner
         return JobNotFound(job_id, moment)
     # After a return to an older state, the data begin before the job.
     return JobLost(job_id, moment if since is None or copy.created < since else None)
+
+
+@contextmanager
+def explaining_absence(
+    job_id: str, job_store: JobStore, object_store: ObjectStore, owner: str | None = None
+) -> Iterator[None]:
+    """Let the error for a missing record say whether the server has lost it."""
+    try:
+        yield
+    except JobNotFound as error:
+        raise not_found(job_id, job_store, object_store, owner) from error

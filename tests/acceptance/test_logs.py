@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from diffedit import Client, DiffEditError, Settings, State
+from diffedit.contract.object_keys import submission_key
 from diffedit.jobs.backend import redis_backend
 from diffedit.jobs.dispatch import celery_app
 from diffedit.objects.s3 import S3ObjectStore
@@ -93,7 +94,8 @@ def test_no_part_of_a_client_shows_its_secrets(stack: LocalServices) -> None:
         job_store._redis,
         object_store,
         object_store._s3,
-        client._send,
+        client._recorder,
+        client._recorder._send,
         client.job("0" * 32),
     ):
         assert stack.environment["AWS_SECRET_ACCESS_KEY"] not in repr(part) + str(part)
@@ -121,6 +123,8 @@ def test_a_worker_with_wrong_credentials_logs_and_records_no_secret(stack: Local
 def test_no_record_object_or_log_holds_a_secret(stack: LocalServices, client: Client) -> None:
     job = client.edit(PICTURE, **PEAR, **QUICK)
     link = job.result(timeout=60).url(expires=60)
+    copy = submission_key(job.id)
+    until(lambda: not client._object_store.exists(copy), "the deletion of the copy of the submission")
     # These include Valkey's append-only file, which holds every write.
     files = [path for path in stack.directory.rglob("*") if path.is_file() and path.name != "state.json"]
     holders = {path.relative_to(stack.directory).parts[0] for path in files if job.id.encode() in path.read_bytes()}

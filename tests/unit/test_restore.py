@@ -42,6 +42,17 @@ def test_a_return_to_an_older_state_is_a_loss_too(client: Client) -> None:
     assert lost.value.data_since is None
 
 
+def test_an_administrator_hears_of_a_loss_too(client: Client) -> None:
+    lost, other = client.edit(png(), **TEXTS), client.edit(png(), **TEXTS)
+    lose(client._backend)
+    for ask in (client.admin.why, client.admin.retry, client.admin.cancel):
+        with pytest.raises(JobLost):
+            ask(lost.id)
+    assert [each.error for each in client.admin.cancel(lost.id, other.id, "0" * 32)] == ["job_lost"] * 2 + [
+        "job_not_found"
+    ]
+
+
 @pytest.fixture
 def client() -> Client:
     return memory_client()

@@ -18,6 +18,7 @@ from diffedit.jobs.backend import JobBackend
 from diffedit.jobs.pages import Page
 from diffedit.jobs.workers import WorkerInfo
 from diffedit.objects.store import ObjectStore
+from diffedit.submission_copies import explaining_absence
 
 FIRST_WITH_DRAIN = 2
 """The contract from which on a worker can be asked to drain."""
@@ -240,10 +241,11 @@ class Admin:
         """Say in words what a job waits for, since when, and which workers could run it; or how it ended.
 
         Raises:
-            JobNotFound: there is no record of this job.
+            JobNotFound: there is no record of this job. JobLost: because the server has lost its data.
             BadRecord: the record cannot be read.
         """
-        return explain(self._backend, _checked(job_id))
+        with explaining_absence(_checked(job_id), self._job_store, self._object_store):
+            return explain(self._backend, job_id)
 
     def owners(self) -> dict[str | None, OwnerLimits]:
         """Return the limits of each owner that has its own; under None those of all others, if there are any."""
@@ -261,7 +263,8 @@ class Admin:
         named = list(dict.fromkeys(ids))
 
         def change_named(job_id: str) -> None:
-            change(_checked(job_id))
+            with explaining_absence(_checked(job_id), self._job_store, self._object_store):
+                change(job_id)
 
         if named and query:
             raise InvalidRequest("name jobs by their ids or by what they have in common, not both")

@@ -8,6 +8,7 @@ from diffedit.cli import main
 from diffedit.cli.admin_tables import explanation_lines, owners_table, queues_table, workers_table
 from diffedit.cli.options import AsJson, JobId
 from diffedit.contract.stages import Lane, ModelGroup
+from diffedit.text import printable
 
 PANEL = "Operations"
 
@@ -109,6 +110,6 @@ def _show_names(names: list[str], done: str, dry_run: bool, as_json: bool) -> No
         return
     what = f"would be {done}" if dry_run else done
     for name in names:
-        main.out.print(f"{name}  {what}")
+        main.out.print(f"{printable(name)}  {what}")
     if not names:
         main.out.print(f"nothing {what}")

@@ -13,6 +13,7 @@ from diffedit.cli.options import AsJson, parse_tag_filter
 from diffedit.contract.job import State
 from diffedit.contract.stages import Stage
 from diffedit.errors import InvalidRequest
+from diffedit.text import printable
 
 SOME_REFUSED = 1
 """The exit code if some of many jobs could not be changed."""
@@ -67,7 +68,7 @@ def jobs(
     else:
         main.print_table(admin_jobs_table(found))
     for job_id in found.unreadable:
-        main.err.print(f"warning: the record of job {job_id} cannot be read")
+        main.err.print(printable(f"warning: the record of job {job_id} cannot be read"))
     if found.cursor:
         main.err.print(f"more: --cursor {found.cursor}")
 
@@ -174,7 +175,7 @@ def _show_changes(found: Sequence[Changed], what: str, dry_run: bool, as_json: b
             if each.done:
                 main.out.print(each.id)
         for each in refused:
-            main.err.print(f"{each.error}: {each.message}")
+            main.err.print(printable(f"{each.error}: {each.message}"))
         would = " (nothing was changed: --dry-run)" if dry_run else ""
         main.err.print(f"{len(found) - len(refused)} jobs {what}{would}; {len(refused)} cannot")
     if refused:

@@ -23,7 +23,7 @@ def queues_table(found: Sequence[QueueState]) -> Table:
         oldest = "" if queue.oldest is None else f"{queue.oldest:.0f} s"
         numbers = (queue.waiting, queue.held_back, queue.parked, queue.running)
         paused = f"since {queue.paused_since:%Y-%m-%d %H:%M} UTC: {queue.paused_reason}" if queue.paused_since else ""
-        table.add_row(queue.name, *map(str, numbers), oldest, str(len(queue.workers)), printable(paused))
+        table.add_row(printable(queue.name), *map(str, numbers), oldest, str(len(queue.workers)), printable(paused))
     return table
 
 

@@ -127,3 +127,12 @@ def test_contradictions_and_reasons_that_say_nothing_are_refused(cli: Cli) -> No
     assert "exclude each other" in cli.error("admin", "retry", "--failed", "--state", "cancelled", code=2)["message"]
     cli("admin", "retry", "--failed", "--state", "failed")
     assert cli.error("admin", "pause", "--reason", "  ", code=2)["error"] == "invalid_request"
+
+
+def test_names_from_redis_steer_no_terminal(cli: Cli) -> None:
+    """Whoever can write to Redis can name a queue and a worker."""
+    cli.job_store.pause_queues(["diffedit.e\x1b[2Jvil.language"], "why\x1b[31m")
+    cli.worker_registry.send_heartbeat(a_worker(id=WORKER, name="rig\x1b[31m@here"))
+    shown = [cli("admin", *words).output for words in (["queues"], ["workers"], ["drain", WORKER], ["resume"])]
+    shown.append(cli("admin", "cancel", "a\x1b[31m", "b\x1b[31m", code=1).output)
+    assert not [text for text in shown if "\x1b" in text] and all("\N{REPLACEMENT CHARACTER}" in text for text in shown)
