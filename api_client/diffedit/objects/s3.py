@@ -161,12 +161,10 @@ class S3ObjectStore:
         for start in range(0, len(keys), _MOST_DELETED):
             objects = [{"Key": key} for key in keys[start : start + _MOST_DELETED]]
             answer = self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
-            # The answer is 200 even if every single object was refused.
-            if errors := answer.get("Errors"):
-                raise StoreRefused(
-                    f"{len(errors)} of {len(objects)} objects cannot be deleted: {errors[0].get('Code')} "
-                    f"at {errors[0].get('Key')}; allow s3:DeleteObject"
-                )
+            # The answer is 200 even if every single object was refused. Some servers ask for a permission for the whole
+            # bucket for this request, and not for a single object.
+            for refused in answer.get("Errors", ()):
+                self._s3.delete_object(Bucket=self._bucket, Key=refused["Key"])
 
     @translate_errors
     def stored_in(self, folder: str) -> dict[str, float]:
