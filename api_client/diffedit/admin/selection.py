@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypedDict
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from diffedit.contract.job import State
 from diffedit.contract.stages import Stage
@@ -44,6 +44,9 @@ def filter_of(query: JobQuery, now: Callable[[], float]) -> JobFilter:
     if unknown := given.keys() - JobQuery.__annotations__.keys():
         raise InvalidRequest(f"{', '.join(sorted(unknown))}: jobs cannot be selected by this")
     fields: dict[str, Any] = {name: given[name] for name in ("code", "profile", "owner") if name in given}
+    for name, value in fields.items():
+        if not isinstance(value, str):
+            raise InvalidRequest(f"{name}: {value!r} is no text")
     fields["state"] = _member("state", State, given.get("state"))
     fields["stage"] = _member("stage", Stage, given.get("stage"))
     fields["tag"] = checked_tag(given.get("tag"))
@@ -65,7 +68,7 @@ def age(name: str, value: timedelta | str) -> timedelta:
         if isinstance(value, str) and value[-1:] in units and value[:-1].isdecimal():
             return timedelta(**{units[value[-1]]: int(value[:-1])})
         found = TypeAdapter(timedelta).validate_python(value)
-    except (ValidationError, OverflowError):
+    except (ValueError, OverflowError):  # a ValidationError, or more digits than Python converts
         raise InvalidRequest(f'{name}: {value!r} is no duration; write it like "30m", "2h", "1d" or "PT2H"') from None
     if found < timedelta():
         raise InvalidRequest(f"{name}: a duration cannot be negative")

@@ -226,7 +226,18 @@ STARTED_OVER = frozenset(
     ["outcome", "error", "finished", "started", "stage", "step", "steps", "worker", "retries", "parked", "held", "aged"]
 )
 STARTED_OVER_BY_STAGE = frozenset(
-    "attempts cause refused refused_since refused_error seconds created waited artifact content".split()
+    [
+        "attempts",
+        "cause",
+        "refused",
+        "refused_since",
+        "refused_error",
+        "seconds",
+        "created",
+        "waited",
+        "artifact",
+        "content",
+    ]
 )
 """What the record of a job that starts over loses: the fields of the first tuple, and those with these prefixes."""
 
