@@ -319,3 +319,14 @@ def test_how_a_job_ended(client: Client) -> None:
     assert "its deadline of 0.001 s" in why(client, expired) and "--no-deadline" in why(client, expired)
     with pytest.raises(JobNotFound):
         client.admin.why("none")
+
+
+@pytest.mark.parametrize("query", [{"since": "9" * 5000 + "d"}, {"owner": 5}, {"code": ["x"]}, {"profile": b"tiny"}])
+def test_a_query_that_is_none_is_refused(client: Client, query: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequest, match=next(iter(query))):
+        client.admin.jobs(**query)
+
+
+def test_a_reason_that_is_no_text_is_refused(client: Client) -> None:
+    with pytest.raises(InvalidRequest, match="reason"):
+        client.admin.pause(reason=5)

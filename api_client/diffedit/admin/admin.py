@@ -77,7 +77,7 @@ class Admin:
             InvalidRequest: an argument is not valid.
             UnknownProfile: nobody has ever announced this profile.
         """
-        if not (len(reason) <= 200 and reason.isprintable() and reason.strip()):
+        if not (isinstance(reason, str) and len(reason) <= 200 and reason.isprintable() and reason.strip()):
             raise InvalidRequest("reason: say why in 1 to 200 printable characters")
         if profile is not None:
             self._check_profile(profile)

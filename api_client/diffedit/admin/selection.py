@@ -47,6 +47,9 @@ def filter_of(query: JobQuery, now: Callable[[], float]) -> JobFilter:
     if unknown := given.keys() - JobQuery.__annotations__.keys():
         raise InvalidRequest(f"{', '.join(sorted(unknown))}: jobs cannot be selected by this")
     fields: dict[str, Any] = {name: given[name] for name in ("code", "profile", "owner") if name in given}
+    for name, value in fields.items():
+        if not isinstance(value, str):
+            raise InvalidRequest(f"{name}: {value!r} is no text")
     fields |= {name: member(name, kind, given[name]) for name, kind in ENUMERATIONS.items() if name in given}
     fields["tag"] = checked_tag(given.get("tag"))
     if "since" in given or "older_than" in given:
