@@ -206,7 +206,7 @@ def _body(data: bytes) -> str:
 
 
 class _NoRunner:
-    def run(self, stage: Stage, job_id: str) -> None:
+    def run(self, stage: Stage, job_id: str, ending: object) -> None:
         """Run no stage."""
 
     def hand_back(self, job_id: str) -> None:

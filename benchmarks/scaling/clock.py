@@ -15,7 +15,7 @@ START = 1_767_571_200.0
 """The midnight at which a simulated day begins, in seconds since 1970."""
 
 _REAL = "local time = redis.call('TIME')\nlocal now = string.format('%d.%06d', time[1], time[2])\n"
-_SIMULATED = f"local now = redis.call('GET', '{KEY}')\n"
+_SIMULATED = f"local now = redis.call('GET', '{KEY}')\nlocal time = {{string.match(now, '(%d+)%.(%d+)')}}\n"
 
 
 class SimulatedClock:

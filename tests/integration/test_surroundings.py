@@ -67,12 +67,13 @@ def run(stack: LocalServices, folder: Path, *arguments: str, **variables: str) -
 
 
 def message_of(settings: Settings, job_id: str) -> dict[str, Any] | None:
-    """Return the message of this job in its queue, and cancel the job."""
+    """Return the message of this job in its queue, cancel the job, and empty the queue, which no worker reads."""
     with Client(settings) as client:
         queue = client.job(job_id).status().job.queue
         client.job(job_id).cancel()
     server = redis.Redis.from_url(settings.redis_url.get_secret_value(), decode_responses=True)
     messages = [json.loads(message) for message in server.lrange(queue, 0, -1)]
+    server.delete(queue)
     return next((message for message in messages if message["headers"]["job_id"] == job_id), None)
 
 

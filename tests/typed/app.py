@@ -182,8 +182,8 @@ def give_keys(client: Client) -> str:
 def administer(client: Client) -> str:
     job = client.edit(picture_file(), target_prompt="a basket", owner="u17")
     admin: diffedit.Admin = client.admin
-    query: diffedit.JobQuery = {"profile": "tiny", "older_than": timedelta(0)}
-    waiting: diffedit.Page = admin.jobs(10, state="queued", owner="u17", **query)
+    query: diffedit.JobQuery = {"profile": "tiny", "older_than": timedelta(0), "state": "queued", "owner": "u17"}
+    waiting: diffedit.Page = admin.jobs(10, **query)
     names: list[str] = admin.pause(lane="batch", reason="a test")
     paused: diffedit.Pause = client.health().paused[names[0]]
     queues: list[diffedit.QueueState] = [queue for queue in admin.queues() if queue.paused_since]
