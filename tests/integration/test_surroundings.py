@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from diffedit import Client, Settings
+from diffedit.jobs.keys import job_key
 from diffedit_worker.local.stack import LocalServices
 from tests.support.fake_service import png
 from tests.support.surroundings import NOWHERE, OF_CELERY, OF_CELERYS_COMMAND, their_modules
@@ -67,13 +68,13 @@ def run(stack: LocalServices, folder: Path, *arguments: str, **variables: str) -
 
 
 def message_of(settings: Settings, job_id: str) -> dict[str, Any] | None:
-    """Return the message of this job in its queue, cancel the job, and empty the queue, which no worker reads."""
-    with Client(settings) as client:
-        queue = client.job(job_id).status().job.queue
-        client.job(job_id).cancel()
+    """Return the message of this job, in its queue or held back behind those of other tests, and cancel the job."""
     server = redis.Redis.from_url(settings.redis_url.get_secret_value(), decode_responses=True)
-    messages = [json.loads(message) for message in server.lrange(queue, 0, -1)]
-    server.delete(queue)
+    with Client(settings) as client:
+        job = client.job(job_id)
+        found = [*server.lrange(job.status().job.queue, 0, -1), server.hget(job_key(job_id), "held")]
+        job.cancel()
+    messages = [json.loads(message) for message in found if message]
     return next((message for message in messages if message["headers"]["job_id"] == job_id), None)
 
 
