@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from diffedit import InvalidRequest
 from diffedit.batch.manifest import Manifest, ManifestRow
@@ -52,9 +54,6 @@ def test_cells_of_csv_have_the_type_of_their_column(tmp_path: Path, ending: str)
 
 
 def test_parquet_has_paths_or_bytes_of_pictures(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
     pictures = [{"bytes": b"first", "path": None}, {"bytes": None, "path": "b.png"}]
     table = pyarrow.table({"image": pictures, "target_prompt": ["x", "y"], "seed": [1, None]})
     parquet.write_table(table, tmp_path / "m.parquet")
