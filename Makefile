@@ -20,7 +20,7 @@ test: test-fast
 	$(BIN)/pytest tests/acceptance tests/integration --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # Over programs of Debian's packages, which CI installs: apt-get install --no-install-recommends redis-server redis-sentinel prometheus nodejs npm chromium
-test-system: $(VENV)/.installed
+test-system: $(VENV)/.installed $(VENV)/examples/.installed
 	$(BIN)/pytest tests/system --numprocesses 2 --dist loadfile
 
 # What to run before each commit: no services, under a minute.
@@ -84,6 +84,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,local,web,metrics,otel,parquet,train,docs,dev]'
+	touch $@
+
+# Airflow and other programs that call ours have an environment of their own, as their users have.
+$(VENV)/examples/.installed: pyproject.toml tests/system/examples.txt
+	$(PYTHON) -m venv $(VENV)/examples
+	$(VENV)/examples/bin/pip install --quiet --disable-pip-version-check --requirement tests/system/examples.txt --editable .
 	touch $@
 
 clean:

@@ -70,9 +70,11 @@ def test_a_command_that_is_killed_goes_on_and_submits_nothing_twice(
         there = len(list(folder.glob("out/*.png")))
         with started(stack, folder, *words) as command:
             until(lambda before=there: len(list(folder.glob("out/*.png"))) > before, "another result")
+            command.send_signal(signal.SIGSTOP)  # so that it cannot end before the signal
             with pytest.raises(BatchInUse):
                 BatchState(folder / "out/batch.sqlite")
             command.send_signal(how)
+            command.send_signal(signal.SIGCONT)
             _, errors = command.communicate(timeout=60)
         assert command.returncode == code, errors
     summary = json.loads(run(stack, folder, *words, "--report", "--json", code=1))
