@@ -6,9 +6,10 @@
 -- and stage and queue of the next stage, if there is one. ARGV[2] is the message for that queue, if it is sent.
 -- Returns the jobs that wait for one of the artifacts.
 -- include prelude
+prefetch('created', 'outcome', 'attempts:' .. args.done, 'retention', 'used')
 -- include only_open
 -- include only_holder
-local attempt = redis.call('HGET', job, 'attempts:' .. args.done) or ''
+local attempt = record['attempts:' .. args.done] or ''
 for artifact, content in pairs(args.contents) do
   args.fields['content:' .. artifact] = content .. ' ' .. attempt
   redis.call('SET', keys.content .. args.fields['artifact:' .. artifact], content, 'EX', retention())
@@ -20,7 +21,7 @@ if args.seconds then
   redis.call('HSET', durations, args.done, string.format('%.3f', before + (args.seconds - before) / 8))
 end
 if args.device_seconds then
-  local used = (number(redis.call('HGET', job, 'used')) or 0) + args.device_seconds  -- counted when the job ends
+  local used = (number(record.used) or 0) + args.device_seconds  -- counted when the job ends
   args.fields.used = string.format('%.6f', used)
 end
 if redis.call('ZREM', keys.refused, args.job_id) == 1 then
@@ -32,6 +33,7 @@ if args.stage then
   set_waiting(args.stage, args.queue, args.fields, args.queue == args.ran_in, args.owner or '')
 else
   write(args.fields)
+-- include ending
   end_job('succeeded')
 end
 -- include release

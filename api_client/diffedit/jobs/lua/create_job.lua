@@ -59,8 +59,10 @@ set_waiting(args.stage, args.queue, args.fields, false, owner or '')
 -- one owner or one picture is gone some time after its last job.
 local function add_to_index(index)
   redis.call('ZADD', index, created, args.job_id)
-  for _, oldest in ipairs(redis.call('ZRANGE', index, 0, 1)) do
-    if redis.call('EXISTS', keys.job .. oldest) == 0 then redis.call('ZREM', index, oldest) end
+  local oldest = redis.call('ZRANGE', index, 0, 1)
+  if redis.call('EXISTS', keys.job .. oldest[1], keys.job .. (oldest[2] or oldest[1])) == 2 then return end
+  for _, id in ipairs(oldest) do
+    if redis.call('EXISTS', keys.job .. id) == 0 then redis.call('ZREM', index, id) end
   end
 end
 local extend, lifetime = extras().extend, retention() + 30 * 86400

@@ -4,6 +4,7 @@
 -- include prelude
 -- include only_open
 -- include workers
+-- include ending
 local stage, queue = redis.call('HGET', job, 'next'), redis.call('HGET', job, 'queue')
 local error = stage and redis.call('HGET', job, 'refused_error:' .. stage)
 if holder or not error or not queue then return '' end

@@ -8,7 +8,7 @@ local now = string.format('%d.%06d', time[1], time[2])
 
 -- Whatever a key holds, the script goes on. What has another type, or is no number where one is counted, is noted and
 -- deleted, and the command is repeated. Only a record of a job is never deleted: the script ends with an error.
-local server, forget_job, record = redis
+local server, forget_job = redis
 local redis = {}
 function redis.call(command, key, ...)
   local answer = server.pcall(command, key, ...)
@@ -34,10 +34,19 @@ local function number(text)
   return value and value > -1e15 and value < 1e15 and value or nil  -- NaN is neither
 end
 
--- Return a field of the record. `record` is the whole one, if the script has read it.
-local function recorded(name)
-  if record then return record[name] end
-  return redis.call('HGET', job, name)
+-- The fields of the record, each read once, when a script first needs it. False stands for one that is missing. What a script
+-- changes it must not read from here.
+local record = setmetatable({}, {__index = function(known, name)
+  known[name] = redis.call('HGET', job, name)
+  return known[name]
+end})
+
+-- Read fields of the record with one command, which costs a fraction of a command for each.
+local function prefetch(...)
+  local names = {...}
+  local values = server.pcall('HMGET', job, ...)
+  if values.err then return end  -- the ACL of an older version does not allow it, or the key is damaged: see `record`
+  for i, name in ipairs(names) do record[name] = values[i] end
 end
 
 local function write(fields, more)
@@ -95,15 +104,35 @@ local function specials(queue)
     keys.batch_turns, keys.batch_turns, keys.batch_turns, keys.batch_turns)
 end
 
+-- Put messages that were held back into the queue, until it has `most` of them.
+local function release(queue, most)
+  local places = (most or WINDOW) - redis.call('LLEN', queue)
+  while places > 0 do
+    local ids = redis.call('ZRANGE', keys.backlog .. queue, 0, math.min(places, 100) - 1)
+    if #ids == 0 then return end
+    redis.call('ZREM', keys.backlog .. queue, unpack(ids))
+    for _, id in ipairs(ids) do
+      local message = server.pcall('HGET', keys.job .. id, 'held')
+      if type(message) == 'string' then
+        server.call('HDEL', keys.job .. id, 'held')
+        redis.call('LPUSH', queue, message)
+        places = places - 1
+      end
+    end
+  end
+end
+
 -- include queueing
 
 -- Put the message of a job into its queue, or hold it back if the queue has enough messages or is paused. `goes_on`: a stage
 -- of a started job that follows one of the same queue is never held back but by a pause. `turn`: see hold in queueing.lua.
 local function send(queue, id, message, goes_on, owner, turn)
   local interactive = interactive_of(queue)
-  if interactive then queue = queueing().lane_of(queue, interactive, id) end
+  if interactive and redis.call('HGET', keys.job .. id, 'aged') then
+    queue = queueing().lane_of_aged(queue, interactive)
+  end
   local special = specials(queue)
-  if special == 0 and (goes_on or redis.call('LLEN', queue) < WINDOW) then
+  if special % 4 < 2 and (goes_on or special % 2 == 0 and redis.call('LLEN', queue) < WINDOW) then
     redis.call('LPUSH', queue, message)
   else
     queueing().send(queue, id, message, special, goes_on, owner, turn)
@@ -125,7 +154,7 @@ end
 -- The job neither waits nor runs. Returns its queue, if it is one of ours.
 local function clear_open()
   redis.call('HDEL', keys.running, args.job_id)
-  local queue = redis.call('HGET', job, 'queue')
+  local queue = record.queue
   local waiting = waiting_in(queue)
   if not waiting then return end
   redis.call('HDEL', keys.running_in .. queue, args.job_id)
@@ -151,44 +180,8 @@ end
 
 -- A damaged record may have lost its retention; it is then kept for a week.
 local function retention()
-  local seconds = number(redis.call('HGET', job, 'retention'))
+  local seconds = number(record.retention)
   return seconds and seconds >= 1 and seconds <= 1e9 and math.floor(seconds) or 604800
 end
 
 -- include extras
--- include ended
-
--- The copy of the submission in the bucket is not needed any more. The leader deletes it.
-local function settle()
-  redis.call('ZADD', keys.settled, now, args.job_id)
-end
-
-local function end_job(outcome)
-  local used = number(redis.call('HGET', job, 'used'))
-  redis.call('HSET', job, 'outcome', outcome, 'finished', now)
-  settle()
-  redis.call('EXPIRE', job, retention())
-  local idempotency = redis.call('HGET', job, 'idempotency')
-  -- A record that somebody has changed may name the key of another job.
-  if idempotency and redis.call('GET', keys.idempotency .. idempotency) == args.job_id then
-    redis.call('EXPIRE', keys.idempotency .. idempotency, retention())
-  end
-  redis.call('ZREM', keys.expiring, args.job_id)
-  redis.call('ZREM', keys.refused, args.job_id)
-  local queue = clear_open()
-  local owner, keep = redis.call('HGET', job, 'owner'), number(redis.call('HGET', job, 'keep'))
-  local profile = queue and string.match(queue, '^[^.]+%.([^.]+)%.')
-  if profile then
-    add_usage(owner, profile, outcome, 1)
-    if used then
-      add_usage(owner, profile, 'gpu_seconds', used)
-      redis.call('HDEL', job, 'used')
-    end
-    local pixels = outcome == 'succeeded' and number(redis.call('HGET', job, 'pixels'))
-    if pixels then add_usage(owner, profile, 'pixels', pixels) end
-  end
-  if owner then extras().leave_open_jobs(owner) end
-  if keep then extras().keep_objects(now + keep) end
-  if redis.call('HGET', job, 'webhook') then extras().queue_webhook(outcome) end
-  index_ended()
-end

@@ -52,38 +52,16 @@ local function queueing()
     if type(server.pcall('HSET', key, 'held', message)) == 'number' then redis.call('ZADD', backlog, tag, id) end
   end
 
-  -- Put messages that were held back into the queue, until it has `most` of them.
-  function this.release(queue, most)
-    local places = (most or WINDOW) - redis.call('LLEN', queue)
-    while places > 0 do
-      local ids = redis.call('ZRANGE', keys.backlog .. queue, 0, math.min(places, 100) - 1)
-      if #ids == 0 then return end
-      redis.call('ZREM', keys.backlog .. queue, unpack(ids))
-      for _, id in ipairs(ids) do
-        local message = server.pcall('HGET', keys.job .. id, 'held')
-        if type(message) == 'string' then
-          server.call('HDEL', keys.job .. id, 'held')
-          redis.call('LPUSH', queue, message)
-          places = places - 1
-        end
-      end
-    end
-  end
-
-  -- A message of this queue was taken, or of the interactive one beside it if the job is an `aged` one. Returns whether the
-  -- queue is paused. `special` is what `specials` says.
-  function this.release_after(queue, special, aged)
-    local is_paused = special % 4 >= 2 and this.is_paused(queue)
-    if special % 2 == 1 and not is_paused then this.release(queue) end
-    local interactive = aged and interactive_of(queue)
-    if interactive and not this.is_paused(interactive) then this.release(interactive) end
-    return is_paused
+  -- A message of the interactive queue beside a batch queue was taken, by an aged job.
+  function this.release_beside(batch)
+    local interactive = interactive_of(batch)
+    if interactive and not this.is_paused(interactive) then release(interactive) end
   end
 
   -- A message was taken from any queue, because its job is gone.
   function this.release_all()
     for _, queue in ipairs(redis.call('SMEMBERS', keys.waiting_queues)) do
-      if waiting_in(queue) and not this.is_paused(queue) then this.release(queue) end
+      if waiting_in(queue) and not this.is_paused(queue) then release(queue) end
     end
   end
 
@@ -149,7 +127,7 @@ local function queueing()
   function this.give_turn(queue)
     local batch = queue .. '.batch'
     if redis.call('HINCRBY', keys.batch_turns, queue, 1) < 3 or this.is_paused(batch) then return end
-    if redis.call('LLEN', batch) == 0 then this.release(batch) end
+    if redis.call('LLEN', batch) == 0 then release(batch) end
     local message = server.pcall('RPOP', batch)
     if type(message) ~= 'string' then return end  -- the ACL of 0.2.0 has no RPOP
     redis.call('HINCRBY', keys.batch_turns, queue, -3)
@@ -158,15 +136,13 @@ local function queueing()
       server.call('HSET', keys.job .. id, 'aged', now)
     end
     redis.call('LPUSH', queue, message)
-    this.release(batch)
+    release(batch)
   end
 
-  -- Return the queue for a stage of a batch job: the interactive one if the job has waited for too long, and then it is
-  -- the turn of three interactive stages.
-  function this.lane_of(queue, interactive, id)
-    if not redis.call('HGET', keys.job .. id, 'aged') or this.is_paused(queue) or this.is_paused(interactive) then
-      return queue
-    end
+  -- Return the queue for a stage of a batch job that has waited for too long: the interactive one, unless a queue is paused.
+  -- Then it is the turn of three interactive stages.
+  function this.lane_of_aged(queue, interactive)
+    if this.is_paused(queue) or this.is_paused(interactive) then return queue end
     server.pcall('HINCRBY', keys.batch_turns, interactive, -3)
     return interactive
   end

@@ -19,6 +19,7 @@ count_stage('refused')
 local others = has_untried_worker(workers_of(args.queue), refused)
 local nobody = not others and heartbeats_are_complete()
 if #refused >= args.max_refusals or (nobody and now - since >= args.patience) then
+-- include ending
   redis.call('HSET', job, 'error', args.error)
   end_job('failed')
   return {'failed', 0}

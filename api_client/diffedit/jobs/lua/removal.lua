@@ -13,7 +13,7 @@ local function forget_record()
       redis.call('DEL', keys.idempotency .. idempotency)
     end
     redis.call('ZREM', keys.ended, args.job_id)
-    for _, index in ipairs(indexes_of_ended()) do redis.call('ZREM', index, args.job_id) end
+    for _, index in ipairs(indexes_of_ended(redis.call('HGET', job, 'outcome'))) do redis.call('ZREM', index, args.job_id) end
     for _, key in ipairs(extras().objects_of_job()) do
       if string.sub(key, 1, 7) == 'inputs/' then redis.call('ZREM', keys.uses .. key, args.job_id) end
     end

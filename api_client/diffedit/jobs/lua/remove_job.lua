@@ -5,6 +5,7 @@
 -- are left to garbage collection, unless the caller deletes them. If more than most_siblings use a picture, the second
 -- value is false.
 -- include prelude
+-- include ending
 -- include removal
 local outcome = server.pcall('HGET', job, 'outcome')
 if type(outcome) == 'table' then

@@ -4,6 +4,6 @@
 local resumed = {}
 for _, queue in ipairs(args.queues) do
   if redis.call('HDEL', keys.paused, queue) == 1 then table.insert(resumed, queue) end
-  queueing().release(queue)
+  release(queue)
 end
 return resumed

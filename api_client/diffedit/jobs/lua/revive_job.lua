@@ -5,6 +5,7 @@
 -- Returns '', 'missing', 'open' if it has not ended, 'ended' if it has succeeded, or 'overdue' if its deadline is over.
 -- Without the flag allow-oom, a server whose memory is used up refuses this script: it takes no jobs.
 -- include prelude
+-- include ending
 -- include restart
 if redis.call('EXISTS', job) == 0 then return 'missing' end
 local outcome = redis.call('HGET', job, 'outcome')
@@ -18,7 +19,7 @@ if expires_at <= tonumber(now) then return 'overdue' end
 
 redis.call('ZREM', keys.settled, args.job_id)  -- its copy is there again
 redis.call('ZREM', keys.ended, args.job_id)
-for _, index in ipairs(indexes_of_ended()) do redis.call('ZREM', index, args.job_id) end
+for _, index in ipairs(indexes_of_ended(outcome)) do redis.call('ZREM', index, args.job_id) end
 -- If a process of 0.2.0 ends it, a list must look for it again.
 local indexed = number(redis.call('GET', keys.indexed))
 if indexed and indexed >= created then redis.call('SET', keys.indexed, string.format('%.6f', created - 0.000001)) end

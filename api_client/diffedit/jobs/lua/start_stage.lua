@@ -7,26 +7,30 @@
 -- of its owner have started as may run at the same time; or 'paused' if its queue is paused.
 -- include prelude
 local fields = redis.call('HGETALL', job)
-record = {}
+setmetatable(record, nil)
 for i = 1, #fields, 2 do record[fields[i]] = fields[i + 1] end
 local queue = record.queue
 local waiting = waiting_in(queue)
 -- A message was taken from the queue, so another one may follow, whatever becomes of this one.
-local special, is_paused = waiting and specials(queue) or 0, false
-if special > 0 or record.aged then is_paused = queueing().release_after(queue, special, record.aged) end
+local special = waiting and specials(queue) or 0
+local is_paused = special % 4 >= 2 and queueing().is_paused(queue)
+if special % 2 == 1 and not is_paused then release(queue) end
+if waiting and record.aged then queueing().release_beside(queue) end
 if not waiting then queueing().release_all() end
 -- include only_open
--- include workers
 if record.next ~= args.stage then return 'elsewhere' end
 if holder and holder ~= args.worker and is_alive(holder) then return 'elsewhere' end
-if contract_of_job() > args.contract then return 'newer' end
--- The message that a job had before it was moved is in the queue of another profile.
-if redis.call('HGET', job, 'moved') and not contains((info_of(args.worker) or {}).queues, queue) then return 'elsewhere' end
-if is_paused then return 'paused' end
-local refused = refusers(args.stage)
-if #refused > 0 and contains(refused, name_of(args.worker)) and has_untried_worker(workers_of(queue), refused) then
-  return 'refused'
+if (tonumber(record.contract) or 1) > args.contract then return 'newer' end
+if record.moved or record['refused:' .. args.stage] then
+-- include workers
+  -- The message that a job had before it was moved is in the queue of another profile.
+  if record.moved and not contains((info_of(args.worker) or {}).queues, queue) then return 'elsewhere' end
+  local refused = refusers(args.stage)
+  if not is_paused and contains(refused, name_of(args.worker)) and has_untried_worker(workers_of(queue), refused) then
+    return 'refused'
+  end
 end
+if is_paused then return 'paused' end
 local attempts = 'attempts:' .. args.stage
 local started = number(record[attempts]) or 0
 if started >= args.max_attempts then return 'max_attempts' end
@@ -39,7 +43,7 @@ if waiting then
   redis.call('HSET', keys.running_in .. queue, args.job_id, args.worker)
 end
 redis.call('HSET', keys.running, args.job_id, args.worker)
-local changes = {'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker}
+local changes = {'stage', args.stage, 'step', 0, 'steps', 0, 'worker', args.worker, attempts, started + 1}
 if due_at or record[waited] then
   table.insert(changes, waited)
   table.insert(changes, due_at and string.format('%.3f', math.max(now - due_at, 0)) or '')
@@ -49,7 +53,6 @@ if is_first then
   table.insert(changes, now)
 end
 redis.call('HSET', job, unpack(changes))
-started = redis.call('HINCRBY', job, attempts, 1)
 if is_first then
   if record.webhook then extras().queue_webhook('started') end
   if owner then
@@ -66,6 +69,4 @@ end
 if special >= 4 and not interactive_of(queue) then queueing().give_turn(queue) end
 -- The caller takes the last value of a field.
 for _, change in ipairs(changes) do table.insert(fields, tostring(change)) end
-table.insert(fields, attempts)
-table.insert(fields, tostring(started))
 return fields

@@ -28,7 +28,7 @@ for _, queue in ipairs(redis.call('SMEMBERS', keys.waiting_queues)) do
     if this.is_paused(queue) then
       this.hold_all(queue)
     else
-      this.release(queue, is_old[queue] and 1000 or nil)
+      release(queue, is_old[queue] and 1000 or nil)
     end
     this.forget_turns(queue)
     if not interactive_of(queue) then this.note_age(queue, args.batch_age) end

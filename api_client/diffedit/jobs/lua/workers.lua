@@ -13,7 +13,7 @@ end
 
 -- The names of the workers that refused a stage of this job. A worker that is started again keeps its name.
 local function refusers(stage)
-  local text = recorded('refused:' .. stage)
+  local text = record['refused:' .. stage]
   if not text then return {} end
   local read, names = pcall(cjson.decode, text)
   return read and type(names) == 'table' and names or {}
@@ -30,7 +30,7 @@ local function contract_of(info)
 end
 
 local function contract_of_job()
-  return tonumber(recorded('contract') or 1) or 1
+  return tonumber(record.contract or 1) or 1
 end
 
 -- Return the live workers that read the queue and can serve the job.

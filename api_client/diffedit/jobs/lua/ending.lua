@@ -1,16 +1,16 @@
--- What is noted of a job that has ended: where lists find it, and what its owner has used.
+-- The end of a job. Included where a job may end, so that other runs of a script need not make these functions.
 
--- Return the sorted sets, by the time of submission, that an ended job belongs to, and when it was submitted and ended.
-local function indexes_of_ended()
-  local queue, error = redis.call('HGET', job, 'queue'), redis.call('HGET', job, 'error')
-  local found = {keys.ended_by .. 'outcome:' .. (redis.call('HGET', job, 'outcome') or '')}
+-- Return the sorted sets, by the time of submission, that an ended job belongs to.
+local function indexes_of_ended(outcome)
+  local queue, error = record.queue, record.error
+  local found = {keys.ended_by .. 'outcome:' .. (outcome or '')}
   local profile = queue and string.match(queue, '^diffedit%.([%w_-]+)%.')
   if profile then table.insert(found, keys.ended_by .. 'profile:' .. profile) end
   local read, reason = pcall(cjson.decode, error or 'null')
   for _, name in ipairs(read and type(reason) == 'table' and {'code', 'stage'} or {}) do
     if type(reason[name]) == 'string' then table.insert(found, keys.ended_by .. name .. ':' .. reason[name]) end
   end
-  return found, number(redis.call('HGET', job, 'created')) or now, number(redis.call('HGET', job, 'finished')) or now
+  return found
 end
 
 -- Records that have expired leave the oldest entries of an index, so that it does not grow for ever.
@@ -25,8 +25,8 @@ local function trim(index)
 end
 
 -- Let lists find the ended job. Each sixteenth end on average trims the indexes.
-local function index_ended()
-  local indexes, created, finished = indexes_of_ended()
+local function index_ended(outcome, finished)
+  local indexes, created = indexes_of_ended(outcome), number(record.created) or now
   for _, index in ipairs(indexes) do redis.call('ZADD', index, created, args.job_id) end
   redis.call('ZADD', keys.ended, finished, args.job_id)
   if time[2] % 16 ~= 0 then return end
@@ -59,4 +59,38 @@ local function add_usage(owner, profile, measure, amount)
   elseif tonumber(answer) == tonumber(amount) then  -- the first of this day
     redis.call('EXPIRE', key, 401 * 86400)
   end
+end
+
+-- The copy of the submission in the bucket is not needed any more. The leader deletes it.
+local function settle()
+  redis.call('ZADD', keys.settled, now, args.job_id)
+end
+
+local function end_job(outcome)
+  prefetch('retention', 'idempotency', 'queue', 'owner', 'keep', 'used', 'pixels', 'webhook', 'error', 'created')
+  redis.call('HSET', job, 'outcome', outcome, 'finished', now)
+  settle()
+  redis.call('EXPIRE', job, retention())
+  local idempotency, owner, used, keep = record.idempotency, record.owner, number(record.used), number(record.keep)
+  -- A record that somebody has changed may name the key of another job.
+  if idempotency and redis.call('GET', keys.idempotency .. idempotency) == args.job_id then
+    redis.call('EXPIRE', keys.idempotency .. idempotency, retention())
+  end
+  redis.call('ZREM', keys.expiring, args.job_id)
+  redis.call('ZREM', keys.refused, args.job_id)
+  local queue = clear_open()
+  local profile = queue and string.match(queue, '^[^.]+%.([^.]+)%.')
+  if profile then
+    add_usage(owner, profile, outcome, 1)
+    if used then
+      add_usage(owner, profile, 'gpu_seconds', used)
+      redis.call('HDEL', job, 'used')
+    end
+    local pixels = outcome == 'succeeded' and number(record.pixels)
+    if pixels then add_usage(owner, profile, 'pixels', pixels) end
+  end
+  if owner then extras().leave_open_jobs(owner) end
+  if keep then extras().keep_objects(now + keep) end
+  if record.webhook then extras().queue_webhook(outcome) end
+  index_ended(outcome, now)
 end
