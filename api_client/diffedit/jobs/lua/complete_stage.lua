@@ -23,7 +23,6 @@ end
 if args.device_seconds then
   local used = (number(record.used) or 0) + args.device_seconds  -- counted when the job ends
   args.fields.used = string.format('%.6f', used)
-  record.used = args.fields.used
 end
 if redis.call('ZREM', keys.refused, args.job_id) == 1 then
   redis.call('HDEL', job, 'refused_since:' .. args.done, 'refused_error:' .. args.done)

@@ -35,18 +35,19 @@ local function number(text)
 end
 
 -- The fields of the record, each read once, when a script first needs it. False stands for one that is missing. What a script
--- changes it must not read from here.
+-- has changed it must prefetch before it reads it from here.
 local record = setmetatable({}, {__index = function(known, name)
   known[name] = redis.call('HGET', job, name)
   return known[name]
 end})
 
--- Read fields of the record with one command, which costs a fraction of a command for each.
+-- Read fields of the record, whatever is known of them, with one command: it costs a fraction of one for each.
 local function prefetch(...)
-  local names = {...}
   local values = server.pcall('HMGET', job, ...)
-  if values.err then return end  -- the ACL of an older version does not allow it, or the key is damaged: see `record`
-  for i, name in ipairs(names) do record[name] = values[i] end
+  for i, name in ipairs({...}) do
+    -- The ACL of an older version does not allow it, or the key is no hash.
+    if values.err then record[name] = redis.call('HGET', job, name) else record[name] = values[i] end
+  end
 end
 
 local function write(fields, more)
