@@ -85,6 +85,7 @@ def test_a_job_that_no_worker_can_run_fails_with_the_reason(tmp_path: Path) -> N
         until(lambda: client.health().workers, "the worker")
         job = client.edit(PICTURE, **PEAR, **QUICK)
         until(lambda: job.status().refused_by, "a refusal")
+        until(lambda: client.health().troubles, "the report of the trouble, which follows the refusal")
         health = client.health()
         assert not health.ok
         assert [trouble.kind for trouble in health.troubles] == ["refusing"]
