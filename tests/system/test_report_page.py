@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from diffedit.batch.report import report_row, write_report
-from diffedit.batch.state import Entry, Pictures
+from diffedit.batch.report import report_row, write_pages, write_report
+from diffedit.batch.state import BatchState, Entry, Pictures
 from tests.support.browser import PHONE, Window, opened_window
 
 ROWS, FAILED = 500, 20
@@ -114,3 +114,24 @@ def test_it_fits_a_phone(browser: Browser, report: Path) -> None:
     with opened_window(browser, report.as_uri(), viewport=PHONE) as window:
         page = opened(window, report)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_pages_of_many_rows_lead_to_each_other(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    with BatchState(tmp_path / "batch.sqlite") as state:
+        state.register((str(number), number, f"{number}.png") for number in range(1, 3011))
+        for each in state.entries(first=2999):
+            state.failed(each, None, "empty_mask", "the mask is empty", {})
+        write_pages(path, "rows.csv", "3,010 rows", state, None)
+    with opened_window(browser, path.as_uri(), viewport=PHONE) as window:
+        page = opened(window, path)
+        expect(page.locator("article")).to_have_count(1000)
+        pages = page.get_by_role("navigation", name="Rows of the manifest").get_by_role("link")
+        expect(pages).to_have_count(4)
+        pages.filter(has_text="10 failed").click()
+        expect(page.locator("article .number").first).to_have_text("3001")
+        expect(page.locator("nav [aria-current]")).to_contain_text("3,001–3,010")
+        expect(page.locator("nav [aria-current]")).to_be_in_viewport()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        pages.first.click()
+        expect(page.locator("article .number").first).to_have_text("1")

@@ -1,9 +1,10 @@
-"""The report of a batch or a sweep: one HTML file that needs no other file and no network."""
+"""The report of a batch or a sweep: an HTML file that needs no other file and no network, or several for many rows."""
 
 import base64
 import hashlib
 import html
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from diffedit.batch.scores import SHORT_NAMES
 from diffedit.batch.state import BatchState, Entry, Pictures
 from diffedit.text import printable
 
+ROWS_PER_PAGE = 1000
+"""Chromium opens a page of so many rows, of 7 MB, in one to two seconds on two busy cores."""
 _SOURCES = ("source_prompt", "source_concept", "caption")
 _TARGETS = ("target_prompt", "target_concept")
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -49,15 +52,52 @@ def report_row(entry: Entry, pictures: Pictures, *, link: str | None = None) -> 
     return {name: value for name, value in row.items() if value is not None}
 
 
-def batch_rows(state: BatchState, limit: int, folder: Path | None) -> Iterator[dict[str, Any]]:
-    """Yield the first rows of a batch. `folder` is where the results are, relative to the report, if it is a folder."""
-    for entry in state.entries(limit=limit):
-        link = quote((folder / entry.name).as_posix()) if folder is not None and entry.state == "done" else None
+def write_pages(path: Path, title: str, about: str, state: BatchState, results: Path | None) -> None:
+    """Write the report of a batch: the first rows into `path`, the others into files with a number beside it.
+
+    `results` is the folder of the results, from the report; None if a page cannot link to them.
+
+    Raises:
+        OutputUnavailable: a file cannot be written.
+    """
+    number = max(1, math.ceil(state.counts().total / ROWS_PER_PAGE))
+    for page in range(number):
+        first, last = page * ROWS_PER_PAGE + 1, (page + 1) * ROWS_PER_PAGE
+        rows = _rows(state, state.entries(first=first, last=last), results)
+        write_report(_page_path(path, page), title, about, rows, navigation=_navigation(path, page, state))
+    # An earlier report may have had more pages.
+    while (left := _page_path(path, number)).is_file():
+        left.unlink()
+        number += 1
+
+
+def _page_path(path: Path, page: int) -> Path:
+    return path.with_stem(f"{path.stem}-{page + 1}") if page else path
+
+
+def _navigation(path: Path, current: int, state: BatchState) -> str:
+    """Return links to all pages, as HTML, with the failures of each."""
+    total, failed, links = state.counts().total, state.failed_per(ROWS_PER_PAGE), []
+    for page, first in enumerate(range(1, total + 1, ROWS_PER_PAGE)):
+        rows = f"{first:,}–{min(first + ROWS_PER_PAGE - 1, total):,}"
+        failures = f" <span>{failed[page]:,} failed</span>" if page in failed else ""
+        here = ' aria-current="page"' if page == current else ""
+        links.append(f'<a href="{quote(_page_path(path, page).name)}"{here}>{rows}{failures}</a>')
+    return f'<nav class="pages" aria-label="Rows of the manifest">{" ".join(links)}</nav>' if len(links) > 1 else ""
+
+
+def _rows(state: BatchState, entries: Iterable[Entry], results: Path | None) -> Iterator[dict[str, Any]]:
+    for entry in entries:
+        link = quote((results / entry.name).as_posix()) if results is not None and entry.state == "done" else None
         yield report_row(entry, state.pictures_of(entry), link=link)
 
 
-def write_report(path: Path, title: str, about: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write the page. Rows are written one by one, so that thousands of pictures are never in memory at once.
+def write_report(
+    path: Path, title: str, about: str, rows: Iterable[Mapping[str, Any]], *, navigation: str = ""
+) -> None:
+    """Write a page. Rows are written one by one, so that a thousand pictures are never in memory at once.
+
+    `navigation` is HTML that leads to the other pages.
 
     Raises:
         OutputUnavailable: the file cannot be written.
@@ -68,6 +108,7 @@ def write_report(path: Path, title: str, about: str, rows: Iterable[Mapping[str,
     texts = {
         "title": html.escape(printable(title)),
         "about": html.escape(about),
+        "navigation": navigation,
         "footer": html.escape(
             f"Made by diffedit-service {version('diffedit-service')} at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
         ),

@@ -16,17 +16,15 @@ from typing import Any, NamedTuple
 from diffedit.batch.manifest import Manifest, ManifestRow
 from diffedit.batch.naming import Template
 from diffedit.batch.outputs import Output, replaced_when_written
-from diffedit.batch.report import batch_rows, write_report
+from diffedit.batch.report import ROWS_PER_PAGE, write_pages
 from diffedit.batch.scores import asked_summary, result_scores, small_pictures, status_summary
 from diffedit.batch.state import DONE, FAILED, PENDING, BatchState, Counts, Entry, Pictures
 from diffedit.client import Client
-from diffedit.errors import DiffEditError, JobError, JobFailed
+from diffedit.errors import DiffEditError, JobError, JobFailed, JobTimeout, ServiceError
 from diffedit.result import EditResult
 
 LOOK = 60.0
-"""Seconds in which the pictures for a report must have been found."""
-MAX_SHOWN = 1000
-"""Rows that a report shows, and whose small pictures are kept, at most."""
+"""Seconds in which the results for a page of a report must have been found."""
 
 
 class Row(dict[str, Any]):
@@ -85,7 +83,7 @@ class Batch:
         self._state = state
         self._output = output
         self._failed_file = failed_file
-        self._pictures_until = 0
+        self._keeps_pictures = False
 
     def register(self, *, retry_failed: bool = False) -> Counts:
         """Read the manifest and note its rows. Return how many are in which state.
@@ -107,13 +105,13 @@ class Batch:
         Args:
             in_flight: jobs in work at once.
             timeout: seconds that a row may take. What has not ended is left for the next run.
-            pictures: keep small pictures for a report, of the first thousand rows.
+            pictures: keep small pictures for a report.
 
         Raises:
             ServiceError: no row can succeed: S3 refuses the keys, or results cannot be written.
         """
         progress = Progress(self._state.counts())
-        self._pictures_until = MAX_SHOWN if pictures else 0
+        self._keeps_pictures = pictures
         rows = self._rows(limit)
         try:
             with closing(self._client._map(rows, in_flight, timeout, {}, self._finish)) as outcomes:
@@ -135,22 +133,29 @@ class Batch:
             yield row, entry
 
     def write_report(self, path: Path, results: Path | None) -> None:
-        """Write the report of the first thousand rows. `results` is the folder of the results, from the report."""
-        self._fetch_missing_pictures()
+        """Write the report, in pages. `results` is the folder of the results, from the report."""
         counts = self._state.counts()
-        shown = f", the first {MAX_SHOWN} shown" if counts.total > MAX_SHOWN else ""
-        about = f"{counts.total} rows{shown}: {counts.done} done, {counts.failed} failed, {counts.pending} not done"
-        write_report(path, self._manifest.path.name, about, batch_rows(self._state, MAX_SHOWN, results))
+        for first in range(1, counts.total + 1, ROWS_PER_PAGE):
+            if not self._fetch_missing_pictures(first, first + ROWS_PER_PAGE - 1):
+                break
+        about = f"{counts.total:,} rows: {counts.done:,} done, {counts.failed:,} failed, {counts.pending:,} not done"
+        write_pages(path, self._manifest.path.name, about, self._state, results)
 
-    def _fetch_missing_pictures(self) -> None:
-        """Get the small pictures of rows that an earlier run did without a report, as far as their jobs exist."""
-        entries = {entry.job: entry for entry in self._state.entries([DONE], MAX_SHOWN) if entry.job}
+    def _fetch_missing_pictures(self, first: int, last: int) -> bool:
+        """Get the small pictures of rows that an earlier run did without a report, as far as their jobs exist.
+
+        Return whether the services answered.
+        """
+        entries = {entry.job: entry for entry in self._state.entries([DONE], first, last) if entry.job}
         bare = {job: entry for job, entry in entries.items() if not self._state.has_pictures(entry)}
         for handle, outcome in self._client.results(map(self._client.job, bare), timeout=LOOK):
+            if isinstance(outcome, ServiceError | JobTimeout):
+                return False
             if isinstance(outcome, EditResult):
                 with suppress(DiffEditError):
                     finished = _shown(outcome)
                     self._state.done(bare[handle.id], handle.id, finished.summary, finished.pictures)
+        return True
 
     def write_failed(self) -> None:
         """Write the rows that failed as a manifest, with the columns _code and _error. No file if there is none."""
@@ -183,7 +188,7 @@ class Batch:
     def _finish(self, row: Row, result: EditResult) -> Finished:
         """Write the result of a row, in a thread."""
         self._output.write(row.entry.name, result.file("result").data)
-        if row.entry.position <= self._pictures_until:
+        if self._keeps_pictures:
             return _shown(result)
         return Finished(result.status.id, status_summary(result.status), None)
 

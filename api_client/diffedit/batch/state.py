@@ -7,6 +7,7 @@ is made from both, so that the job is the same one in every run.
 import json
 import secrets
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,12 +204,18 @@ class BatchState:
         query = "select distinct digest from rows where seen = ? and occurrence > 1"
         return {digest for (digest,) in self._db.execute(query, [self._seen])}
 
-    def entries(self, states: Iterable[str] = (PENDING, DONE, FAILED), limit: int = -1) -> Iterator[Entry]:
-        """Yield what is known of the rows in these states, in the order of the manifest."""
+    def entries(
+        self, states: Iterable[str] = (PENDING, DONE, FAILED), first: int = 1, last: int | None = None
+    ) -> Iterator[Entry]:
+        """Yield what is known of the rows in these states, in the order of the manifest, from position to position."""
         names = list(states)
-        yield from self._entries(
-            f"and state in ({', '.join('?' * len(names))}) order by position limit ?", *names, limit
-        )
+        condition = f"and state in ({', '.join('?' * len(names))}) and position between ? and ? order by position"
+        yield from self._entries(condition, *names, first, sys.maxsize if last is None else last)
+
+    def failed_per(self, rows: int) -> dict[int, int]:
+        """Return how many rows failed in each part of so many rows of the manifest, by the part's number, from 0."""
+        query = "select (position - 1) / ?, count(*) from rows where seen = ? and state = ? group by 1"
+        return dict(self._db.execute(query, [rows, self._seen, FAILED]).fetchall())
 
     def idempotency_key(self, entry: Entry) -> str:
         """Return the key of the row's job."""

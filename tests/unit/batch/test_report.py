@@ -4,12 +4,14 @@ import base64
 import hashlib
 import json
 import re
+from itertools import chain
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
-from diffedit.batch.report import report_row, write_report
-from diffedit.batch.state import Entry, Pictures
+from diffedit.batch.report import ROWS_PER_PAGE, report_row, write_pages, write_report
+from diffedit.batch.state import BatchState, Entry, Pictures
 from diffedit.errors import OutputUnavailable
 
 NASTY = "</script><script>alert(1)</script><!-- \u2028 & {{data}} {{script}} 'x' \"y\""
@@ -65,6 +67,32 @@ def test_a_row_has_scores_texts_and_pictures() -> None:
 
 def test_no_rows_are_a_page_as_well(tmp_path: Path) -> None:
     assert data_of(page(tmp_path / "report.html")) == []
+
+
+def test_many_rows_have_several_pages_that_lead_to_each_other(tmp_path: Path) -> None:
+    rows, path = 2 * ROWS_PER_PAGE + 5, tmp_path / "rows & more.html"
+    with BatchState(tmp_path / "batch.sqlite") as state:
+        state.register((f"{position:x}", position, f"{position}.png") for position in range(1, rows + 1))
+        for entry in state.entries(first=2 * ROWS_PER_PAGE, last=2 * ROWS_PER_PAGE + 2):
+            state.failed(entry, None, "empty_mask", "no", {})
+        write_pages(path, "rows.csv", "about", state, None)
+        pages = [path, *(tmp_path / f"rows & more-{number}.html" for number in (2, 3))]
+        assert sorted(tmp_path.glob("*.html")) == sorted(pages)
+        numbers = [[row["n"] for row in data_of(page.read_text("utf-8"))] for page in pages]
+        assert list(chain(*numbers)) == list(range(1, rows + 1))
+        assert [len(each) for each in numbers] == [ROWS_PER_PAGE, ROWS_PER_PAGE, 5]
+        for current, each in enumerate(pages):
+            links = re.findall(r'<a href="([^"]+)"( aria-current="page")?>(.*?)</a>', each.read_text("utf-8"))
+            assert [unquote(link) for link, _, _ in links] == [page.name for page in pages]
+            assert [bool(is_current) for _, is_current, _ in links] == [number == current for number in range(3)]
+            assert [text for _, _, text in links] == [
+                "1–1,000",
+                "1,001–2,000 <span>1 failed</span>",
+                "2,001–2,005 <span>2 failed</span>",
+            ]
+        state.register((f"{position:x}", position, f"{position}.png") for position in range(1, 10))
+        write_pages(path, "rows.csv", "about", state, None)
+        assert list(tmp_path.glob("*.html")) == [path] and "<nav" not in path.read_text("utf-8")
 
 
 def test_a_report_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:

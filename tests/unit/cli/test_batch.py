@@ -118,6 +118,19 @@ def test_a_report_shows_rows_that_an_earlier_run_made(worked: Cli, pictures: Pat
     assert text.count('"afterPicture"') == 3 and '"file": "more/a.png"' in text
 
 
+@pytest.mark.parametrize("made_before", [True, False])
+def test_each_page_of_a_report_has_its_pictures(
+    worked: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch, made_before: bool
+) -> None:
+    monkeypatch.setattr("diffedit.batch.run.ROWS_PER_PAGE", 2)
+    monkeypatch.setattr("diffedit.batch.report.ROWS_PER_PAGE", 2)
+    if made_before:
+        worked("batch", pictures, *TARGET)
+    worked("batch", pictures, *TARGET, "--report")
+    shown = [Path(f"out/{name}.html").read_text().count('"afterPicture"') for name in ("report", "report-2")]
+    assert shown == [2, 1]
+
+
 def test_pictures_that_come_into_the_folder_meanwhile_are_for_the_next_run(cli: Cli, pictures: Path) -> None:
     def send(job: Job) -> None:
         (pictures / "0.png").write_bytes(png(colour="white"))  # before all others

@@ -180,3 +180,4 @@ document.addEventListener("keydown", event => {
   if (event.key === "Enter" && event.target.matches("article") && event.target.row.afterPicture) { event.preventDefault(); compare(event.target.row); }
 });
 refresh();
+document.querySelector(".pages [aria-current]")?.scrollIntoView({block: "nearest", inline: "center"});
