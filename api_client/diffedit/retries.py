@@ -11,6 +11,7 @@
 | the same, a download that breaks off | S3 | 2 more attempts, at once |
 | worker, while a stage needs an object | S3 | again after up to 5 s, for DIFFEDIT_S3_RETRY_TIMEOUT |
 | the same, if S3 refuses | S3 | again after up to 5 s, for 15 s |
+| worker, an object that it has just stored to test S3 | S3 | if it is not found, 4 more attempts, 0.2 s apart |
 """
 
 import time
@@ -27,7 +28,6 @@ from tenacity import (
     stop_after_attempt,
     stop_after_delay,
     wait_fixed,
-    wait_none,
     wait_random_exponential,
 )
 
@@ -59,6 +59,11 @@ S3_SECONDS = 20.0
 """Seconds to wait for an answer of S3, and seconds in which the attempts at one request begin."""
 DOWNLOAD_ATTEMPTS = 3
 """In all, for a download that breaks off; boto3 only retries until an answer begins."""
+PROBE_READS = 5
+"""In all, for an object that was just stored and is not found: some servers lose sight of an object for a moment while
+others in its folder are deleted, as rclone 1.75 does."""
+PROBE_PAUSE = 0.2
+"""Seconds between two of them."""
 STAGE_S3_MAX_WAIT = 5.0
 """Seconds between two attempts at most. A cancelled job may occupy its worker for that long."""
 STAGE_S3_REFUSED = 15.0
@@ -107,10 +112,10 @@ def outage_tolerant(timeout: float) -> Retrying:
     )
 
 
-def repeated(attempts: int, *errors: type[Exception]) -> Retrying:
-    """Return a policy of so many attempts in all, at once, after one of these errors."""
+def repeated(attempts: int, *errors: type[Exception], pause: float = 0.0) -> Retrying:
+    """Return a policy of so many attempts in all, `pause` seconds apart, after one of these errors."""
     return Retrying(
-        retry=retry_if_exception_type(errors), wait=wait_none(), stop=stop_after_attempt(attempts), reraise=True
+        retry=retry_if_exception_type(errors), wait=wait_fixed(pause), stop=stop_after_attempt(attempts), reraise=True
     )
 
 

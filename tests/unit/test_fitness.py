@@ -8,6 +8,7 @@ import pytest
 from diffedit import Stage
 from diffedit.errors import (
     ArtifactError,
+    ArtifactMissing,
     BrokerUnavailable,
     DeviceFailed,
     ModelUnavailable,
@@ -191,6 +192,30 @@ def test_a_store_that_returns_something_else_is_no_store(monkeypatch: pytest.Mon
     monkeypatch.setattr(store, "get", lambda key: b"something else")
     with pytest.raises(StoreUnavailable, match="another object"):
         probe(store)
-    monkeypatch.setattr(store, "get", failing(ArtifactError("nothing")))
-    with pytest.raises(ArtifactError):
+    monkeypatch.setattr(store, "get", failing(ArtifactError("too many bytes")))
+    with pytest.raises(StoreUnavailable, match="too many bytes"):
         probe(store)
+
+
+def test_a_store_that_loses_sight_of_an_object_for_a_moment_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffedit_worker.runtime.fitness.PROBE_PAUSE", 0.001)
+    store, get, errors = MemoryObjectStore(), MemoryObjectStore.get, [ArtifactMissing(), ArtifactMissing()]
+
+    def seen_later(key: str) -> bytes:
+        if errors:
+            raise errors.pop()
+        return get(store, key)
+
+    monkeypatch.setattr(store, "get", seen_later)
+    probe(store)
+    assert errors == [] and store.stored_in("artifacts/") == {}
+
+
+def test_a_store_that_never_finds_what_was_stored_pauses_the_worker(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffedit_worker.runtime.fitness.PROBE_PAUSE", 0.001)
+    monkeypatch.setattr(rig.object_store, "get", failing(ArtifactMissing()))
+    rig.fitness.prove_at_start()
+    assert (rig.ended, rig.fitness.paused) == (0, True)
+    monkeypatch.undo()
+    rig.fitness.end_pause_if_possible()
+    assert not rig.fitness.paused

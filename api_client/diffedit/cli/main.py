@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diffedit.cli.exit_codes import EXIT_CODES, INTERRUPTED, exit_code_of
+from diffedit.cli.interrupts import lasting_interrupts
 from diffedit.client import Client
 from diffedit.errors import DiffEditError
 from diffedit.text import printable
@@ -59,7 +60,7 @@ def command(
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
             try:
-                with _warnings_on_stderr():
+                with lasting_interrupts(), _warnings_on_stderr():
                     function(*args, **kwargs)
             except DiffEditError as error:
                 _print_error(error, as_json=bool(kwargs.get("as_json")))

@@ -1,11 +1,14 @@
 """Exit codes, the form of errors, and the help."""
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, field_serializer
+from pydantic_core import PydanticSerializationError
 from typer.main import get_command
 
 from diffedit import State
@@ -93,6 +96,34 @@ def test_an_interrupt_ends_the_command(cli: Cli, monkeypatch) -> None:
 
     monkeypatch.setattr("diffedit.cli.main.make_client", interrupt)
     assert cli("jobs", code=130).stderr == "interrupted\n"
+
+
+class Interrupted(BaseModel):
+    """A record whose serialization is interrupted. pydantic turns the interrupt into an error of its own."""
+
+    value: int
+
+    @field_serializer("value")
+    def interrupt(self, value: int) -> int:
+        signal.raise_signal(signal.SIGINT)
+        return value
+
+
+def test_an_interrupt_that_a_library_replaces_ends_the_command(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PydanticSerializationError):
+        Interrupted(value=1).model_dump_json()
+    monkeypatch.setattr("diffedit.cli.main.make_client", Interrupted(value=1).model_dump_json)
+    assert cli("jobs", code=130).stderr == "interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_command_that_ignores_interrupts_goes_on(cli: Cli) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        cli("jobs")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_full_queue(use: Callable[[Cli], Cli], image: Path) -> None:

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 REPEAT_AFTER = 0.5
@@ -17,9 +18,12 @@ def sigterm_as_interrupt() -> Iterator[None]:
     For the main thread only. Both signals are repeated until they take effect, because Python prints and forgets an
     exception in the callback of a weak reference, and such callbacks run often during imports.
     """
+    on_interrupt = signal.getsignal(signal.SIGINT)
 
-    def interrupt(number: int, frame: object) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, REPEAT_AFTER)
+        if callable(on_interrupt):
+            on_interrupt(signal.SIGINT, frame)
         raise KeyboardInterrupt
 
     previous = {number: signal.signal(number, interrupt) for number in SIGNALS}

@@ -171,7 +171,7 @@ class LocalServices:
         """Stop these children. A worker has a few seconds to requeue its job."""
         self._process_group.end(processes, PROGRAM_GRACE)
 
-    def wait_ready(self, seconds: float = 15.0) -> None:
+    def wait_ready(self, seconds: float = 60.0) -> None:
         """Wait until the servers answer.
 
         Raises:

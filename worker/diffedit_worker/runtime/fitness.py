@@ -19,6 +19,7 @@ from diffedit.contract.object_keys import artifact_key
 from diffedit.contract.stages import Stage
 from diffedit.errors import (
     ArtifactError,
+    ArtifactMissing,
     BrokerUnavailable,
     DeviceFailed,
     DiffEditError,
@@ -30,6 +31,7 @@ from diffedit.errors import (
 from diffedit.jobs.backend import JobBackend
 from diffedit.jobs.workers import Trouble, TroubleKind
 from diffedit.objects.store import ObjectStore
+from diffedit.retries import PROBE_PAUSE, PROBE_READS, repeated
 from diffedit_worker.runtime.failures import error_info
 
 log = logging.getLogger(__name__)
@@ -128,7 +130,7 @@ class Fitness:
             return
         try:
             probe(self._object_store)
-        except (StoreUnavailable, ArtifactError) as error:
+        except StoreUnavailable as error:
             self._report(TroubleKind.PAUSED, self._pause)
             log.info("still paused: %s", error)
             return
@@ -216,11 +218,17 @@ def probe(object_store: ObjectStore) -> None:
     """Store an object, read it and delete it.
 
     Raises:
-        StoreRefused, StoreUnavailable: the object store does not work. ArtifactError: it returned something else.
+        StoreRefused, StoreUnavailable: the object store does not work.
     """
     key = artifact_key("probe", uuid.uuid4().hex * 2, "json")
     object_store.put(key, _PROBE)
-    if object_store.get(key) != _PROBE:
+    try:
+        found = repeated(PROBE_READS, ArtifactMissing, pause=PROBE_PAUSE)(object_store.get, key)
+    except ArtifactError as error:
+        raise StoreUnavailable(
+            f"S3 does not return an object that was just stored: {error}; check the server"
+        ) from error
+    if found != _PROBE:
         raise StoreUnavailable("S3 returned another object than the one that was stored; check the server")
     object_store.delete(key)
 
