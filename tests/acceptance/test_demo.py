@@ -145,7 +145,7 @@ def test_env_prints_the_environment_that_the_next_run_of_up_has(tmp_path: Path) 
 
     before = announced()
     with started("up", "--workers", "0", "--dir", "data", cwd=tmp_path) as up:
-        until(lambda: "are up" in printed(tmp_path), "services", timeout=20)
+        until(lambda: "are up" in printed(tmp_path), "services")
         assert announced() == before
         assert Client(Settings.from_env(dict(line.split("=", 1) for line in before.splitlines()))).jobs() == []
         up.send_signal(signal.SIGTERM)

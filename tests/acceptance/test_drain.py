@@ -39,7 +39,7 @@ def messages(workers: WorkerGroup) -> int:
 
 def test_with_drain_stage_a_worker_that_gets_sigterm_ends_its_stage_first(workers: WorkerGroup) -> None:
     (process,) = workers.start(DIFFEDIT_DRAIN="stage")
-    job = workers.job_in_stage(Stage.INVERT, num_inference_steps=200)
+    job = workers.job_in_stage(Stage.INVERT)
     process.send_signal(signal.SIGTERM)
     until(lambda: state_of_worker(workers) == ["draining"], "the worker announces that it drains")
     assert job.status().stage is Stage.INVERT
@@ -79,7 +79,7 @@ def test_a_worker_that_is_drained_ends_and_a_new_one_of_its_name_takes_jobs(
     assert not workers.has_logged(process, "Traceback")
     workers.processes["gpu-3"] = stack.start_worker("gpu-3")
     assert job.wait(timeout=60).attempts == dict.fromkeys((Stage.EMBED, Stage.MASK, Stage.INVERT, Stage.EDIT), 1)
-    assert state_of_worker(workers) in (["idle"], ["busy"])
+    until(lambda: state_of_worker(workers) in (["idle"], ["busy"]), "the heartbeat of the new worker")
 
 
 def test_a_job_that_failed_succeeds_under_its_id_and_finds_what_was_made(workers: WorkerGroup) -> None:

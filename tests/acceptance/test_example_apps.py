@@ -7,7 +7,6 @@ The example of FastAPI is tested in `test_web_api.py`, that of Node in `tests/sy
 import io
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image
 from diffedit_worker.local.programs import diffedit_command
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE
+from tests.support.processes import unused_port
 from tests.support.waiting import until
 from tests.support.web_server import served_program
 
@@ -60,10 +60,7 @@ def token_of(page: str) -> str:
 def test_users_of_the_django_application_edit_pictures_and_see_their_own_only(
     django: list[str], stack: LocalServices, tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [*django, "runserver", "--noreload", address]
+    command = [*django, "runserver", "--noreload", f"127.0.0.1:{unused_port()}"]
     with served_program(command, {**stack.environment, "PYTHONUNBUFFERED": "1"}, tmp_path, cwd=tmp_path) as server:
         ada, grace, stranger = (
             logged_in(server.url, *who) for who in (("ada", "secret"), ("grace", "secret"), ("ada", "x"))
@@ -74,7 +71,7 @@ def test_users_of_the_django_application_edit_pictures_and_see_their_own_only(
         assert page.url.path.startswith("/edits/"), page.text
         until(lambda: "succeeded" in ada.get(page.url).text, "the edit")
         link = re.search(r'src="([^"]+)"', ada.get(page.url).text)
-        assert of_size(httpx.get(link[1].replace("&amp;", "&")).content) == (64, 64)
+        assert of_size(httpx.get(link[1].replace("&amp;", "&"), timeout=60).content) == (64, 64)
         assert grace.get(page.url.path).status_code == 404
         assert ada.get("/edits/no-id/").status_code == 404
         assert stranger.get(page.url.path).url.path == "/accounts/login/"
@@ -103,9 +100,9 @@ def test_the_flask_application_gets_its_results_by_webhook(stack: LocalServices,
             assert {path.name for path in (tmp_path / "results").iterdir()} == {edit["id"]}
             for path in (edit["status"], edit["picture"]):
                 assert grace.get(path).status_code == 404
-                assert httpx.get(server.url + path).status_code == 401
+                assert httpx.get(server.url + path, timeout=60).status_code == 401
             forged = {"type": "edit.succeeded", "data": {"id": edit["id"]}}
-            assert httpx.post(f"{server.url}/hooks/ada", json=forged).status_code == 401
+            assert httpx.post(f"{server.url}/hooks/ada", json=forged, timeout=60).status_code == 401
             broken = ada.post("/edits", data=ASKED, files={"image": ("pear.png", b"no picture", "image/png")})
             assert (broken.status_code, broken.json()["error"]) == (400, "bad_picture")
     finally:

@@ -131,6 +131,8 @@ def test_the_worker_edits_after_all_these_messages(producer: ForeignProducer, cl
 
 def test_no_message_changes_a_job_or_fails_it(producer: ForeignProducer, client: Client) -> None:
     picture = PICTURE.read_bytes()
+    # No worker leads meanwhile: the leader sends jobs again that wait without a message.
+    producer.redis.set("diffedit:leader", "nobody", ex=100)
     honest = producer.record(picture)
     # One job for each row, so that no message can hide the effect of another.
     jobs = {row: producer.record(picture) for row in FORGED}
@@ -143,6 +145,7 @@ def test_no_message_changes_a_job_or_fails_it(producer: ForeignProducer, client:
         status = producer.job_store.status(job.id)
         assert not status.is_terminal
         producer.job_store.send(status.job)
+    producer.redis.delete("diffedit:leader")
     assert producer.ended(honest)["outcome"] == "succeeded"
     expected = producer.job_store.status(honest.id).artifact_keys
     for row, job in jobs.items():

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import signal
 import subprocess
 import sys
 import uuid
@@ -157,8 +158,10 @@ def test_the_log_holds_no_text_of_a_request_and_no_secret(client: Client, stack:
 def test_a_worker_that_is_stopped_unregisters(client: Client, stack: LocalServices) -> None:
     second = stack.start_worker("second")
     until(lambda: len(client.health().workers) == 2, "the second worker")
-    stack.stop(second)
+    second.send_signal(signal.SIGTERM)
+    until(lambda: second.poll() is not None, "the end of the second worker")
     assert len(client.health().workers) == 1
+    stack.stop(second)
 
 
 def test_clients_share_nothing_but_the_services(client: Client, stack: LocalServices) -> None:

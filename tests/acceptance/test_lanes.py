@@ -9,7 +9,7 @@ from diffedit import Client, JobExpired, QueueFull, Stage, State
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE, QUICK, slow
 from tests.support.services import busy_worker, client_of, log_of, redis_of
-from tests.support.waiting import until
+from tests.support.waiting import until, until_status
 
 pytestmark = pytest.mark.usefixtures("no_unfinished_jobs")
 
@@ -35,9 +35,12 @@ def test_a_job_that_does_not_start_in_time_expires_and_never_runs(client: Client
     assert (job.status().state, job.status().attempts) == (State.EXPIRED, {})
 
 
-def test_a_job_that_misses_its_deadline_expires_and_the_worker_is_free(client: Client) -> None:
-    job = client.edit(PICTURE, **PEAR, **slow(), deadline=2)
-    with pytest.raises(JobExpired, match="deadline of 2 s"):
+def test_a_job_that_misses_its_deadline_expires_and_the_worker_is_free(client: Client, stack: LocalServices) -> None:
+    job, server = client.edit(PICTURE, **PEAR, **slow(), deadline=60), redis_of(stack)
+    status = until_status(job, lambda status: status.stage is Stage.INVERT and status.step > 0, "a step")
+    assert server.zscore("diffedit:expiring", job.id) == pytest.approx(status.created_at.timestamp() + 60, abs=0.01)
+    server.zadd("diffedit:expiring", {job.id: 0})  # its time is over, in the middle of a stage
+    with pytest.raises(JobExpired, match="deadline of 60 s"):
         job.wait(timeout=60)
     assert client.edit(PICTURE, **PEAR, **QUICK).wait(timeout=60).state is State.SUCCEEDED
     status = job.status()

@@ -123,8 +123,9 @@ def test_a_worker_with_wrong_credentials_logs_and_records_no_secret(stack: Local
 def test_no_record_object_or_log_holds_a_secret(stack: LocalServices, client: Client) -> None:
     job = client.edit(PICTURE, **PEAR, **QUICK)
     link = job.result(timeout=60).url(expires=60)
-    copy = submission_key(job.id)
-    until(lambda: not client._object_store.exists(copy), "the deletion of the copy of the submission")
+    # Others are deleted together with it.
+    until(lambda: not redis_of(stack).zcard("diffedit:settled"), "the deletion of the copies of submissions")
+    assert not client._object_store.exists(submission_key(job.id))
     # These include Valkey's append-only file, which holds every write.
     files = [path for path in stack.directory.rglob("*") if path.is_file() and path.name != "state.json"]
     holders = {path.relative_to(stack.directory).parts[0] for path in files if job.id.encode() in path.read_bytes()}

@@ -118,6 +118,8 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
 def test_the_metrics_of_a_worker_show_the_edits(observed: Observed, edits: tuple[JobHandle, JobHandle]) -> None:
     last = {"profile": "tiny", "stage": "mask", "lane": "batch", "outcome": "failed", "code": "empty_mask"}
     until(lambda: value(scrape(observed.port), "stages_total", **last) == 1, "the stage that failed")
+    first = {"profile": "tiny", "stage": "edit", "lane": "interactive", "outcome": "made", "code": ""}
+    until(lambda: value(scrape(observed.port), "stages_total", **first) == 1, "the last stage of the other job")
     samples = scrape(observed.port)
     for stage in STAGES:
         where = {"profile": "tiny", "stage": stage.value, "lane": "interactive"}

@@ -57,6 +57,9 @@ def start(stack: LocalServices, request: pytest.FixtureRequest) -> Iterator[Call
 
     yield start
     for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            until(lambda p=process: p.poll() is not None, "the end of the worker, which unregisters")
         stack.stop(process)
 
 

@@ -209,9 +209,9 @@ def test_a_worker_that_is_killed_during_its_warm_shutdown_loses_no_job(
         os.killpg(stuck.pid, signal.SIGTERM)
         until(lambda: workers.has_logged(stuck, "Warm shutdown"), "the start of the warm shutdown")
         os.killpg(stuck.pid, signal.SIGTERM)
-        workers.start()
         assert stage and job.status().stage is stage and stuck.poll() is None
         workers.kill(stuck)
+        workers.start()
         status = job.wait(timeout=60)
     assert status.attempts == {**dict.fromkeys(status.stages, 1), stage: 2}
 

@@ -9,8 +9,9 @@ from diffedit import BadPicture, Client, InvalidRequest
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE
 from tests.support.services import redis_of
+from tests.support.waiting import until
 
-NEW_PICTURE = PICTURE.read_bytes() + b"trailing bytes make it another picture"
+NEW_PICTURE = PICTURE.read_bytes() + b"of test_refusals"
 """A good picture that is not stored yet."""
 REFUSED: dict[str, tuple[Callable[[Client], object], type[Exception], str]] = {
     "not a picture": (lambda c: c.edit(b"GIF89a", **PEAR), BadPicture, "not a PNG, JPEG or WebP"),
@@ -36,6 +37,7 @@ def contents(stack: LocalServices) -> tuple[int, list[bytes], set[Path]]:
 @pytest.mark.parametrize("row", REFUSED)
 def test_a_refused_request_leaves_nothing_in_redis_and_s3(client: Client, stack: LocalServices, row: str) -> None:
     call, kind, words = REFUSED[row]
+    until(lambda: not redis_of(stack).zcard("diffedit:settled"), "the deletion of the copies of ended jobs")
     before = contents(stack)
     with pytest.raises(kind, match=words):
         call(client)

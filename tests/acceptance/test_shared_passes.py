@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from diffedit import JobFailed, JobHandle, JobStatus, Stage, State
+from diffedit import JobFailed, JobHandle, JobStatus, Stage, State, WorkerInfo
 from diffedit_worker.local.process_group import Process
 from diffedit_worker.local.stack import LocalServices
 from tests.support.factories import PEAR, PICTURE, slow
 from tests.support.services import WorkerGroup, log_of
 from tests.support.waiting import until, until_status
+
+# Jobs are submitted before a worker starts, so that it takes all of them at once.
+pytestmark = pytest.mark.filterwarnings("ignore::diffedit.NoWorkerWarning")
 
 JOBS = 4
 
@@ -46,11 +49,17 @@ def name_of(workers: WorkerGroup, process: Process) -> str:
 
 
 def test_jobs_share_passes_and_are_all_announced(stack: LocalServices, workers: WorkerGroup) -> None:
-    (process,) = workers.start()
     jobs = submitted(workers, JOBS)
+    (process,) = workers.start()
     in_stage(jobs, Stage.INVERT)
-    until(lambda: len(workers.client.health().workers[0].jobs) == JOBS, "a heartbeat that names all jobs")
-    (info,) = workers.client.health().workers
+    seen: list[WorkerInfo] = []
+
+    def all_named() -> bool:
+        seen[:] = workers.client.health().workers
+        return len(seen[0].jobs) == JOBS
+
+    until(all_named, "a heartbeat that names all jobs")
+    (info,) = seen
     assert set(info.jobs) == {job.id for job in jobs}
     assert (info.job in info.jobs, info.batch_jobs) == (True, JOBS)
     for job in jobs:
@@ -63,8 +72,8 @@ def test_jobs_share_passes_and_are_all_announced(stack: LocalServices, workers: 
 
 
 def test_a_cancelled_job_leaves_the_others_alone(workers: WorkerGroup) -> None:
-    workers.start()
     jobs = submitted(workers, JOBS)
+    workers.start()
     in_stage(jobs, Stage.INVERT)
     jobs[1].cancel()
     statuses = [job.wait(timeout=120) for job in jobs if job is not jobs[1]]
@@ -73,8 +82,8 @@ def test_a_cancelled_job_leaves_the_others_alone(workers: WorkerGroup) -> None:
 
 
 def test_a_worker_that_is_stopped_requeues_all_its_jobs_and_no_attempt_is_counted(workers: WorkerGroup) -> None:
-    (stopped,) = workers.start()
     jobs = submitted(workers, JOBS)
+    (stopped,) = workers.start()
     in_stage(jobs, Stage.INVERT)
     stopped.send_signal(signal.SIGTERM)
     until(lambda: stopped.poll() is not None, "the end of the worker, in the middle of its stages")
@@ -85,8 +94,8 @@ def test_a_worker_that_is_stopped_requeues_all_its_jobs_and_no_attempt_is_counte
 
 
 def test_the_jobs_of_a_killed_worker_run_alone_and_succeed(stack: LocalServices, workers: WorkerGroup) -> None:
-    (killed,) = workers.start()
     jobs = submitted(workers, JOBS)
+    (killed,) = workers.start()
     in_stage(jobs, Stage.INVERT)
     workers.kill(killed)
     (process,) = workers.start()
@@ -96,9 +105,10 @@ def test_the_jobs_of_a_killed_worker_run_alone_and_succeed(stack: LocalServices,
     assert {job.id for job in jobs} <= set(alone)
 
 
+@pytest.mark.timeout(300)
 def test_a_job_that_kills_its_workers_does_not_fail_the_jobs_beside_it(workers: WorkerGroup) -> None:
-    workers.start()
     poison, *others = jobs = submitted(workers, JOBS)
+    workers.start()
     in_stage(jobs, Stage.INVERT)
     for attempt in (1, 2, 3):
 

@@ -66,7 +66,7 @@ def test_a_job_waits_while_s3_does_not_answer(services: ProxiedServices) -> None
 
 
 def test_a_restart_of_s3_during_a_stage_costs_no_attempt(services: ProxiedServices) -> None:
-    job = services.edit(num_inference_steps=60)
+    job = services.edit(num_inference_steps=300, guidance_scale=1.0)
     until_status(job, lambda status: status.stage is Stage.INVERT and status.step > 0, "a step of the inversion")
     services.stack.processes["s3"].kill()
     services.stack.stop(services.stack.processes["s3"])

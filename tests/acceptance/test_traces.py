@@ -1,5 +1,6 @@
 """One trace through real processes: web server, worker and sender of webhooks export it by OTLP to a collector."""
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,9 @@ def test_all_processes_export_one_trace_and_send_its_last_spans_when_they_end(
         )
         assert (answer.status_code, answer.json()["state"]) == (200, "succeeded"), answer.text
         until(lambda: len(receiver.requests) == 2, "the events")
-    stack.stop(worker, sender)
+    for process in (worker, sender):
+        process.send_signal(signal.SIGTERM)
+    until(lambda: None not in (worker.poll(), sender.poll()), "the end of worker and sender")
     # Then the collector has the whole trace
     spans = collector.spans_of(TRACE)
     assert {span.service for span in spans} == {"diffedit-web", "diffedit-worker", "diffedit-webhooks"}
@@ -84,11 +87,14 @@ def test_a_collector_that_never_answers_hinders_neither_jobs_nor_the_end_of_a_wo
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        (worker,) = workers.start(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY="10")
+        # A worker that waited for the collector would wait for longer than this test.
+        traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TIMEOUT": "100"}
+        (worker,) = workers.start(**traced, OTEL_BSP_SCHEDULE_DELAY="10")
         assert workers.client.edit(PICTURE, **PEAR, **QUICK).wait(60).state is State.SUCCEEDED
         silent.settimeout(60)
         asked, _ = silent.accept()  # the worker has tried
         with asked:
             assert workers.client.edit(PICTURE, **PEAR, **QUICK).wait(60).state is State.SUCCEEDED
-            stack.stop(worker)
+            worker.send_signal(signal.SIGTERM)
+            until(lambda: worker.poll() is not None, "the end of the worker", timeout=30)
     assert worker.poll() == 0

@@ -98,7 +98,7 @@ def test_openais_client_edits_a_picture(server: Served, key: str) -> None:
             response_format="url",
             extra_body={"source_prompt": PROMPTS["source_prompt"], **QUICK},
         )
-        assert Image.open(io.BytesIO(httpx.get(link.data[0].url).content)).size == original.size
+        assert Image.open(io.BytesIO(httpx.get(link.data[0].url, timeout=60).content)).size == original.size
         with pytest.raises(openai.BadRequestError) as caught:
             client.images.edit(image=PICTURE.open("rb"), prompt="x", extra_body={"strength": 7})
         assert caught.value.param == "strength"
@@ -119,5 +119,5 @@ def test_the_example_of_fastapi_keeps_users_apart(stack: LocalServices, tmp_path
         assert edit["links"]["self"].startswith("/api/v1/edits/")
         assert ada.get(edit["links"]["result"] + "?inline").headers["content-type"] == "image/png"
         assert grace.get(edit["links"]["self"]).status_code == 404
-        assert httpx.get(server.url + edit["links"]["self"], auth=("ada", "wrong")).status_code == 401
+        assert httpx.get(server.url + edit["links"]["self"], auth=("ada", "wrong"), timeout=60).status_code == 401
     assert len((ROOT / "examples/fastapi_app.py").read_text().splitlines()) < 40

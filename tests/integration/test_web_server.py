@@ -171,6 +171,7 @@ def test_who_goes_while_an_edit_is_awaited_leaves_it_or_ends_it(
 
     with pytest.raises(httpx.ReadTimeout):
         http.post("/v1/edits", files=FILES, data=PROMPTS, headers={"Prefer": "wait=30"}, timeout=1)
+    until(new, "the record of the edit")
     (edit,) = new()  # its id is not known to the caller, but `GET /v1/edits` lists it
     assert not edit.is_terminal
     with pytest.raises(httpx.ReadTimeout):
@@ -184,14 +185,15 @@ def test_a_link_leads_to_the_picture_and_an_upload_goes_to_the_bucket(http: http
     picture = png(colour="blue")
     upload = http.post("/v1/uploads", json={"content_type": "image/png", "size": len(picture)}).json()
     if upload["method"] == "PUT":
-        sent = httpx.put(upload["url"], content=picture, headers=upload["headers"])
+        sent = httpx.put(upload["url"], content=picture, headers=upload["headers"], timeout=60)
     else:
-        sent = httpx.post(upload["url"], data=upload["fields"], files={"file": picture})
+        sent = httpx.post(upload["url"], data=upload["fields"], files={"file": picture}, timeout=60)
     assert sent.is_success, sent.text
     edit = http.post("/v1/edits", json={"uploaded": upload["key"], **PROMPTS}).json()
     response = http.get(edit["links"]["original"])
     assert response.status_code == 303
-    assert httpx.get(response.headers["location"]).content == http.get(edit["links"]["original"] + "?inline").content
+    original = httpx.get(response.headers["location"], timeout=60)
+    assert original.content == http.get(edit["links"]["original"] + "?inline").content
 
 
 def test_while_redis_is_away_the_answer_says_so(tmp_path: Path) -> None:
@@ -206,8 +208,9 @@ def test_while_redis_is_away_the_answer_says_so(tmp_path: Path) -> None:
 
 def test_without_keys_only_this_machine_is_served(stack: LocalServices, tmp_path: Path) -> None:
     with served_process(stack.environment, tmp_path, "--open") as server:
-        assert httpx.get(f"{server.url}/v1/edits").status_code == 200
-        assert httpx.get(f"{server.url}/v1/edits", headers={"Host": "evil.example"}).status_code == 400
+        assert httpx.get(f"{server.url}/v1/edits", timeout=60).status_code == 200
+        evil = httpx.get(f"{server.url}/v1/edits", headers={"Host": "evil.example"}, timeout=60)
+        assert evil.status_code == 400
     with (
         pytest.raises(AssertionError, match="--insecure"),
         served_process(
@@ -235,7 +238,7 @@ def test_a_comment_keeps_a_stream_alive(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(events, "HEARTBEAT", 0.2)
     client = testing.async_memory_client()
     with served_app(create_app(client, open_to_all=True)) as server:
-        edit = httpx.post(f"{server.url}/v1/edits", files=FILES, data=PROMPTS).json()
+        edit = httpx.post(f"{server.url}/v1/edits", files=FILES, data=PROMPTS, timeout=60).json()
         with httpx.stream("GET", server.url + edit["links"]["events"]) as response:
             lines = response.iter_lines()
             next_event(lines)

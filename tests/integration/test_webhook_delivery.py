@@ -20,7 +20,7 @@ from diffedit.jobs import keys
 from diffedit.webhooks.signing import new_secret, signed_headers
 from diffedit_worker.local.stack import LocalServices
 from tests.support.fake_service import TEXTS, png
-from tests.support.services import client_of, redis_of
+from tests.support.services import client_of, redis_of, until_on_disk
 from tests.support.waiting import until
 from tests.support.webhook_receiver import Handler, Receiver, receiving
 
@@ -135,6 +135,7 @@ def test_redis_is_killed_in_the_middle(own_stack: LocalServices, receiver: Recei
     with sending(own_stack, tmp_path):
         until(lambda: is_settled(cancelled(client, receiver)) or receiver.requests, "the first request", 30)
         jobs = [cancelled(client, receiver, number) for number in range(20)]
+        until_on_disk(own_stack)
         valkey = own_stack.processes["valkey"]
         os.kill(valkey.pid, signal.SIGKILL)
         own_stack.stop(valkey)
@@ -170,7 +171,7 @@ def test_the_example_takes_what_is_signed_and_nothing_else(stack: LocalServices,
         assert example.stdout is not None
         try:
             url = example.stdout.readline().strip()
-            assert httpx.post(url, json={"type": "edit.failed", "data": {"id": "0"}}).status_code == 400
+            assert httpx.post(url, json={"type": "edit.failed", "data": {"id": "0"}}, timeout=60).status_code == 400
             job = client_of(stack).edit(png(), **TEXTS, webhook=url)
             job.cancel()
             with sending(stack, tmp_path):

@@ -81,7 +81,7 @@ class AdministrationBehaviour(BackendBehaviour):
         assert store.expire_job(job.id) is None
 
     def test_a_deadline_that_is_not_over_still_holds(self, backend: JobBackend) -> None:
-        job, store = a_job(deadline=2.0), backend.job_store
+        job, store = a_job(deadline=4.0), backend.job_store
         store.create_job(job)
         store.end_job(job.id, State.CANCELLED)
         assert revive(backend, job) is StartOver.DONE

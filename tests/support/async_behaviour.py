@@ -106,7 +106,7 @@ class AsyncClientBehaviour(BackendBehaviour):
     def test_a_job_expires_while_it_is_watched(self, backend: JobBackend) -> None:
         async def main() -> list[State]:
             async with an_async_client(backend) as client:
-                job = await client.edit(png(), **TEXTS, start_timeout=0.3)
+                job = await client.edit(png(), **TEXTS, start_timeout=2)
                 return [status.state async for status in job.watch(timeout=30)]
 
         assert asyncio.run(main()) == [State.QUEUED, State.EXPIRED]
@@ -136,7 +136,7 @@ class AsyncClientBehaviour(BackendBehaviour):
                 calls = [
                     client.edit(png(), **TEXTS, strength=7),
                     job.retry(),
-                    job.wait(timeout=0.1),
+                    job.wait(timeout=1),
                     missing.status(),
                     missing.wait(),
                     missing.cancel(),

@@ -238,9 +238,9 @@ class BulkBehaviour(BackendBehaviour):
         jobs[0].cancel()
         assert {job.id for job in mapper("as_completed", jobs, first=2)} == {jobs[0].id, jobs[2].id}
         with pytest.raises(JobTimeout):
-            mapper("as_completed", jobs, timeout=0.3)
+            mapper("as_completed", jobs, timeout=1)
         missing = mapper.client.job("a" * 32)
-        outcomes = dict(mapper("results", [*jobs, missing], timeout=0.3))
+        outcomes = dict(mapper("results", [*jobs, missing], timeout=1))
         kinds = [type(outcomes[job]).__name__.removeprefix("Async") for job in (*jobs, missing)]
         assert kinds == [JobCancelled.__name__, JobTimeout.__name__, EditResult.__name__, JobNotFound.__name__]
 

@@ -72,7 +72,7 @@ class ForeignProducer:
 
     def ended(self, job: Job) -> dict[str, str]:
         """Wait for the end of a job; return its record from Redis, which the job store may not be able to read."""
-        until(lambda: self.redis.hexists(f"diffedit:job:{job.id}", "outcome"), f"the end of job {job.id}", timeout=30)
+        until(lambda: self.redis.hexists(f"diffedit:job:{job.id}", "outcome"), f"the end of job {job.id}")
         fields = self.redis.hgetall(f"diffedit:job:{job.id}")
         return {name.decode(): value.decode() for name, value in fields.items()}
 

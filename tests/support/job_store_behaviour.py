@@ -19,7 +19,7 @@ from tests.support.factories import a_job, a_request, a_worker, done
 class JobStoreBehaviour(BackendBehaviour):
     def test_a_job_expires_if_it_does_not_start_in_time(self, backend: JobBackend) -> None:
         backend.worker_registry.send_heartbeat(a_worker(id=ME))
-        late, punctual = a_job(start_timeout=0.5), a_job(start_timeout=0.5)
+        late, punctual = a_job(start_timeout=2), a_job(start_timeout=2)
         for job in (late, punctual):
             backend.job_store.create_job(job)
         assert backend.job_store.expire_job(late.id) is None
@@ -34,7 +34,7 @@ class JobStoreBehaviour(BackendBehaviour):
 
     def test_a_job_expires_at_its_next_step_after_its_deadline(self, backend: JobBackend) -> None:
         backend.worker_registry.send_heartbeat(a_worker(id=ME))
-        jobs = [a_job(deadline=0.5, start_timeout=60) for _ in range(3)]
+        jobs = [a_job(deadline=2, start_timeout=60) for _ in range(3)]
         for job in jobs:
             backend.job_store.create_job(job)
             backend.job_store.start_stage(job.id, Stage.EMBED, ME)

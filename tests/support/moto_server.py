@@ -7,7 +7,6 @@ takes expired and wrongly signed links.
 import json
 import os
 import re
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import boto3
 import trustme
 
 from diffedit import Settings
+from tests.support.processes import unused_port
 from tests.support.waiting import until
 
 SECURITY = Path(__file__).parents[2] / "SECURITY.md"
@@ -61,8 +61,7 @@ class MotoServer:
 
     def __init__(self, authority: trustme.CA | None = None, host: str = "127.0.0.1") -> None:
         """With an `authority`, the server speaks TLS, with a certificate for `host`."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
+        self.port = unused_port()
         self.url = f"{'https' if authority else 'http'}://127.0.0.1:{self.port}"
         self.keys: dict[str, dict[str, str]] = {}
         self._authority, self._host = authority, host

@@ -146,7 +146,7 @@ class OwnerBehaviour(BackendBehaviour):
         backend.worker_registry.send_heartbeat(a_worker(id=ME))
         store = backend.job_store
         store.set_owner_limits("u1", OwnerLimits(max_running=1))
-        running, parked, last = create(backend, owner="u1"), a_job(owner="u1", start_timeout=0.3), a_job(owner="u1")
+        running, parked, last = create(backend, owner="u1"), a_job(owner="u1", start_timeout=2), a_job(owner="u1")
         store.start_stage(running.id, Stage.EMBED, ME)
         for job in (parked, last):
             store.create_job(job)

@@ -1,6 +1,7 @@
 """Other processes in tests: find those of a directory, and run one that owns children."""
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+
+from diffedit_worker.local.state import free_port
+
+PORTS = range(10_000, 18_000)
+"""Ports that no process gets without asking for them, and that the product does not choose."""
 
 
 def children_of(directory: Path) -> list[psutil.Process]:
@@ -20,6 +26,11 @@ def children_of(directory: Path) -> list[psutil.Process]:
             if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
+
+
+def unused_port() -> int:
+    """Return a port for a program that binds it later."""
+    return free_port(random.choice(PORTS), PORTS)
 
 
 @contextmanager

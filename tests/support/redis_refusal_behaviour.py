@@ -25,7 +25,7 @@ class RedisRefusalBehaviour:
         (process,) = workers.start()
         server = redis_of(workers.stack, decode_responses=True)
         for number, fault in enumerate(self.faults):
-            job = workers.job_in_stage(Stage.INVERT, num_inference_steps=100)
+            job = workers.job_in_stage(Stage.INVERT, num_inference_steps=200)
             waiting = workers.client.edit(PICTURE, **PEAR, **QUICK, seed=number)
             with refusing(server, fault):
                 time.sleep(SECONDS)

@@ -133,9 +133,9 @@ class RefusalBehaviour(BackendBehaviour):
         first = job.without_artifact(Artifact.EMBEDDINGS)
         backend.job_store.requeue(first)
         backend.job_store.start_stage(job.id, Stage.EMBED, ME)
-        time.sleep(0.2)
+        time.sleep(1.1)
         backend.job_store.refuse_stage(first, Stage.EMBED, ME, ERROR)
-        assert job.id not in backend.job_store.refused_jobs(patience=0.15)
+        assert job.id not in backend.job_store.refused_jobs(patience=1)
 
     def test_a_job_that_runs_or_was_never_refused_does_not_fail_of_refusals(self, backend: JobBackend) -> None:
         job, other = refused(backend), at_mask(backend)

@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from diffedit import Client, JobHandle, Settings, Stage, State
+from diffedit import Client, JobHandle, Settings, Stage
 from diffedit.objects.s3 import S3ObjectStore
 from diffedit_worker.local.process_group import Process
 from diffedit_worker.local.stack import LocalServices
@@ -39,6 +39,12 @@ def names_of_workers(client: Client) -> set[str]:
     return {worker.name.partition("@")[0] for worker in client.health().workers}
 
 
+def until_on_disk(stack: LocalServices) -> None:
+    """Wait until a Valkey that is killed loses nothing. It answers up to two seconds before it writes to its log."""
+    server = redis_of(stack)
+    until(lambda: server.info("persistence")["aof_buffer_length"] == 0, "Valkey's log")
+
+
 def cancel_unfinished_jobs(client: Client) -> None:
     """Cancel each job that has not ended, so that the next test finds the workers idle."""
     for status in client.jobs(limit=1000):
@@ -50,7 +56,8 @@ def cancel_unfinished_jobs(client: Client) -> None:
 def busy_worker(client: Client) -> Iterator[None]:
     """Keep the only worker busy with a long job while the context lasts."""
     blocker = client.edit(PICTURE, **PEAR, **{**slow(), "guidance_scale": 7.5})  # which makes it longer still
-    until_status(blocker, lambda status: status.state is State.RUNNING and status.step > 0, "the worker is busy")
+    # Between two stages the blocker would count among the jobs that wait.
+    until_status(blocker, lambda status: status.stage is Stage.INVERT and status.step > 0, "the worker is busy")
     yield
     blocker.cancel()
 

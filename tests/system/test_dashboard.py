@@ -30,7 +30,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         prometheus.watch(stack)
         stack.start_worker()
         client = client_of(stack)
-        until(lambda: client.health().ok, "a ready worker", timeout=120)
+        until(lambda: client.health().ok, "a ready worker", timeout=240)
         until(lambda: _value(prometheus, "diffedit_worker_info"), "the metrics of the worker", timeout=60)
         job = client.for_owner("u1").edit(PICTURE, **PEAR, **QUICK)
         assert job.wait(timeout=60).state is State.SUCCEEDED
@@ -39,7 +39,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 
 def _value(prometheus: Prometheus, query: str) -> float | None:
-    found = httpx.get(f"{prometheus.url}/api/v1/query", params={"query": query}).json()["data"]["result"]
+    found = httpx.get(f"{prometheus.url}/api/v1/query", params={"query": query}, timeout=60).json()["data"]["result"]
     return float(found[0]["value"][1]) if found else None
 
 
@@ -54,7 +54,7 @@ def families(names: Iterable[str]) -> set[str]:
 
 
 def test_rules_dashboard_and_scalers_ask_only_for_metrics_that_exist(prometheus: Prometheus) -> None:
-    known = httpx.get(f"{prometheus.url}/api/v1/metadata").json()["data"].keys()
+    known = httpx.get(f"{prometheus.url}/api/v1/metadata", timeout=60).json()["data"].keys()
     panels = [query for row in ROWS.values() for panel in row for query in panel.all_queries]
     for text in (RULES.read_text(), SCALERS.read_text(), "\n".join(panels)):
         asked = asked_for(text)

@@ -48,7 +48,7 @@ def test_a_job_outlasts_a_fail_over(
 ) -> None:
     # Given a worker that runs a job, and another job that waits
     (process,) = workers.start()
-    running = workers.job_in_stage(Stage.INVERT, num_inference_steps=200)
+    running = workers.job_in_stage(Stage.INVERT)
     waiting = workers.client.edit(PICTURE, **PEAR, **QUICK, caption=f"a pear before {end.__name__}")
     former = servers.primary
     # Replication is asynchronous: without this the new primary might not know of the last writes.

@@ -86,6 +86,6 @@ def test_a_simulated_device_takes_one_pass_at_a_time():
 
 
 def test_jobs_on_a_simulated_device_share_passes():
-    alone, four = (run_jobs(PassTimes(0.003, 0.00001), jobs) for jobs in (1, 4))
+    alone, four = (run_jobs(PassTimes(0.02, 0.00001), jobs) for jobs in (1, 4))
     assert alone.samples_per_pass == GUIDE.samples / GUIDE.passes
     assert four.samples_per_pass > 2 * alone.samples_per_pass

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,13 +78,15 @@ def test_health_names_what_cannot_be_read(cli: Cli) -> None:
     assert len(cli.json("health")["damaged"]) == 6
 
 
-def test_health_says_that_webhooks_wait_and_nothing_sends_them(cli: Cli) -> None:
+def test_health_says_that_webhooks_wait_and_nothing_sends_them(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "webhooks" not in cli("health").stdout
     cli.client.edit(png(), **TEXTS, webhook="https://example.com/hooks").cancel()
+    (event,) = cli.job_store._state.outbox.values()
+    due = float(event["due"])
+    monkeypatch.setattr("diffedit.jobs.memory_outbox.time", SimpleNamespace(time=lambda: due))  # time stands still
     shown = cli("health").stdout
     assert "1 waiting, the oldest for 0 s" in shown and "nothing sends" not in shown
-    for event in cli.job_store._state.outbox.values():
-        event["due"] = f"{time.time() - 75:.6f}"
+    event["due"] = f"{due - 75:.6f}"
     shown = cli("health").stdout
     assert "the oldest for 75 s; nothing sends events: start `diffedit webhooks`" in shown
     report = cli.json("health")["webhooks"]
