@@ -173,6 +173,20 @@ class StageBehaviour(BackendBehaviour):
         assert backend.job_store.status(job.id).attempts == {Stage.EMBED: 1, Stage.MASK: 0}
         assert backend.job_store.start_stage(job.id, Stage.MASK, OTHER).worker == OTHER
 
+    def test_requeue_leaves_a_job_alone_that_has_gone_on(self, backend: JobBackend) -> None:
+        job, store = at_mask(backend), backend.job_store
+        for attempt in (0, 2):
+            with pytest.raises(JobElsewhere):
+                store.requeue(job, ME, attempt=attempt)
+        made = done(job, Stage.MASK)
+        store.complete_stage(made, Stage.MASK, 1.0, [Artifact.MASK], ME)
+        store.start_stage(job.id, Stage.INVERT, ME)
+        with pytest.raises(JobElsewhere):
+            store.requeue(job, ME, attempt=1)  # as the caller saw it before
+        assert store.status(job.id).attempts == {Stage.EMBED: 1, Stage.MASK: 1, Stage.INVERT: 1}
+        assert store.requeue(made, ME, attempt=1) is None
+        assert store.start_stage(job.id, Stage.INVERT, ME).attempts[Stage.INVERT] == 2
+
     def test_requeue_without_an_artifact_undoes_its_stage(self, backend: JobBackend) -> None:
         job = at_mask(backend)
         assert backend.job_store.requeue(job.without_artifact(Artifact.EMBEDDINGS), ME) is None

@@ -290,6 +290,38 @@ def test_a_job_that_the_worker_does_not_run_any_more_is_released(worker: Maintai
     assert worker.job_store.jobs_held_by("me") == [current.id]
 
 
+@pytest.mark.parametrize("moment", ["before its status", "after its status", "after the look at what runs"])
+def test_a_job_that_was_between_two_stages_is_not_released(
+    worker: MaintainedWorker, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """It was listed while one stage ran, was not running at the next look, and begins its next stage at `moment`."""
+    job, store = worker.started_job("me"), worker.job_store
+    status, requeue = store.status, store.requeue
+    store.complete_stage(done(job, Stage.EMBED), Stage.EMBED, 1.0, Stage.EMBED.gives, "me")
+
+    def begin(now: str) -> None:
+        if now == moment:
+            worker.running_stages = [RunningStage(job.id, Stage.MASK)]
+            store.start_stage(job.id, Stage.MASK, "me")
+
+    def watched_status(job_id: str) -> JobStatus:
+        begin("before its status")
+        found = status(job_id)
+        begin("after its status")
+        return found
+
+    def watched_requeue(*args: object, **options: object) -> State | None:
+        begin("after the look at what runs")
+        return requeue(*args, **options)
+
+    monkeypatch.setattr(store, "jobs_held_by", lambda worker: [job.id])
+    monkeypatch.setattr(store, "status", watched_status)
+    monkeypatch.setattr(store, "requeue", watched_requeue)
+    worker.maintenance.rescue.release_idle()
+    assert worker.sent == []
+    assert (status(job.id).worker, status(job.id).attempts) == ("me", {Stage.EMBED: 1, Stage.MASK: 1})
+
+
 def test_a_stuck_stage_ends_the_worker_and_records_the_cause() -> None:
     worker = MaintainedWorker(stage_timeouts=StageTimeouts(stages={Stage.EMBED: 10}), max_attempts=1)
     job = worker.started_job("me")

@@ -77,6 +77,11 @@ class MemoryState:
     def is_alive(self, worker: str) -> bool:
         return self.is_announced(worker) or not self.heartbeats_are_complete
 
+    def has_gone_on(self, job: Job, attempt: int | None) -> bool:
+        """Return whether the next stage of `job` is not the next one now, or was not started so often."""
+        record, stage = self.records[job.id], job.stages_left[0].value
+        return attempt is not None and (record["next"], int(record.get(f"attempts:{stage}", 0))) != (stage, attempt)
+
     def runs_elsewhere(self, job_id: str, worker: str | None) -> bool:
         holder = self.running.get(job_id)
         return holder is not None and holder != worker and self.is_alive(holder)

@@ -196,15 +196,21 @@ class MemoryJobStore(MemoryAdministration, MemoryQueues, MemorySubmissions):
             self._state.contents.update(contents)
 
     def requeue(
-        self, job: Job, worker: str | None = None, *, count_attempt: bool = True, waited: float | None = None
+        self,
+        job: Job,
+        worker: str | None = None,
+        *,
+        count_attempt: bool = True,
+        attempt: int | None = None,
+        waited: float | None = None,
     ) -> State | None:
         with self._state.lock:
             outcome = self._outcome(job.id, worker)
             if outcome is None:
-                early = waited and job.id in self._state.waiting and not self._has_waited(job.id, waited)
-                if early or self._state.runs_elsewhere(job.id, worker):
-                    raise JobElsewhere(job.id)
                 record, attempts = self._record(job.id), f"attempts:{job.stages_left[0].value}"
+                early = waited and job.id in self._state.waiting and not self._has_waited(job.id, waited)
+                if early or self._state.has_gone_on(job, attempt) or self._state.runs_elsewhere(job.id, worker):
+                    raise JobElsewhere(job.id)
                 if not count_attempt:
                     record[attempts] = str(int(record[attempts]) - 1)
                 for name in undone_fields(job):

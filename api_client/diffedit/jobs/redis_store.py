@@ -192,7 +192,13 @@ class RedisJobStore(RedisAdministration, RedisQueues, RedisSubmissions):
 
     @translate_errors
     def requeue(
-        self, job: Job, worker: str | None = None, *, count_attempt: bool = True, waited: float | None = None
+        self,
+        job: Job,
+        worker: str | None = None,
+        *,
+        count_attempt: bool = True,
+        attempt: int | None = None,
+        waited: float | None = None,
     ) -> State | None:
         answer = self._server.run(
             "requeue",
@@ -201,6 +207,7 @@ class RedisJobStore(RedisAdministration, RedisQueues, RedisSubmissions):
             stage=job.stages_left[0].value,
             queue=job.queue,
             count_attempt=count_attempt,
+            attempt=attempt,
             waited=waited,
             forget=undone_fields(job),
         )

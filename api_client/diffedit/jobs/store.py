@@ -224,7 +224,13 @@ class JobStore(JobIndex, JobAdministration, QueueStore, StepStore, SubmissionSto
         """Record what is stored at these keys of artifacts, by a worker that no longer runs the job."""
 
     def requeue(
-        self, job: Job, worker: str | None = None, *, count_attempt: bool = True, waited: float | None = None
+        self,
+        job: Job,
+        worker: str | None = None,
+        *,
+        count_attempt: bool = True,
+        attempt: int | None = None,
+        waited: float | None = None,
     ) -> State | None:
         """Let the job wait for the first stage whose artifacts are not in `job`.
 
@@ -232,6 +238,8 @@ class JobStore(JobIndex, JobAdministration, QueueStore, StepStore, SubmissionSto
             worker: the worker that runs the job. Without it, only a job that no live worker runs is requeued. After a
                 time in which no worker could send a heartbeat, every worker counts as live for a while.
             count_attempt: if False, the last start of that stage is not counted.
+            attempt: how often that stage was started when the caller looked. Raises JobElsewhere if it was started
+                since, or if another one is next.
             waited: seconds for which a job must have waited if no worker runs it. Raises JobElsewhere if it has not.
         """
 

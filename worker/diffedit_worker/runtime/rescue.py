@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 SLICES_PER_LEASE = 3
 """A leader stays the leader for the time of so many slices, in case one takes longer."""
 
-WORKER_DEAD = "its worker is dead"
+WORKER_DEAD, WORKER_LEFT = "its worker is dead", "this worker has left it"
 
 Task = Callable[[], object]
 """What is to be done for one job."""
@@ -73,11 +73,10 @@ class Rescue:
         That happens if Redis did not answer when a stage ended.
         """
         held = self._job_store.jobs_held_by(self._context.id)
-        # Asked afterwards, because a worker notes a running stage before it starts the stage in the record.
         running = self._running_jobs()
         for job_id in held:
             if job_id not in running:
-                _carry_out(partial(self._send_again, job_id, "this worker has left it", self._context.id))
+                _carry_out(partial(self._send_again, job_id, WORKER_LEFT, self._context.id))
 
     def rescue_orphans(self) -> None:
         """If this worker is the leader, work for one slice at what all jobs need.
@@ -124,10 +123,15 @@ class Rescue:
             status = self._job_store.status(job_id)
             if status.contract > versions.CONTRACT:
                 return  # Its stages may be others than we know.
+            # Asked after the status, because a worker notes a running stage before it starts the stage in the record.
+            if worker and job_id in self._running_jobs():
+                return  # It was between two stages.
             job = status.job
-            if self._job_store.requeue(job, worker, waited=self._waited) is None:
-                stage = job.stages_left[0].value
-                log.warning("job %s: %s; it continues with stage %s", job_id, reason or _why_it_waits(status), stage)
+            stage = job.stages_left[0]
+            attempt = status.attempts.get(stage, 0) if worker else None
+            if self._job_store.requeue(job, worker, attempt=attempt, waited=self._waited) is None:
+                why = reason or _why_it_waits(status)
+                log.warning("job %s: %s; it continues with stage %s", job_id, why, stage.value)
                 self._context.enqueue(job)
                 if reason is WORKER_DEAD:
                     self._context.job_recovered(job)
