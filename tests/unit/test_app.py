@@ -1,6 +1,7 @@
 """The Celery application of a worker and what its process does at Celery's signals. No services, no worker."""
 
 import gc
+import json
 import logging
 import weakref
 from types import SimpleNamespace
@@ -10,6 +11,9 @@ import click
 import pytest
 from celery import Celery, signals
 from celery.bin.worker import worker as celery_worker
+from celery.worker.heartbeat import Heart
+from kombu import Connection, Producer
+from kombu.exceptions import OperationalError
 
 import diffedit_worker.app
 from diffedit import InvalidRequest, Stage
@@ -334,3 +338,29 @@ def test_the_celery_command_leaves_the_number_of_threads_to_the_worker() -> None
     worker = SimpleNamespace(app=app)
     signals.celeryd_init.send(NODE, instance=worker, conf=app.conf, options={})
     assert app.conf.worker_concurrency == 3
+
+
+@pytest.mark.usefixtures("backend")
+def test_what_the_event_loop_publishes_is_published_once() -> None:
+    """Celery would repeat a heartbeat and an answer to a remote command until the broker takes it."""
+    tries: list[str] = []
+
+    class AwayBroker(Producer):
+        """Has a connection that is never there."""
+
+        def _publish(self, body: Any, *_: Any) -> None:
+            tries.append(json.loads(body)["type"])
+            assert len(tries) < 9, "it is repeated"
+            raise self.connection.recoverable_connection_errors[0]
+
+    app = a_app()
+    with Connection("memory://") as connection:
+        producer = AwayBroker(connection)
+        dispatcher = app.events.Dispatcher(connection)
+        dispatcher.producer = producer
+        Heart(None, dispatcher)._send("worker-heartbeat")
+        with pytest.raises(OperationalError):
+            app.control.mailbox._publish_reply(
+                {"type": "answer"}, "reply.pidbox", "key", "ticket", connection.default_channel, producer
+            )
+    assert tries == ["worker-heartbeat", "answer"]

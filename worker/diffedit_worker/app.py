@@ -18,7 +18,7 @@ from kombu import Queue
 from diffedit.contract.stages import Stage, queue_names
 from diffedit.jobs.dispatch import celery_app
 from diffedit.logs import LogFormat, json_formatter, log_to_stderr
-from diffedit_worker.celery_ext.events import OnceDispatcher
+from diffedit_worker.celery_ext.publishing import publish_once
 from diffedit_worker.celery_ext.queues import ServedQueues
 from diffedit_worker.models.profiles import default_profile, load_profiles, profile_named
 from diffedit_worker.runtime.logs import format_as_json, format_plainly
@@ -68,7 +68,7 @@ def create_app(settings: WorkerSettings, pipeline: "Mapping[Stage, StageDefiniti
     # The queues that a worker reads without -Q, in order of priority.
     app.conf.update(CONFIGURATION, task_queues=[Queue(queue) for queue in queue_names(name)])
     app.amqp.queues_cls = ServedQueues
-    app.events.dispatcher_cls = OnceDispatcher
+    publish_once(app)
     process = WorkerProcess(app, settings, profile, pipeline)
     process.connect_signals()
     add_tasks(app, process.get_runner)
