@@ -60,11 +60,12 @@ def write_pages(path: Path, title: str, about: str, state: BatchState, results: 
     Raises:
         OutputUnavailable: a file cannot be written.
     """
-    number = max(1, math.ceil(state.counts().total / ROWS_PER_PAGE))
+    total, failed = state.counts().total, state.failed_per(ROWS_PER_PAGE)
+    number = max(1, math.ceil(total / ROWS_PER_PAGE))
     for page in range(number):
         first, last = page * ROWS_PER_PAGE + 1, (page + 1) * ROWS_PER_PAGE
         rows = _rows(state, state.entries(first=first, last=last), results)
-        write_report(_page_path(path, page), title, about, rows, navigation=_navigation(path, page, state))
+        write_report(_page_path(path, page), title, about, rows, navigation=_navigation(path, page, total, failed))
     # An earlier report may have had more pages.
     while (left := _page_path(path, number)).is_file():
         left.unlink()
@@ -75,9 +76,9 @@ def _page_path(path: Path, page: int) -> Path:
     return path.with_stem(f"{path.stem}-{page + 1}") if page else path
 
 
-def _navigation(path: Path, current: int, state: BatchState) -> str:
-    """Return links to all pages, as HTML, with the failures of each."""
-    total, failed, links = state.counts().total, state.failed_per(ROWS_PER_PAGE), []
+def _navigation(path: Path, current: int, total: int, failed: Mapping[int, int]) -> str:
+    """Return links to all pages, as HTML. `failed` is how many rows failed on each page that has some."""
+    links = []
     for page, first in enumerate(range(1, total + 1, ROWS_PER_PAGE)):
         rows = f"{first:,}–{min(first + ROWS_PER_PAGE - 1, total):,}"
         failures = f" <span>{failed[page]:,} failed</span>" if page in failed else ""

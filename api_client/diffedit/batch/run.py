@@ -148,13 +148,14 @@ class Batch:
         """
         entries = {entry.job: entry for entry in self._state.entries([DONE], first, last) if entry.job}
         bare = {job: entry for job, entry in entries.items() if not self._state.has_pictures(entry)}
-        for handle, outcome in self._client.results(map(self._client.job, bare), timeout=LOOK):
-            if isinstance(outcome, ServiceError | JobTimeout):
-                return False
-            if isinstance(outcome, EditResult):
-                with suppress(DiffEditError):
-                    finished = _shown(outcome)
-                    self._state.done(bare[handle.id], handle.id, finished.summary, finished.pictures)
+        with closing(self._client.results(map(self._client.job, bare), timeout=LOOK)) as outcomes:
+            for handle, outcome in outcomes:
+                if isinstance(outcome, ServiceError | JobTimeout):
+                    return False
+                if isinstance(outcome, EditResult):
+                    with suppress(DiffEditError):
+                        finished = _shown(outcome)
+                        self._state.done(bare[handle.id], handle.id, finished.summary, finished.pictures)
         return True
 
     def write_failed(self) -> None:
